@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from api.datasets.states import ALLOWED, DatasetStatus
+from api.db import Base
+
+
+class Dataset(Base):
+    """An uploaded archive of images and what its validation found."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in DatasetStatus)})"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
+    status: Mapped[str] = mapped_column(String(16), default=DatasetStatus.VALIDATING)
+    filename: Mapped[str] = mapped_column(String(255))
+    purpose: Mapped[str] = mapped_column(String(32))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    parts: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """The file, in order: `[{"key": ..., "bytes": ...}]`."""
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of the whole file, computed by validation."""
+    expected_md5: Mapped[str | None] = mapped_column(String(32))
+    """Hex md5 that the client stated at completion; a mismatch makes the data set invalid."""
+    num_items: Mapped[int | None]
+    class_names: Mapped[list[str] | None] = mapped_column(JSON)
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """Summary and at most the first 100 errors; the whole is the object `report_key`."""
+    report_key: Mapped[str | None] = mapped_column(String(512))
+    items_key: Mapped[str | None] = mapped_column(String(512))
+    """JSON Lines, one accepted image each: path, class, width, height, sha256."""
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(String(2000))
+    created_at: Mapped[float] = mapped_column(Double)
+    settled_at: Mapped[float | None] = mapped_column(Double)
+    deleted_at: Mapped[float | None] = mapped_column(Double)
+
+    def set_status(self, status: DatasetStatus) -> None:
+        """The one setter.
+
+        Raises:
+            ValueError: the transition is not in the table.
+        """
+        if status not in ALLOWED[DatasetStatus(self.status)]:
+            raise ValueError(f"a data set cannot go from {self.status} to {status}")
+        self.status = status

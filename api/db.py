@@ -1,0 +1,113 @@
+"""Databases: SQLite for one machine, PostgreSQL for many, behind the same two verbs.
+
+`write()` is one unit of work, committed at its end: on SQLite it opens with BEGIN IMMEDIATE, because a transaction that
+reads first and writes later fails at once when another has written in between, whatever the busy timeout. `read()` is a
+plain BEGIN, so that a reader never waits behind a writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Double, Engine, create_engine, event
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.sql.functions import FunctionElement
+
+_BUSY_TIMEOUT_MS = 15_000
+_WRITES = "difftune_writes"
+
+
+class Base(DeclarativeBase):
+    """All rows. Times are Unix seconds as floats, ids are strings of `api.ids`."""
+
+
+class epoch_now(FunctionElement[float]):  # noqa: N801  # an SQL function, named as SQL functions are
+    """The database's own clock in Unix seconds: leases of all workers are judged by one clock."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(epoch_now, "sqlite")
+def _epoch_now_sqlite(_element: epoch_now, _compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(epoch_now, "postgresql")
+def _epoch_now_postgresql(_element: epoch_now, _compiler: Any, **_: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+class Database:
+    """An engine and its two kinds of session."""
+
+    def __init__(self, url: str) -> None:
+        """Connect lazily to `url` (SQLAlchemy form). A SQLite file's folder is made."""
+        self.url = url
+        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else create_engine(url, pool_pre_ping=True)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One unit of work: committed when the block ends, rolled back when it raises."""
+        engine = self.engine.execution_options(**{_WRITES: True})
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A consistent view; nothing is ever committed."""
+        with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+            yield session
+            session.rollback()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded database."""
+        return self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        """Close all pooled connections."""
+        self.engine.dispose()
+
+
+def _sqlite_engine(url: str) -> Engine:
+    database = make_url(url).database
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"check_same_thread": False})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN would come too late and deferred
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged job survives a power cut
+    cursor.execute("PRAGMA foreign_keys = ON")
+    # SQLite before 3.51.3 can corrupt a file when two connections write and checkpoint at once (the WAL-reset bug):
+    # one process, the sweep, does all checkpoints (`checkpoint_wal`).
+    cursor.execute("PRAGMA wal_autocheckpoint = 0")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def checkpoint_wal(database: Database) -> None:
+    """Fold SQLite's write-ahead log into the file; only one process of a stack may do this."""
+    if database.is_sqlite:
+        with database.engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            if raw is not None:
+                connection.rollback()
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")

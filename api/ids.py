@@ -1,0 +1,17 @@
+"""Public ids: a type prefix and a ULID, so that ids of one kind sort by time of creation."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as ULIDs have it
+_RANDOM_BITS = 80
+_LENGTH = 26
+
+
+def new_id(prefix: str) -> str:
+    """`prefix_` and 26 characters: 48 bits of milliseconds, 80 random bits."""
+    number = (time.time_ns() // 1_000_000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    text = "".join(_ALPHABET[(number >> 5 * i) & 31] for i in reversed(range(_LENGTH)))
+    return f"{prefix}_{text}"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from api.db import Base
+from api.jobs.states import ALLOWED, JobStatus
+
+
+class Job(Base):
+    """A fine-tuning job as the user asked for it, and how it stands."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in JobStatus)})"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
+    status: Mapped[str] = mapped_column(String(20), default=JobStatus.QUEUED, index=True)
+    phase: Mapped[str | None] = mapped_column(String(32))
+    """`difftune_core.hooks.Phase` of the running attempt."""
+    phase_done: Mapped[int | None]
+    phase_total: Mapped[int | None]
+    model: Mapped[str] = mapped_column(String(64))
+    config: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The resolved `TransferConfig`."""
+    training_file: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
+    validation_file: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    suffix: Mapped[str | None] = mapped_column(String(64))
+    metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSON)
+    priority: Mapped[int] = mapped_column(default=0)
+    step: Mapped[int] = mapped_column(default=0)
+    total_steps: Mapped[int] = mapped_column(default=0)
+    steps_per_second: Mapped[float | None] = mapped_column(Double)
+    recoveries: Mapped[int] = mapped_column(default=0)
+    """Attempts that were lost or preempted and followed by another."""
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(String(4000))
+    error_param: Mapped[str | None] = mapped_column(String(255))
+    fine_tuned_model: Mapped[str | None] = mapped_column(String(40))
+    """Checkpoint id, once succeeded."""
+    last_event: Mapped[int] = mapped_column(default=0)
+    """Number of the newest event; raised under this row's lock, so that readers never miss a late commit."""
+    created_at: Mapped[float] = mapped_column(Double)
+    started_at: Mapped[float | None] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+
+    def set_status(self, status: JobStatus) -> None:
+        """The one setter.
+
+        Raises:
+            ValueError: the transition is not in the table.
+        """
+        if status not in ALLOWED[JobStatus(self.status)]:
+            raise ValueError(f"a job cannot go from {self.status} to {status}")
+        self.status = status
+
+
+class JobFile(Base):
+    """A result file of a job: report, samples, export. Listed as an OpenAI file."""
+
+    __tablename__ = "job_files"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    """`difftune_core.hooks.ArtifactEvent.kind`."""
+    step: Mapped[int]
+    filename: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(512))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    content_type: Mapped[str] = mapped_column(String(128))
+    created_at: Mapped[float] = mapped_column(Double)
+
+
+class Metric(Base):
+    """One value of a series."""
+
+    __tablename__ = "metrics"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(Double)
+    created_at: Mapped[float] = mapped_column(Double)

@@ -1,0 +1,28 @@
+"""Every row class in one import: migrations and the drift check need them all known."""
+
+from __future__ import annotations
+
+from api.checkpoints.models import Checkpoint
+from api.datasets.models import Dataset
+from api.db import Base
+from api.events.models import Event
+from api.jobs.models import Job, JobFile, Metric
+from api.keys.models import ApiKey
+from api.uploads.models import Upload, UploadPart
+from api.work.models import Attempt, WorkItem
+
+__all__ = [
+    "ApiKey",
+    "Attempt",
+    "Base",
+    "Checkpoint",
+    "Dataset",
+    "Event",
+    "Job",
+    "JobFile",
+    "Metric",
+    "Upload",
+    "UploadPart",
+    "WorkItem",
+]
+metadata = Base.metadata

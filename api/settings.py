@@ -1,0 +1,89 @@
+"""One settings class for every process; only its values differ between a laptop and a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """The user's data home (XDG), in a folder of our own."""
+    import os
+
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "difftune"
+
+
+class Settings(BaseSettings):
+    """Read from `DIFFTUNE_*` environment variables. Everything has a default that works embedded."""
+
+    model_config = SettingsConfigDict(env_prefix="DIFFTUNE_", frozen=True, use_attribute_docstrings=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """Everything of an embedded stack: database, objects, broker folder, caches, first key."""
+    database_url: str | None = None
+    """SQLAlchemy URL; null is SQLite in the data folder."""
+    broker_url: str | None = None
+    """Celery broker; null is Celery's filesystem transport in the data folder."""
+    store_url: str | None = None
+    """`s3://bucket/prefix`; null is a folder in the data folder."""
+    s3_endpoint_url: str | None = None
+    """Address of the object store as services see it; null is AWS."""
+    s3_public_url: str | None = None
+    """Address of the object store as clients see it, for links; null is the endpoint itself."""
+    s3_region: str = "us-east-1"
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+    host: str = "127.0.0.1"
+    port: int = 8321
+    public_url: str | None = None
+    """Address of the API as clients see it, for links; null is `http://host:port`."""
+    allowed_hosts: list[str] = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+    """Host headers that are answered: a foreign page must not reach a loopback API by DNS rebinding."""
+    model_dirs: list[Path] = []
+    """Further folders of base models, before the bundled ones."""
+    lease_s: Annotated[float, Field(gt=0)] = 15.0
+    """A worker that was silent for so long has lost its work."""
+    heartbeat_s: Annotated[float, Field(gt=0)] = 4.0
+    poll_s: Annotated[float, Field(gt=0)] = 2.0
+    """Workers look for work this often even when no doorbell rang."""
+    sweep_s: Annotated[float, Field(gt=0)] = 3.0
+    max_attempts: Annotated[int, Field(ge=1)] = 5
+    """Claims of one work item before it fails as a crash loop."""
+    stop_grace_s: Annotated[float, Field(gt=0)] = 120.0
+    """Time a trainer has to save when it is asked to stop."""
+    cpu_slots: Annotated[int, Field(ge=0)] = 1
+    gpu_slots: Annotated[int, Field(ge=0)] = 0
+    """GPUs of this worker; without one, training runs in a cpu slot."""
+    num_threads: Annotated[int, Field(ge=1)] = 1
+    """CPU threads of a trainer, where the config does not say."""
+    max_upload_bytes: int = 5 * 2**40
+    max_part_bytes: int = 64 * 2**20
+    upload_ttl_s: float = 7 * 86_400.0
+    link_ttl_s: float = 900.0
+    """Life of a download link."""
+
+    @property
+    def database(self) -> str:
+        """The database's URL, resolved."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'difftune.sqlite3'}"
+
+    @property
+    def base_url(self) -> str:
+        """Address of the API for links."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def bundled_models(self) -> Path:
+        """The tiny family's folder inside the package."""
+        import difftune_core
+
+        return Path(difftune_core.__path__[0]) / "tiny" / "weights"
+
+    @property
+    def model_roots(self) -> list[Path]:
+        """Where base models and feature extractors are looked for, in order."""
+        return [*self.model_dirs, self.data_dir / "models", self.bundled_models]

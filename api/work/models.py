@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from api.db import Base
+from api.work.states import WorkState
+
+
+class WorkItem(Base):
+    """One long piece of work: the row is the truth, a message only says "look"."""
+
+    __tablename__ = "work_items"
+    __table_args__ = (
+        CheckConstraint(f"state IN ({', '.join(repr(s.value) for s in WorkState)})"),
+        Index("ix_work_items_claim", "state", "slot", "priority", "created_at"),
+        Index("ix_work_items_subject", "subject_id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(32))
+    subject_id: Mapped[str] = mapped_column(String(40))
+    slot: Mapped[str] = mapped_column(String(8))
+    priority: Mapped[int] = mapped_column(default=0)
+    """Higher first."""
+    state: Mapped[str] = mapped_column(String(8), default=WorkState.QUEUED)
+    fence: Mapped[int] = mapped_column(default=0)
+    """Rises with each claim; every write of a worker names the fence it claimed with."""
+    worker_id: Mapped[str | None] = mapped_column(String(128))
+    run_after: Mapped[float] = mapped_column(Double, default=0.0)
+    """Not claimable before this time (back-off)."""
+    claimed_at: Mapped[float | None] = mapped_column(Double)
+    heartbeat_at: Mapped[float | None] = mapped_column(Double)
+    lease_until: Mapped[float | None] = mapped_column(Double)
+    progress_at: Mapped[float | None] = mapped_column(Double)
+    """Last time the child reported progress: alive is not the same as getting on."""
+    request: Mapped[str | None] = mapped_column(String(16))
+    """`api.work.states.Request` for the holder."""
+    created_at: Mapped[float] = mapped_column(Double)
+    rung_at: Mapped[float | None] = mapped_column(Double)
+    """When the doorbell last rang for this item; null means it must ring (the outbox)."""
+    finished_at: Mapped[float | None] = mapped_column(Double)
+
+
+class Attempt(Base):
+    """One claim of a work item."""
+
+    __tablename__ = "attempts"
+
+    work_item_id: Mapped[str] = mapped_column(ForeignKey("work_items.id", ondelete="CASCADE"), primary_key=True)
+    fence: Mapped[int] = mapped_column(primary_key=True)
+    worker_id: Mapped[str] = mapped_column(String(128))
+    started_at: Mapped[float] = mapped_column(Double)
+    ended_at: Mapped[float | None] = mapped_column(Double)
+    start_step: Mapped[int | None]
+    end_step: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(String(64))
+    """How it ended: succeeded, cancelled, drain, worker_lost, out_of_memory, ... (`worker/failures.py`)."""

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import time
+
+from sqlalchemy.orm import Session
+
+from api.ids import new_id
+from api.work.models import WorkItem
+from api.work.states import Slot, WorkKind
+
+
+def enqueue(
+    session: Session, kind: WorkKind, subject_id: str, *, tenant_id: str, slot: Slot = Slot.CPU, priority: int = 0
+) -> WorkItem:
+    """Add a work item in the caller's transaction.
+
+    `rung_at` stays null: whoever commits rings (`api.queue.ring`) afterwards, and the sweep rings for those who died
+    between the two.
+    """
+    item = WorkItem(
+        id=new_id("work"),
+        tenant_id=tenant_id,
+        kind=kind,
+        subject_id=subject_id,
+        slot=slot,
+        priority=priority,
+        created_at=time.time(),
+    )
+    session.add(item)
+    return item

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class WorkKind(StrEnum):
+    """Everything that takes long."""
+
+    VALIDATE_DATASET = "validate_dataset"
+    MAKE_RETENTION_SET = "make_retention_set"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    ANALYSE = "analyse"
+    GENERATE = "generate"
+
+
+class WorkState(StrEnum):
+    """`queued` may be claimed; `leased` is held by one worker until its lease ends; `done` is final."""
+
+    QUEUED = "queued"
+    LEASED = "leased"
+    DONE = "done"
+
+
+class Slot(StrEnum):
+    """What a work item occupies on a worker."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class Request(StrEnum):
+    """What the holder of a lease is asked to do, read at its heartbeat."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"

@@ -1,0 +1,71 @@
+"""The card of a base model or a feature extractor: what it is, how it was made, its defaults. Pydantic only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+CARD_FILE = "card.json"
+
+
+class CardPart(BaseModel):
+    """Immutable; unknown fields are kept, so that older code reads newer cards."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+
+class Defaults(CardPart):
+    """Defaults of the transfer config for this model, by part; field names as in `difftune_core.config`."""
+
+    training: dict[str, Any] = {}
+    retention_set: dict[str, Any] = {}
+    evaluation: dict[str, Any] = {}
+
+
+class BaseModelCard(CardPart):
+    """`card.json` of a base model's folder."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    """Folder name and public id."""
+    family: Literal["dit", "stable-diffusion"]
+    description: str = ""
+    licence: str = "unknown"
+    source: str = ""
+    """Where the weights come from."""
+    created_at: int = 0
+    """Unix seconds."""
+    image_size: int
+    """Pixels, square."""
+    num_classes: int = 0
+    """Rows of the label table without the null row; 0 where there is none."""
+    num_parameters: int = 0
+    feature_extractor: str
+    """Id of the feature extractor that judges this model's images."""
+    digest: str
+    """sha256 over the model's files (name and content, sorted): identifies the weights."""
+    defaults: Defaults = Defaults()
+    figures: dict[str, Any] = {}
+    """What was measured of the model itself: its FID on its own source, the autoencoder's floor."""
+
+
+def read_card(folder: Path) -> BaseModelCard:
+    """The card in `folder`.
+
+    Raises:
+        FileNotFoundError: there is no `card.json`.
+        pydantic.ValidationError: it is not a base model's card.
+    """
+    return BaseModelCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
+
+
+def list_cards(roots: list[Path]) -> dict[str, Path]:
+    """Base model id -> folder, over all `roots`; the first root that has an id wins."""
+    found: dict[str, Path] = {}
+    for root in roots:
+        for path in sorted(root.glob(f"*/{CARD_FILE}")) if root.is_dir() else []:
+            if '"family"' in path.read_text(encoding="utf-8"):
+                found.setdefault(path.parent.name, path.parent)
+    return found

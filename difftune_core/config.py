@@ -1,0 +1,176 @@
+"""The transfer config: one object for REST, the command line and the trainer.
+
+Importing this module loads pydantic and nothing else. A submitted config may leave out any field; `resolve` fills
+what was left out from the base model's card, so that the stored config is complete and does not change when defaults do.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from difftune_core.card import BaseModelCard
+
+EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
+
+
+class Frozen(BaseModel):
+    """Immutable, refuses unknown fields; field docstrings become the OpenAPI text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RetentionSetConfig(Frozen):
+    """How images are sampled from the base model before tuning (the paper's memory bank)."""
+
+    num_images: Annotated[int, Field(ge=1, le=2_000_000)] = 5000
+    """Images to sample. 5,000 already help in the paper (Fig. 6d)."""
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    """Reverse process."""
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Denoising steps per image; the paper found this to matter little (Fig. 7a)."""
+    guidance_scale: Annotated[float, Field(ge=1, le=20)] = 1.5
+    """Classifier-free guidance, 1 for none: e_null + s (e_class - e_null)."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of the images; jobs with equal settings share one retention set."""
+
+
+class TrainingHyperparameters(Frozen):
+    """What every method needs. Left out: the default of the base model's card."""
+
+    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] = 24_000
+    """Optimizer steps."""
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
+    """Images per step, target and retention images together."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    """AdamW's learning rate, constant after warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises linearly from 0."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradients are scaled down to this L2 norm; null clips nothing, as in the paper."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay of the weight average per step. Null follows the run: exp(-1 / (0.42 max_steps))."""
+    label_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Probability that a target image is trained with the null label (classifier-free guidance)."""
+    horizontal_flip: bool = True
+    """Whether images are also seen mirrored. Off where that changes the class, as for glyphs."""
+    checkpoint_every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps between checkpoints; null saves at a quarter, half, three quarters and the end."""
+    log_every_steps: Annotated[int, Field(ge=1)] = 10
+    """Steps between metrics; a value is the mean over the steps since the one before."""
+
+
+class DiffTuningHyperparameters(TrainingHyperparameters):
+    """Diff-Tuning (Zhong et al., NeurIPS 2024): psi(t) = (t/T)^tau for the target, 1 - psi(t) for the retention set."""
+
+    tau: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Exponent of psi. 0 is plain fine-tuning; 1 is the paper's default."""
+    recipe: Literal["algorithm1"] = "algorithm1"
+    """`algorithm1`: t uniform, the source of each image drawn by psi(t), unweighted loss (App. B.2)."""
+    retention_set: Literal["auto"] | RetentionSetConfig = "auto"
+    """`auto` samples with the settings of the base model's card; or state them."""
+
+
+class SupervisedSpec(Frozen):
+    """Plain fine-tuning on the target data: psi = 1."""
+
+    hyperparameters: TrainingHyperparameters = TrainingHyperparameters()
+
+
+class DiffTuningSpec(Frozen):
+    """Diff-Tuning on the target data and a retention set."""
+
+    hyperparameters: DiffTuningHyperparameters = DiffTuningHyperparameters()
+
+
+class Supervised(Frozen):
+    """The method `supervised`."""
+
+    type: Literal["supervised"]
+    supervised: SupervisedSpec = SupervisedSpec()
+
+    @property
+    def hyperparameters(self) -> TrainingHyperparameters:
+        """The method's hyper-parameters."""
+        return self.supervised.hyperparameters
+
+
+class DiffTuning(Frozen):
+    """The method `diff_tuning`."""
+
+    type: Literal["diff_tuning"] = "diff_tuning"
+    diff_tuning: DiffTuningSpec = DiffTuningSpec()
+
+    @property
+    def hyperparameters(self) -> DiffTuningHyperparameters:
+        """The method's hyper-parameters."""
+        return self.diff_tuning.hyperparameters
+
+
+Method = Annotated[Supervised | DiffTuning, Field(discriminator="type")]
+
+
+class EvaluationConfig(Frozen):
+    """How the tuned model (its weight average) is judged; FID is against the held-out set where there is one."""
+
+    num_images: Annotated[int, Field(ge=2, le=1_000_000)] = 10_000
+    """Images sampled for FID and KID, with the target's classes in equal shares."""
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    """Reverse process."""
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Denoising steps per image."""
+    guidance_scale: Annotated[float, Field(ge=1, le=20)] = 1.5
+    """Classifier-free guidance, 1 for none."""
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Also evaluate each time this many steps are done; null evaluates the end only."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of the sampled images; equal seeds give paired comparisons."""
+
+
+class TransferConfig(Frozen):
+    """What to tune, how, and how to judge it. Holds no paths."""
+
+    schema_version: Literal[1] = 1
+    """Version of this schema."""
+    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """Id of the base model, as `GET /v1/models` lists it."""
+    method: Method = DiffTuning()
+    """`diff_tuning` (default) or `supervised`, with its hyper-parameters under a key of the same name."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of data order, timesteps, noise and label dropout. Equal seeds pair two methods step by step."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How the result is judged."""
+    num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """CPU threads of the trainer; part of the config because it changes floating-point sums. Null: the worker's."""
+
+
+def _with_defaults(given: BaseModel, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The given fields over the card's defaults over the class's own."""
+    known = {k: v for k, v in defaults.items() if k in type(given).model_fields}
+    return {**given.model_dump(), **known, **given.model_dump(include=given.model_fields_set)}
+
+
+def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) -> TransferConfig:
+    """The complete config: what was left out comes from the card, `auto` and null become numbers."""
+    given = config.method.hyperparameters
+    training = _with_defaults(given, card.defaults.training)
+    steps = int(training["max_steps"])
+    if training["ema_decay"] is None:
+        training["ema_decay"] = math.exp(-1 / (EMA_TIME_CONSTANT * steps))
+    if training["checkpoint_every_steps"] is None:
+        training["checkpoint_every_steps"] = math.ceil(steps / 4)
+    if isinstance(given, DiffTuningHyperparameters):
+        stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()
+        training["retention_set"] = _with_defaults(stated, card.defaults.retention_set)
+    return TransferConfig.model_validate(
+        {
+            **config.model_dump(),
+            "method": {"type": config.method.type, config.method.type: {"hyperparameters": training}},
+            "evaluation": _with_defaults(config.evaluation, card.defaults.evaluation),
+            "num_threads": config.num_threads or num_threads,
+        }
+    )

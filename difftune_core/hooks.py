@@ -1,0 +1,155 @@
+"""What a trainer tells its caller, and what it is told: the protocol between child and supervisor.
+
+Events go from child to supervisor, commands the other way, each one JSON object a line with a version. The loop itself
+only sees `Hooks`; it never learns who listens. Pydantic only: the supervisor imports this module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Phase = Literal[
+    "starting",
+    "validating",
+    "loading_model",
+    "building_retention_set",
+    "caching_latents",
+    "training",
+    "evaluating",
+    "exporting",
+    "uploading",
+]
+StopKind = Literal["stop", "pause", "orphaned"]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    v: Literal[1] = 1
+
+
+class PhaseEvent(_Line):
+    """The run entered a phase."""
+
+    type: Literal["phase"] = "phase"
+    phase: Phase
+
+
+class ProgressEvent(_Line):
+    """`done` of `total` units (steps, images) of the current phase."""
+
+    type: Literal["progress"] = "progress"
+    phase: Phase
+    done: int
+    total: int
+
+
+class MetricsEvent(_Line):
+    """Named values at a step, for example `train_loss`, `eval_fid`."""
+
+    type: Literal["metrics"] = "metrics"
+    step: int
+    values: dict[str, float]
+
+
+class FileInfo(_Line):
+    """A finished file, path relative to the run's out folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class CheckpointEvent(_Line):
+    """A checkpoint folder is whole on disk under its final name. It stays until it was acknowledged."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    name: str
+    files: list[FileInfo]
+    is_last: bool = False
+
+
+class ArtifactEvent(_Line):
+    """A result file is whole on disk: report, samples, export."""
+
+    type: Literal["artifact"] = "artifact"
+    kind: Literal["report_json", "report_html", "samples", "export_diffusers", "validation_report", "items"]
+    step: int = 0
+    file: FileInfo
+
+
+class LogEvent(_Line):
+    """A sentence for the user."""
+
+    type: Literal["log"] = "log"
+    level: Literal["info", "warn", "error"] = "info"
+    message: str
+
+
+class OutcomeEvent(_Line):
+    """The last line. `code` is `succeeded`, `stopped`, `paused`, or the reason of a failure (`worker/failures.py`)."""
+
+    type: Literal["outcome"] = "outcome"
+    code: str
+    message: str = ""
+    param: str | None = None
+    step: int = 0
+
+
+Event = Annotated[
+    PhaseEvent | ProgressEvent | MetricsEvent | CheckpointEvent | ArtifactEvent | LogEvent | OutcomeEvent,
+    Field(discriminator="type"),
+]
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class Command(_Line):
+    """What the supervisor asks: `save` now, `stop` (save, then end), `pause`, or `ack` of an uploaded checkpoint."""
+
+    type: Literal["save", "stop", "pause", "ack"]
+    checkpoint: str | None = None
+
+
+def parse_event(line: str | bytes) -> Event:
+    """One event line.
+
+    Raises:
+        pydantic.ValidationError: the line is no event of this version.
+    """
+    return _EVENTS.validate_json(line)
+
+
+class TaskError(Exception):
+    """A failure with a name: its `code` reaches the user as the reason of the failed job.
+
+    `param` names the field or file at fault.
+    """
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        """Keep the three parts apart from the text."""
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+class Hooks(Protocol):
+    """What the loop calls. `emit` must not block training for long; `stop_requested` is asked once a step."""
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to whoever listens."""
+        ...
+
+    def stop_requested(self) -> StopKind | None:
+        """A pending wish to end, or None."""
+        ...
+
+    def save_requested(self) -> bool:
+        """Whether a checkpoint was asked for since the last call."""
+        ...
+
+    def release(self, checkpoint: Path) -> bool:
+        """Whether the checkpoint folder may be deleted (it was acknowledged, or nobody collects it)."""
+        ...
