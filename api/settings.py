@@ -56,8 +56,9 @@ class Settings(BaseSettings):
     stop_grace_s: Annotated[float, Field(gt=0)] = 120.0
     """Time a trainer has to save when it is asked to stop."""
     cpu_slots: Annotated[int, Field(ge=0)] = 1
-    gpu_slots: Annotated[int, Field(ge=0)] = 0
-    """GPUs of this worker; without one, training runs in a cpu slot."""
+    """Validations and other light work at once."""
+    gpu_slots: Annotated[int, Field(ge=0)] = 1
+    """Trainings at once: one per GPU; on a machine without GPUs they run on the CPU, `num_threads` each."""
     num_threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of a trainer, where the config does not say."""
     max_upload_bytes: int = 5 * 2**40

@@ -1,7 +1,7 @@
 """The transfer config: one object for REST, the command line and the trainer.
 
 Importing this module loads pydantic and nothing else. A submitted config may leave out any field; `resolve` fills
-what was left out from the base model's card, so that the stored config is complete and does not change when defaults do.
+what was left out from the base model's card: the stored config is complete and does not change when defaults do.
 """
 
 from __future__ import annotations
