@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from api.storage.base import CHUNK_BYTES, ObjectInfo, StoreError, checked_key
+from api.storage.links import Link
+
+_RENAME_TRIES = 5
+_INCOMING = ".incoming"
+
+
+class LocalStore:
+    """Objects as files of a folder; links are served by the API (`/v1/objects/...`)."""
+
+    def __init__(self, root: Path, secret: bytes, base_url: str) -> None:
+        """`root` is made; `secret` signs links; `base_url` is the API's address as clients see it."""
+        self.root = root
+        self.secret = secret
+        self.base_url = base_url
+        (root / _INCOMING).mkdir(parents=True, exist_ok=True)
+
+    def put_file(self, key: str, path: Path, *, content_type: str) -> ObjectInfo:
+        """As `ObjectStore.put_file`; the content type goes into each link instead."""
+        del content_type
+        return self.put_stream(key, _file_chunks(path, 0, None))
+
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
+        """Write aside, fsync, rename, fsync the folder."""
+        target = self._path(key)
+        aside = self.root / _INCOMING / secrets.token_hex(16)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with aside.open("xb") as file:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            _rename(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+        return ObjectInfo(key, size, digest.hexdigest(), _etag(target))
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """As `ObjectStore.read`."""
+        return _file_chunks(self._path(key), start, end)
+
+    def stat(self, key: str) -> ObjectInfo:
+        """As `ObjectStore.stat`."""
+        path = self._path(key)
+        if not path.is_file():
+            raise FileNotFoundError(key)
+        return ObjectInfo(key, path.stat().st_size, etag=_etag(path))
+
+    def delete(self, key: str) -> None:
+        """As `ObjectStore.delete`; folders left empty go too."""
+        path = self._path(key)
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if folder == self.root or not _removed_if_empty(folder):
+                return
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """As `ObjectStore.list`."""
+        folder = self.root / prefix.rpartition("/")[0]
+        if ".." in prefix or not folder.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(f"not a prefix of object keys: {prefix!r}")
+        found = (path.relative_to(self.root) for path in folder.rglob("*") if path.is_file())
+        for key in sorted(path.as_posix() for path in found if path.parts[0] != _INCOMING):
+            if key.startswith(prefix):
+                yield self.stat(key)
+
+    def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float) -> str:
+        """As `ObjectStore.url_get`."""
+        link = Link("GET", checked_key(key), int(time.time() + expires_s), filename, content_type)
+        return link.url(self.base_url, self.secret)
+
+    def url_put(self, key: str, *, num_bytes: int, expires_s: float) -> str:
+        """As `ObjectStore.url_put`."""
+        link = Link("PUT", checked_key(key), int(time.time() + expires_s), num_bytes=num_bytes)
+        return link.url(self.base_url, self.secret)
+
+    def check(self) -> None:
+        """As `ObjectStore.check`."""
+        if not os.access(self.root / _INCOMING, os.R_OK | os.W_OK | os.X_OK):
+            raise StoreError(f"the object folder {self.root} is gone or cannot be written")
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+
+def _file_chunks(path: Path, start: int, end: int | None) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        left = (os.fstat(file.fileno()).st_size if end is None else end) - start
+        while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):
+            left -= len(chunk)
+            yield chunk
+
+
+def _rename(aside: Path, target: Path) -> None:
+    """A delete may take an empty folder away between making and using it: then make it again."""
+    for attempt in range(_RENAME_TRIES):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.replace(target)
+        except FileNotFoundError:
+            if attempt == _RENAME_TRIES - 1:
+                raise
+        else:
+            break
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _removed_if_empty(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def _etag(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
