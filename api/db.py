@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Double, Engine, create_engine, event
+from sqlalchemy import Double, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -20,10 +20,19 @@ from sqlalchemy.sql.functions import FunctionElement
 
 _BUSY_TIMEOUT_MS = 15_000
 _WRITES = "difftune_writes"
+_NAMES = {  # SQLite can change a constraint only where it has a name
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+}
 
 
 class Base(DeclarativeBase):
     """All rows. Times are Unix seconds as floats, ids are strings of `api.ids`."""
+
+    metadata = MetaData(naming_convention=_NAMES)
 
 
 class epoch_now(FunctionElement[float]):  # noqa: N801  # an SQL function, named as SQL functions are

@@ -13,7 +13,7 @@ class Dataset(Base):
     """An uploaded archive of images and what its validation found."""
 
     __tablename__ = "datasets"
-    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in DatasetStatus)})"),)
+    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in DatasetStatus)})", name="status"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(String(40), index=True)

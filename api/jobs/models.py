@@ -13,7 +13,7 @@ class Job(Base):
     """A fine-tuning job as the user asked for it, and how it stands."""
 
     __tablename__ = "jobs"
-    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in JobStatus)})"),)
+    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in JobStatus)})", name="status"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(String(40), index=True)

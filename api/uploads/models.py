@@ -11,7 +11,7 @@ class Upload(Base):
     """A file that arrives in parts, each an object of its own; completing names them in order and copies nothing."""
 
     __tablename__ = "uploads"
-    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in UploadStatus)})"),)
+    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in UploadStatus)})", name="status"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(String(40), index=True)

@@ -12,7 +12,7 @@ class WorkItem(Base):
 
     __tablename__ = "work_items"
     __table_args__ = (
-        CheckConstraint(f"state IN ({', '.join(repr(s.value) for s in WorkState)})"),
+        CheckConstraint(f"state IN ({', '.join(repr(s.value) for s in WorkState)})", name="state"),
         Index("ix_work_items_claim", "state", "slot", "priority", "created_at"),
         Index("ix_work_items_subject", "subject_id"),
     )
