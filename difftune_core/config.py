@@ -60,6 +60,8 @@ class TrainingHyperparameters(Frozen):
     """Whether images are also seen mirrored. Off where that changes the class, as for glyphs."""
     checkpoint_every_steps: Annotated[int, Field(ge=1)] | None = None
     """Steps between checkpoints; null saves at a quarter, half, three quarters and the end."""
+    label_rows: Literal["reuse_rows", "mean", "null"] = "reuse_rows"
+    """How new class rows start: source rows of the same number (as the released code), their mean, or the null row."""
     log_every_steps: Annotated[int, Field(ge=1)] = 10
     """Steps between metrics; a value is the mean over the steps since the one before."""
 
@@ -129,6 +131,8 @@ class EvaluationConfig(Frozen):
     """Also evaluate each time this many steps are done; null evaluates the end only."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the sampled images; equal seeds give paired comparisons."""
+    holdout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of each class held out of training for evaluation where there is no validation file."""
 
 
 class TransferConfig(Frozen):

@@ -1,0 +1,115 @@
+"""Two ways to listen to a run: the supervisor's pipes, or a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from difftune_core.hooks import (
+    CheckpointEvent,
+    Command,
+    Event,
+    LogEvent,
+    MetricsEvent,
+    OutcomeEvent,
+    PhaseEvent,
+    ProgressEvent,
+    StopKind,
+)
+
+_ORPHANED = 75  # exit status: the supervisor is gone, nothing was saved
+
+
+class PipeHooks:
+    """JSON lines on two inherited pipes. A closed command pipe means that nobody listens any more: exit at once."""
+
+    def __init__(self, events_fd: int, commands_fd: int) -> None:
+        """Take over both descriptors and start to read commands."""
+        self._events = os.fdopen(events_fd, "wb", buffering=0)
+        self._commands = os.fdopen(commands_fd, "rb")
+        self._writing = threading.Lock()
+        self._stop: StopKind | None = None
+        self._save = threading.Event()
+        self._acknowledged: set[str] = set()
+        threading.Thread(target=self._listen, name="commands", daemon=True).start()
+
+    def emit(self, event: Event) -> None:
+        """Write one line; the supervisor drains the pipe."""
+        line = event.model_dump_json().encode() + b"\n"
+        with self._writing:
+            while line:  # an unbuffered pipe may take a long line in pieces
+                line = line[self._events.write(line) or 0 :]
+
+    def stop_requested(self) -> StopKind | None:
+        """What the supervisor asked for last."""
+        return self._stop
+
+    def save_requested(self) -> bool:
+        """True once for each wish to save."""
+        asked = self._save.is_set()
+        self._save.clear()
+        return asked
+
+    def release(self, checkpoint: Path) -> bool:
+        """Whether the supervisor has stored that checkpoint."""
+        return checkpoint.name in self._acknowledged
+
+    def _listen(self) -> None:
+        for line in self._commands:
+            try:
+                self._obey(Command.model_validate_json(line))
+            except ValidationError:
+                continue  # a newer supervisor may know commands that we do not
+        os._exit(_ORPHANED)
+
+    def _obey(self, command: Command) -> None:
+        if command.type == "ack" and command.checkpoint:
+            self._acknowledged.add(command.checkpoint)
+        elif command.type == "save":
+            self._save.set()
+        elif command.type in {"stop", "pause"}:
+            self._stop = "pause" if command.type == "pause" else "stop"
+
+
+class ConsoleHooks:
+    """Progress for a person at a terminal."""
+
+    def emit(self, event: Event) -> None:
+        """Print what matters."""
+        text = _sentence(event)
+        if text:
+            sys.stderr.write(text + "\n")
+
+    def stop_requested(self) -> StopKind | None:
+        """Nobody asks; Ctrl-C ends the process."""
+        return None
+
+    def save_requested(self) -> bool:
+        """Nobody asks."""
+        return False
+
+    def release(self, checkpoint: Path) -> bool:  # noqa: ARG002  # the protocol's shape
+        """By hand every checkpoint is kept."""
+        return False
+
+
+def _sentence(event: Event) -> str | None:
+    text: str | None = None
+    match event:
+        case PhaseEvent():
+            text = f"{event.phase.replace('_', ' ')} ..."
+        case ProgressEvent():
+            text = f"  {event.phase.replace('_', ' ')}: {event.done}/{event.total}"
+        case MetricsEvent():
+            text = f"  step {event.step}: " + "  ".join(f"{k} {v:.5g}" for k, v in event.values.items())
+        case CheckpointEvent():
+            text = f"  checkpoint {event.name}"
+        case LogEvent():
+            text = f"  {event.message}"
+        case OutcomeEvent():
+            text = event.code + (f": {event.message}" if event.message else "")
+    return text

@@ -1,0 +1,58 @@
+"""What a checkpoint folder holds, and whether it is whole: `manifest.json` is written last and names every file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from difftune_core.files import sha256_file
+from difftune_core.hooks import FileInfo
+
+MANIFEST = "manifest.json"
+MODEL = "model.safetensors"
+RESUME = "resume.safetensors"
+
+
+class Manifest(BaseModel):
+    """`manifest.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_version: Literal[1] = 1
+    step: int
+    target_images: int
+    identity: dict[str, Any]
+    """What must be equal for a resume at all: config, base model, data sets."""
+    envelope: dict[str, Any]
+    """What must be equal for a resume to be exact to the byte: threads, torch, processor, latent caches."""
+    history: dict[str, Any]
+    files: list[FileInfo]
+    """Every file but this one."""
+
+
+def checkpoint_name(step: int) -> str:
+    """Folder name; sorts by step."""
+    return f"step-{step:08d}"
+
+
+def whole(folder: Path) -> Manifest | None:
+    """The manifest if every file is there with its size and sha256, else None."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    for file in manifest.files:
+        path = folder / file.path
+        if not path.is_file() or path.stat().st_size != file.bytes or sha256_file(path) != file.sha256:
+            return None
+    return manifest
+
+
+def newest_whole(checkpoints: Path) -> tuple[Path, Manifest] | None:
+    """The newest checkpoint that is whole; torn ones are passed over."""
+    for folder in sorted(checkpoints.glob("step-*"), reverse=True):
+        manifest = whole(folder)
+        if manifest is not None:
+            return folder, manifest
+    return None

@@ -1,0 +1,62 @@
+"""Writing a checkpoint: aside, hashed, synced, then renamed; the manifest last."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from difftune_core.checkpoint.manifest import MANIFEST, MODEL, RESUME, Manifest, checkpoint_name, whole
+from difftune_core.files import folder_aside, sha256_file
+from difftune_core.hooks import CheckpointEvent, FileInfo
+from difftune_core.models.registry import CONFIG, write_dit_config
+from difftune_core.train.state import TrainState
+
+
+def save_checkpoint(
+    state: TrainState,
+    checkpoints: Path,
+    *,
+    identity: dict[str, Any],
+    envelope: dict[str, Any],
+    is_last: bool = False,
+) -> CheckpointEvent:
+    """Save `state` under its step; a whole checkpoint of that step is left as it is."""
+    final = checkpoints / checkpoint_name(state.step)
+    if whole(final) is None:
+        with folder_aside(final) as folder:
+            _write(state, folder, identity, envelope)
+            if final.exists():  # a torn one of the same step
+                final.rename(final.with_name(f".torn-{final.name}"))
+    return checkpoint_event(final, is_last=is_last)
+
+
+def checkpoint_event(folder: Path, *, is_last: bool = False) -> CheckpointEvent:
+    """The event that announces a whole checkpoint folder."""
+    manifest = whole(folder)
+    assert manifest is not None, f"{folder.name} is not whole"
+    files = [*manifest.files, file_info(folder / MANIFEST, folder)]
+    return CheckpointEvent(step=manifest.step, name=folder.name, files=files, is_last=is_last)
+
+
+def file_info(path: Path, root: Path) -> FileInfo:
+    """Size and digest of a file, path relative to `root`."""
+    return FileInfo(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def _write(state: TrainState, folder: Path, identity: dict[str, Any], envelope: dict[str, Any]) -> None:
+    metadata = {"format": "pt", "step": str(state.step), "base_model": str(identity["base_model"])}
+    save_file({name: t.contiguous() for name, t in state.average.state_dict().items()}, folder / MODEL, metadata)
+    save_file({name: t.contiguous() for name, t in state.resume_tensors().items()}, folder / RESUME)
+    write_dit_config(folder, state.average.config)
+    manifest = Manifest(
+        step=state.step,
+        target_images=state.target_images,
+        identity=identity,
+        envelope=envelope,
+        history=asdict(state.history),
+        files=[file_info(folder / name, folder) for name in (MODEL, RESUME, CONFIG)],
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")

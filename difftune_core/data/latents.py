@@ -1,0 +1,88 @@
+"""The latent cache: every image encoded once, shared by content between jobs, resident in memory while training.
+
+Mean and standard deviation are kept, not one sample, so that each step draws from the posterior anew; the mirrored
+image is encoded too where flips are on, because the autoencoder is not equivariant to them.
+Shapes: f flips (1 or 2), n images, c latent channels, h w latent size, b images of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float16, Int, UInt8
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from difftune_core.files import build_once, sha256_file, sha256_json
+from difftune_core.models.autoencoder import Autoencoder
+
+_FORMAT = 1
+_FILE = "latents.safetensors"
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """Cached latents of one image set."""
+
+    mean: Float16[Tensor, "f n c h w"]
+    std: Float16[Tensor, "f n c h w"]
+    labels: Int[Tensor, " n"]
+    digest: str
+    """sha256 of the cache file: part of what makes a resume exact."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> LatentSet:
+        """The same set on another device."""
+        return LatentSet(self.mean.to(device), self.std.to(device), self.labels.to(device), self.digest)
+
+    def draw(
+        self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b c h w"]:
+        """A posterior sample of each image; `flip` is ignored where mirrored latents were not cached."""
+        side = flip.long() if len(self.mean) > 1 else torch.zeros_like(indices)
+        return self.mean[side, indices].float() + self.std[side, indices].float() * noise
+
+
+def cached_latents(
+    images: UInt8[np.ndarray, "n s s 3"],
+    labels: Int[Tensor, " n"],
+    *,
+    key: dict[str, str | int | bool],
+    flip: bool,
+    cache: Path,
+    load_autoencoder: Callable[[], Autoencoder],
+) -> LatentSet:
+    """Latents of `images` from `cache`, encoded now if nobody has.
+
+    Args:
+        images: what `key` identifies, with the autoencoder's digest in it.
+        labels: class of each image.
+        key: identifies images and autoencoder.
+        flip: whether to encode mirrored images too.
+        cache: the shared cache folder.
+        load_autoencoder: called only if the cache has to be made.
+    """
+
+    def build(folder: Path) -> None:
+        autoencoder = load_autoencoder()
+        sides = [images, images[:, :, ::-1]] if flip else [images]
+        encoded = [autoencoder.encode(np.ascontiguousarray(side)) for side in sides]
+        tensors = {
+            "mean": torch.stack([mean for mean, _ in encoded]),
+            "std": torch.stack([std for _, std in encoded]),
+            "labels": labels,
+        }
+        save_file(tensors, folder / _FILE)
+
+    digest = sha256_json({"format": _FORMAT, "flip": flip, **key})
+    path = build_once(cache / "latents" / digest, build) / _FILE
+    # Read back also by the run that made it: both then train on the same bytes.
+    tensors = load_file(path)
+    return LatentSet(tensors["mean"], tensors["std"], tensors["labels"], sha256_file(path))

@@ -1,0 +1,74 @@
+"""Writing that survives a crash, and folders that many jobs share by content."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex digest of a value's canonical JSON: the key of shared caches."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def fsync(path: Path) -> None:
+    """Make a file or a folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace `path` as a whole: after a crash it holds the old content or the new."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(data)
+    fsync(aside)
+    aside.replace(path)
+    fsync(path.parent)
+
+
+@contextmanager
+def folder_aside(final: Path) -> Iterator[Path]:
+    """A folder to fill; renamed to `final` when the block ends, gone when it raises."""
+    aside = final.with_name(f".{final.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for path in aside.rglob("*"):
+            fsync(path)
+        fsync(aside)
+        aside.rename(final)
+        fsync(final.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def build_once(final: Path, build: Callable[[Path], None]) -> Path:
+    """The folder `final`, built by the first who needs it while others wait; if it dies, the next takes its turn."""
+    if final.is_dir():
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with final.with_name(f".{final.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not final.is_dir():
+            with folder_aside(final) as aside:
+                build(aside)
+    return final

@@ -1,0 +1,104 @@
+"""Base models on disk: a folder with a card, a DiT and an autoencoder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from difftune_core.card import BaseModelCard, list_cards, read_card
+from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
+from difftune_core.files import sha256_file, sha256_json
+from difftune_core.hooks import TaskError
+from difftune_core.models.autoencoder import Autoencoder
+from difftune_core.models.dit import DiT, DiTConfig
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+_NUM_TIMESTEPS = 1000
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A DiT base model's folder: `card.json`, `dit/`, `vae/`."""
+
+    folder: Path
+    card: BaseModelCard
+
+    def dit_config(self) -> DiTConfig:
+        """The published anatomy."""
+        return DiTConfig(**json.loads((self.folder / "dit" / CONFIG).read_text(encoding="utf-8")))
+
+    def load_dit(self, device: torch.device | str = "cpu") -> DiT:
+        """The pre-trained denoiser in float32."""
+        return load_dit(self.folder / "dit", self.dit_config(), device)
+
+    def load_autoencoder(self, device: torch.device | str = "cpu") -> Autoencoder:
+        """The frozen autoencoder."""
+        return Autoencoder(self.folder / "vae", device)
+
+    def autoencoder_digest(self) -> str:
+        """Identifies the autoencoder's weights and config: part of the key of latent caches."""
+        return folder_digest(self.folder / "vae")
+
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule that it was trained with."""
+        return NoiseSchedule(linear_betas(_NUM_TIMESTEPS))
+
+
+def find_base_model(model_id: str, roots: list[Path]) -> BaseModel:
+    """The base model of that id.
+
+    Raises:
+        TaskError: `model_not_found`, or `model_mismatch` where the files do not fit the card's digest.
+    """
+    folder = list_cards(roots).get(model_id)
+    if folder is None:
+        raise TaskError("model_not_found", f"there is no base model {model_id!r}", "model")
+    model = BaseModel(folder, read_card(folder))
+    if model.card.digest != folder_digest(folder):
+        raise TaskError("model_mismatch", f"the files of {model_id!r} do not fit the digest in its card", "model")
+    return model
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over names and contents of a model folder's weights and configs, in order."""
+    kept = (".safetensors", CONFIG)
+    files = sorted(path for path in folder.rglob("*") if path.name.endswith(kept))
+    return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
+
+
+def load_dit(folder: Path, config: DiTConfig, device: torch.device | str = "cpu") -> DiT:
+    """A DiT from `model.safetensors`, names and shapes checked, as float32.
+
+    Raises:
+        TaskError: `model_mismatch` with the missing, unexpected or misshapen names; `not_finite` for NaN or infinity.
+    """
+    with torch.device("meta"):
+        model = DiT(config)
+    state = load_file(folder / WEIGHTS)
+    state.setdefault("pos_embed", DiT(config).pos_embed.detach())  # fixed by the anatomy, so files may leave it out
+    check_state(state, model)
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    model.pos_embed.requires_grad_(False)  # noqa: FBT003  # the argument has no name in the library
+    return model.to(device)
+
+
+def check_state(state: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
+    """Refuse weights that do not fit `model` exactly, or are not finite."""
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    shaped = sorted(k for k in wanted.keys() & state.keys() if wanted[k] != state[k].shape)
+    if missing or extra or shaped:
+        raise TaskError("model_mismatch", f"weights: missing {missing}, unexpected {extra}, other shape {shaped}")
+    broken = sorted(name for name, tensor in state.items() if not tensor.isfinite().all())
+    if broken:
+        raise TaskError("not_finite", f"weights hold NaN or infinity: {broken}")
+
+
+def write_dit_config(folder: Path, config: DiTConfig) -> None:
+    """`config.json` beside the weights."""
+    (folder / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,42 @@
+"""From the source's label table to the target's K classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import nn
+
+from difftune_core.hooks import TaskError
+from difftune_core.models.dit import DiT
+
+
+def with_classes(source: DiT, num_classes: int, rows: Literal["reuse_rows", "mean", "null"]) -> DiT:
+    """The same weights with a table of `num_classes` rows; the source's null row stays the null row.
+
+    Args:
+        source: the pre-trained model.
+        num_classes: K, classes of the target.
+        rows: how class rows start: `reuse_rows` takes source row k for class k (wrapping around where K is larger),
+            `mean` the mean of all source classes, `null` the null row.
+
+    Raises:
+        TaskError: `too_many_classes` where K exceeds 1000, DiTPipeline's null label.
+    """
+    if num_classes > 1000:  # noqa: PLR2004  # the limit is explained in the message
+        raise TaskError("too_many_classes", f"{num_classes} classes; exports keep row 1000 for the null label")
+    table = source.y_embedder.embedding_table.weight.detach()
+    classes, null = table[:-1], table[-1:]
+    chosen = {
+        "reuse_rows": classes[torch.arange(num_classes) % len(classes)],
+        "mean": classes.mean(0, keepdim=True).expand(num_classes, -1),
+        "null": null.expand(num_classes, -1),
+    }[rows]
+    with torch.device("meta"):
+        model = DiT(replace(source.config, num_classes=num_classes))
+    state = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
+    state["y_embedder.embedding_table.weight"] = torch.cat([chosen, null]).clone()
+    model.load_state_dict(state, assign=True)
+    model.pos_embed = nn.Parameter(model.pos_embed.detach(), requires_grad=False)
+    return model

@@ -1,0 +1,1 @@
+"""Scripts that make the bundled tiny models and the synthetic worlds they learn from."""

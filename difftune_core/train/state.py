@@ -1,0 +1,85 @@
+"""Everything that changes while training: weights, their average, the optimizer, and what was seen so far."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from difftune_core.config import TrainingHyperparameters
+from difftune_core.models.dit import DiT
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class History:
+    """Curves and evaluations up to now; travels with the checkpoint so that the report of a resumed run is whole."""
+
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Append one point to each named curve."""
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append((step, value))
+
+    def evaluated(self, step: int) -> bool:
+        """Whether this step was evaluated already."""
+        return any(entry["step"] == step for entry in self.evaluations)
+
+
+@dataclass
+class TrainState:
+    """The state of a run after `step` optimizer steps."""
+
+    model: DiT
+    average: DiT
+    """Exponential moving average of the weights, the model that is delivered."""
+    optimizer: torch.optim.AdamW
+    step: int = 0
+    target_images: int = 0
+    """Target images that entered a step so far."""
+    history: History = field(default_factory=History)
+
+    def trainable(self) -> dict[str, Tensor]:
+        """Trained parameters by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def resume_tensors(self) -> dict[str, Tensor]:
+        """Raw weights and the optimizer's moments, by name: with the average, all that a resume needs."""
+        tensors = {f"raw/{name}": p.detach() for name, p in self.trainable().items()}
+        for name, parameter in self.trainable().items():
+            moments = self.optimizer.state[parameter]
+            tensors |= {f"{kind}/{name}": moments[kind] for kind in _MOMENTS if kind in moments}
+        return tensors
+
+    @torch.no_grad()
+    def load_resume_tensors(self, tensors: dict[str, Tensor], average: dict[str, Tensor]) -> None:
+        """The reverse of `resume_tensors`; `step` must be set before."""
+        self.average.load_state_dict(average)
+        for name, parameter in self.trainable().items():
+            parameter.copy_(tensors[f"raw/{name}"])
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(self.step)),
+                **{kind: tensors[f"{kind}/{name}"].to(parameter.device) for kind in _MOMENTS},
+            }
+
+
+def new_state(model: DiT, hyperparameters: TrainingHyperparameters) -> TrainState:
+    """The state before the first step: the average starts at the pre-trained weights (method.md 3.1)."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained, lr=hyperparameters.learning_rate, weight_decay=hyperparameters.weight_decay, fused=True
+    )
+    return TrainState(model=model.train(), average=deepcopy(model).eval().requires_grad_(False), optimizer=optimizer)  # noqa: FBT003  # no name in the library
+
+
+@torch.no_grad()
+def update_average(average: DiT, model: DiT, decay: float) -> None:
+    """Move the average towards the model: decay * average + (1 - decay) * model, in one fused pass."""
+    pairs = [(a, m) for a, m in zip(average.parameters(), model.parameters(), strict=True) if m.requires_grad]
+    torch._foreach_lerp_([a for a, _ in pairs], [m for _, m in pairs], 1 - decay)

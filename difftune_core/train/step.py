@@ -1,0 +1,97 @@
+"""One optimizer step: draw, noise, denoise, loss, update. All randomness is a function of (seed, step, purpose)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from difftune_core.config import TransferConfig
+from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.schedule import NoiseSchedule
+from difftune_core.hooks import TaskError
+from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, noised
+from difftune_core.objectives.draws import draw
+from difftune_core.rng import generator, stream_indices
+from difftune_core.train.state import TrainState, update_average
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on, resident on its device."""
+
+    target: LatentSet
+    retention: LatentSet | None
+    """None where the method needs none."""
+    null_label: int
+    schedule: NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input. b slots."""
+
+    noised: NoisedBatch
+    labels: Int[Tensor, " b"]
+    is_target: Bool[Tensor, " b"]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step tells. Losses are per slot, detached."""
+
+    losses: Float[Tensor, " b"]
+    is_target: Bool[Tensor, " b"]
+    grad_norm: float
+
+
+def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
+    """The batch of optimizer step `step` (from 0)."""
+    seed, size = config.seed, config.method.hyperparameters.batch_size
+    draws = draw(config.method, seed=seed, step=step, num_timesteps=data.schedule.num_timesteps)
+    flip = torch.rand(size, generator=generator(seed, step, "flip")) < 0.5  # noqa: PLR2004  # a fair coin
+    shape = (size, *data.target.mean.shape[2:])
+    posterior = torch.randn(shape, generator=generator(seed, step, "posterior"))
+    device = data.target.labels.device
+    place = {"start": step * size, "count": size}
+    target = stream_indices(seed, "target order", size=len(data.target), **place).to(device)
+    x0 = data.target.draw(target, flip.to(device), posterior.to(device))
+    dropped = torch.rand(size, generator=generator(seed, step, "label")) < config.method.hyperparameters.label_dropout
+    labels = data.target.labels[target].masked_fill(dropped.to(device), data.null_label)
+    if data.retention is not None:
+        kept = stream_indices(seed, "retention order", size=len(data.retention), **place).to(device)
+        retained = data.retention.draw(kept, flip.to(device), posterior.to(device))
+        is_target = draws.is_target.to(device)
+        x0 = torch.where(is_target[:, None, None, None], x0, retained)
+        labels = labels.masked_fill(~is_target, data.null_label)
+    noise = torch.randn(shape, generator=generator(seed, step, "noise")).to(device)
+    return Batch(noised(x0, noise, draws.t.to(device), data.schedule), labels, draws.is_target.to(device))
+
+
+def train_step(state: TrainState, config: TransferConfig, data: TrainingData) -> StepResult:
+    """Advance `state` by one optimizer step.
+
+    Raises:
+        TaskError: `diverged` where loss or gradient is not finite; the weights are then untouched.
+    """
+    hyperparameters = config.method.hyperparameters
+    batch = make_batch(config, data, state.step)
+    output = state.model(batch.noised.x_t, batch.noised.t.float(), batch.labels)
+    losses = denoising_loss(output, batch.noised, data.schedule)
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(losses.mean())
+    limit = hyperparameters.max_grad_norm
+    norm = torch.nn.utils.clip_grad_norm_(state.trainable().values(), limit if limit is not None else torch.inf)
+    if not torch.isfinite(norm):
+        raise TaskError("diverged", f"loss or gradient is not finite at step {state.step + 1}", "learning_rate")
+    warmup = min(1.0, (state.step + 1) / (hyperparameters.warmup_steps or 1))
+    for group in state.optimizer.param_groups:
+        group["lr"] = hyperparameters.learning_rate * warmup
+    state.optimizer.step()
+    assert hyperparameters.ema_decay is not None, "resolved at submit"
+    update_average(state.average, state.model, hyperparameters.ema_decay)
+    state.step += 1
+    state.target_images += int(batch.is_target.sum())
+    return StepResult(losses.detach(), batch.is_target, float(norm))
