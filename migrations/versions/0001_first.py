@@ -143,7 +143,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.CheckConstraint(
-            "status IN ('validating_files', 'queued', 'running', 'pausing', 'paused', 'resuming', 'cancelling', 'succeeded', 'failed', 'cancelled')",
+            "status IN ('validating_files', 'queued', 'running', 'pausing', 'paused', 'resuming', "
+            "'cancelling', 'succeeded', 'failed', 'cancelled')",
             name=op.f("ck_jobs_status"),
         ),
         sa.ForeignKeyConstraint(["training_file"], ["datasets.id"], name=op.f("fk_jobs_training_file")),
