@@ -1,0 +1,208 @@
+"""Claims and leases. Every function works in the caller's transaction; lease times are the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from api.db import epoch_now
+from api.work.models import Attempt, WorkItem
+from api.work.states import Request, Slot, WorkKind, WorkState
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One claim of one item: what a worker must show to write anything."""
+
+    item_id: str
+    fence: int
+    kind: WorkKind
+    subject_id: str
+
+
+class LeaseLostError(Exception):
+    """The item is no longer ours: end the child, write nothing."""
+
+
+def claim(
+    session: Session, *, kinds: Collection[WorkKind], slot: Slot, worker_id: str, lease_s: float
+) -> WorkItem | None:
+    """Take the best waiting item by one statement, with its attempt; None if there is none.
+
+    PostgreSQL passes over rows that another worker is taking; SQLite has one writer at a time.
+    """
+    best = (
+        select(WorkItem.id)
+        .where(WorkItem.state == WorkState.QUEUED, WorkItem.slot == slot, WorkItem.kind.in_(kinds))
+        .where(WorkItem.run_after <= epoch_now())
+        .order_by(WorkItem.priority.desc(), WorkItem.created_at, WorkItem.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    taken = {
+        "state": WorkState.LEASED,
+        "fence": WorkItem.fence + 1,
+        "worker_id": worker_id,
+        "claimed_at": epoch_now(),
+        "heartbeat_at": epoch_now(),
+        "progress_at": epoch_now(),
+        "lease_until": epoch_now() + lease_s,
+        "request": None,
+    }
+    statement = update(WorkItem).where(WorkItem.id == best.scalar_subquery(), WorkItem.state == WorkState.QUEUED)
+    item = session.scalars(statement.values(taken).returning(WorkItem), execution_options=_FRESH).one_or_none()
+    if item is not None:
+        started_at = item.claimed_at
+        assert started_at is not None
+        session.add(Attempt(work_item_id=item.id, fence=item.fence, worker_id=worker_id, started_at=started_at))
+        session.flush()
+    return item
+
+
+def lease_of(item: WorkItem) -> Lease:
+    """The lease that a claim gave."""
+    return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id)
+
+
+def hold(session: Session, lease: Lease) -> WorkItem:
+    """Lock the item for the rest of the transaction, as its holder. First thing in every unit of a worker.
+
+    Raises:
+        LeaseLostError: another claim, a sweep or a withdrawal came between.
+    """
+    query = select(WorkItem).where(*_held(lease)).with_for_update()
+    item = session.scalars(query, execution_options=_POPULATE).one_or_none()
+    if item is None:
+        raise LeaseLostError(f"work item {lease.item_id} is no longer held with fence {lease.fence}")
+    return item
+
+
+def renew(session: Session, lease: Lease, *, lease_s: float) -> Request | None:
+    """Prolong the lease; returns what the holder is asked to do.
+
+    Raises:
+        LeaseLostError: as `hold`.
+    """
+    beat = {"heartbeat_at": epoch_now(), "lease_until": epoch_now() + lease_s}
+    statement = update(WorkItem).where(*_held(lease)).values(beat).returning(WorkItem.fence, WorkItem.request)
+    row = session.execute(statement, execution_options=_UNSYNCED).one_or_none()
+    if row is None:
+        raise LeaseLostError(f"work item {lease.item_id} is no longer held with fence {lease.fence}")
+    return Request(row.request) if row.request else None
+
+
+def note_progress(session: Session, lease: Lease) -> None:
+    """The child got on: alive is not the same."""
+    statement = update(WorkItem).where(*_held(lease)).values(progress_at=epoch_now())
+    session.execute(statement, execution_options=_UNSYNCED)
+
+
+def finish(session: Session, item: WorkItem, reason: str, *, end_step: int | None = None) -> None:
+    """The item is done for good; its attempt, if one is open, ended for `reason`."""
+    end_attempt(session, item, reason, end_step=end_step)
+    _set(session, item, state=WorkState.DONE, finished_at=epoch_now(), lease_until=None, request=None)
+
+
+def requeue(
+    session: Session, item: WorkItem, reason: str, *, delay_s: float = 0.0, end_step: int | None = None
+) -> None:
+    """Back to the queue, claimable after `delay_s`; it must be rung for again."""
+    end_attempt(session, item, reason, end_step=end_step)
+    _set(
+        session,
+        item,
+        state=WorkState.QUEUED,
+        run_after=epoch_now() + delay_s,
+        lease_until=None,
+        worker_id=None,
+        request=None,
+        rung_at=None,
+    )
+
+
+def reopen(session: Session, kind: WorkKind, subject_id: str) -> WorkItem | None:
+    """Queue a finished item again (a paused job is resumed). The fence goes on rising: object keys contain it."""
+    query = select(WorkItem).where(WorkItem.kind == kind, WorkItem.subject_id == subject_id).with_for_update()
+    item = session.scalars(query.order_by(WorkItem.created_at.desc()).limit(1), execution_options=_POPULATE).first()
+    if item is None or item.state != WorkState.DONE:
+        return None
+    _set(session, item, state=WorkState.QUEUED, run_after=0.0, finished_at=None, request=None, rung_at=None)
+    return item
+
+
+def ask(session: Session, kind: WorkKind, subject_id: str, request: Request) -> WorkState | None:
+    """Ask for the end of a subject's work. Call it before locking the subject's own row: item first, then subject.
+
+    Returns:
+        `done`: the item was waiting (or already done) and will not run, so the caller settles the subject itself;
+        `leased`: its holder will see the request at its next heartbeat and settles the subject;
+        None: there is no such item.
+    """
+    query = select(WorkItem).where(WorkItem.kind == kind, WorkItem.subject_id == subject_id).with_for_update()
+    item = session.scalars(query.order_by(WorkItem.created_at.desc()).limit(1), execution_options=_POPULATE).first()
+    if item is None:
+        return None
+    if item.state == WorkState.LEASED:
+        if item.request != Request.CANCEL:  # a pause does not undo a cancel
+            _set(session, item, request=request)
+        return WorkState.LEASED
+    if item.state == WorkState.QUEUED:
+        finish(session, item, f"{request}_before_start")
+    return WorkState.DONE
+
+
+def end_attempt(session: Session, item: WorkItem, reason: str, *, end_step: int | None = None) -> None:
+    """Write how the item's current attempt ended, unless that is known already."""
+    statement = update(Attempt).where(
+        Attempt.work_item_id == item.id, Attempt.fence == item.fence, Attempt.ended_at.is_(None)
+    )
+    ended = {"ended_at": epoch_now(), "reason": reason, "end_step": end_step}
+    session.execute(statement.values(ended), execution_options=_UNSYNCED)
+
+
+def attempts(session: Session, item_id: str) -> list[Attempt]:
+    """All attempts of an item, newest first."""
+    query = select(Attempt).where(Attempt.work_item_id == item_id).order_by(Attempt.fence.desc())
+    return list(session.scalars(query, execution_options=_POPULATE))
+
+
+def expired(session: Session, limit: int = 100) -> list[str]:
+    """Ids of items whose holder was silent for longer than its lease."""
+    return list(session.scalars(select(WorkItem.id).where(_is_expired()).order_by(WorkItem.lease_until).limit(limit)))
+
+
+def take_expired(session: Session, item_id: str) -> WorkItem | None:
+    """Lock an expired item; None if it is not expired any more or another sweep has it."""
+    query = select(WorkItem).where(WorkItem.id == item_id, _is_expired()).with_for_update(skip_locked=True)
+    return session.scalars(query, execution_options=_POPULATE).one_or_none()
+
+
+def count_unrung(session: Session, *, older_than_s: float) -> int:
+    """Waiting items that nobody rang for: their author died between commit and ring, or the broker was away."""
+    query = select(func.count()).select_from(WorkItem)
+    query = query.where(WorkItem.state == WorkState.QUEUED, WorkItem.rung_at.is_(None))
+    return session.scalar(query.where(WorkItem.created_at < epoch_now() - older_than_s)) or 0
+
+
+_POPULATE = {"populate_existing": True}
+_UNSYNCED = {"synchronize_session": False}
+_FRESH = {**_POPULATE, **_UNSYNCED}
+
+
+def _held(lease: Lease) -> list[ColumnElement[bool]]:
+    return [WorkItem.id == lease.item_id, WorkItem.fence == lease.fence, WorkItem.state == WorkState.LEASED]
+
+
+def _is_expired() -> ColumnElement[bool]:
+    # A null lease must count as over: `null < x` is never true, and such an item would stay leased for ever.
+    over = func.coalesce(WorkItem.lease_until, WorkItem.claimed_at, 0.0) < epoch_now()
+    return (WorkItem.state == WorkState.LEASED) & over
+
+
+def _set(session: Session, item: WorkItem, **values: Any) -> None:
+    statement = update(WorkItem).where(WorkItem.id == item.id).values(values).returning(WorkItem)
+    session.scalars(statement, execution_options=_FRESH).one()
