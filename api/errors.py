@@ -1,0 +1,90 @@
+"""What the service refuses, without HTTP: one tree, drawn here; `api.error_handlers` gives each its status.
+
+ServiceError
+├── MalformedError        cannot be read at all
+├── InvalidInputError     can be read, but a value cannot be accepted
+├── UnauthenticatedError  no key, or none of ours
+├── ForbiddenError        a link that was changed
+├── NotFoundError         no such thing for this tenant
+├── ConflictError         not in this state
+├── GoneError             it was there, its time is over
+├── TooLargeError         more bytes than allowed
+└── UnavailableError      a part of the service does not answer
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ServiceError(Exception):
+    """Has a `code` for programs and a message for people; `param` and `pointer` name the field at fault."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        pointer: str | None = None,
+        errors: list[dict[str, Any]] | None = None,
+        **extra: Any,
+    ) -> None:
+        """`param` is dotted (`method.type`), `pointer` a JSON pointer; made of `param` for a body's field.
+
+        `errors` lists several faults; `extra` becomes members of the answer.
+        """
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.pointer = pointer
+        self.errors = errors
+        self.extra = extra
+
+
+class MalformedError(ServiceError):
+    """The request cannot be read."""
+
+
+class InvalidInputError(ServiceError):
+    """A field of the body has a value that cannot be accepted."""
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, **extra: Any) -> None:
+        """As `ServiceError`, with the pointer that belongs to `param`."""
+        if param:
+            extra.setdefault("pointer", "#/" + param.replace(".", "/"))
+        super().__init__(code, message, param=param, **extra)
+
+
+class UnauthenticatedError(ServiceError):
+    """There is no key, or it is not one of ours."""
+
+
+class ForbiddenError(ServiceError):
+    """Known, but not allowed."""
+
+
+class NotFoundError(ServiceError):
+    """Not there, or another tenant's."""
+
+
+class ConflictError(ServiceError):
+    """Not possible in the present state; trying again does not help."""
+
+
+class GoneError(ServiceError):
+    """It was there, and its time is over."""
+
+
+class TooLargeError(ServiceError):
+    """More bytes than allowed."""
+
+
+class UnavailableError(ServiceError):
+    """A part of the service does not answer; trying again may help."""
+
+
+def not_found(kind: str, id_: str) -> NotFoundError:
+    """The same words whether it never was or is another tenant's."""
+    return NotFoundError(f"{kind}_not_found", f"There is no {kind.replace('_', ' ')} {id_!r}.")

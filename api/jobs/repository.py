@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from api.jobs.models import Job, JobFile, Metric
+from api.jobs.states import FINAL, JobStatus
+from api.work.models import Attempt, WorkItem
+from api.work.states import WorkKind, WorkState
+
+
+def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id))
+
+
+def page(
+    session: Session,
+    tenant_id: str,
+    *,
+    after: str | None,
+    limit: int,
+    ascending: bool,
+    statuses: Iterable[str] = (),
+    model: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> list[Job]:
+    """Up to `limit` rows beyond the id `after`, newest first unless `ascending`; `metadata` must all match."""
+    query = select(Job).where(Job.tenant_id == tenant_id)
+    if statuses := list(statuses):
+        query = query.where(Job.status.in_(statuses))
+    if model:
+        query = query.where(Job.model == model)
+    for name, value in (metadata or {}).items():
+        query = query.where(Job.metadata_[name].as_string() == value)
+    if after:
+        query = query.where(Job.id > after if ascending else Job.id < after)
+    return list(session.scalars(query.order_by(Job.id if ascending else Job.id.desc()).limit(limit)))
+
+
+def live_users_of(session: Session, dataset_id: str) -> list[str]:
+    """Ids of jobs that are not final and name the data set."""
+    uses = or_(Job.training_file == dataset_id, Job.validation_file == dataset_id)
+    return list(session.scalars(select(Job.id).where(uses, Job.status.not_in(FINAL)).order_by(Job.id)))
+
+
+def waiting_for(session: Session, dataset_id: str) -> list[Job]:
+    """Jobs in `validating_files` that name the data set, locked, in the order of their ids."""
+    uses = or_(Job.training_file == dataset_id, Job.validation_file == dataset_id)
+    query = select(Job).where(uses, Job.status == JobStatus.VALIDATING_FILES).order_by(Job.id)
+    return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
+
+
+def open_work(session: Session, job_id: str) -> WorkItem | None:
+    """The job's training that is not done, locked. Claims lock the item before the job: so must others."""
+    query = select(WorkItem).where(
+        WorkItem.subject_id == job_id, WorkItem.kind == WorkKind.TRAIN, WorkItem.state != WorkState.DONE
+    )
+    return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
+def files_of(session: Session, job_ids: list[str]) -> dict[str, list[JobFile]]:
+    """Result files by job, oldest first."""
+    found: dict[str, list[JobFile]] = defaultdict(list)
+    for file in session.scalars(select(JobFile).where(JobFile.job_id.in_(job_ids)).order_by(JobFile.id)):
+        found[file.job_id].append(file)
+    return found
+
+
+def attempts_of(session: Session, job_ids: list[str]) -> dict[str, list[Attempt]]:
+    """Training attempts by job, oldest first."""
+    found: dict[str, list[Attempt]] = defaultdict(list)
+    query = (
+        select(WorkItem.subject_id, Attempt)
+        .join(Attempt, Attempt.work_item_id == WorkItem.id)
+        .where(WorkItem.subject_id.in_(job_ids), WorkItem.kind == WorkKind.TRAIN)
+        .order_by(Attempt.started_at, Attempt.fence)
+    )
+    for job_id, attempt in session.execute(query):
+        found[job_id].append(attempt)
+    return found
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 for the training that is claimed next; None for a job that is not queued."""
+    if job.status != JobStatus.QUEUED:
+        return None
+    item = session.scalar(
+        select(WorkItem).where(WorkItem.subject_id == job.id, WorkItem.state == WorkState.QUEUED).limit(1)
+    )
+    if item is None:
+        return None
+    earlier = and_(WorkItem.priority == item.priority, WorkItem.created_at < item.created_at)
+    query = select(func.count()).where(
+        WorkItem.state == WorkState.QUEUED,
+        WorkItem.slot == item.slot,
+        or_(WorkItem.priority > item.priority, earlier),
+    )
+    return 1 + (session.scalar(query) or 0)
+
+
+def metric_page(
+    session: Session, job_id: str, *, names: list[str], after: tuple[str, int] | None, limit: int
+) -> list[Metric]:
+    """Values in order of name and step, beyond `after`."""
+    query = select(Metric).where(Metric.job_id == job_id)
+    if names:
+        query = query.where(Metric.name.in_(names))
+    if after:
+        name, step = after
+        query = query.where(or_(Metric.name > name, and_(Metric.name == name, Metric.step > step)))
+    return list(session.scalars(query.order_by(Metric.name, Metric.step).limit(limit)))
+
+
+def metrics_between(session: Session, job_id: str, first: int, last: int) -> dict[str, float]:
+    """The newest value of each series in steps `first` to `last`."""
+    query = select(Metric).where(Metric.job_id == job_id, Metric.step.between(first, last)).order_by(Metric.step)
+    return {metric.name: metric.value for metric in session.scalars(query)}

@@ -1,0 +1,154 @@
+"""The life of a job as the API and its data sets decide it; what workers decide is in `api.jobs.lifecycle`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.datasets import repository as datasets
+from api.datasets.models import Dataset
+from api.datasets.states import DatasetStatus
+from api.errors import ConflictError, InvalidInputError
+from api.events import service as events
+from api.ids import new_id
+from api.jobs import repository
+from api.jobs.models import Job
+from api.jobs.states import JobStatus
+from api.work import service as work
+from api.work.states import Request, Slot, WorkKind, WorkState
+from difftune_core.config import TransferConfig
+
+_NAMES = {"training_file": "training", "validation_file": "validation"}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job as asked for, with its config resolved."""
+
+    config: TransferConfig
+    training_file: str
+    validation_file: str | None = None
+    suffix: str | None = None
+    metadata: dict[str, str] | None = field(default=None)
+    priority: int = 0
+
+
+def create(session: Session, tenant_id: str, asked: Submission) -> Job:
+    """A new job: `queued` when its data sets are ready, else `validating_files`.
+
+    Raises:
+        InvalidInputError: a data set is not there.
+        ConflictError: a data set is invalid.
+    """
+    named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
+    in_order = sorted((id_, param) for param, id_ in named.items() if id_)  # one order of locks for all submissions
+    statuses = {_usable(session, tenant_id, param, id_).status for id_, param in in_order}
+    job = Job(
+        id=new_id("ftjob"),
+        tenant_id=tenant_id,
+        status=JobStatus.VALIDATING_FILES,
+        model=asked.config.model,
+        config=asked.config.model_dump(mode="json"),
+        training_file=asked.training_file,
+        validation_file=asked.validation_file,
+        suffix=asked.suffix,
+        metadata_=asked.metadata,
+        priority=asked.priority,
+        total_steps=asked.config.method.hyperparameters.max_steps,
+        created_at=time.time(),
+    )
+    session.add(job)
+    session.flush()
+    events.append(session, job, "message", f"Created fine-tuning job: {job.id}")
+    message = f"Validating training file: {job.training_file}"
+    if job.validation_file:
+        message += f" and validation file: {job.validation_file}"
+    events.append(session, job, "status", message, data={"status": job.status})
+    if statuses == {DatasetStatus.READY}:
+        _queue(session, job)
+    return job
+
+
+def dataset_settled(session: Session, dataset: Dataset) -> None:
+    """Move on the jobs that waited for this data set, in the transaction that ends its validation.
+
+    Whoever commits rings afterwards (`api.queue.ring`).
+    """
+    session.flush()
+    for job in repository.waiting_for(session, dataset.id):
+        named = {"training_file": job.training_file, "validation_file": job.validation_file}
+        if dataset.status == DatasetStatus.INVALID:
+            _fail(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
+        elif dataset.status == DatasetStatus.READY and _all_ready(session, [id_ for id_ in named.values() if id_]):
+            _queue(session, job)
+
+
+def request_cancel(session: Session, job: Job) -> None:
+    """Cancel at once what does not run; ask the holder of what does. Checkpoints stay.
+
+    Raises:
+        ConflictError: the job is final, or is being cancelled already.
+    """
+    item = repository.open_work(session, job.id)
+    session.refresh(job, with_for_update=True)
+    if item is not None and item.state == WorkState.LEASED and job.status in {JobStatus.RUNNING, JobStatus.PAUSING}:
+        item.request = Request.CANCEL
+        move(session, job, JobStatus.CANCELLING, "Cancelling: the trainer saves a checkpoint and ends")
+        return
+    waiting = {JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.PAUSED, JobStatus.RESUMING}
+    if job.status not in waiting:
+        raise ConflictError("job_not_cancellable", f"Job {job.id} is {job.status} and cannot be cancelled.")
+    if item is not None:
+        item.state, item.finished_at = WorkState.DONE, time.time()
+    job.finished_at = time.time()
+    move(session, job, JobStatus.CANCELLED, "Fine-tuning job cancelled")
+
+
+def move(session: Session, job: Job, status: JobStatus, message: str, *, level: str = "info") -> None:
+    """Change the status and say so: every change of status goes through here.
+
+    Raises:
+        ValueError: the transition is not allowed.
+    """
+    job.set_status(status)
+    session.flush()
+    events.append(session, job, "status", message, data={"status": str(status)}, level=level)
+
+
+def _usable(session: Session, tenant_id: str, param: str, dataset_id: str) -> Dataset:
+    """Locked, so that a validation that ends meanwhile sees the new job, or the new job sees its end."""
+    found = datasets.find(session, tenant_id, dataset_id, lock=True)
+    if found is None:
+        raise InvalidInputError("dataset_not_found", f"There is no data set {dataset_id!r}.", param=param)
+    if found.status == DatasetStatus.INVALID:
+        raise ConflictError(
+            "dataset_invalid",
+            f"The {_NAMES[param]} data set {dataset_id} is invalid: {found.error_message or 'see its report'}",
+            param=param,
+            pointer=f"#/{param}",
+            report_url=f"/v1/datasets/{dataset_id}/report",
+        )
+    return found
+
+
+def _all_ready(session: Session, dataset_ids: list[str]) -> bool:
+    query = select(Dataset.status).where(Dataset.id.in_(dataset_ids))
+    return set(session.scalars(query)) == {DatasetStatus.READY}
+
+
+def _queue(session: Session, job: Job) -> None:
+    work.enqueue(session, WorkKind.TRAIN, job.id, tenant_id=job.tenant_id, slot=Slot.GPU, priority=job.priority)
+    move(session, job, JobStatus.QUEUED, "Files validated, moving job to queued state")
+
+
+def _fail(session: Session, job: Job, param: str, dataset: Dataset) -> None:
+    job.error_code, job.error_param = "dataset_invalid", param
+    job.error_message = (
+        f"The {_NAMES[param]} data set {dataset.id} ({dataset.filename}) is invalid: "
+        f"{dataset.error_message or 'see its report'}"
+    )
+    job.finished_at = time.time()
+    move(session, job, JobStatus.FAILED, f"Fine-tuning job failed: {job.error_message}", level="error")
