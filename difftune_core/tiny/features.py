@@ -86,5 +86,5 @@ def load_feature_net(folder: Path) -> TinyFeatureNet:
         net = TinyFeatureNet(config["classes"], (first, second, third))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG}: not the config of a TinyFeatureNet: {error}") from error
-    net.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    net.load_state_dict(load_file(folder / WEIGHTS))
     return net.float().eval().requires_grad_(requires_grad=False)

@@ -73,6 +73,7 @@ def _draw(file: Path, pixels: int, letter: str) -> Image.Image:
     return image
 
 
+@lru_cache(maxsize=1 << 16)
 def _has(file: Path, letter: str) -> bool:
     image = _draw(file, 16, letter)
     return image.getbbox() is not None and image.tobytes() != _draw(file, 16, _UNASSIGNED).tobytes()

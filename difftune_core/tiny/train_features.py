@@ -67,7 +67,7 @@ def accuracy(net: TinyFeatureNet, images: torch.Tensor, labels: torch.Tensor) ->
 
 def save(net: TinyFeatureNet, out: Path) -> None:
     """Saves config.json and the weights in fp16."""
-    save_half({k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}, out / WEIGHTS)
+    save_half(net.state_dict(), out / WEIGHTS)
     save_json(net.config, out / CONFIG)
 
 
