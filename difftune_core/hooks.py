@@ -7,7 +7,7 @@ only sees `Hooks`; it never learns who listens. Pydantic only: the supervisor im
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -135,6 +135,7 @@ class TaskError(Exception):
         self.param = param
 
 
+@runtime_checkable  # the tests check arguments at run time
 class Hooks(Protocol):
     """What the loop calls. `emit` must not block training for long; `stop_requested` is asked once a step."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def file_info(path: Path, root: Path) -> FileInfo:
 
 
 def _write(state: TrainState, folder: Path, identity: dict[str, Any], envelope: dict[str, Any]) -> None:
-    metadata = {"format": "pt", "step": str(state.step), "base_model": str(identity["base_model"])}
+    # One key only: safetensors writes metadata in no fixed order, and equal runs shall give equal bytes.
+    metadata = {"difftune": json.dumps({"step": state.step, "base_model": identity["base_model"]})}
     save_file({name: t.contiguous() for name, t in state.average.state_dict().items()}, folder / MODEL, metadata)
     save_file({name: t.contiguous() for name, t in state.resume_tensors().items()}, folder / RESUME)
     write_dit_config(folder, state.average.config)

@@ -1,0 +1,45 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SOURCES := api worker difftune_core cli migrations benchmarks tests
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up check test test-services tiny-models clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[core,api,cli,report,demo,dev]'
+	@touch $@
+
+install: $(INSTALLED) ## make the virtual environment and install everything
+
+demo: $(INSTALLED) ## fine-tune on handwritten digits through the real service, about 5 minutes on 2 cores
+	@$(BIN)/python -m cli demo --folder demo-run
+
+up: $(INSTALLED) ## start the embedded service on this machine
+	@$(BIN)/python -m cli up
+
+check: $(INSTALLED) ## lint, types, import directions
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(INSTALLED) ## all tests that need no server
+	$(BIN)/python -m pytest -q -m 'not services'
+
+test-services: $(INSTALLED) ## tests against PostgreSQL, Redis and S3 servers that the tests start themselves
+	$(BIN)/python -m pytest -q -m services
+
+tiny-models: $(INSTALLED) ## train the bundled models anew (two hours; needs the fonts named in difftune_core/tiny)
+	$(BIN)/python -m difftune_core.tiny.train_autoencoder
+	$(BIN)/python -m difftune_core.tiny.train_features
+	$(BIN)/python -m difftune_core.tiny.train_dit
+	$(BIN)/python -m difftune_core.tiny.make_card
+
+clean: ## remove the virtual environment and the demo's folder
+	rm -rf $(VENV) demo-run

@@ -1,0 +1,84 @@
+"""`python -m difftune_core {train|validate} ...`: every kind of work as a command, by hand or under a supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from difftune_core.card import list_cards, read_card
+from difftune_core.channel import ConsoleHooks, PipeHooks
+from difftune_core.config import TransferConfig, resolve
+from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
+
+_BUNDLED = Path(__file__).parent / "tiny" / "weights"
+
+
+def main() -> int:
+    """Run one command; the exit status is 0 for success or an orderly stop, 1 for a failure."""
+    args = _parser().parse_args()
+    hooks: Hooks = ConsoleHooks() if args.events_fd is None else PipeHooks(args.events_fd, args.commands_fd)
+    outcome = _guarded(args, hooks)
+    hooks.emit(outcome)
+    return 0 if outcome.code in {"succeeded", "stopped", "paused"} else 1
+
+
+def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    try:
+        outcome: OutcomeEvent = args.command(args, hooks)
+    except TaskError as error:
+        return OutcomeEvent(code=error.code, message=str(error), param=error.param)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "/".join(str(part) for part in first["loc"])
+        return OutcomeEvent(code="invalid_config", message=f"{field}: {first['msg']}", param=field)
+    except MemoryError:
+        return OutcomeEvent(code="out_of_memory", message="the process ran out of memory")
+    return outcome
+
+
+def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    config = TransferConfig.model_validate_json(args.config.read_bytes())
+    roots = [*args.models, _BUNDLED]
+    folder = list_cards(roots).get(config.model)
+    if folder is None:
+        raise TaskError("model_not_found", f"there is no base model {config.model!r}", "model")
+    resolved = resolve(config, read_card(folder), num_threads=1)
+
+    from difftune_core.train.prepare import Folders
+    from difftune_core.train.run import train
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    cache = args.cache or args.out / "cache"
+    return train(resolved, Folders(args.data, args.validation, roots, cache, args.out), hooks)
+
+
+def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    from difftune_core.data.validate import validate
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    validate(args.data, args.out, hooks)
+    return OutcomeEvent(code="succeeded")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, command in (("train", _train), ("validate", _validate)):
+        sub = commands.add_parser(name)
+        sub.set_defaults(command=command)
+        sub.add_argument("config", type=Path, help="transfer config, JSON")
+        sub.add_argument("--data", type=Path, required=True, help="zip or tar of class folders, or such a folder")
+        sub.add_argument("--validation", type=Path, help="held-out set of the same form")
+        sub.add_argument("--models", type=Path, action="append", default=[], help="folder of base models")
+        sub.add_argument("--cache", type=Path, help="shared caches; default: inside --out")
+        sub.add_argument("--out", type=Path, required=True)
+        sub.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)
+        sub.add_argument("--commands-fd", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

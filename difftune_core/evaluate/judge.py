@@ -1,0 +1,127 @@
+"""Judging a tuned model: target quality against held-out images, forgetting against the base model's own images."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from difftune_core.config import EvaluationConfig
+from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.evaluate.compare import compare
+from difftune_core.evaluate.features import FeatureExtractor
+from difftune_core.evaluate.forgetting import retention_loss_by_t
+from difftune_core.evaluate.frechet import frechet_distance, moments_of
+from difftune_core.files import build_once, sha256_json
+from difftune_core.models.autoencoder import Autoencoder
+from difftune_core.models.dit import DiT
+from difftune_core.models.registry import BaseModel
+
+_FORMAT = 1
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Everything that stays the same over the evaluations of a run."""
+
+    base: BaseModel
+    config: EvaluationConfig
+    extractor: FeatureExtractor
+    autoencoder: Autoencoder
+    real: UInt8[np.ndarray, "n s s 3"]
+    """Held-out target images."""
+    real_digest: str
+    source: UInt8[np.ndarray, "m s s 3"]
+    """The base model's images, sampled for judging alone."""
+    source_latents: LatentSet
+    cache: Path
+    device: torch.device
+
+    @property
+    def sampling(self) -> Sampling:
+        """How target images are drawn."""
+        return Sampling(**self.config.model_dump(include={"sampler", "num_inference_steps", "guidance_scale", "seed"}))
+
+    def recipe(self) -> dict[str, Any]:
+        """How every figure was made."""
+        return {
+            "feature_extractor": self.extractor.id,
+            "feature_extractor_digest": self.extractor.digest,
+            "num_generated": self.config.num_images,
+            "num_real": len(self.real),
+            "reference_set_digest": self.real_digest,
+            "sampling": asdict(self.sampling),
+            "weights": "ema",
+            "class_distribution": "equal shares",
+        }
+
+    def features(self, images: UInt8[np.ndarray, "k s s 3"]) -> Float32[np.ndarray, "k d"]:
+        """Features of images."""
+        return self.extractor(images)
+
+    def judge(self, model: DiT, step: int, progress: Progress) -> tuple[dict[str, Any], UInt8[np.ndarray, "k s s 3"]]:
+        """One evaluation of `model`, and the images it drew. `progress` hears how many of `2 num_images` are done."""
+        begin = time.monotonic()
+        images = self._images(model, self._labels(model.config.num_classes), progress)
+        quality = compare(self.features(self.real), self.features(images))
+        forgetting = self._forgetting(model, lambda done: progress(self.config.num_images + done))
+        return {"step": step, **quality, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
+
+    def references(self, base_model: DiT, progress: Progress) -> dict[str, Any]:
+        """Ceiling and floor beside which a figure can be read; made once per data set and base model."""
+        key = {
+            "format": _FORMAT,
+            "base": self.base.card.digest,
+            "recipe": self.recipe(),
+            "source": self.source_latents.digest,
+        }
+        folder = build_once(
+            self.cache / "references" / sha256_json(key), lambda aside: self._build(aside, base_model, progress)
+        )
+        loaded: dict[str, Any] = json.loads((folder / "references.json").read_text(encoding="utf-8"))
+        return loaded
+
+    def _build(self, folder: Path, base_model: DiT, progress: Progress) -> None:
+        entry, images = self.judge(base_model, 0, progress)
+        real = self.features(self.real)
+        order = np.random.default_rng(self.config.seed).permutation(len(real))
+        half = min(self.config.num_images, len(real) // 2)
+        mean, _ = self.autoencoder.encode(self.real)
+        rebuilt = self.features(self.autoencoder.decode(mean.float()))
+        references = {
+            "base_model": entry,
+            "real_vs_real": compare(real[order[half:]], real[order[:half]]),
+            "autoencoder_floor": compare(real, rebuilt),
+        }
+        (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
+        np.save(folder / "base_images.npy", images, allow_pickle=False)
+
+    def _labels(self, num_classes: int) -> torch.Tensor:
+        return torch.arange(self.config.num_images) % num_classes
+
+    def _images(self, model: DiT, labels: torch.Tensor, progress: Progress) -> UInt8[np.ndarray, "k s s 3"]:
+        return self.autoencoder.decode(sample_latents(model, labels, self.sampling, progress=progress))
+
+    def _forgetting(self, model: DiT, progress: Progress) -> dict[str, Any]:
+        """Distance of the null branch's images to the base model's, and the loss on them by t."""
+        null = torch.full((self.config.num_images,), model.null_label)
+        images = self._images(model, null, progress)
+        source = self.features(self.source)
+        losses = retention_loss_by_t(
+            model, self.source_latents, self.base.schedule().to(self.device), seed=self.config.seed
+        )
+        return {
+            "null_fid": frechet_distance(moments_of(self.features(images)), moments_of(source)),
+            "num_source": len(self.source),
+            "retention_loss": losses[0],
+            "retention_loss_by_t": losses,
+        }

@@ -1,0 +1,95 @@
+"""The training loop: step, log, save, evaluate, until the last step or until somebody asks to stop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from difftune_core.checkpoint.save import save_checkpoint
+from difftune_core.config import TransferConfig
+from difftune_core.hooks import Hooks, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
+from difftune_core.train.state import TrainState
+from difftune_core.train.step import StepResult, TrainingData, train_step
+
+_KEPT = 2  # whole checkpoints on disk: the newest, and one more in case it is found corrupt
+
+
+@dataclass
+class Loop:
+    """One attempt at a run."""
+
+    config: TransferConfig
+    state: TrainState
+    data: TrainingData
+    hooks: Hooks
+    checkpoints: Path
+    identity: dict[str, Any]
+    envelope: dict[str, Any]
+    evaluate: Callable[[], None]
+    """Judges the state's average now and adds to its history."""
+    _window: list[StepResult] = field(default_factory=list)
+
+    def run(self) -> StopKind | None:
+        """Train to the end; returns what stopped it before, else None."""
+        hyperparameters = self.config.method.hyperparameters
+        self.hooks.emit(PhaseEvent(phase="training"))
+        while True:
+            step, last = self.state.step, hyperparameters.max_steps
+            if self._evaluation_due(step, last):
+                self.evaluate()
+                self.hooks.emit(PhaseEvent(phase="training"))
+            if step == last:
+                return None
+            stop = self.hooks.stop_requested()
+            if stop is not None:
+                self.save()
+                return stop
+            self._advance(log=(step + 1) % hyperparameters.log_every_steps == 0 or step + 1 == last)
+            step = self.state.step
+            due = step % (hyperparameters.checkpoint_every_steps or last) == 0
+            if due or step == last or self.hooks.save_requested():
+                self.save(is_last=step == last)
+
+    def save(self, *, is_last: bool = False) -> None:
+        """Save a checkpoint and forget those that are no longer needed on disk."""
+        if self.state.step == 0:
+            return
+        self.hooks.emit(
+            save_checkpoint(
+                self.state, self.checkpoints, identity=self.identity, envelope=self.envelope, is_last=is_last
+            )
+        )
+        for folder in sorted(self.checkpoints.glob("step-*"))[:-_KEPT]:
+            if self.hooks.release(folder):
+                shutil.rmtree(folder)
+
+    def _evaluation_due(self, step: int, last: int) -> bool:
+        every = self.config.evaluation.every_steps
+        due = step == last or (every is not None and step > 0 and step % every == 0)
+        return due and not self.state.history.evaluated(step)
+
+    def _advance(self, *, log: bool) -> None:
+        self._window.append(train_step(self.state, self.config, self.data))
+        if log:
+            values = _means(self._window) | {"target_images": float(self.state.target_images)}
+            self._window.clear()
+            self.state.history.add(self.state.step, values)
+            self.hooks.emit(MetricsEvent(step=self.state.step, values=values))
+            total = self.config.method.hyperparameters.max_steps
+            self.hooks.emit(ProgressEvent(phase="training", done=self.state.step, total=total))
+
+
+def _means(window: list[StepResult]) -> dict[str, float]:
+    losses = torch.cat([r.losses for r in window])
+    is_target = torch.cat([r.is_target for r in window])
+    values = {"train_loss": float(losses.mean()), "grad_norm": sum(r.grad_norm for r in window) / len(window)}
+    if is_target.any():
+        values["target_loss"] = float(losses[is_target].mean())
+    if not is_target.all():
+        values["retention_loss"] = float(losses[~is_target].mean())
+    return values

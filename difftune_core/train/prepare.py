@@ -1,0 +1,192 @@
+"""From config and folders to tensors: data sets, retention set, latents. Each shared between jobs by content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from difftune_core.config import DiffTuning, RetentionSetConfig, TransferConfig
+from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
+from difftune_core.data.latents import LatentSet, cached_latents
+from difftune_core.evaluate.features import load_extractor
+from difftune_core.evaluate.judge import Judge
+from difftune_core.hooks import Hooks, Phase, PhaseEvent, ProgressEvent, TaskError
+from difftune_core.models.autoencoder import Autoencoder
+from difftune_core.models.registry import BaseModel
+from difftune_core.retention.bank import RetentionSet, retention_set
+from difftune_core.rng import generator
+from difftune_core.train.step import TrainingData
+
+REFERENCE_SEED_OFFSET = 1  # the judge's images of the base model are other images than the retention set's
+
+
+class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
+    """The supervisor asked to stop while nothing was trained that would have to be saved."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run finds and leaves things."""
+
+    data: Path
+    validation: Path | None
+    models: list[Path]
+    cache: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class Images:
+    """Decoded images of a data set."""
+
+    pixels: UInt8[np.ndarray, "n s s 3"]
+    labels: Int[Tensor, " n"]
+    digest: str
+
+
+@dataclass
+class Preparation:
+    """Builds what training and judging need; heavy parts are loaded once and late."""
+
+    config: TransferConfig
+    base: BaseModel
+    folders: Folders
+    hooks: Hooks
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        """Nothing is loaded yet."""
+        self._autoencoder: Autoencoder | None = None
+
+    def autoencoder(self) -> Autoencoder:
+        """The base model's autoencoder."""
+        if self._autoencoder is None:
+            self._autoencoder = self.base.load_autoencoder(self.device)
+        return self._autoencoder
+
+    def phase(self, phase: Phase) -> None:
+        """Announce a phase, unless somebody asked to stop."""
+        self.check()
+        self.hooks.emit(PhaseEvent(phase=phase))
+
+    def check(self) -> None:
+        """Raise `Stopped` if somebody asked to stop."""
+        if self.hooks.stop_requested() is not None:
+            raise Stopped
+
+    def progress(self, phase: Phase, total: int) -> Callable[[int], None]:
+        """A callback that reports `done` of `total`, and is where a stop takes effect."""
+
+        def report(done: int) -> None:
+            self.check()
+            self.hooks.emit(ProgressEvent(phase=phase, done=done, total=total))
+
+        return report
+
+    def images(self) -> tuple[Images, Images, list[str]]:
+        """Training images, held-out images, class names."""
+        size = self.base.card.image_size
+        train = open_dataset(self.folders.data)
+        if self.folders.validation is None:
+            both = _decoded(train, size)
+            kept, held_out = split(both.labels, self.config.evaluation.holdout_fraction, self.config.seed)
+            return _subset(both, kept, "kept"), _subset(both, held_out, "held out"), train.class_names
+        validation = open_dataset(self.folders.validation)
+        if validation.class_names != train.class_names:
+            differing = sorted(set(validation.class_names) ^ set(train.class_names))
+            raise TaskError(
+                "class_mismatch", f"the classes of the two files differ: {', '.join(differing)}", "validation_file"
+            )
+        return _decoded(train, size), _decoded(validation, size), train.class_names
+
+    def latents(self, images: Images, *, flip: bool) -> LatentSet:
+        """Cached latents of images."""
+        key: dict[str, str | int | bool] = {
+            "images": images.digest,
+            "size": self.base.card.image_size,
+            "autoencoder": self.base.autoencoder_digest(),
+        }
+        cached = cached_latents(
+            images.pixels,
+            images.labels,
+            key=key,
+            flip=flip,
+            cache=self.folders.cache,
+            load_autoencoder=self.autoencoder,
+        )
+        return cached.to(self.device)
+
+    def retained(self, config: RetentionSetConfig) -> RetentionSet:
+        """A retention set of the base model."""
+        progress = self.progress("building_retention_set", config.num_images)
+        return retention_set(self.base, config, self.folders.cache, device=self.device, progress=progress)
+
+    def training_data(self, target: Images, null_label: int) -> TrainingData:
+        """Latents of target and retention set on the device."""
+        flip = self.config.method.hyperparameters.horizontal_flip
+        retention = None
+        if isinstance(self.config.method, DiffTuning):
+            self.phase("building_retention_set")
+            settings = self.config.method.hyperparameters.retention_set
+            assert isinstance(settings, RetentionSetConfig), "resolved at submit"
+            bank = self.retained(settings)
+            self.phase("caching_latents")
+            retention = self.latents(Images(bank.images, bank.labels, bank.digest), flip=flip)
+        self.phase("caching_latents")
+        schedule = self.base.schedule().to(self.device)
+        return TrainingData(self.latents(target, flip=flip), retention, null_label, schedule)
+
+    def judge(self, held_out: Images) -> Judge:
+        """The judge of this run, with its own images of the base model."""
+        self.phase("building_retention_set")
+        defaults = RetentionSetConfig.model_validate(self.base.card.defaults.retention_set)
+        changes = {"seed": defaults.seed + REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
+        source = self.retained(defaults.model_copy(update=changes))
+        source_images = Images(source.images, source.labels, source.digest)
+        return Judge(
+            base=self.base,
+            config=self.config.evaluation,
+            extractor=load_extractor(_extractor_folder(self.base.card.feature_extractor, self.folders.models)),
+            autoencoder=self.autoencoder(),
+            real=held_out.pixels,
+            real_digest=held_out.digest,
+            source=source.images,
+            source_latents=self.latents(source_images, flip=False),
+            cache=self.folders.cache,
+            device=self.device,
+        )
+
+
+def split(labels: Int[Tensor, " n"], fraction: float, seed: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
+    """Indices to train on and to hold out: `fraction` of each class, at least one image, never all."""
+    kept, held_out = [], []
+    for label in labels.unique(sorted=True).tolist():
+        members = torch.nonzero(labels == label).flatten()
+        order = members[torch.randperm(len(members), generator=generator(seed, "holdout", label))]
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held_out.append(order[:count])
+        kept.append(order[count:])
+    return torch.cat(kept).sort().values, torch.cat(held_out).sort().values
+
+
+def _decoded(dataset: ImageFolder, size: int) -> Images:
+    pixels, labels = load_images(dataset, size)
+    return Images(pixels, torch.from_numpy(labels), dataset.digest)
+
+
+def _subset(images: Images, indices: Int[Tensor, " k"], name: str) -> Images:
+    digest = f"{images.digest}:{name}:{len(indices)}:{int(indices.sum())}"
+    return Images(images.pixels[indices.numpy()], images.labels[indices], digest)
+
+
+def _extractor_folder(extractor_id: str, roots: list[Path]) -> Path:
+    for root in roots:
+        if (root / extractor_id).is_dir():
+            return root / extractor_id
+    raise TaskError("feature_extractor_not_found", f"the feature extractor {extractor_id!r} is not installed")

@@ -1,0 +1,88 @@
+"""The report of a run: from history, references and samples to the page's input."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from difftune_core.diffusion.sampler import sample_latents
+from difftune_core.evaluate.grids import image_grid
+from difftune_core.evaluate.judge import Judge
+from difftune_core.evaluate.report import write_report
+
+if TYPE_CHECKING:
+    from difftune_core.train.run import Run
+
+_ROWS = 8  # images of each class in a grid
+_MAX_CLASSES = 12
+_SCALE = 2
+
+
+def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Path) -> None:
+    """Write `report.json`, `report.html` and `samples.png`."""
+    state = run.loop.state
+    grids = _grids(run, judge)
+    grids[0]["image"].save(out / "samples.png")
+    write_report(
+        {
+            "job": run.loop.config.model_dump(mode="json"),
+            "model": judge.base.card.model_dump(mode="json"),
+            "dataset": {
+                "class_names": run.class_names,
+                "num_train": len(run.target.labels),
+                "num_held_out": len(run.held_out.labels),
+                "digest": run.target.digest,
+            },
+            "curves": state.history.curves,
+            "evaluations": state.history.evaluations,
+            "references": references,
+            "grids": grids,
+            "recipe": judge.recipe(),
+            "environment": {
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "device": str(judge.device),
+                "threads": torch.get_num_threads(),
+            },
+            "notes": _notes(judge),
+        },
+        out,
+    )
+
+
+def _notes(judge: Judge) -> list[str]:
+    notes = []
+    if judge.extractor.id.startswith("tiny"):
+        notes.append(
+            f"The feature extractor {judge.extractor.id} is a small network of our own: "
+            "these distances are not comparable with any published FID."
+        )
+    return notes
+
+
+def _grids(run: Run, judge: Judge) -> list[dict[str, Any]]:
+    model = run.loop.state.average.to(judge.device)
+    classes = min(model.config.num_classes, _MAX_CLASSES)
+    labels = torch.arange(classes).repeat(_ROWS)
+    samples = judge.autoencoder.decode(sample_latents(model, labels, judge.sampling))
+    null = torch.full((classes * _ROWS // 2,), model.null_label)
+    remembered = judge.autoencoder.decode(sample_latents(model, null, judge.sampling))
+    real = np.concatenate([_first_of_class(run, label, _ROWS) for label in range(classes)])
+    count = len(remembered)
+    return [
+        {"title": "Samples of the tuned model, one class a column", "image": image_grid(samples, classes, _SCALE)},
+        {"title": "Held-out images, one class a row", "image": image_grid(real, _ROWS, _SCALE)},
+        {"title": "Null branch of the tuned model", "image": image_grid(remembered, classes, _SCALE)},
+        {"title": "Images of the base model", "image": image_grid(judge.source[:count], classes, _SCALE)},
+    ]
+
+
+def _first_of_class(run: Run, label: int, count: int) -> np.ndarray:
+    chosen = torch.nonzero(run.held_out.labels == label).flatten()[:count].numpy()
+    images = run.held_out.pixels[chosen]
+    padding = np.zeros((count - len(images), *images.shape[1:]), np.uint8)
+    return np.concatenate([images, padding])

@@ -1,0 +1,184 @@
+"""The story of one training run: prepare, resume, train, judge, report, export."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from difftune_core.checkpoint.export import export_diffusers, zip_folder
+from difftune_core.checkpoint.load import resume
+from difftune_core.checkpoint.save import file_info
+from difftune_core.config import TransferConfig
+from difftune_core.evaluate.judge import Judge
+from difftune_core.files import sha256_json
+from difftune_core.hooks import (
+    ArtifactEvent,
+    Hooks,
+    LogEvent,
+    MetricsEvent,
+    OutcomeEvent,
+    StopKind,
+)
+from difftune_core.models.registry import BaseModel, find_base_model
+from difftune_core.models.transfer import with_classes
+from difftune_core.train.loop import Loop
+from difftune_core.train.prepare import Folders, Images, Preparation, Stopped
+from difftune_core.train.report import write_run_report
+from difftune_core.train.state import TrainState, new_state
+from difftune_core.train.step import TrainingData
+
+_OUTCOMES: dict[StopKind | None, str] = {None: "succeeded", "stop": "stopped", "pause": "paused"}
+
+
+def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEvent:
+    """Train as `config` (resolved) says. Leaves checkpoints, report and export in `folders.out`.
+
+    Raises:
+        difftune_core.hooks.TaskError: a failure with a reason that the user can act on.
+    """
+    device = _configure(config)
+    base = find_base_model(config.model, folders.models)
+    try:
+        run = _prepare(Preparation(config, base, folders, hooks, device))
+    except Stopped:
+        return _stopped(hooks, step=0)
+    try:
+        stop = run.loop.run()
+        if stop is None:
+            run.finish()
+    except Stopped:  # asked for while judging: the checkpoint of this step is saved already
+        return _stopped(hooks, step=run.loop.state.step)
+    return OutcomeEvent(code=_OUTCOMES[stop], step=run.loop.state.step)
+
+
+def _stopped(hooks: Hooks, step: int) -> OutcomeEvent:
+    return OutcomeEvent(code=_OUTCOMES[hooks.stop_requested()], step=step)
+
+
+def _configure(config: TransferConfig) -> torch.device:
+    assert config.num_threads is not None, "resolved at submit"
+    torch.set_num_threads(config.num_threads)
+    torch.use_deterministic_algorithms(mode=True, warn_only=torch.cuda.is_available())
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass
+class Run:
+    """A prepared run."""
+
+    preparation: Preparation
+    loop: Loop
+    target: Images
+    held_out: Images
+    class_names: list[str]
+    _judge: Judge | None = None
+    _references: dict[str, Any] | None = None
+
+    def judge(self) -> Judge:
+        """The judge, built at the first evaluation."""
+        if self._judge is None:
+            self._judge = self.preparation.judge(self.held_out)
+        return self._judge
+
+    def evaluate(self) -> None:
+        """Judge the average now; its figures become metrics and part of the history."""
+        judge, state = self.judge(), self.loop.state
+        self.preparation.phase("evaluating")
+        total = 2 * judge.config.num_images
+        entry, _ = judge.judge(state.average, state.step, self.preparation.progress("evaluating", total))
+        entry["target_images"] = state.target_images
+        state.history.evaluations.append(entry)
+        values = {f"eval_{name}": float(entry[name]) for name in ("fid", "kid")}
+        values |= {f"eval_{name}": float(entry["forgetting"][name]) for name in ("null_fid", "retention_loss")}
+        self.loop.hooks.emit(MetricsEvent(step=state.step, values=values))
+
+    def finish(self) -> None:
+        """Report and export."""
+        judge, base = self.judge(), self.preparation.base
+        progress = self.preparation.progress("evaluating", 2 * judge.config.num_images)
+        references = judge.references(base.load_dit(self.preparation.device).eval(), progress)
+        out = self.preparation.folders.out
+        self._export(out / "diffusers.zip")
+        write_run_report(self, judge, references, out)
+        step = self.loop.state.step
+        for kind, name in (("report_json", "report.json"), ("report_html", "report.html"), ("samples", "samples.png")):
+            self.loop.hooks.emit(
+                ArtifactEvent.model_validate({"kind": kind, "step": step, "file": file_info(out / name, out)})
+            )
+        self.loop.hooks.emit(
+            ArtifactEvent(kind="export_diffusers", step=step, file=file_info(out / "diffusers.zip", out))
+        )
+
+    def _export(self, target: Path) -> None:
+        self.preparation.phase("exporting")
+        base, config = self.preparation.base, self.preparation.config
+        card = {"base_model": base.card.id, "method": config.method.model_dump(), "step": self.loop.state.step}
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            export_diffusers(
+                self.loop.state.average.cpu(),
+                base.folder / "vae",
+                Path(folder),
+                class_names=self.class_names,
+                card=card,
+            )
+            zip_folder(Path(folder), target)
+
+
+def _prepare(preparation: Preparation) -> Run:
+    config, base, folders = preparation.config, preparation.base, preparation.folders
+    preparation.phase("loading_model")
+    target, held_out, class_names = preparation.images()
+    source = base.load_dit(preparation.device)
+    model = with_classes(source, len(class_names), config.method.hyperparameters.label_rows)
+    data = preparation.training_data(target, model.null_label)
+    state = new_state(model, config.method.hyperparameters)
+    identity = _identity(config, base, target)
+    envelope = _envelope(config, data)
+    checkpoints = folders.out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    _resume(state, checkpoints, identity, envelope, preparation.hooks)
+    loop = Loop(
+        config, state, data, preparation.hooks, checkpoints, identity, envelope, evaluate=lambda: run.evaluate()
+    )
+    run = Run(preparation, loop, target, held_out, class_names)
+    return run
+
+
+def _resume(
+    state: TrainState, checkpoints: Path, identity: dict[str, Any], envelope: dict[str, Any], hooks: Hooks
+) -> None:
+    differing = resume(state, checkpoints, identity=identity, envelope=envelope)
+    if differing is None:
+        return
+    how = "exactly" if not differing else f"continued, not exact: {', '.join(differing)} changed"
+    hooks.emit(LogEvent(level="warn" if differing else "info", message=f"resumed at step {state.step} ({how})"))
+
+
+def _identity(config: TransferConfig, base: BaseModel, target: Images) -> dict[str, Any]:
+    return {
+        "base_model": base.card.digest,
+        "config": sha256_json(config.model_dump(exclude={"num_threads"})),
+        "training_data": target.digest,
+    }
+
+
+def _envelope(config: TransferConfig, data: TrainingData) -> dict[str, Any]:
+    return {
+        "num_threads": config.num_threads,
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "target_latents": data.target.digest,
+        "retention_latents": data.retention.digest if data.retention is not None else None,
+    }
+
+
+def _processor() -> str:
+    """The device's name, or the CPU's family as the kernels choose their code by it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from difftune_core.checkpoint.export import PIPELINE_NULL_LABEL, to_diffusers
+from difftune_core.hooks import TaskError
+from difftune_core.models.dit import PRESETS, DiT, timestep_embedding
+from difftune_core.models.registry import check_state
+from difftune_core.models.transfer import with_classes
+
+
+def test_xl_2_has_the_published_size() -> None:
+    with torch.device("meta"):
+        model = DiT(PRESETS["DiT-XL/2"])
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == 675.13
+
+
+def test_there_are_twelve_presets() -> None:
+    assert len(PRESETS) == 12
+
+
+def test_new_model_predicts_zero() -> None:
+    model = DiT(replace(PRESETS["DiT-S/8"], input_size=16))
+    out = model(torch.randn(2, 4, 16, 16), torch.tensor([0.0, 999.0]), torch.tensor([0, 1000]))
+    assert out.shape == (2, 8, 16, 16)
+    assert not out.any()
+
+
+@pytest.mark.parametrize(("convention", "divisor"), [("original", 4), ("diffusers", 3)])
+def test_timestep_frequencies_follow_their_convention(convention: str, divisor: int) -> None:
+    t, dim = 17.0, 8
+    expected = [math.exp(-math.log(10000) * i / divisor) * t for i in range(4)]
+    found = timestep_embedding(torch.tensor([t]), dim, convention)[0]
+    wanted = torch.tensor([*map(math.cos, expected), *map(math.sin, expected)])
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_export_is_the_same_function_as_diffusers_transformer(toy_model: DiT) -> None:
+    state = toy_model.state_dict()
+    model = DiT(replace(toy_model.config, timestep_frequencies="diffusers"))
+    model.load_state_dict(state)
+    x, t, y = torch.randn(4, 4, 8, 8), torch.tensor([0, 10, 500, 999]), torch.tensor([0, 1, 2, 3])
+    theirs = y.where(y != model.null_label, torch.tensor(PIPELINE_NULL_LABEL))
+    with torch.no_grad():
+        ours = model(x, t.float(), y)
+        exported = to_diffusers(model)(x, timestep=t, class_labels=theirs).sample
+    assert torch.allclose(ours, exported, atol=1e-5)
+    assert ours.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("rows", ["reuse_rows", "mean", "null"])
+def test_transfer_keeps_everything_but_class_rows(toy_model: DiT, rows: str) -> None:
+    source = toy_model.y_embedder.embedding_table.weight.detach()
+    model = with_classes(toy_model, 5, rows)
+    table = model.y_embedder.embedding_table.weight.detach()
+    expected = {"reuse_rows": source[[0, 1, 2, 0, 1]], "mean": source[:3].mean(0), "null": source[3]}[rows]
+    assert torch.equal(table[:5], expected.expand(5, -1))
+    assert torch.equal(table[5], source[3])
+    x, t = torch.randn(2, 4, 8, 8), torch.tensor([3.0, 900.0])
+    with torch.no_grad():
+        assert torch.equal(model(x, t, torch.tensor([5, 5])), toy_model(x, t, torch.tensor([3, 3])))
+    assert not model.pos_embed.requires_grad
+
+
+def test_transfer_refuses_more_classes_than_a_pipeline_can_name(toy_model: DiT) -> None:
+    with pytest.raises(TaskError, match="1001 classes"):
+        with_classes(toy_model, 1001, "mean")
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(toy_model: DiT) -> None:
+    state = toy_model.state_dict()
+    del state["blocks.0.mlp.fc1.bias"]
+    state["extra"] = torch.zeros(1)
+    with pytest.raises(TaskError, match=r"missing \['blocks.0.mlp.fc1.bias'\], unexpected \['extra'\]"):
+        check_state(state, toy_model)
+
+
+def test_weights_with_nan_are_refused(toy_model: DiT) -> None:
+    state = {name: tensor.clone() for name, tensor in toy_model.state_dict().items()}
+    state["final_layer.linear.bias"][0] = torch.nan
+    with pytest.raises(TaskError, match="final_layer.linear.bias") as caught:
+        check_state(state, toy_model)
+    assert caught.value.code == "not_finite"

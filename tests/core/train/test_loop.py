@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+
+from difftune_core.checkpoint.load import resume
+from difftune_core.checkpoint.manifest import MODEL, RESUME, newest_whole
+from difftune_core.config import TransferConfig
+from difftune_core.hooks import CheckpointEvent, MetricsEvent, TaskError
+from difftune_core.models.dit import DiT
+from difftune_core.train.loop import Loop
+from difftune_core.train.state import TrainState, new_state
+from difftune_core.train.step import TrainingData, make_batch, train_step
+from tests.core.conftest import RecordingHooks, toy_config
+
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+IDENTITY = {"base_model": "toy", "config": "c", "training_data": "d"}
+
+
+def loop_of(
+    config: TransferConfig, model: DiT, data: TrainingData, out: Path, hooks: RecordingHooks
+) -> tuple[Loop, list[str] | None]:
+    torch.set_num_threads(1)
+    state = new_state(deepcopy(model), config.method.hyperparameters)
+    resumed = resume(state, out, identity=IDENTITY, envelope={"torch": "x"})
+    loop = Loop(config, state, data, hooks, out, IDENTITY, {"torch": "x"}, evaluate=lambda: evaluated(state))
+    return loop, resumed
+
+
+def evaluated(state: TrainState) -> None:
+    state.history.evaluations.append({"step": state.step})
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (MODEL, RESUME))).hexdigest()
+
+
+@pytest.mark.parametrize("method", ["supervised", "diff_tuning"])
+@pytest.mark.parametrize("cut", [1, 7, 19])
+def test_stop_and_resume_gives_the_same_bytes(
+    method: str, cut: int, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    config = toy_config(method)
+    whole, _ = loop_of(config, toy_model, training_data, tmp_path / "a", RecordingHooks())
+    assert whole.run() is None
+
+    first, resumed = loop_of(config, toy_model, training_data, tmp_path / "b", RecordingHooks(stop_at=cut))
+    assert resumed is None
+    assert first.run() == "stop"
+    hooks = RecordingHooks()
+    second, resumed = loop_of(config, toy_model, training_data, tmp_path / "b", hooks)
+    assert resumed == []
+    assert second.state.step == cut
+    assert second.run() is None
+    steps = [event.step for event in hooks.events if isinstance(event, MetricsEvent)]
+    assert steps == list(range(cut + 1, 21)), "it went on, it did not start again"
+    assert digest(tmp_path / "a" / "step-00000020") == digest(tmp_path / "b" / "step-00000020")
+
+
+def test_a_resume_without_the_moments_would_be_noticed(
+    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    """Negative control for the test above."""
+    config = toy_config()
+    whole, _ = loop_of(config, toy_model, training_data, tmp_path / "a", RecordingHooks())
+    whole.run()
+    first, _ = loop_of(config, toy_model, training_data, tmp_path / "b", RecordingHooks(stop_at=10))
+    first.run()
+    second, _ = loop_of(config, toy_model, training_data, tmp_path / "b", RecordingHooks())
+    second.state.optimizer.state.clear()
+    second.run()
+    assert digest(tmp_path / "a" / "step-00000020") != digest(tmp_path / "b" / "step-00000020")
+
+
+def test_a_torn_checkpoint_is_passed_over(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+    config = toy_config(checkpoint_every_steps=5)
+    loop, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks())
+    loop.run()
+    kept = sorted(path.name for path in tmp_path.glob("step-*"))
+    assert kept == ["step-00000015", "step-00000020"]
+    newest = tmp_path / kept[-1] / RESUME
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes(data)
+    found = newest_whole(tmp_path)
+    assert found is not None
+    assert found[0].name == "step-00000015"
+
+
+def test_a_checkpoint_of_another_run_is_refused(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+    config = toy_config()
+    loop, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks(stop_at=3))
+    loop.run()
+    state = new_state(toy_model, config.method.hyperparameters)
+    with pytest.raises(TaskError, match="training_data"):
+        resume(state, tmp_path, identity={**IDENTITY, "training_data": "other"}, envelope={})
+
+
+def test_a_changed_envelope_is_told(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+    config = toy_config()
+    loop, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks(stop_at=3))
+    loop.run()
+    state = new_state(toy_model, config.method.hyperparameters)
+    assert resume(state, tmp_path, identity=IDENTITY, envelope={"torch": "y"}) == ["torch"]
+
+
+def test_tau_zero_is_supervised_to_the_bit(toy_model: DiT, training_data: TrainingData) -> None:
+    losses = []
+    for config in (toy_config("supervised"), toy_config("diff_tuning", tau=0.0)):
+        state = new_state(deepcopy(toy_model), config.method.hyperparameters)
+        losses.append(torch.stack([train_step(state, config, training_data).losses for _ in range(10)]))
+    assert torch.equal(*losses)
+
+
+def test_a_retention_slot_has_the_null_label_and_a_retention_image(training_data: TrainingData) -> None:
+    config = toy_config(batch_size=256, label_dropout=0.0)
+    batch = make_batch(config, training_data, step=4)
+    assert (batch.labels[~batch.is_target] == training_data.null_label).all()
+    assert (batch.labels[batch.is_target] != training_data.null_label).all()
+    plain = make_batch(toy_config("supervised", batch_size=256, label_dropout=0.0), training_data, step=4)
+    same = (batch.noised.x0 == plain.noised.x0).flatten(1).all(1)
+    assert torch.equal(same, batch.is_target), "paired: target slots hold the same image in both methods"
+    assert torch.equal(batch.noised.noise, plain.noised.noise)
+
+
+def test_divergence_stops_before_the_update(toy_model: DiT, training_data: TrainingData) -> None:
+    config = toy_config()
+    state = new_state(toy_model, config.method.hyperparameters)
+    with torch.no_grad():
+        toy_model.final_layer.linear.bias.fill_(torch.inf)
+    before = toy_model.blocks[0].mlp.fc1.weight.detach().clone()
+    with pytest.raises(TaskError, match="step 1") as caught:
+        train_step(state, config, training_data)
+    assert caught.value.code == "diverged"
+    assert torch.equal(toy_model.blocks[0].mlp.fc1.weight, before)
+
+
+def test_checkpoints_come_when_due_and_the_last_says_so(
+    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    hooks = RecordingHooks()
+    loop, _ = loop_of(toy_config(checkpoint_every_steps=8), toy_model, training_data, tmp_path, hooks)
+    loop.run()
+    told = [(e.step, e.is_last) for e in hooks.events if isinstance(e, CheckpointEvent)]
+    assert told == [(8, False), (16, False), (20, True)]
+
+
+def test_fifty_losses_are_the_golden_ones(toy_model: DiT, training_data: TrainingData) -> None:
+    """A change that should not alter numbers must not alter one bit (on the torch and processor of the record)."""
+    torch.set_num_threads(1)
+    config = toy_config(max_steps=50)
+    state = new_state(toy_model, config.method.hyperparameters)
+    losses = [float(train_step(state, config, training_data).losses.mean()) for _ in range(50)]
+    record = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    here = f"{torch.__version__} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if here == record["made_with"]:
+        assert losses == record["losses"]
+    assert losses == pytest.approx(record["losses"], rel=1e-3)
