@@ -1,0 +1,191 @@
+"""Reading the files of an archive or folder without ever unpacking by name.
+
+A name in an archive is data: it is judged, kept and shown, and never becomes a path on disk. Declared sizes are checked
+against the limits before anything is read and enforced while reading, so that a header that lies is a damaged file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+from difftune_core.data import tar_reader, zip_reader
+from difftune_core.data.members import (
+    Entry,
+    Limits,
+    Member,
+    Refusal,
+    RefusedError,
+    clean_path,
+    collision_key,
+    display,
+    is_junk,
+)
+from difftune_core.hooks import TaskError
+
+__all__ = ["Archive", "Limits", "Member", "Refusal", "RefusedError", "open_archive"]
+
+_BROKEN = (*zip_reader.BROKEN, *tar_reader.BROKEN)
+_RATIO_FROM_BYTES = 1 << 20
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+_ARCHIVE_MAGICS = (
+    *_ZIP_MAGICS,
+    b"\x1f\x8b",  # gzip
+    b"BZh",
+    b"\xfd7zXZ\0",
+    b"7z\xbc\xaf\x27\x1c",
+    b"Rar!\x1a\x07",
+    b"\x28\xb5\x2f\xfd",  # Zstandard
+)
+
+
+@runtime_checkable  # the tests check arguments at run time
+class _Reader(Protocol):
+    def entries(self) -> Iterator[Entry]: ...
+    def open(self, entry: Entry) -> io.BufferedIOBase: ...
+    def close(self) -> None: ...
+
+
+class Archive:
+    """The judged contents: `members` may be read; `refused` says what may not, and why; `ignored` counts junk.
+
+    Folders are no entries unless their name is refused: `entries = len(members) + len(refused) + ignored`.
+    """
+
+    def __init__(self, name: str, reader: _Reader, limits: Limits) -> None:
+        """List and judge every entry.
+
+        Raises:
+            TaskError: `damaged_archive`, `too_many_entries`, `archive_too_large`.
+        """
+        self.name = name
+        self.members: list[Member] = []
+        self.refused: list[Refusal] = []
+        self.ignored = 0
+        self._reader, self._limits = reader, limits
+        self._handles: dict[str, Entry] = {}
+        self._taken: dict[str, str] = {}
+        for entry in reader.entries():
+            self._file(entry)
+        if sum(member.bytes for member in self.members) > limits.max_total_bytes:
+            raise TaskError("archive_too_large", f"it unpacks to more than {limits.max_total_bytes} bytes", name)
+
+    def __iter__(self) -> Iterator[Member]:
+        """Readable files in the archive's own order, the cheapest to read them in."""
+        return iter(self.members)
+
+    def __enter__(self) -> Archive:  # noqa: PYI034  beartype knows no Self outside a decorated class
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._reader.close()
+
+    @property
+    def entries(self) -> int:
+        """Files in the archive, whatever became of them."""
+        return len(self.members) + len(self.refused) + self.ignored
+
+    def read(self, member: Member) -> bytes:
+        """The whole file.
+
+        Raises:
+            RefusedError: `damaged_file`, `empty_file`, or `nested_archive` when the content is an archive itself.
+        """
+        entry = self._handles[member.path]
+        try:
+            with self._reader.open(entry) as file:
+                data = file.read(member.bytes + 1)
+        except _BROKEN as error:
+            raise RefusedError("damaged_file", f"the file cannot be unpacked: {error}") from error
+        if len(data) != member.bytes:
+            raise RefusedError("damaged_file", f"the file unpacks to another size than declared ({member.bytes} bytes)")
+        if not data:
+            raise RefusedError("empty_file", "the file is empty (0 bytes)")
+        if data.startswith(_ARCHIVE_MAGICS) or data[257:262] == b"ustar":
+            raise RefusedError("nested_archive", "the file is an archive itself; archives in archives are not opened")
+        return data
+
+    def _file(self, entry: Entry) -> None:
+        try:
+            path = clean_path(entry.name)
+            if entry.problem:
+                raise entry.problem
+            if entry.is_folder:
+                return
+            if is_junk(path):
+                self.ignored += 1
+                return
+            self._judge(path, entry)
+        except RefusedError as refused:
+            self.refused.append(Refusal(display(entry.name), refused.code, str(refused)))
+            return
+        self.members.append(Member(path, entry.bytes))
+        self._handles[path] = entry
+
+    def _judge(self, path: str, entry: Entry) -> None:
+        if not path:
+            raise RefusedError("unsafe_path", "the name is empty")
+        first = self._taken.setdefault(collision_key(path), path)
+        if first != path or path in self._handles:
+            raise RefusedError("duplicate_name", f"the name is taken by {first!r} (upper and lower case are one here)")
+        if entry.bytes > self._limits.max_file_bytes:
+            raise RefusedError("file_too_large", f"{entry.bytes} bytes; at most {self._limits.max_file_bytes}")
+        if entry.bytes > max(_RATIO_FROM_BYTES, entry.packed_bytes * self._limits.max_ratio):
+            raise RefusedError("compression_ratio", f"it unpacks to over {self._limits.max_ratio} times its size")
+
+
+class _FolderReader:
+    """A folder on disk; links are not followed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def entries(self) -> Iterator[Entry]:
+        for folder, folders, names in os.walk(self._root, followlinks=False):
+            folders.sort()
+            for name in sorted([*names, *(f for f in folders if Path(folder, f).is_symlink())]):
+                path = Path(folder, name)
+                status = path.lstat()
+                linked = (
+                    None if stat.S_ISREG(status.st_mode) else RefusedError("not_a_regular_file", "not a plain file")
+                )
+                relative = path.relative_to(self._root).as_posix()
+                yield Entry(relative, status.st_size, status.st_size, path, is_folder=False, problem=linked)
+
+    def open(self, entry: Entry) -> io.BufferedIOBase:
+        return os.fdopen(os.open(entry.handle, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
+    def close(self) -> None:
+        pass
+
+
+def open_archive(path: Path, limits: Limits | None = None) -> Archive:
+    """A zip, tar or tar.gz file, recognised by its content, or a plain folder.
+
+    Raises:
+        TaskError: `not_an_archive`, `damaged_archive`, `too_many_entries`, `archive_too_large`.
+    """
+    limits = limits or Limits()
+    reader = _reader(path, limits)
+    try:
+        return Archive(path.name, reader, limits)
+    except BaseException:
+        reader.close()
+        raise
+
+
+def _reader(path: Path, limits: Limits) -> _Reader:
+    if path.is_dir():
+        return _FolderReader(path)
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(_ZIP_MAGICS):
+        return zip_reader.ZipReader(path, limits)
+    if tar_reader.is_tar(path):
+        return tar_reader.TarReader(path, limits)
+    raise TaskError("not_an_archive", f"{path.name} is not a zip, tar or tar.gz file", path.name)

@@ -1,0 +1,106 @@
+"""What an archive may hold and how its names are judged, whatever its format."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+MAX_PATH_CHARS = 1024
+MAX_NAME_BYTES = 255  # what common file systems take
+
+_JUNK_FOLDERS = frozenset({"__MACOSX", ".git", ".ipynb_checkpoints", "@eaDir"})
+_JUNK_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", ".gitkeep", ".gitignore"})
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, lone surrogates, line separators
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is read at most. Sizes in bytes, as unpacked."""
+
+    max_entries: int = 500_000
+    max_file_bytes: int = 64 << 20
+    max_total_bytes: int = 256 << 30
+    max_ratio: int = 200
+    """Unpacked over packed size, judged from 1 MiB unpacked on; deflate reaches 1,032."""
+
+
+class RefusedError(Exception):
+    """One file is not accepted: `code` for programs, the text for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the code apart from the text."""
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A file that is not accepted, and why."""
+
+    path: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A readable file: path with `/`, in NFC, without `.` parts, and its unpacked size."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a format's reader found, not yet judged. `handle` is what it reads the entry by."""
+
+    name: str
+    bytes: int
+    packed_bytes: int
+    handle: Any
+    is_folder: bool = False
+    problem: RefusedError | None = None
+
+
+def display(name: str) -> str:
+    """A name that can be shown and stored: what is no plain text is escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c.encode("unicode_escape").decode() if _is_forbidden(c) else c for c in text)
+
+
+def clean_path(name: str) -> str:
+    """The path in NFC without `.` parts.
+
+    Raises:
+        RefusedError: `unsafe_path` for names that climb out, are absolute, too long or hold control characters.
+    """
+    if any(_is_forbidden(c) for c in name):
+        raise RefusedError("unsafe_path", "the name holds control characters or is not valid text")
+    if "\\" in name:
+        raise RefusedError("unsafe_path", "the name holds a backslash; folders are separated by /")
+    if name.startswith("/") or name[1:2] == ":":
+        raise RefusedError("unsafe_path", "the name is absolute")
+    parts = [part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."}]
+    if ".." in parts:
+        raise RefusedError("unsafe_path", "the name climbs out of the archive (..)")
+    path = "/".join(parts)
+    if len(path) > MAX_PATH_CHARS or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+        raise RefusedError("unsafe_path", f"the name is longer than {MAX_PATH_CHARS} characters or has too long a part")
+    return path
+
+
+def collision_key(path: str) -> str:
+    """Equal for paths that a file system ignoring case or Unicode form would take for one."""
+    return unicodedata.normalize("NFC", path.casefold())
+
+
+def is_junk(path: str) -> bool:
+    """Whether an operating system or tool left this file; it is ignored, and counted."""
+    *folders, name = path.split("/")
+    return name.lower() in _JUNK_FILES or name.startswith("._") or not _JUNK_FOLDERS.isdisjoint(folders)
+
+
+def _is_forbidden(character: str) -> bool:
+    return unicodedata.category(character) in _FORBIDDEN_CATEGORIES or character in _BIDI_CONTROLS
