@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 
@@ -15,19 +16,22 @@ def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Gene
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def stream_indices(seed: int, purpose: str, *, start: int, count: int, size: int) -> Int[Tensor, " count"]:
+@lru_cache(maxsize=8)
+def _order(seed: int, purpose: str, epoch: int, size: int) -> Tensor:
+    """The order of one epoch; kept, because many steps fall into it."""
+    return torch.randperm(size, generator=generator(seed, purpose, epoch))
+
+
+def stream_indices(seed: int, purpose: str, *, start: int, count: int, size: int) -> Int[Tensor, " {count}"]:
     """Items `start .. start + count` of an endless stream over `size` items, each epoch in an order of its own.
 
     The order of an epoch is a function of (seed, purpose, epoch), so a position is all that describes the stream.
     """
-    positions = torch.arange(start, start + count)
-    epochs = positions // size
-    orders = {e: torch.randperm(size, generator=generator(seed, purpose, e)) for e in set(epochs.tolist())}
-    return torch.stack([orders[int(e)][int(p) % size] for e, p in zip(epochs, positions, strict=True)])
-
-
-def noise_per_item(
-    seed: int, indices: list[int], shape: tuple[int, ...], *, purpose: str = "sample"
-) -> Float[Tensor, "n ..."]:
-    """Gaussian noise, item i a function of (seed, i) alone: a sample does not depend on its batch."""
-    return torch.stack([torch.randn(shape, generator=generator(seed, purpose, i)) for i in indices])
+    pieces = []
+    position = start
+    while position < start + count:
+        epoch, offset = divmod(position, size)
+        piece = _order(seed, purpose, epoch, size)[offset : offset + start + count - position]
+        pieces.append(piece)
+        position += len(piece)
+    return torch.cat(pieces)

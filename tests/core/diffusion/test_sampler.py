@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from difftune_core.diffusion.sampler import Sampling, make_scheduler, sample_latents
+from difftune_core.models.dit import DiT
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_an_image_does_not_depend_on_its_batch(toy_model: DiT, sampler: str) -> None:
+    sampling = Sampling(sampler=sampler, num_inference_steps=4, guidance_scale=2.0, seed=3)
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    together = sample_latents(toy_model, labels, sampling)
+    alone = torch.cat([sample_latents(toy_model, labels[i : i + 1], sampling, first_index=i) for i in range(5)])
+    assert torch.allclose(together, alone, atol=1e-3)
+    assert not torch.allclose(together[0], together[3], atol=1e-2)
+
+
+def test_guidance_of_one_is_the_conditional_model(toy_model: DiT) -> None:
+    labels = torch.tensor([0, 2])
+    plain = sample_latents(toy_model, labels, Sampling(num_inference_steps=3, guidance_scale=1.0))
+    barely = sample_latents(toy_model, labels, Sampling(num_inference_steps=3, guidance_scale=1.0 + 1e-6))
+    assert torch.allclose(plain, barely, atol=1e-3)
+
+
+def test_the_null_label_is_sampled_without_guidance(toy_model: DiT) -> None:
+    null = torch.full((2,), toy_model.null_label)
+    a, b = (sample_latents(toy_model, null, Sampling(num_inference_steps=3, guidance_scale=s)) for s in (1.0, 5.0))
+    assert torch.equal(a, b)
+
+
+def test_progress_counts_images(toy_model: DiT) -> None:
+    heard: list[int] = []
+    sample_latents(
+        toy_model, torch.zeros(130, dtype=torch.long), Sampling(num_inference_steps=1), progress=heard.append
+    )
+    assert heard == [128, 130]
+
+
+def test_ddim_starts_at_pure_noise_and_ends_at_the_data() -> None:
+    scheduler = make_scheduler("ddim", 25)
+    assert scheduler.timesteps[0] == 999
+    assert scheduler.timesteps[-1] == 39
+    assert len(scheduler.timesteps) == 25

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from difftune_core.card import BaseModelCard
+from difftune_core.config import DiffTuning, TransferConfig, resolve
+
+CARD = BaseModelCard(
+    id="toy",
+    family="dit",
+    image_size=32,
+    feature_extractor="none",
+    digest="d",
+    defaults={
+        "training": {"max_steps": 50, "learning_rate": 3e-4, "horizontal_flip": False},
+        "retention_set": {"num_images": 9},
+        "evaluation": {"num_images": 77},
+    },
+)
+
+
+def config(**hyperparameters: object) -> TransferConfig:
+    method = {"type": "diff_tuning", "diff_tuning": {"hyperparameters": hyperparameters}}
+    return TransferConfig.model_validate({"model": "toy", "method": method})
+
+
+def test_left_out_fields_come_from_the_card() -> None:
+    resolved = resolve(config(learning_rate=1e-5), CARD, num_threads=2)
+    given = resolved.method.hyperparameters
+    assert (given.max_steps, given.learning_rate, given.horizontal_flip) == (50, 1e-5, False)
+    assert resolved.evaluation.num_images == 77
+    assert resolved.num_threads == 2
+    assert isinstance(resolved.method, DiffTuning)
+    assert resolved.method.hyperparameters.retention_set != "auto"
+    assert resolved.method.hyperparameters.retention_set.num_images == 9
+
+
+def test_the_average_follows_the_length_of_the_run() -> None:
+    resolved = resolve(config(max_steps=24_000), CARD, num_threads=1)
+    assert resolved.method.hyperparameters.ema_decay == pytest.approx(0.9999, abs=1e-6)
+    assert resolve(config(ema_decay=0.5), CARD, num_threads=1).method.hyperparameters.ema_decay == 0.5
+
+
+def test_resolving_twice_changes_nothing() -> None:
+    once = resolve(config(), CARD, num_threads=1)
+    assert resolve(once, CARD, num_threads=8) == once
+    assert TransferConfig.model_validate_json(once.model_dump_json()) == once
+
+
+def test_an_explicit_null_is_a_wish_not_a_gap() -> None:
+    resolved = resolve(config(checkpoint_every_steps=None, max_steps=10), CARD, num_threads=1)
+    assert resolved.method.hyperparameters.checkpoint_every_steps == math.ceil(10 / 4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("tau", -1), ("max_steps", 0), ("batch_size", 0), ("learning_rate", 0), ("ema_decay", 1), ("nonsense", 1)],
+)
+def test_bad_values_name_their_field(field: str, value: float) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config(**{field: value})
+    assert caught.value.errors()[0]["loc"][-1] == field
+
+
+def test_importing_the_config_loads_no_torch() -> None:
+    code = "import difftune_core.config, difftune_core.hooks, sys, json; print(json.dumps('torch' in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    assert json.loads(loaded) is False
