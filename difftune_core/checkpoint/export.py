@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def _transformer_config(config: DiTConfig) -> dict[str, Any]:
 
 
 def export_diffusers(
-    model: DiT, autoencoder_folder: Path, folder: Path, *, class_names: list[str], card: dict[str, Any]
+    model: DiT, autoencoder_folder: Path, folder: Path, *, class_names: Sequence[str], card: dict[str, Any]
 ) -> None:
     """Write a folder that `DiTPipeline.from_pretrained` opens, with `card` in `difftune.json`."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

@@ -26,7 +26,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 BATCH = 16
 PEAK_RATE = 2e-3
 LATENT_CHANNELS = 4
-KL_WEIGHT = 5e-4
+KL_WEIGHT = 2e-3
 EMA_DECAY = 0.999
 SOURCE_SHARE = 0.2
 SAVE_EVERY_SECONDS = 300.0
@@ -45,7 +45,8 @@ def build() -> Any:
         block_out_channels=(16, 32, 64),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=4,
+        # Groups of few channels would take away the image's own grey and colour, which narrow layers cannot restore.
+        norm_num_groups=1,
         sample_size=SIZE,
         mid_block_add_attention=False,
     )

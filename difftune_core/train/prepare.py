@@ -89,7 +89,7 @@ class Preparation:
 
         return report
 
-    def images(self) -> tuple[Images, Images, list[str]]:
+    def images(self) -> tuple[Images, Images, tuple[str, ...]]:
         """Training images, held-out images, class names."""
         size = self.base.card.image_size
         train = open_dataset(self.folders.data)
@@ -166,7 +166,7 @@ class Preparation:
 def split(labels: Int[Tensor, " n"], fraction: float, seed: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
     """Indices to train on and to hold out: `fraction` of each class, at least one image, never all."""
     kept, held_out = [], []
-    for label in labels.unique(sorted=True).tolist():
+    for label in sorted(set(labels.tolist())):
         members = torch.nonzero(labels == label).flatten()
         order = members[torch.randperm(len(members), generator=generator(seed, "holdout", label))]
         count = min(max(1, round(fraction * len(members))), len(members) - 1)

@@ -75,7 +75,7 @@ class Run:
     loop: Loop
     target: Images
     held_out: Images
-    class_names: list[str]
+    class_names: tuple[str, ...]
     _judge: Judge | None = None
     _references: dict[str, Any] | None = None
 

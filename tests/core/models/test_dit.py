@@ -82,6 +82,6 @@ def test_weights_that_do_not_fit_are_refused_by_name(toy_model: DiT) -> None:
 def test_weights_with_nan_are_refused(toy_model: DiT) -> None:
     state = {name: tensor.clone() for name, tensor in toy_model.state_dict().items()}
     state["final_layer.linear.bias"][0] = torch.nan
-    with pytest.raises(TaskError, match="final_layer.linear.bias") as caught:
+    with pytest.raises(TaskError, match=r"final_layer\.linear\.bias") as caught:
         check_state(state, toy_model)
     assert caught.value.code == "not_finite"
