@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     """CPU threads of a trainer, where the config does not say."""
     max_upload_bytes: int = 5 * 2**40
     max_part_bytes: int = 64 * 2**20
+    """Of a part that comes through the API."""
+    max_file_bytes: int = 512 * 2**20
+    """Of a file sent in one request (`POST /v1/files`); larger ones are uploaded in parts."""
     upload_ttl_s: float = 7 * 86_400.0
     link_ttl_s: float = 900.0
     """Life of a download link."""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.datasets import repository as datasets
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.errors import ConflictError, InvalidInputError
+from api.errors import ConflictError, InvalidInputError, not_found
 from api.events import service as events
 from api.ids import new_id
 from api.jobs import repository
@@ -34,6 +34,18 @@ class Submission:
     suffix: str | None = None
     metadata: dict[str, str] | None = field(default=None)
     priority: int = 0
+
+
+def get(session: Session, tenant_id: str, job_id: str) -> Job:
+    """The tenant's job.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    job = repository.find(session, tenant_id, job_id)
+    if job is None:
+        raise not_found("job", job_id)
+    return job
 
 
 def create(session: Session, tenant_id: str, asked: Submission) -> Job:

@@ -1,0 +1,109 @@
+"""The application. `create_app` is a list, top to bottom; nothing is built at import.
+
+`uvicorn api.app:create_app --factory` serves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from api import __version__, error_handlers
+from api.checkpoints.endpoints import router as checkpoints
+from api.datasets.endpoints import router as datasets
+from api.db import Database
+from api.deps import MAX_RECEIVING, Services, tenant
+from api.events.endpoints import router as events
+from api.files.endpoints import router as files
+from api.health.endpoints import router as health
+from api.jobs.endpoints import router as jobs
+from api.middleware import BodyLimit, KnownHosts, RequestContext
+from api.models.endpoints import router as models
+from api.objects.endpoints import router as objects
+from api.queue import Doorbell
+from api.schemas import Problem
+from api.settings import Settings
+from api.storage import open_store
+from api.uploads.endpoints import router as uploads
+
+_PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Refused; `code` says why.", **_PROBLEM},
+    "5XX": {"description": "Failed on our side.", **_PROBLEM},
+}
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The REST API over the database and the store that the settings name. Tables must be there (`migrations`)."""
+    settings = settings or Settings()
+    app = FastAPI(
+        title="difftune",
+        summary="Fine-tunes diffusion models with Diff-Tuning, in the shapes of OpenAI's fine-tuning API.",
+        version=__version__,
+        lifespan=_lifespan,
+        docs_url=None,  # both pages load scripts from a CDN
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+        responses=_PROBLEMS,
+    )
+    app.state.services = _services(settings)
+
+    app.add_middleware(BodyLimit)
+    app.add_middleware(KnownHosts, hosts=_hosts(settings))
+    app.add_middleware(RequestContext)  # the last added is the first to run
+    error_handlers.install(app)
+
+    needs_key = [Depends(tenant)]
+    app.include_router(models, dependencies=needs_key)
+    app.include_router(uploads, dependencies=needs_key)
+    app.include_router(datasets, dependencies=needs_key)
+    app.include_router(files, dependencies=needs_key)
+    app.include_router(jobs, dependencies=needs_key)
+    app.include_router(events, dependencies=needs_key)
+    app.include_router(checkpoints, dependencies=needs_key)
+    app.include_router(objects)
+    app.include_router(health)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.services.database.close()
+
+
+def _services(settings: Settings) -> Services:
+    database = Database(settings.database)
+    return Services(
+        settings=settings,
+        database=database,
+        store=open_store(settings),
+        doorbell=Doorbell(settings, database),
+        receiving=anyio.CapacityLimiter(MAX_RECEIVING),
+    )
+
+
+def _hosts(settings: Settings) -> list[str]:
+    public = urlsplit(settings.base_url).hostname
+    return [*settings.allowed_hosts, *([public] if public else [])]
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        app.openapi_schema = schema
+    return app.openapi_schema

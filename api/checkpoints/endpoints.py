@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+from sqlalchemy.orm import Session
+
+from api.checkpoints import repository, service
+from api.checkpoints.models import Checkpoint
+from api.checkpoints.schemas import CheckpointOut, DownloadLink, checkpoint_out
+from api.checkpoints.service import Format
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant
+from api.jobs import service as jobs
+from api.jobs.models import Job
+from api.schemas import Page, page_of
+
+router = APIRouter(prefix="/v1", tags=["checkpoints"])
+
+
+@router.get("/fine_tuning/jobs/{job_id}/checkpoints")
+def list_checkpoints(
+    job_id: str, tenant: Tenant, session: ReadSession, *, after: After = None, limit: Limit = 10, order: Order = "desc"
+) -> Page[CheckpointOut]:
+    """The job's checkpoints, the newest first."""
+    job = jobs.get(session, tenant, job_id)
+    after_step = service.get(session, tenant, after).step if after else None
+    ascending = order == "asc"
+    rows = repository.page(session, job_id, after_step=after_step, limit=limit + 1, ascending=ascending)
+    last = repository.last_step(session, job_id)
+    return page_of(rows, limit, lambda row: _shown(session, row, job, last))
+
+
+@router.get("/checkpoints/{checkpoint_id}")
+def retrieve_checkpoint(checkpoint_id: str, tenant: Tenant, session: ReadSession) -> CheckpointOut:
+    """One checkpoint."""
+    checkpoint = service.get(session, tenant, checkpoint_id)
+    job = session.get_one(Job, checkpoint.job_id)
+    return _shown(session, checkpoint, job, repository.last_step(session, job.id))
+
+
+@router.get("/checkpoints/{checkpoint_id}/download", response_model=DownloadLink, responses={302: {}})
+def download_checkpoint(
+    checkpoint_id: str,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: ReadSession,
+    request: Request,
+    *,
+    format_: Annotated[
+        Format, Query(alias="format", description="`safetensors`: the weights; `diffusers`: a pipeline's folder.")
+    ] = "safetensors",
+    redirect: Annotated[bool, Query(description="`false`: the link as JSON instead of a redirect.")] = True,
+) -> Response:
+    """The weights, by a link that expires soon. JSON with size and sha256 for `Accept: application/json`."""
+    checkpoint = service.get(session, tenant, checkpoint_id)
+    found = service.download(session, checkpoint, format_)
+    expires_s = used.settings.link_ttl_s
+    url = used.store.url_get(found.key, filename=found.filename, content_type=found.content_type, expires_s=expires_s)
+    if redirect and "application/json" not in request.headers.get("accept", ""):
+        return RedirectResponse(url, status_code=302)
+    link = DownloadLink(
+        url=url,
+        expires_at=int(time.time() + expires_s),
+        filename=found.filename,
+        bytes=found.bytes,
+        sha256=found.sha256,
+    )
+    return JSONResponse(link.model_dump())
+
+
+def _shown(session: Session, checkpoint: Checkpoint, job: Job, last_step: int | None) -> CheckpointOut:
+    metrics = service.metrics_at(session, checkpoint, job)
+    return checkpoint_out(checkpoint, metrics=metrics, is_latest=checkpoint.step == last_step)

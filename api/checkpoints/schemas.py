@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import Literal
+
+from api.checkpoints.models import Checkpoint
+from api.schemas import Listed, Out
+
+
+class CheckpointFile(Out):
+    """One file of a checkpoint."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class CheckpointOut(Listed):
+    """A checkpoint, in OpenAI's shape, with its files."""
+
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: dict[str, float | None]
+    """Newest values at this step, and `step`."""
+    tags: list[str]
+    """`latest`."""
+    files: list[CheckpointFile]
+    """`model.safetensors` is the weight average, the one to use."""
+    resume_available: bool
+    download_url: str
+
+
+class DownloadLink(Out):
+    """Where the bytes are, without a key, for a while."""
+
+    url: str
+    expires_at: int
+    filename: str
+    bytes: int
+    sha256: str
+
+
+def checkpoint_out(checkpoint: Checkpoint, *, metrics: dict[str, float | None], is_latest: bool) -> CheckpointOut:
+    return CheckpointOut(
+        id=checkpoint.id,
+        created_at=int(checkpoint.created_at),
+        fine_tuned_model_checkpoint=checkpoint.id,
+        fine_tuning_job_id=checkpoint.job_id,
+        step_number=checkpoint.step,
+        metrics={**metrics, "step": checkpoint.step},
+        tags=["latest"] if is_latest else [],
+        files=[CheckpointFile(name=f["name"], bytes=f["bytes"], sha256=f["sha256"]) for f in checkpoint.files],
+        resume_available=checkpoint.resume_available,
+        download_url=f"/v1/checkpoints/{checkpoint.id}/download",
+    )

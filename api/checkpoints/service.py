@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from api.checkpoints import repository
+from api.checkpoints.models import Checkpoint
+from api.errors import ConflictError, NotFoundError, not_found
+from api.jobs import repository as jobs
+from api.jobs.models import Job
+from api.jobs.schemas import finite
+from api.jobs.states import FINAL
+
+Format = Literal["safetensors", "diffusers"]
+_MODEL = "model.safetensors"
+_DIFFUSERS = "export_diffusers"
+
+
+@dataclass(frozen=True)
+class Download:
+    """An object to hand out."""
+
+    key: str
+    filename: str
+    content_type: str
+    bytes: int
+    sha256: str
+
+
+def get(session: Session, tenant_id: str, checkpoint_id: str) -> Checkpoint:
+    """The tenant's checkpoint.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    checkpoint = repository.find(session, tenant_id, checkpoint_id)
+    if checkpoint is None:
+        raise not_found("checkpoint", checkpoint_id)
+    return checkpoint
+
+
+def metrics_at(session: Session, checkpoint: Checkpoint, job: Job) -> dict[str, float | None]:
+    """The values at the checkpoint's step; of series that are logged more rarely, those since the log before."""
+    hyperparameters = job.config["method"][job.config["method"]["type"]]["hyperparameters"]
+    first = checkpoint.step - int(hyperparameters["log_every_steps"]) + 1
+    found = jobs.metrics_between(session, job.id, first, checkpoint.step)
+    return {name: finite(value) for name, value in found.items()}
+
+
+def download(session: Session, checkpoint: Checkpoint, format_: Format) -> Download:
+    """The object that holds the checkpoint's weights in a format.
+
+    Raises:
+        ConflictError: it is not there yet.
+        NotFoundError: this step has none; says which have.
+    """
+    job = session.get_one(Job, checkpoint.job_id)
+    name = f"{job.suffix or job.model}-{job.id}-step-{checkpoint.step}"
+    if format_ == "safetensors":
+        file = next((file for file in checkpoint.files if file["name"] == _MODEL), None)
+        if file is None:
+            raise ConflictError("checkpoint_not_ready", f"The weights of {checkpoint.id} are not in the store.")
+        kind = "application/octet-stream"
+        return Download(file["key"], f"{name}.safetensors", kind, file["bytes"], file["sha256"])
+    exports = repository.exports(session, job.id, _DIFFUSERS)
+    if checkpoint.step not in exports:
+        raise _no_export(checkpoint, job, sorted(exports))
+    export = exports[checkpoint.step]
+    suffix = "".join(export.filename.partition(".")[1:])
+    return Download(export.key, f"{name}-diffusers{suffix}", export.content_type, export.bytes, export.sha256)
+
+
+def _no_export(checkpoint: Checkpoint, job: Job, steps: list[int]) -> ConflictError | NotFoundError:
+    if job.status not in FINAL and not steps:
+        message = f"Job {job.id} is {job.status} and has no diffusers export yet; it makes one of its last step."
+        return ConflictError("export_not_ready", message)
+    there_are = f"steps with one: {', '.join(map(str, steps))}" if steps else "the job has none"
+    message = f"There is no diffusers export of step {checkpoint.step} ({there_are})."
+    return NotFoundError("export_not_found", message, steps=steps)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query
+
+from api.datasets import repository, service
+from api.datasets.items import item_page
+from api.datasets.schemas import DatasetItem, DatasetOut, DatasetReport, dataset_out, report_out
+from api.datasets.states import DatasetStatus
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.schemas import Deleted, Page, page_of
+from api.storage.cleaning import delete_objects
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+
+@router.get("")
+def list_datasets(
+    tenant: Tenant,
+    session: ReadSession,
+    *,
+    after: After = None,
+    limit: Limit = 20,
+    order: Order = "desc",
+    status: Annotated[DatasetStatus | None, Query(description="Only data sets of this status.")] = None,
+) -> Page[DatasetOut]:
+    """The data sets, newest first."""
+    rows = repository.page(session, tenant, after=after, limit=limit + 1, ascending=order == "asc", status=status)
+    return page_of(rows, limit, dataset_out)
+
+
+@router.get("/{dataset_id}")
+def retrieve_dataset(dataset_id: str, tenant: Tenant, session: ReadSession) -> DatasetOut:
+    """One data set."""
+    return dataset_out(service.get(session, tenant, dataset_id))
+
+
+@router.delete("/{dataset_id}")
+def delete_dataset(
+    dataset_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> Deleted:
+    """Delete a data set and its files; refused while a job that is not final uses it."""
+    background.add_task(delete_objects, used.store, service.delete(session, tenant, dataset_id))
+    return Deleted(id=dataset_id, object="dataset")
+
+
+@router.get("/{dataset_id}/report")
+def retrieve_dataset_report(dataset_id: str, tenant: Tenant, used: ServicesDep, session: ReadSession) -> DatasetReport:
+    """What validation found, every bad file by its name."""
+    dataset = service.settled(session, tenant, dataset_id)
+    url = None
+    if key := dataset.report_key:
+        kind = "application/json" if key.endswith(".json") else "application/x-ndjson"
+        name = f"{dataset.id}-{key.rpartition('/')[2]}"
+        url = used.store.url_get(key, filename=name, content_type=kind, expires_s=used.settings.link_ttl_s)
+    return report_out(dataset, url)
+
+
+@router.get("/{dataset_id}/items")
+def list_dataset_items(
+    dataset_id: str, tenant: Tenant, used: ServicesDep, *, after: After = None, limit: Limit = 100
+) -> Page[DatasetItem]:
+    """The accepted images, in the order of the archive."""
+    with used.database.read() as session:
+        key = service.settled(session, tenant, dataset_id).items_key
+    rows = item_page(used.store, key, after=after, limit=limit + 1) if key else []
+    return page_of(rows, limit, lambda item: item)

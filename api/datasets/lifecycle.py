@@ -1,0 +1,53 @@
+"""How a validation ends, in the caller's transaction, which holds the data set's work item."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.datasets.models import Dataset
+from api.datasets.states import DatasetStatus
+from api.jobs.service import dataset_settled
+
+_MAX_ERRORS = 100
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a validation found. `report` has the shape of the child's `report.json`, or is None if there was none."""
+
+    sha256: str | None
+    report: dict[str, Any] | None = None
+    report_key: str | None = None
+    items_key: str | None = None
+    error_code: str | None = None
+    """Set where the file cannot be used."""
+    error_message: str | None = None
+
+
+def lock(session: Session, dataset_id: str) -> Dataset:
+    """The data set, locked for the rest of the transaction."""
+    query = select(Dataset).where(Dataset.id == dataset_id).with_for_update()
+    return session.scalars(query, execution_options={"populate_existing": True}).one()
+
+
+def settle(session: Session, dataset: Dataset, finding: Finding) -> None:
+    """The data set becomes ready or invalid, once; jobs that waited for it are told."""
+    if dataset.status != DatasetStatus.VALIDATING:
+        return
+    report = finding.report
+    dataset.sha256 = finding.sha256
+    dataset.report_key, dataset.items_key = finding.report_key, finding.items_key
+    if report is not None:
+        dataset.report = {**report, "errors": report.get("errors", [])[:_MAX_ERRORS]}
+        dataset.num_items, dataset.class_names = report.get("num_items"), report.get("class_names")
+    dataset.error_code = finding.error_code[:64] if finding.error_code else None
+    dataset.error_message = finding.error_message[:2000] if finding.error_message else None
+    dataset.set_status(DatasetStatus.INVALID if finding.error_code else DatasetStatus.READY)
+    dataset.settled_at = time.time()
+    session.flush()
+    dataset_settled(session, dataset)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from api.datasets.models import Dataset
+from api.schemas import Listed, Out, seconds
+
+
+class DatasetError(Out):
+    """Why a data set is invalid."""
+
+    code: str
+    message: str
+
+
+class DatasetOut(Listed):
+    """An uploaded archive of images, and what its validation found."""
+
+    object: Literal["dataset"] = "dataset"
+    status: str
+    """`validating`, then `ready` or `invalid` for good."""
+    filename: str
+    purpose: str
+    bytes: int
+    sha256: str | None
+    """Hex, of the whole archive."""
+    num_items: int | None
+    """Accepted images."""
+    class_names: list[str] | None
+    """Sorted; the position is the label."""
+    created_at: int
+    settled_at: int | None
+    error: DatasetError | None
+    report_url: str
+    items_url: str
+
+
+class DatasetReport(Out):
+    """What validation found. The first hundred errors are here, all of them in the file behind `full_report_url`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    object: Literal["dataset.report"] = "dataset.report"
+    dataset_id: str
+    status: str
+    full_report_url: str | None
+    """A link that expires soon."""
+
+
+class DatasetItem(Listed):
+    """An accepted image: its path in the archive, class, width and height in pixels, sha256."""
+
+    model_config = ConfigDict(extra="allow")
+
+    object: Literal["dataset.item"] = "dataset.item"
+
+
+def dataset_out(dataset: Dataset) -> DatasetOut:
+    url = f"/v1/datasets/{dataset.id}"
+    code, message = dataset.error_code, dataset.error_message
+    return DatasetOut(
+        id=dataset.id,
+        status=dataset.status,
+        filename=dataset.filename,
+        purpose=dataset.purpose,
+        bytes=dataset.bytes,
+        sha256=dataset.sha256,
+        num_items=dataset.num_items,
+        class_names=dataset.class_names,
+        created_at=int(dataset.created_at),
+        settled_at=seconds(dataset.settled_at),
+        error=DatasetError(code=code, message=message or "") if code else None,
+        report_url=f"{url}/report",
+        items_url=f"{url}/items",
+    )
+
+
+def report_out(dataset: Dataset, full_report_url: str | None) -> DatasetReport:
+    found: dict[str, Any] = dict(dataset.report or {})
+    own = {"dataset_id": dataset.id, "status": dataset.status, "full_report_url": full_report_url}
+    return DatasetReport.model_validate({**found, **own})

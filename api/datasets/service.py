@@ -1,0 +1,88 @@
+"""Data sets: uploaded archives of images, validated once, then used by jobs until they are deleted."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.datasets import repository
+from api.datasets.models import Dataset
+from api.datasets.states import DatasetStatus
+from api.errors import ConflictError, not_found
+from api.ids import new_id
+from api.jobs import repository as jobs
+from api.work import service as work
+from api.work.states import WorkKind
+
+
+def create(
+    session: Session,
+    tenant_id: str,
+    *,
+    filename: str,
+    purpose: str,
+    parts: list[dict[str, Any]],
+    expected_md5: str | None = None,
+    dataset_id: str | None = None,
+) -> Dataset:
+    """A data set that is `validating`, with the work item that validates it."""
+    dataset = Dataset(
+        id=dataset_id or new_id("ds"),
+        tenant_id=tenant_id,
+        status=DatasetStatus.VALIDATING,
+        filename=filename,
+        purpose=purpose,
+        bytes=sum(part["bytes"] for part in parts),
+        parts=parts,
+        expected_md5=expected_md5,
+        created_at=time.time(),
+    )
+    session.add(dataset)
+    work.enqueue(session, WorkKind.VALIDATE_DATASET, dataset.id, tenant_id=tenant_id)
+    return dataset
+
+
+def get(session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False) -> Dataset:
+    """The tenant's data set.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    dataset = repository.find(session, tenant_id, dataset_id, lock=lock)
+    if dataset is None:
+        raise not_found("dataset", dataset_id)
+    return dataset
+
+
+def settled(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
+    """A data set whose validation has ended.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: it is still validating.
+    """
+    dataset = get(session, tenant_id, dataset_id)
+    if dataset.status == DatasetStatus.VALIDATING:
+        raise ConflictError("dataset_validating", f"The data set {dataset_id} is still being validated.")
+    return dataset
+
+
+def delete(session: Session, tenant_id: str, dataset_id: str) -> list[str]:
+    """Delete a data set that no live job uses; returns the keys to delete after the commit.
+
+    The row stays, marked, for the jobs that used it.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: a job that is not final uses it.
+    """
+    dataset = get(session, tenant_id, dataset_id, lock=True)
+    users = jobs.live_users_of(session, dataset_id)
+    if users:
+        message = f"The data set {dataset_id} is used by {', '.join(users[:5])}."
+        raise ConflictError("dataset_in_use", message, jobs=users)
+    dataset.deleted_at = time.time()
+    keys = [part["key"] for part in dataset.parts]
+    return keys + [key for key in (dataset.report_key, dataset.items_key) if key]

@@ -1,0 +1,141 @@
+"""Every error as RFC 9457 problem+json that also carries OpenAI's `error` member."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from api import errors
+from api.storage import StoreError
+
+_STATUS: dict[type[errors.ServiceError], HTTPStatus] = {
+    errors.MalformedError: HTTPStatus.BAD_REQUEST,
+    errors.InvalidInputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    errors.ForbiddenError: HTTPStatus.FORBIDDEN,
+    errors.NotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ConflictError: HTTPStatus.CONFLICT,
+    errors.GoneError: HTTPStatus.GONE,
+    errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+_HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"www-authenticate": "Bearer"},
+    HTTPStatus.CONFLICT: {"x-should-retry": "false"},  # OpenAI's clients would send a 409 again
+    HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "5"},
+}
+_CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field", "union_tag_invalid": "unknown_method"}
+_MAX_FAULTS = 20
+log = structlog.get_logger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """All handlers but that of unforeseen errors, which `api.middleware` answers with `unforeseen`."""
+    app.add_exception_handler(errors.ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(StoreError, _on_store_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+
+
+def answer(request: Request, status: HTTPStatus, error: errors.ServiceError) -> JSONResponse:
+    """The one shape of errors."""
+    request_id = getattr(request.state, "request_id", None)
+    body: dict[str, Any] = {
+        "type": f"urn:difftune:error:{error.code}",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": int(status),
+        "detail": error.message,
+        "instance": request.url.path,
+        "code": error.code,
+        "request_id": request_id,
+        **error.extra,
+    }
+    faults = error.errors
+    if faults is None and error.pointer:
+        faults = [{"pointer": error.pointer, "code": error.code, "detail": error.message}]
+    if faults:
+        body["errors"] = faults
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    body["error"] = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
+    return JSONResponse(body, status, headers=_HEADERS.get(status), media_type="application/problem+json")
+
+
+def unforeseen(request: Request) -> JSONResponse:
+    """What a user may know of an error that nobody foresaw; the log has the rest under the request id."""
+    error = errors.ServiceError(
+        "internal_error", "Something went wrong on our side. The request id finds it in the log."
+    )
+    return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, error)
+
+
+def _on_service_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.ServiceError)
+    status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    return answer(request, status, error)
+
+
+def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    code = {404: "route_not_found", 400: "malformed_body"}.get(status, status.phrase.lower().replace(" ", "_"))
+    detail = error.detail if status != HTTPStatus.NOT_FOUND else f"There is no route {request.url.path}."
+    response = answer(request, status, errors.ServiceError(code, detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _on_store_error(request: Request, error: Exception) -> JSONResponse:
+    log.error("store_error", error=str(error))
+    message = "The object store does not answer. Try again later."
+    return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, errors.UnavailableError("store_unavailable", message))
+
+
+def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
+    return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("disconnected", "The body was cut off."))
+
+
+def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(fault["type"] == "json_invalid" for fault in found):
+        message = f"The body is no JSON: {found[0].get('ctx', {}).get('error', 'cannot be parsed')}."
+        return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("malformed_json", message))
+    faults = [_fault(fault, error.body) for fault in found[:_MAX_FAULTS]]
+    first = faults[0]
+    message = "; ".join(f"{fault['param'] or 'body'}: {fault['detail']}" for fault in faults[:3])
+    listed = [{name: value for name, value in fault.items() if name != "param"} for fault in faults]
+    summary = errors.ServiceError(first["code"], message, param=first["param"], errors=listed)
+    return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, summary)
+
+
+def _fault(fault: dict[str, Any], body: Any) -> dict[str, Any]:
+    where, *location = fault["loc"]
+    code = _CODES.get(fault["type"], fault["type"] if fault["type"].startswith("legacy") else "invalid_value")
+    common = {"code": code, "detail": fault["msg"]}
+    if where != "body":
+        return {"parameter": ".".join(map(str, location)), "in": where, "param": ".".join(map(str, location)), **common}
+    path = _in_body(location, body, is_missing=fault["type"] == "missing")
+    pointer = "#" + "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+    return {"pointer": pointer, "param": ".".join(map(str, path)) or None, **common}
+
+
+def _in_body(location: list[Any], body: Any, *, is_missing: bool) -> list[Any]:
+    """The path without what pydantic adds for members of unions: those are not in the body."""
+    path: list[Any] = []
+    here = body
+    for number, step in enumerate(location):
+        inside = step in here if isinstance(here, dict) else isinstance(here, list) and isinstance(step, int)
+        if inside:
+            here = here[step]
+            path.append(step)
+        elif is_missing and number == len(location) - 1:
+            path.append(step)
+    return path

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+from pydantic import TypeAdapter, ValidationError
+
+from api.datasets import service as datasets
+from api.datasets.models import Dataset
+from api.deps import (
+    After,
+    Order,
+    ReadSession,
+    Services,
+    ServicesDep,
+    Tenant,
+    WriteSession,
+    body_chunks,
+    in_receiving_thread,
+)
+from api.errors import InvalidInputError
+from api.files import service
+from api.files.schemas import File, file_of_dataset, file_of_result
+from api.ids import new_id
+from api.multipart import StoredForm, store_form
+from api.schemas import Deleted, Filename, Page, page_of
+from api.storage import ObjectStore
+from api.storage.base import attachment
+from api.storage.cleaning import delete_objects
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+_FILENAME: TypeAdapter[str] = TypeAdapter(Filename)
+_FILE_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "An archive of images."},
+                        "purpose": {"type": "string", "enum": ["fine-tune"]},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("", openapi_extra=_FILE_FORM)
+async def create_file(tenant: Tenant, used: ServicesDep, request: Request, background: BackgroundTasks) -> File:
+    """Upload an archive of images in one request: a data set, which is validated from now on.
+
+    For large archives use `/v1/uploads`.
+    """
+    made = await in_receiving_thread(used, _receive_file, used, tenant, request)
+    background.add_task(used.doorbell.ring)
+    return made
+
+
+def _receive_file(used: Services, tenant_id: str, request: Request) -> File:
+    dataset_id = new_id("ds")
+    key = f"datasets/{dataset_id}/file"
+    form = store_form(
+        request.headers.get("content-type"),
+        body_chunks(request),
+        store=used.store,
+        key=key,
+        field="file",
+        max_bytes=used.settings.max_file_bytes,
+    )
+    try:
+        _check(form)
+        with used.database.write() as session:
+            dataset = datasets.create(
+                session,
+                tenant_id,
+                filename=form.filename,
+                purpose=form.fields["purpose"],
+                parts=[{"key": key, "bytes": form.file.bytes}],
+                dataset_id=dataset_id,
+            )
+    except Exception:
+        used.store.delete(key)
+        raise
+    return file_of_dataset(dataset)
+
+
+def _check(form: StoredForm) -> None:
+    purpose = form.fields.get("purpose")
+    if purpose != service.DATASETS:
+        message = f"The purpose must be {service.DATASETS!r}, not {purpose!r}."
+        raise InvalidInputError("missing_field" if purpose is None else "invalid_value", message, param="purpose")
+    try:
+        _FILENAME.validate_python(form.filename)
+    except ValidationError:
+        message = "The file must have a name of at most 255 characters, without control characters."
+        raise InvalidInputError("invalid_value", message, param="file") from None
+    if form.file.bytes == 0:
+        raise InvalidInputError("empty_file", f"The file {form.filename!r} is empty.", param="file")
+
+
+@router.get("")
+def list_files(
+    tenant: Tenant,
+    session: ReadSession,
+    *,
+    purpose: Annotated[str | None, Query(max_length=64, description="`fine-tune` or `fine-tune-results`.")] = None,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Items on a page, at most.")] = 1000,
+    order: Order = "desc",
+) -> Page[File]:
+    """Data sets and result files, newest first."""
+    ascending = order == "asc"
+    rows = service.page(session, tenant, purpose=purpose, after=after, limit=limit + 1, ascending=ascending)
+    return page_of(rows, limit, lambda file: file)
+
+
+@router.get("/{file_id}")
+def retrieve_file(file_id: str, tenant: Tenant, session: ReadSession) -> File:
+    """One data set or result file."""
+    found = service.find(session, tenant, file_id)
+    return file_of_dataset(found) if isinstance(found, Dataset) else file_of_result(found)
+
+
+@router.delete("/{file_id}")
+def delete_file(
+    file_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> Deleted:
+    """Delete a file; a data set that a job still needs is kept (409)."""
+    background.add_task(delete_objects, used.store, service.delete(session, tenant, file_id))
+    return Deleted(id=file_id, object="file")
+
+
+@router.get("/{file_id}/content", response_class=Response)
+def retrieve_file_content(file_id: str, tenant: Tenant, used: ServicesDep, session: ReadSession) -> Response:
+    """The bytes: of a data set here, of a result file behind a link."""
+    found = service.find(session, tenant, file_id)
+    if isinstance(found, Dataset):
+        headers = {"content-disposition": attachment(found.filename), "content-length": str(found.bytes)}
+        body = _joined(used.store, [part["key"] for part in found.parts])
+        return StreamingResponse(body, headers=headers, media_type="application/octet-stream")
+    url = used.store.url_get(
+        found.key, filename=found.filename, content_type=found.content_type, expires_s=used.settings.link_ttl_s
+    )
+    return RedirectResponse(url, status_code=302)
+
+
+def _joined(store: ObjectStore, keys: list[str]) -> Iterator[bytes]:
+    for key in keys:
+        yield from store.read(key)

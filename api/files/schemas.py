@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Literal
+
+from api.datasets.models import Dataset
+from api.datasets.states import DatasetStatus
+from api.jobs.models import JobFile
+from api.schemas import Listed
+
+RESULTS = "fine-tune-results"
+_STATUS: dict[str, Literal["uploaded", "processed", "error"]] = {
+    DatasetStatus.VALIDATING: "uploaded",
+    DatasetStatus.READY: "processed",
+    DatasetStatus.INVALID: "error",
+}
+
+
+class File(Listed):
+    """A data set or a job's result file, in OpenAI's shape."""
+
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    """`fine-tune` (a data set) or `fine-tune-results`."""
+    status: Literal["uploaded", "processed", "error"]
+    """`uploaded` while it is validated, `processed` when it can be used, `error` when it is invalid."""
+    status_details: str | None
+    """Why it is invalid."""
+    sha256: str | None
+    """Hex, of the whole file; null before it is known."""
+
+
+def file_of_dataset(dataset: Dataset) -> File:
+    return File(
+        id=dataset.id,
+        bytes=dataset.bytes,
+        created_at=int(dataset.created_at),
+        filename=dataset.filename,
+        purpose=dataset.purpose,
+        status=_STATUS[dataset.status],
+        status_details=dataset.error_message,
+        sha256=dataset.sha256,
+    )
+
+
+def file_of_result(result: JobFile) -> File:
+    return File(
+        id=result.id,
+        bytes=result.bytes,
+        created_at=int(result.created_at),
+        filename=result.filename,
+        purpose=RESULTS,
+        status="processed",
+        status_details=None,
+        sha256=result.sha256,
+    )

@@ -1,0 +1,80 @@
+"""Data sets and result files as OpenAI's clients see them: one list of files."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.datasets import repository as datasets
+from api.datasets import service as dataset_service
+from api.datasets.models import Dataset
+from api.errors import InvalidInputError, not_found
+from api.files.schemas import RESULTS, File, file_of_dataset, file_of_result
+from api.jobs.models import JobFile
+
+PREFIX = "file"  # ids of result files; data sets have `ds`
+DATASETS = "fine-tune"
+
+
+def result(session: Session, tenant_id: str, file_id: str) -> JobFile:
+    """A job's result file.
+
+    Raises:
+        NotFoundError: the tenant has none with this id.
+    """
+    found = session.scalar(select(JobFile).where(JobFile.id == file_id, JobFile.tenant_id == tenant_id))
+    if found is None:
+        raise not_found("file", file_id)
+    return found
+
+
+def find(session: Session, tenant_id: str, file_id: str) -> Dataset | JobFile:
+    """A data set or a result file.
+
+    Raises:
+        NotFoundError: the tenant has none with this id.
+    """
+    return datasets.find(session, tenant_id, file_id) or result(session, tenant_id, file_id)
+
+
+def delete(session: Session, tenant_id: str, file_id: str) -> list[str]:
+    """Delete a data set or a result file; returns the keys to delete after the commit.
+
+    Raises:
+        NotFoundError: the tenant has none with this id.
+        ConflictError: a job that is not final uses the data set.
+    """
+    found = find(session, tenant_id, file_id)
+    if isinstance(found, Dataset):
+        return dataset_service.delete(session, tenant_id, file_id)
+    session.delete(found)
+    return [found.key]
+
+
+def page(
+    session: Session, tenant_id: str, *, purpose: str | None, after: str | None, limit: int, ascending: bool
+) -> list[File]:
+    """Up to `limit` files beyond the id `after`, of both kinds, in order of the time in their ids.
+
+    Raises:
+        InvalidInputError: `after` is no id of a file.
+    """
+    prefix, _, moment = (after or "").partition("_")
+    if after and (prefix not in {PREFIX, "ds"} or not moment):
+        raise InvalidInputError("invalid_cursor", f"{after!r} is no id of a file.", param="after", pointer=None)
+    files: list[File] = []
+    if purpose in {None, DATASETS}:
+        since = f"ds_{moment}" if after else None
+        rows = datasets.page(session, tenant_id, after=since, limit=limit, ascending=ascending)
+        files += map(file_of_dataset, rows)
+    if purpose in {None, RESULTS}:
+        since = f"{PREFIX}_{moment}" if after else None
+        files += map(file_of_result, _results(session, tenant_id, after=since, limit=limit, ascending=ascending))
+    return sorted(files, key=lambda file: file.id.partition("_")[2], reverse=not ascending)[:limit]
+
+
+def _results(session: Session, tenant_id: str, *, after: str | None, limit: int, ascending: bool) -> list[JobFile]:
+    query = select(JobFile).where(JobFile.tenant_id == tenant_id)
+    if after:
+        query = query.where(JobFile.id > after if ascending else JobFile.id < after)
+    return list(session.scalars(query.order_by(JobFile.id if ascending else JobFile.id.desc()).limit(limit)))

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query, Request
+from sqlalchemy.orm import Session
+
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.errors import InvalidInputError
+from api.jobs import repository, service
+from api.jobs.models import Job
+from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, job_out, metric_out, report_out
+from api.jobs.states import JobStatus
+from api.models import service as models
+from api.schemas import Page, page_of
+from difftune_core.config import resolve
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+_METADATA = re.compile(r'metadata\[([^"\\\x00-\x1f]{1,64})\]')
+_REPORTS = {"report_json", "report_html", "samples"}
+
+
+@router.post("")
+def create_job(
+    body: JobCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> JobOut:
+    """Submit a job. What is left out comes from the base model's card; the answer shows it all."""
+    config = body.transfer_config()
+    card = models.card_for_job(used.settings, config.model)
+    asked = service.Submission(
+        config=resolve(config, card, num_threads=used.settings.num_threads),
+        training_file=body.training_file,
+        validation_file=body.validation_file,
+        suffix=body.suffix,
+        metadata=body.metadata,
+        priority=body.priority,
+    )
+    job = service.create(session, tenant, asked)
+    background.add_task(used.doorbell.ring)
+    return _shown(session, job)
+
+
+@router.get("")
+def list_jobs(
+    tenant: Tenant,
+    session: ReadSession,
+    request: Request,
+    *,
+    after: After = None,
+    limit: Limit = 20,
+    order: Order = "desc",
+    status: Annotated[list[JobStatus] | None, Query(description="Only jobs of these statuses.")] = None,
+    model: Annotated[str | None, Query(max_length=64, description="Only jobs on this base model.")] = None,
+) -> Page[JobOut]:
+    """The jobs, newest first. `metadata[key]=value` keeps those that carry this pair."""
+    rows = repository.page(
+        session,
+        tenant,
+        after=after,
+        limit=limit + 1,
+        ascending=order == "asc",
+        statuses=status or (),
+        model=model,
+        metadata=_metadata(request),
+    )
+    ids = [job.id for job in rows]
+    attempts, files = repository.attempts_of(session, ids), repository.files_of(session, ids)
+    return page_of(
+        rows,
+        limit,
+        lambda job: job_out(
+            job,
+            attempts=attempts[job.id],
+            files=files[job.id],
+            queue_position=repository.queue_position(session, job),
+        ),
+    )
+
+
+@router.get("/{job_id}")
+def retrieve_job(job_id: str, tenant: Tenant, session: ReadSession) -> JobOut:
+    """One job."""
+    return _shown(session, service.get(session, tenant, job_id))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: str, tenant: Tenant, session: WriteSession) -> JobOut:
+    """Cancel a job: at once if it does not run, else `cancelling` until its trainer has saved a checkpoint."""
+    job = service.get(session, tenant, job_id)
+    service.request_cancel(session, job)
+    return _shown(session, job)
+
+
+@router.get("/{job_id}/metrics")
+def list_metrics(
+    job_id: str,
+    tenant: Tenant,
+    session: ReadSession,
+    *,
+    name: Annotated[list[str] | None, Query(description="Only these series.")] = None,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Values on a page, at most.")] = 1000,
+) -> Page[MetricOut]:
+    """All values, series by series in order of their steps."""
+    service.get(session, tenant, job_id)
+    rows = repository.metric_page(session, job_id, names=name or [], after=_metric_cursor(after), limit=limit + 1)
+    return page_of(rows, limit, metric_out)
+
+
+@router.get("/{job_id}/reports")
+def list_reports(job_id: str, tenant: Tenant, session: ReadSession) -> Page[ReportOut]:
+    """The files of the evaluations: report, page, sample images."""
+    service.get(session, tenant, job_id)
+    rows = [file for file in repository.files_of(session, [job_id])[job_id] if file.kind in _REPORTS]
+    return page_of(rows, len(rows), report_out)
+
+
+def _shown(session: Session, job: Job) -> JobOut:
+    return job_out(
+        job,
+        attempts=repository.attempts_of(session, [job.id])[job.id],
+        files=repository.files_of(session, [job.id])[job.id],
+        queue_position=repository.queue_position(session, job),
+    )
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    found = {}
+    for name, value in request.query_params.items():
+        if name.startswith("metadata"):
+            matched = _METADATA.fullmatch(name)
+            if matched is None:
+                raise InvalidInputError("invalid_value", f"{name!r} is not metadata[key].", param=name, pointer=None)
+            found[matched[1]] = value
+    return found
+
+
+def _metric_cursor(after: str | None) -> tuple[str, int] | None:
+    if after is None:
+        return None
+    name, _, step = after.rpartition(":")
+    if not name or not re.fullmatch(r"\d{1,9}", step):
+        raise InvalidInputError("invalid_cursor", f"{after!r} is no id of a value.", param="after", pointer=None)
+    return name, int(step)

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from api.jobs.models import Job, JobFile, Metric
+from api.jobs.states import JobStatus
+from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
+from api.work.models import Attempt
+from difftune_core.config import TransferConfig
+
+_MAX_METADATA = 16
+
+
+class JobCreate(TransferConfig):
+    """A transfer config, and what it is run on."""
+
+    training_file: Annotated[str, Field(min_length=1, max_length=64)]
+    """Id of the data set to tune on."""
+    validation_file: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Id of the held-out data set that the result is judged against."""
+    suffix: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")] | None = None
+    """Goes into the names of the files."""
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=_MAX_METADATA)] | None = None
+    """Up to 16 pairs of your own; lists can be filtered by them."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Higher first."""
+    integrations: None = None
+    """Not supported; null is taken because OpenAI's clients may send it."""
+    hyperparameters: Annotated[Any, Field(deprecated=True)] = None
+    """OpenAI's legacy field. Leave it out: they belong to `method`."""
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _is_legacy(cls, value: Any) -> None:
+        if value is not None:
+            raise PydanticCustomError(
+                "legacy_field",
+                "hyper-parameters belong to the method: method.diff_tuning.hyperparameters or "
+                "method.supervised.hyperparameters",
+            )
+
+    def transfer_config(self) -> TransferConfig:
+        """The config alone; what was left out stays left out."""
+        given = self.model_dump(include=set(TransferConfig.model_fields), exclude_unset=True)
+        return TransferConfig.model_validate(given)
+
+
+class JobError(Out):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None
+    """The field or file at fault."""
+
+
+class StatusDetails(Out):
+    """Finer than the status; phases may be added."""
+
+    phase: str | None
+    step: int
+    total_steps: int
+    done: int | None
+    """Of the phase's own units (steps, images)."""
+    total: int | None
+    queue_position: int | None
+    """1 is next."""
+    steps_per_second: float | None
+
+
+class AttemptOut(Out):
+    """One run of the job on a worker. A lost or preempted one is followed by another."""
+
+    attempt: int
+    worker_id: str
+    started_at: int
+    ended_at: int | None
+    start_step: int | None
+    end_step: int | None
+    reason: str | None
+    """How it ended; null while it runs."""
+
+
+class JobOut(Listed):
+    """A fine-tuning job: a superset of OpenAI's."""
+
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    status: JobStatus
+    status_details: StatusDetails
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    estimated_finish: int | None
+    model: str
+    fine_tuned_model: str | None
+    """Id of the last checkpoint, once succeeded."""
+    training_file: str
+    validation_file: str | None
+    method: Resolved
+    evaluation: Resolved
+    seed: int
+    num_threads: int | None
+    schema_version: int
+    suffix: str | None
+    metadata: dict[str, str] | None
+    priority: int
+    attempts: list[AttemptOut]
+    recoveries: int
+    result_files: list[str]
+    error: JobError | None
+    organization_id: str
+    """The tenant."""
+    hyperparameters: dict[str, Any]
+    """OpenAI's legacy field; `method` says all."""
+    trained_tokens: None = None
+    integrations: None = None
+
+
+class MetricOut(Listed):
+    """One value of a series."""
+
+    object: Literal["fine_tuning.job.metric"] = "fine_tuning.job.metric"
+    name: str
+    step: int
+    value: float | None
+    """Null where it was not finite."""
+    created_at: int
+
+
+class ReportOut(Listed):
+    """A file of the evaluation."""
+
+    object: Literal["fine_tuning.job.report"] = "fine_tuning.job.report"
+    kind: str
+    """`report_json`, `report_html` or `samples`."""
+    step: int
+    filename: str
+    content_type: str
+    bytes: int
+    sha256: str
+    created_at: int
+    url: str
+    """Where its bytes are, with your key."""
+
+
+def job_out(job: Job, *, attempts: list[Attempt], files: list[JobFile], queue_position: int | None = None) -> JobOut:
+    config = TransferConfig.model_validate(job.config)
+    batch_size = config.method.hyperparameters.batch_size
+    return JobOut(
+        id=job.id,
+        status=JobStatus(job.status),
+        status_details=_details(job, queue_position),
+        created_at=int(job.created_at),
+        started_at=seconds(job.started_at),
+        finished_at=seconds(job.finished_at),
+        estimated_finish=_estimated_finish(job),
+        model=job.model,
+        fine_tuned_model=job.fine_tuned_model,
+        training_file=job.training_file,
+        validation_file=job.validation_file,
+        method=job.config["method"],
+        evaluation=job.config["evaluation"],
+        seed=config.seed,
+        num_threads=config.num_threads,
+        schema_version=config.schema_version,
+        suffix=job.suffix,
+        metadata=job.metadata_,
+        priority=job.priority,
+        attempts=[attempt_out(number, attempt) for number, attempt in enumerate(attempts, start=1)],
+        recoveries=job.recoveries,
+        result_files=[file.id for file in files],
+        error=_error(job),
+        organization_id=job.tenant_id,
+        hyperparameters={"batch_size": batch_size, "n_epochs": "auto", "learning_rate_multiplier": "auto"},
+    )
+
+
+def attempt_out(number: int, attempt: Attempt) -> AttemptOut:
+    return AttemptOut(
+        attempt=number,
+        worker_id=attempt.worker_id,
+        started_at=int(attempt.started_at),
+        ended_at=seconds(attempt.ended_at),
+        start_step=attempt.start_step,
+        end_step=attempt.end_step,
+        reason=attempt.reason,
+    )
+
+
+def metric_out(metric: Metric) -> MetricOut:
+    return MetricOut(
+        id=f"{metric.name}:{metric.step}",
+        name=metric.name,
+        step=metric.step,
+        value=finite(metric.value),
+        created_at=int(metric.created_at),
+    )
+
+
+def report_out(file: JobFile) -> ReportOut:
+    return ReportOut(
+        id=file.id,
+        kind=file.kind,
+        step=file.step,
+        filename=file.filename,
+        content_type=file.content_type,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        created_at=int(file.created_at),
+        url=f"/v1/files/{file.id}/content",
+    )
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no infinities; SQLite keeps no NaN."""
+    return value if value is not None and abs(value) < float("inf") else None
+
+
+def _details(job: Job, queue_position: int | None) -> StatusDetails:
+    return StatusDetails(
+        phase=job.phase,
+        step=job.step,
+        total_steps=job.total_steps,
+        done=job.phase_done,
+        total=job.phase_total,
+        queue_position=queue_position,
+        steps_per_second=finite(job.steps_per_second),
+    )
+
+
+def _estimated_finish(job: Job) -> int | None:
+    if job.status != JobStatus.RUNNING or not finite(job.steps_per_second):
+        return None
+    assert job.steps_per_second is not None
+    return int(time.time() + (job.total_steps - job.step) / job.steps_per_second)
+
+
+def _error(job: Job) -> JobError | None:
+    if job.error_code is None:
+        return None
+    return JobError(code=job.error_code, message=job.error_message or "", param=job.error_param)

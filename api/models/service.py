@@ -1,0 +1,72 @@
+"""Base models, as the cards in the model folders describe them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from api.errors import InvalidInputError, NotFoundError, not_found
+from api.settings import Settings
+from difftune_core.card import BaseModelCard, list_cards, read_card
+from difftune_core.config import DiffTuning, Supervised
+
+METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": Supervised}
+log = structlog.get_logger(__name__)
+
+
+def cards(settings: Settings) -> dict[str, BaseModelCard]:
+    """Cards by model id. One that cannot be read is left out and logged: the others still serve."""
+    found = {}
+    for model_id, folder in sorted(list_cards(settings.model_roots).items()):
+        try:
+            found[model_id] = read_card(folder)
+        except (ValidationError, OSError) as error:
+            log.warning("unreadable_model_card", model=model_id, error=str(error))
+    return found
+
+
+def card(settings: Settings, model_id: str) -> BaseModelCard:
+    """One card.
+
+    Raises:
+        NotFoundError: there is no such model.
+    """
+    found = cards(settings).get(model_id)
+    if found is None:
+        raise not_found("model", model_id)
+    return found
+
+
+def card_for_job(settings: Settings, model_id: str) -> BaseModelCard:
+    """The card of a job's base model.
+
+    Raises:
+        InvalidInputError: there is no such model; names the field `model` and the models there are.
+    """
+    found = cards(settings)
+    if model_id not in found:
+        message = f"There is no base model {model_id!r}. There are: {', '.join(found) or 'none'}."
+        raise InvalidInputError("model_not_found", message, param="model", available=list(found))
+    return found[model_id]
+
+
+def method_schema(card_: BaseModelCard, method: str) -> dict[str, Any]:
+    """JSON Schema of a method's member of a job, with the model's own defaults.
+
+    Raises:
+        NotFoundError: there is no such method.
+    """
+    if method not in METHODS:
+        message = f"There is no method {method!r}. There are: {', '.join(METHODS)}."
+        raise NotFoundError("method_not_found", message)
+    schema = METHODS[method].model_json_schema()
+    defaults = {"RetentionSetConfig": card_.defaults.retention_set}
+    for name in ("TrainingHyperparameters", "DiffTuningHyperparameters"):
+        defaults[name] = card_.defaults.training
+    for name, definition in schema.get("$defs", {}).items():
+        for field, value in defaults.get(name, {}).items():
+            if field in definition["properties"]:
+                definition["properties"][field]["default"] = value
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,66 @@
+"""Signed links of the local store: the signature is the permission, no key is asked for."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+
+from api.deps import Services, ServicesDep, body_chunks, in_receiving_thread
+from api.errors import ForbiddenError, InvalidInputError, MalformedError, not_found
+from api.multipart import limited
+from api.storage import LocalStore
+from api.storage.base import attachment
+from api.storage.links import BadLinkError, Link, verified
+
+router = APIRouter(prefix="/v1/objects", tags=["objects"])
+_NEVER_RENDERED = {"content-security-policy": "sandbox; default-src 'none'", "cache-control": "private, no-store"}
+
+
+@router.get("/{key:path}", response_class=Response)
+def download_object(key: str, used: ServicesDep, request: Request) -> Response:
+    """The object behind a signed link, whole or one range of it, always as a download."""
+    store, link = _allowed(used, key, request)
+    if "," in request.headers.get("range", ""):
+        raise MalformedError("too_many_ranges", "Ask for one range at a time.")
+    path = store.root / key
+    if not path.is_file():
+        raise not_found("object", key)
+    headers = {**_NEVER_RENDERED, "content-disposition": attachment(link.filename)}
+    return FileResponse(path, media_type=link.content_type, headers=headers)
+
+
+router.add_api_route("/{key:path}", download_object, methods=["HEAD"], include_in_schema=False)
+
+
+@router.put("/{key:path}", response_class=Response)
+async def upload_object(key: str, used: ServicesDep, request: Request) -> Response:
+    """Store an object by a signed link: exactly the bytes that the link allows. What is there already stays."""
+    store, link = _allowed(used, key, request)
+    etag = await in_receiving_thread(used, _receive, store, link, request)
+    return Response(status_code=200, headers={"etag": f'"{etag}"'})
+
+
+def _receive(store: LocalStore, link: Link, request: Request) -> str | None:
+    chunks = limited(body_chunks(request), link.num_bytes, what="The object")
+    try:
+        found = store.stat(link.key)
+    except FileNotFoundError:
+        stored = store.put_stream(link.key, chunks)
+    else:  # sent again: a data set that is made of it must not change
+        for _ in chunks:
+            pass
+        return found.etag
+    if stored.bytes != link.num_bytes:
+        store.delete(link.key)
+        raise InvalidInputError("wrong_size", f"The link is for {link.num_bytes} bytes, {stored.bytes} came.")
+    return stored.etag
+
+
+def _allowed(used: Services, key: str, request: Request) -> tuple[LocalStore, Link]:
+    if not isinstance(used.store, LocalStore):
+        raise not_found("object", key)
+    try:
+        link = verified(used.store.secret, method=request.method, key=key, query=request.query_params)
+    except BadLinkError as error:
+        raise ForbiddenError(error.code, f"This link cannot be used: {error}.") from None
+    return used.store, link

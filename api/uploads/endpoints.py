@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, BackgroundTasks, Request
+
+from api.datasets.models import Dataset
+from api.deps import (
+    After,
+    Limit,
+    Order,
+    ReadSession,
+    Services,
+    ServicesDep,
+    Tenant,
+    WriteSession,
+    body_chunks,
+    in_receiving_thread,
+)
+from api.errors import ServiceError
+from api.ids import new_id
+from api.multipart import store_form
+from api.schemas import Page, page_of
+from api.storage.cleaning import delete_objects
+from api.uploads import repository, service
+from api.uploads.schemas import (
+    PartOut,
+    PartPresign,
+    PresignedPart,
+    UploadComplete,
+    UploadCreate,
+    UploadOut,
+    part_out,
+    upload_out,
+)
+from api.uploads.states import UploadStatus
+
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+_PART_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["data"],
+                    "properties": {"data": {"type": "string", "format": "binary", "description": "At most 64 MB."}},
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("")
+def create_upload(body: UploadCreate, tenant: Tenant, used: ServicesDep, session: WriteSession) -> UploadOut:
+    """Announce a file that will arrive in parts."""
+    return upload_out(service.create(session, used.settings, tenant, body), None)
+
+
+@router.get("/{upload_id}")
+def retrieve_upload(upload_id: str, tenant: Tenant, session: ReadSession) -> UploadOut:
+    """One upload."""
+    upload = service.get(session, tenant, upload_id)
+    return upload_out(upload, session.get(Dataset, upload.dataset_id) if upload.dataset_id else None)
+
+
+@router.post("/{upload_id}/parts", openapi_extra=_PART_FORM)
+async def create_part(upload_id: str, tenant: Tenant, used: ServicesDep, request: Request) -> PartOut:
+    """Send a part through the API, as the multipart field `data`: in any order, also several at once."""
+    return await in_receiving_thread(used, _receive_part, used, tenant, upload_id, request)
+
+
+def _receive_part(used: Services, tenant_id: str, upload_id: str, request: Request) -> PartOut:
+    with used.database.read() as session:
+        service.open_upload(session, tenant_id, upload_id)
+    part_id = new_id("part")
+    stored = store_form(
+        request.headers.get("content-type"),
+        body_chunks(request),
+        store=used.store,
+        key=service.part_key(upload_id, part_id),
+        field="data",
+        max_bytes=used.settings.max_part_bytes,
+    ).file
+    try:
+        with used.database.write() as session:
+            upload = service.open_upload(session, tenant_id, upload_id, lock=True)
+            part = service.add_part(
+                session, used.settings, upload, part_id=part_id, stored=stored, announced=stored.bytes
+            )
+    except ServiceError:
+        used.store.delete(stored.key)  # completed, cancelled or expired meanwhile
+        raise
+    return part_out(part)
+
+
+@router.post("/{upload_id}/parts/presign")
+def presign_part(
+    upload_id: str, body: PartPresign, tenant: Tenant, used: ServicesDep, session: WriteSession
+) -> PresignedPart:
+    """A link for a part that goes straight to the store: one PUT of exactly so many bytes."""
+    upload = service.open_upload(session, tenant, upload_id, lock=True)
+    part_id = new_id("part")
+    part = service.add_part(session, used.settings, upload, part_id=part_id, stored=None, announced=body.bytes)
+    return PresignedPart(
+        id=part.id,
+        created_at=int(part.created_at),
+        upload_id=upload.id,
+        url=used.store.url_put(part.key, num_bytes=body.bytes, expires_s=used.settings.link_ttl_s),
+        expires_at=int(time.time() + used.settings.link_ttl_s),
+    )
+
+
+@router.get("/{upload_id}/parts")
+def list_parts(
+    upload_id: str,
+    tenant: Tenant,
+    used: ServicesDep,
+    *,
+    after: After = None,
+    limit: Limit = 100,
+    order: Order = "asc",
+) -> Page[PartOut]:
+    """Which parts have arrived, oldest first."""
+    with used.database.read() as session:
+        service.get(session, tenant, upload_id)
+        rows = repository.part_page(session, upload_id, after=after, limit=limit + 1, ascending=order == "asc")
+    seen = service.seen_in_store(used.store, rows)
+    return page_of(rows, limit, lambda part: part_out(part, seen.get(part.id)))
+
+
+@router.post("/{upload_id}/complete")
+def complete_upload(
+    upload_id: str, body: UploadComplete, tenant: Tenant, used: ServicesDep, background: BackgroundTasks
+) -> UploadOut:
+    """Make one file of the parts. Its `file.id` is a data set, which is validated from now on.
+
+    Done again, it answers with the same file.
+    """
+    with used.database.read() as session:
+        service.get(session, tenant, upload_id)
+        parts = repository.parts_of(session, upload_id)
+    seen = service.seen_in_store(used.store, parts)
+    with used.database.write() as session:
+        upload = service.get(session, tenant, upload_id, lock=True)
+        if upload.status == UploadStatus.COMPLETED:
+            return upload_out(upload, session.get(Dataset, upload.dataset_id))
+        upload = service.open_upload(session, tenant, upload_id, lock=True)
+        dataset = service.complete(session, upload, body.part_ids, body.md5, seen)
+        unused = service.left_over(session, upload, dataset)
+    background.add_task(used.doorbell.ring)
+    background.add_task(delete_objects, used.store, unused)
+    return upload_out(upload, dataset)
+
+
+@router.post("/{upload_id}/cancel")
+def cancel_upload(
+    upload_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> UploadOut:
+    """Give up an upload; its parts are deleted."""
+    upload = service.open_upload(session, tenant, upload_id, lock=True)
+    upload.status = UploadStatus.CANCELLED
+    background.add_task(delete_objects, used.store, service.left_over(session, upload, None))
+    return upload_out(upload, None)
