@@ -5,13 +5,13 @@ Of Celery only the delivery of that message is used: no results, retries, ETA, r
 
 from __future__ import annotations
 
-import logging
 import uuid
 from pathlib import Path
 from queue import Empty
 from time import time
 from typing import Any
 
+import structlog
 from celery import Celery
 from kombu.transport import filesystem
 from kombu.utils.json import dumps, loads
@@ -24,7 +24,7 @@ from api.work.models import WorkItem
 LOOK = "look"
 _QUEUE = "difftune"
 _BATCH = 500
-_logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class _Channel(filesystem.Channel):
@@ -33,6 +33,11 @@ class _Channel(filesystem.Channel):
     The original lets a reader move a file that its writer has opened and not yet filled, which ends the consumer with
     a JSON error, and passes messages through the system's temporary folder.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        Path(self.data_folder_in).mkdir(parents=True, exist_ok=True)
+        self.control_folder.mkdir(parents=True, exist_ok=True)
 
     def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:  # type: ignore[override]  # so in kombu
         name = f"{time():017.6f}_{uuid.uuid4().hex}.{queue}.msg"
@@ -51,7 +56,7 @@ class _Channel(filesystem.Channel):
             except FileNotFoundError:
                 continue  # another worker was faster
             except ValueError:
-                _logger.warning("dropped a message that is no JSON: %s", path.name)
+                log.warning("message_dropped", file=path.name)
         raise Empty
 
 
@@ -93,8 +98,6 @@ def _broker(settings: Settings) -> dict[str, Any]:
         return {"broker_url": settings.broker_url, "broker_transport_options": options}
     folder = settings.data_dir / "broker"
     messages, control = folder / "messages", folder / "control"
-    messages.mkdir(parents=True, exist_ok=True)
-    control.mkdir(parents=True, exist_ok=True)
     options = {
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),
@@ -131,6 +134,6 @@ class Doorbell:
                     rung = update(WorkItem).where(WorkItem.id.in_(waiting), WorkItem.rung_at.is_(None))
                     session.execute(rung.values(rung_at=time()))
         except Exception:  # whatever a broker or database throws: the ring is only a hint
-            _logger.warning("the doorbell did not ring; workers will find the work at their next look", exc_info=True)
+            log.warning("doorbell_did_not_ring", exc_info=True)
             return False
         return True

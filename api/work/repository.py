@@ -124,35 +124,10 @@ def requeue(
     )
 
 
-def reopen(session: Session, kind: WorkKind, subject_id: str) -> WorkItem | None:
-    """Queue a finished item again (a paused job is resumed). The fence goes on rising: object keys contain it."""
-    query = select(WorkItem).where(WorkItem.kind == kind, WorkItem.subject_id == subject_id).with_for_update()
-    item = session.scalars(query.order_by(WorkItem.created_at.desc()).limit(1), execution_options=_POPULATE).first()
-    if item is None or item.state != WorkState.DONE:
-        return None
-    _set(session, item, state=WorkState.QUEUED, run_after=0.0, finished_at=None, request=None, rung_at=None)
-    return item
-
-
-def ask(session: Session, kind: WorkKind, subject_id: str, request: Request) -> WorkState | None:
-    """Ask for the end of a subject's work. Call it before locking the subject's own row: item first, then subject.
-
-    Returns:
-        `done`: the item was waiting (or already done) and will not run, so the caller settles the subject itself;
-        `leased`: its holder will see the request at its next heartbeat and settles the subject;
-        None: there is no such item.
-    """
-    query = select(WorkItem).where(WorkItem.kind == kind, WorkItem.subject_id == subject_id).with_for_update()
-    item = session.scalars(query.order_by(WorkItem.created_at.desc()).limit(1), execution_options=_POPULATE).first()
-    if item is None:
-        return None
-    if item.state == WorkState.LEASED:
-        if item.request != Request.CANCEL:  # a pause does not undo a cancel
-            _set(session, item, request=request)
-        return WorkState.LEASED
-    if item.state == WorkState.QUEUED:
-        finish(session, item, f"{request}_before_start")
-    return WorkState.DONE
+def begin_attempt(session: Session, item: WorkItem, *, start_step: int) -> None:
+    """Note the step that the item's current attempt goes on from."""
+    current = (Attempt.work_item_id == item.id) & (Attempt.fence == item.fence)
+    session.execute(update(Attempt).where(current).values(start_step=start_step), execution_options=_UNSYNCED)
 
 
 def end_attempt(session: Session, item: WorkItem, reason: str, *, end_step: int | None = None) -> None:

@@ -1,0 +1,209 @@
+"""What a worker does to a job, each in the caller's transaction, which holds the job's work item.
+
+Rows are locked item first, then job; whoever needs both keeps this order.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
+
+from api.checkpoints.models import Checkpoint
+from api.events import service as events
+from api.ids import new_id
+from api.jobs.models import Job, JobFile, Metric
+from api.jobs.service import move
+from api.jobs.states import JobStatus
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A result file that is in the store already."""
+
+    kind: str
+    step: int
+    filename: str
+    key: str
+    bytes: int
+    sha256: str
+    content_type: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """Named values at a step."""
+
+    step: int
+    values: dict[str, float] = field(hash=False)
+
+
+def lock(session: Session, job_id: str) -> Job:
+    """The job, locked for the rest of the transaction."""
+    query = select(Job).where(Job.id == job_id).with_for_update()
+    return session.scalars(query, execution_options={"populate_existing": True}).one()
+
+
+def started(session: Session, job: Job, *, attempt: int) -> None:
+    """A worker has claimed the job."""
+    job.started_at = job.started_at or time.time()
+    _reset_phase(job, "starting")
+    again = "" if attempt == 1 else f" again (attempt {attempt})"
+    move(session, job, JobStatus.RUNNING, f"Fine-tuning job started{again}")
+
+
+def entered_phase(session: Session, job: Job, phase: str) -> None:
+    """The trainer entered a phase."""
+    _reset_phase(job, phase)
+    events.append(session, job, "phase", phase.replace("_", " "), data={"phase": phase})
+
+
+def progressed(
+    session: Session, job: Job, *, phase: str, done: int, total: int, steps_per_second: float | None, announce: bool
+) -> None:
+    """`done` of `total` units of the phase; only an announced one becomes an event."""
+    job.phase, job.phase_done, job.phase_total = phase, done, total
+    if phase == "training":
+        job.step = done
+        job.steps_per_second = steps_per_second if steps_per_second is not None else job.steps_per_second
+    if announce:
+        data = {"phase": phase, "done": done, "total": total, "steps_per_second": steps_per_second}
+        events.append(session, job, "progress", f"{phase.replace('_', ' ')}: {done} of {total}", data=data)
+
+
+def told(session: Session, job: Job, message: str, *, level: str) -> None:
+    """A sentence of the trainer for the user."""
+    events.append(session, job, "message", message[:4000], level=level)
+
+
+def measured(session: Session, job: Job, points: Sequence[Point]) -> None:
+    """Metric rows, and one event a step. Values that a former attempt has reported already are left as they are."""
+    wanted = {(p.step, n): v for p in points for n, v in p.values.items() if math.isfinite(v)}
+    keys = tuple_(Metric.step, Metric.name)
+    known_query = select(Metric.step, Metric.name).where(Metric.job_id == job.id, keys.in_(list(wanted)))
+    known = {(row.step, row.name) for row in session.execute(known_query)}
+    now = time.time()
+    by_step: dict[int, dict[str, Any]] = {}
+    for (step, name), value in wanted.items():
+        if (step, name) not in known:
+            session.add(Metric(job_id=job.id, name=name[:64], step=step, value=value, created_at=now))
+            by_step.setdefault(step, {})[name] = value
+    for step, values in sorted(by_step.items()):
+        text = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
+        events.append(session, job, "metrics", f"Step {step}: {text}"[:4000], data={"step": step, **values})
+
+
+def newest_checkpoint(session: Session, job_id: str) -> Checkpoint | None:
+    """The checkpoint with the highest step."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc()).limit(1)
+    return session.scalars(query).one_or_none()
+
+
+def resumable_checkpoints(session: Session, job_id: str) -> list[Checkpoint]:
+    """Checkpoints whose resume files are in the store, newest first."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.resume_available)
+    return list(session.scalars(query.order_by(Checkpoint.step.desc())))
+
+
+def newest_step(session: Session, job_id: str) -> int:
+    """Step of the newest checkpoint, 0 if there is none."""
+    return session.scalar(select(func.max(Checkpoint.step)).where(Checkpoint.job_id == job_id)) or 0
+
+
+def has_checkpoint(session: Session, job_id: str, step: int) -> bool:
+    """Whether the job, in this attempt or an earlier one, has saved this step."""
+    query = select(Checkpoint.id).where(Checkpoint.job_id == job_id, Checkpoint.step == step)
+    return session.scalar(query) is not None
+
+
+def checkpoint_saved(
+    session: Session, job: Job, *, fence: int, step: int, name: str, files: list[dict[str, Any]]
+) -> None:
+    """A row for a checkpoint whose files are all in the store; that of an earlier attempt stays."""
+    if has_checkpoint(session, job.id, step):
+        return
+    row = Checkpoint(
+        id=new_id("ckpt"),
+        tenant_id=job.tenant_id,
+        job_id=job.id,
+        step=step,
+        fence=fence,
+        name=name,
+        files=files,
+        created_at=time.time(),
+    )
+    session.add(row)
+    job.step = max(job.step, step)
+    events.append(session, job, "checkpoint", f"Checkpoint at step {step}.", data={"step": step, "id": row.id})
+
+
+def drop_old_resume_files(session: Session, job_id: str, *, resume_file: str, keep: int) -> list[str]:
+    """Forget the resume files of all but the newest `keep` checkpoints; returns the keys to delete after the commit."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.resume_available)
+    dropped: list[str] = []
+    for row in session.scalars(query.order_by(Checkpoint.step.desc()).offset(keep)):
+        dropped += [f["key"] for f in row.files if f["name"] == resume_file]
+        row.files = [f for f in row.files if f["name"] != resume_file]
+        row.resume_available = False
+    return dropped
+
+
+def add_files(session: Session, job: Job, files: Sequence[StoredFile]) -> None:
+    """Rows for result files; a file of the same kind, step and name takes the place of an earlier attempt's."""
+    for file in files:
+        same = (JobFile.job_id == job.id, JobFile.kind == file.kind, JobFile.step == file.step)
+        row = session.scalars(select(JobFile).where(*same, JobFile.filename == file.filename)).one_or_none()
+        if row is None:
+            row = JobFile(id=new_id("file"), tenant_id=job.tenant_id, job_id=job.id, kind=file.kind, step=file.step)
+            row.filename = file.filename
+            session.add(row)
+        row.key, row.bytes, row.sha256, row.content_type = file.key, file.bytes, file.sha256, file.content_type
+        row.created_at = time.time()
+        session.flush()
+
+
+def succeeded(session: Session, job: Job) -> None:
+    """The job is done; its newest checkpoint is the result."""
+    newest = newest_checkpoint(session, job.id)
+    job.fine_tuned_model = newest.id if newest else None
+    job.step = newest.step if newest else job.step
+    _end(session, job, JobStatus.SUCCEEDED, "The job has successfully completed")
+
+
+def failed(session: Session, job: Job, *, code: str, message: str, param: str | None) -> None:
+    """The job has failed for a reason that the user sees. What was saved stays."""
+    job.error_code, job.error_message, job.error_param = code[:64], message[:4000], param[:255] if param else None
+    _end(session, job, JobStatus.FAILED, f"Fine-tuning job failed: {message}"[:4000], level="error")
+
+
+def cancelled(session: Session, job: Job) -> None:
+    """The job was cancelled. Its checkpoints stay."""
+    _end(session, job, JobStatus.CANCELLED, "Fine-tuning job cancelled")
+
+
+def paused(session: Session, job: Job) -> None:
+    """The job has saved its state and holds no worker."""
+    _reset_phase(job, None)
+    move(session, job, JobStatus.PAUSED, "Fine-tuning job paused")
+
+
+def requeued(session: Session, job: Job, *, message: str) -> None:
+    """The attempt is over and another follows; `message` says why."""
+    job.recoveries += 1
+    _reset_phase(job, None)
+    move(session, job, JobStatus.QUEUED, f"{message} Waiting for another attempt."[:4000], level="warn")
+
+
+def _reset_phase(job: Job, phase: str | None) -> None:
+    job.phase, job.phase_done, job.phase_total = phase, None, None
+
+
+def _end(session: Session, job: Job, status: JobStatus, message: str, *, level: str = "info") -> None:
+    job.finished_at = time.time()
+    _reset_phase(job, None)
+    move(session, job, status, message, level=level)

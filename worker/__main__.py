@@ -1,0 +1,82 @@
+"""`python -m worker` works; `python -m worker sweep` recovers what was left lying. SIGTERM ends either in order."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import time
+from types import FrameType
+
+import structlog
+
+from api.logging import configure_logging
+
+_RESTART_S = 2.0
+log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Run one of the two until a signal asks to end."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser.add_argument("role", nargs="?", choices=["work", "sweep"], default="work")
+    role = parser.parse_args().role
+    configure_logging()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    work() if role == "work" else sweep()
+
+
+def work() -> None:
+    """Slots in threads of their own; Celery, which only brings messages, in the main thread."""
+    from worker.app import app, started_worker
+
+    worker = started_worker()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        worker.drain()
+
+    log.info("worker_started", worker=worker.worker_id)
+    while not worker.draining:
+        _on_end(on_signal)
+        try:
+            app.worker_main(["worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING", *_QUIET])
+        except (Exception, SystemExit):  # whatever Celery breaks down with: the slots poll by themselves
+            log.exception("celery_broke_down")
+        _on_end(on_signal)
+        worker.tools.drain.wait(_RESTART_S)
+    worker.join()
+    log.info("worker_ended", worker=worker.worker_id)
+
+
+def sweep() -> None:
+    """Sweep at the settings' interval."""
+    from api.settings import Settings
+    from worker.sweep import Sweep
+
+    sweeper = Sweep(Settings())
+    ended = False
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        nonlocal ended
+        ended = True
+
+    _on_end(on_signal)
+    log.info("sweep_started")
+    while not ended:
+        sweeper.once()
+        until = time.monotonic() + sweeper.settings.sweep_s
+        while not ended and time.monotonic() < until:
+            time.sleep(min(0.2, sweeper.settings.sweep_s))
+    sweeper.close()
+
+
+_QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--quiet")
+
+
+def _on_end(handler: signal._HANDLER) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()

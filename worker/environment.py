@@ -1,0 +1,53 @@
+"""The trainer's environment: an allow-list, so that no secret of the worker reaches code that reads users' files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import difftune_core
+
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES")
+_PYTHON = re.compile(r"PYTHON(PATH|HASHSEED|WARNINGS|MALLOC|UTF8|DONTWRITEBYTECODE)")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def child_environment(home: Path, *, num_threads: int, gpu: str | None) -> dict[str, str]:
+    """All that a trainer sees. `home` is its workspace; `gpu` the one device it may use, None where there is none."""
+    passed = {n: v for n, v in os.environ.items() if n in _PASSED_ON or _PYTHON.fullmatch(n)}
+    ours = {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONPATH": _python_path(passed.get("PYTHONPATH")),
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # a deterministic cuBLAS asks for it
+    }
+    if gpu is not None:
+        ours["CUDA_VISIBLE_DEVICES"] = gpu
+    return {**passed, **ours, **dict.fromkeys(_THREADS, str(num_threads))}
+
+
+def gpu_of_slot(slot: int) -> str | None:
+    """The GPU that belongs to a slot; slots beyond the last GPU share from the first."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        gpus = [name for name in visible.split(",") if name]
+    else:
+        gpus = [str(number) for number in range(count_gpus())]
+    return gpus[slot % len(gpus)] if gpus else None
+
+
+def count_gpus() -> int:
+    """NVIDIA devices of this machine."""
+    return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
+
+
+def _python_path(given: str | None) -> str:
+    """The worker's path, and the folder of `difftune_core` where it is not installed: the child starts elsewhere."""
+    folder = Path(difftune_core.__path__[0]).parent
+    own = [] if "site-packages" in folder.parts else [str(folder)]
+    inherited = [str(Path(entry).resolve()) for entry in (given or "").split(os.pathsep) if entry]
+    return os.pathsep.join(dict.fromkeys([*inherited, *own]))

@@ -1,0 +1,118 @@
+"""Why an attempt ended: what the user reads, and whether another attempt follows. One table."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.storage import StoreError
+from difftune_core.hooks import TaskError
+
+SUCCEEDED = "succeeded"
+_MAX_DELAY_S = 60.0
+_UNLIMITED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one attempt ended. `code` is `succeeded`, a key of `RULES`, or a reason that the trainer named."""
+
+    code: str
+    message: str = ""
+    param: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`retries`: attempts that may follow attempts which ended so, one after the other, without getting on."""
+
+    message: str
+    retries: int | None
+    """None: as many as the settings allow (`max_attempts`)."""
+    gives_up_as: str | None = None
+    """Reason shown when the budget is spent; None: the code itself."""
+
+
+RULES = {
+    # Not the job's fault, and nothing that could go on for ever: always another attempt, at once.
+    "drain": Rule("The worker was shut down.", _UNLIMITED),
+    "workspace_busy": Rule("An earlier trainer of this job had not ended yet.", _UNLIMITED),
+    # Crashes: another attempt from the last checkpoint, later and later.
+    "worker_lost": Rule("The worker fell silent.", None, "crash_loop"),
+    "killed": Rule("The trainer was killed.", None, "crash_loop"),
+    "crashed": Rule("The trainer ended without a word.", None, "crash_loop"),
+    "stopped": Rule("The trainer stopped without being asked to.", None, "crash_loop"),
+    # Surroundings that may heal.
+    "store_unavailable": Rule("The object store did not answer.", None),
+    "database_unavailable": Rule("The database did not answer.", None),
+    "disk_full": Rule("The worker's disk is full.", None),
+    "damaged_file": Rule("A file was damaged on its way.", None),
+    "supervisor_error": Rule("The worker failed in an unforeseen way.", None),
+    # May be chance: one more try.
+    "out_of_memory": Rule("The trainer ran out of memory.", 1),
+    "internal_error": Rule("The trainer failed in an unforeseen way.", 1),
+    # Would happen again.
+    "object_missing": Rule("A file of the data set is not in the store any more.", 0),
+}
+AT_ONCE = frozenset({"drain"})
+_DEFAULT = Rule("", 0)  # whatever the trainer names itself: diverged, dataset_invalid, invalid_config, ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows an attempt: another one after `delay_s`, or, where that is None, the end for `code`."""
+
+    code: str
+    message: str
+    delay_s: float | None
+
+
+def of_exit(status: int) -> Ending:
+    """The ending of a child that left no outcome. `status` is as `subprocess` gives it: negative for a signal."""
+    if status >= 0:
+        return Ending("crashed", f"The trainer ended with status {status} and without an outcome.")
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return Ending("killed", f"The trainer was killed by {name}.")
+
+
+def of_exception(error: Exception) -> Ending:
+    """The ending of an attempt in which the supervisor itself failed."""
+    if isinstance(error, TaskError):
+        return Ending(error.code, str(error), error.param)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Ending("disk_full")
+    if isinstance(error, StoreError):
+        return Ending("store_unavailable")
+    if isinstance(error, SQLAlchemyError):
+        return Ending("database_unavailable")
+    return Ending("supervisor_error", f"The worker failed in an unforeseen way ({type(error).__name__}).")
+
+
+def judge(ending: Ending, earlier: Sequence[str], *, max_attempts: int) -> Verdict:
+    """Whether another attempt follows.
+
+    Args:
+        ending: of the newest attempt, which is not `succeeded`.
+        earlier: endings of the attempts before it that did not get on either, newest first.
+        max_attempts: attempts in a row without progress before a crashing item fails.
+    """
+    rule = RULES.get(ending.code, _DEFAULT)
+    message = ending.message or rule.message or f"The trainer failed: {ending.code}."
+    if ending.code in AT_ONCE:
+        return Verdict(ending.code, message, 0.0)
+    failures = [code for code in earlier if RULES.get(code, _DEFAULT).retries != _UNLIMITED]
+    same = 1 + sum(code == ending.code for code in failures)
+    in_a_row = 1 + len(failures)
+    allowed = max_attempts - 1 if rule.retries is None else rule.retries
+    if same <= allowed and (in_a_row < max_attempts or rule.retries == _UNLIMITED):
+        return Verdict(ending.code, message, min(_MAX_DELAY_S, 2.0 ** (in_a_row - 1)))
+    if rule.gives_up_as:
+        message = f"{message} {in_a_row} attempts in a row got no further."
+    return Verdict(rule.gives_up_as or ending.code, message, None)

@@ -1,0 +1,211 @@
+"""What a trainer tells becomes rows, events and objects: metrics in batches, checkpoints before their rows."""
+
+from __future__ import annotations
+
+import mimetypes
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from api.jobs import lifecycle
+from api.jobs.lifecycle import Point, StoredFile
+from api.jobs.models import Job
+from api.storage.cleaning import delete_objects
+from api.work import repository
+from api.work.repository import LeaseLostError
+from difftune_core.checkpoint.manifest import MANIFEST, RESUME, whole
+from difftune_core.files import sha256_file
+from difftune_core.hooks import (
+    ArtifactEvent,
+    CheckpointEvent,
+    Event,
+    FileInfo,
+    LogEvent,
+    MetricsEvent,
+    PhaseEvent,
+    ProgressEvent,
+    TaskError,
+)
+from worker.run import Run
+from worker.workspace import CHECKPOINTS
+
+FLUSH_S = 0.5
+_ANNOUNCE_S = 2.0
+_RATE_WINDOW_S = 10.0
+_MAX_PENDING = 10_000
+_RESUMES_KEPT = 2
+_BINARY = "application/octet-stream"
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Publishes one attempt at a job. `handle` and `flush` are called by one thread."""
+
+    def __init__(self, run: Run, acknowledge: Callable[[str], None]) -> None:
+        """`acknowledge` tells the child that a checkpoint, by its name, is in the store."""
+        self._run = run
+        self._acknowledge = acknowledge
+        self._job_id = run.lease.subject_id
+        self._prefix = f"jobs/{self._job_id}/{run.lease.fence}"
+        self._pending: list[Event] = []
+        self._flushed_at = 0.0
+        self._announced_at = 0.0
+        self._steps: deque[tuple[float, int]] = deque()
+        self.results: list[StoredFile] = []
+        """Result files whose rows are written with the end of the attempt."""
+
+    def handle(self, event: Event) -> None:
+        """Take an event; checkpoints and files are published at once, the rest soon."""
+        if isinstance(event, CheckpointEvent):
+            self.flush()
+            self._publish_checkpoint(event)
+        elif isinstance(event, ArtifactEvent):
+            self._publish_file(event)
+        elif len(self._pending) < _MAX_PENDING:
+            if isinstance(event, ProgressEvent) and event.phase == "training":
+                self._note_step(event.done)
+            self._pending.append(event)
+
+    def flush_if_due(self) -> None:
+        """Write what has come together, about twice a second."""
+        if self._pending and time.monotonic() - self._flushed_at >= FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has come together. Failing never stops training: it is tried again, or dropped and logged.
+
+        Raises:
+            LeaseLostError: the run is not ours any more.
+        """
+        if not self._pending:
+            return
+        self._flushed_at = time.monotonic()
+        try:
+            with self._run.unit() as (session, _):
+                self._write(session, lifecycle.lock(session, self._job_id))
+                repository.note_progress(session, self._run.lease)
+        except LeaseLostError:
+            raise
+        except (OperationalError, InterfaceError):
+            log.warning("events_wait_for_database", job=self._job_id, exc_info=True)
+            return
+        except Exception:
+            log.exception("events_dropped", job=self._job_id, count=len(self._pending))
+        self._pending.clear()
+
+    def publish_leftovers(self, checkpoints: Path) -> int:
+        """Store the whole checkpoints that a former attempt left here; step of the newest whole one, 0 without any."""
+        newest = 0
+        for folder in sorted(checkpoints.glob("step-*")):
+            manifest = whole(folder)
+            if manifest is not None:
+                path = folder / MANIFEST
+                last = FileInfo(path=MANIFEST, bytes=path.stat().st_size, sha256=sha256_file(path))
+                files = [*manifest.files, last]
+                self._publish_checkpoint(CheckpointEvent(step=manifest.step, name=folder.name, files=files))
+                newest = manifest.step
+        return newest
+
+    def _write(self, session: Session, job: Job) -> None:
+        points: list[Point] = []
+        progress: ProgressEvent | None = None
+        for event in self._pending:
+            if isinstance(event, MetricsEvent):
+                points.append(Point(event.step, event.values))
+            elif isinstance(event, ProgressEvent):
+                progress = event
+            elif isinstance(event, PhaseEvent):
+                if progress is not None:
+                    self._write_progress(session, job, progress)
+                    progress = None
+                lifecycle.entered_phase(session, job, event.phase)
+            elif isinstance(event, LogEvent):
+                lifecycle.told(session, job, event.message, level=event.level)
+        if points:
+            lifecycle.measured(session, job, points)
+        if progress is not None:
+            self._write_progress(session, job, progress)
+
+    def _write_progress(self, session: Session, job: Job, event: ProgressEvent) -> None:
+        now = time.monotonic()
+        announce = now - self._announced_at >= _ANNOUNCE_S or event.done == event.total
+        if announce:
+            self._announced_at = now
+        lifecycle.progressed(
+            session,
+            job,
+            phase=event.phase,
+            done=event.done,
+            total=event.total,
+            steps_per_second=self._rate() if event.phase == "training" else None,
+            announce=announce,
+        )
+
+    def _note_step(self, step: int) -> None:
+        now = time.monotonic()
+        self._steps.append((now, step))
+        while now - self._steps[0][0] > _RATE_WINDOW_S and len(self._steps) > 2:  # noqa: PLR2004  # a rate needs two
+            self._steps.popleft()
+
+    def _rate(self) -> float | None:
+        """Steps a second over the last ten seconds."""
+        if not self._steps:
+            return None
+        (began, first), (ended, last) = self._steps[0], self._steps[-1]
+        return (last - first) / (ended - began) if ended > began and last > first else None
+
+    def _publish_checkpoint(self, event: CheckpointEvent) -> None:
+        """Files, then the row, then the acknowledgement. That of an earlier attempt at the same step stands."""
+        if not self._run.insist(lambda: self._is_published(event.step)):
+            folder = self._run.workspace.out / CHECKPOINTS / event.name
+            prefix = f"{self._prefix}/{CHECKPOINTS}/{event.name}"
+            files = [
+                {"name": f.path, "key": f"{prefix}/{f.path}", "bytes": f.bytes, "sha256": f.sha256} for f in event.files
+            ]
+            for file, entry in zip(event.files, files, strict=True):
+                self._run.upload(str(entry["key"]), _inside(folder, file.path), file, content_type=_type_of(file.path))
+            dropped = self._run.insist(lambda: self._write_checkpoint(event, files))
+            delete_objects(self._run.tools.store, dropped)
+        self._acknowledge(event.name)
+
+    def _is_published(self, step: int) -> bool:
+        with self._run.tools.database.read() as session:
+            return lifecycle.has_checkpoint(session, self._job_id, step)
+
+    def _write_checkpoint(self, event: CheckpointEvent, files: list[dict[str, object]]) -> list[str]:
+        with self._run.unit() as (session, _):
+            job = lifecycle.lock(session, self._job_id)
+            fence = self._run.lease.fence
+            lifecycle.checkpoint_saved(session, job, fence=fence, step=event.step, name=event.name, files=files)
+            repository.note_progress(session, self._run.lease)
+            return lifecycle.drop_old_resume_files(session, job.id, resume_file=RESUME, keep=_RESUMES_KEPT)
+
+    def _publish_file(self, event: ArtifactEvent) -> None:
+        key = f"{self._prefix}/files/{event.step}/{event.file.path}"
+        content_type = _type_of(event.file.path)
+        path = _inside(self._run.workspace.out, event.file.path)
+        self._run.upload(key, path, event.file, content_type=content_type)
+        name = PurePosixPath(event.file.path).name
+        info = event.file
+        self.results.append(StoredFile(event.kind, event.step, name, key, info.bytes, info.sha256, content_type))
+
+
+def _inside(folder: Path, relative: str) -> Path:
+    """A file that the child named.
+
+    Raises:
+        TaskError: `internal_error`, the path leads out of the folder.
+    """
+    path = (folder / relative).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise TaskError("internal_error", f"The trainer named a file outside its folder: {relative!r}.")
+    return path
+
+
+def _type_of(path: str) -> str:
+    return mimetypes.guess_type(path)[0] or _BINARY

@@ -1,0 +1,134 @@
+"""One claimed item while it is worked on: what every part of the supervisor needs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from api.db import Database
+from api.settings import Settings
+from api.storage import ObjectStore, StoreError
+from api.work import repository
+from api.work.models import WorkItem
+from api.work.repository import Lease
+from api.work.states import Request
+from difftune_core.hooks import FileInfo, TaskError
+from worker.failures import Ending
+from worker.lease import Heartbeat
+from worker.workspace import Workspace
+
+_UPLOAD_TRIES = 6
+_T = TypeVar("_T")
+log = structlog.get_logger(__name__)
+
+
+class Wish(StrEnum):
+    """Why a run is to end early."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
+_ENDINGS = {Wish.CANCEL: "cancelled", Wish.PAUSE: "paused", Wish.DRAIN: "drain"}
+
+
+class Interrupted(Exception):  # noqa: N818  # no error: somebody wished it
+    """The run ends before its child has started."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a worker process has, shared by all its runs."""
+
+    settings: Settings
+    database: Database
+    store: ObjectStore
+    trainer_command: tuple[str, ...]
+    """Begins the child's command line; `python -m difftune_core`."""
+    drain: threading.Event = field(default_factory=threading.Event)
+    """Set when the worker is to end."""
+
+
+@dataclass
+class Run:
+    """One attempt: its lease, its folder, and the ways to write."""
+
+    tools: Tools
+    lease: Lease
+    heartbeat: Heartbeat
+    workspace: Workspace
+
+    @property
+    def wish(self) -> Wish | None:
+        """Whether the run is to end early; a user's wish goes before the worker's own."""
+        request = self.heartbeat.request
+        if request is not None:
+            return Wish.CANCEL if request == Request.CANCEL else Wish.PAUSE
+        return Wish.DRAIN if self.tools.drain.is_set() else None
+
+    def check(self) -> None:
+        """Nothing, while the run goes on.
+
+        Raises:
+            LeaseLostError: it is not ours any more.
+            Interrupted: it is to end early.
+        """
+        self.heartbeat.check()
+        if self.wish is not None:
+            raise Interrupted
+
+    def interrupted(self, wish: Wish | None, message: str = "") -> Ending:
+        """The ending of a run that stopped because of `wish`."""
+        return Ending(_ENDINGS[wish], message) if wish else Ending("stopped", message)
+
+    @contextmanager
+    def unit(self) -> Iterator[tuple[Session, WorkItem]]:
+        """One transaction as the holder of the lease.
+
+        Raises:
+            LeaseLostError: it is not ours any more; nothing was written.
+        """
+        with self.tools.database.write() as session:
+            yield session, repository.hold(session, self.lease)
+
+    def insist(self, act: Callable[[], _T]) -> _T:
+        """Try again while the database does not answer, as long as the lease can be ours."""
+        while True:
+            try:
+                return act()
+            except (OperationalError, InterfaceError):
+                self.heartbeat.check()
+                log.warning("database_does_not_answer", exc_info=True)
+                time.sleep(min(1.0, self.tools.settings.heartbeat_s))
+
+    def upload(self, key: str, path: Path, file: FileInfo, *, content_type: str) -> None:
+        """Store a file that the child has finished, trying again for about a minute.
+
+        Raises:
+            StoreError: the store did not take it.
+            TaskError: `damaged_file`, it is not what the child has written.
+        """
+        for attempt in range(_UPLOAD_TRIES):
+            self.heartbeat.check()
+            try:
+                stored = self.tools.store.put_file(key, path, content_type=content_type)
+            except StoreError:
+                if attempt == _UPLOAD_TRIES - 1:
+                    raise
+                log.warning("upload_tried_again", key=key, exc_info=True)
+                time.sleep(2.0**attempt)
+            else:
+                break
+        if stored.sha256 not in {None, file.sha256}:
+            raise TaskError("damaged_file", f"{file.path} changed between writing and uploading.")

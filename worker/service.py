@@ -1,0 +1,134 @@
+"""A worker process: one thread a slot, each claiming and working; told when to look, when to end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from api.db import Database
+from api.jobs.models import Job
+from api.jobs.states import FINAL
+from api.queue import Doorbell
+from api.settings import Settings
+from api.storage import open_store
+from api.work.states import Slot
+from worker.run import Run, Tools
+from worker.supervise import supervise, take
+
+TRAINER_COMMAND = (sys.executable, "-m", "difftune_core")
+_LOGS_KEPT_S = 14 * 86_400.0
+_PAUSE_AFTER_ERROR_S = 2.0
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Offers the settings' slots. The doorbell only makes it look earlier than it would by itself."""
+
+    def __init__(self, settings: Settings, trainer_command: tuple[str, ...] = TRAINER_COMMAND) -> None:
+        """Nothing runs yet."""
+        database = Database(settings.database)
+        self.tools = Tools(settings, database, open_store(settings), trainer_command)
+        self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._doorbell = Doorbell(settings, database)
+        self._news = threading.Condition()
+        self._rings = 0
+        self._runs: dict[tuple[Slot, int], Run] = {}
+        wanted = {Slot.GPU: settings.gpu_slots, Slot.CPU: settings.cpu_slots}
+        self._threads = [
+            threading.Thread(target=self._work, args=(slot, number), name=f"{slot} slot {number}", daemon=True)
+            for slot, count in wanted.items()
+            for number in range(count)
+        ]
+
+    def start(self) -> None:
+        """Begin to claim."""
+        _forget_finished(self.tools)
+        for thread in self._threads:
+            thread.start()
+
+    def look(self) -> None:
+        """There may be work, or a request to running work."""
+        with self._news:
+            self._rings += 1
+            self._news.notify_all()
+        for run in list(self._runs.values()):
+            run.heartbeat.nudge()
+
+    def drain(self) -> None:
+        """Claim no more; running children save and end, their jobs go back to the queue."""
+        self.tools.drain.set()
+        self.look()
+
+    def join(self) -> None:
+        """Wait until every run has been settled."""
+        for thread in self._threads:
+            thread.join()
+        self.tools.database.close()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the worker is to end."""
+        return self.tools.drain.is_set()
+
+    def _work(self, slot: Slot, number: int) -> None:
+        while not self.draining:
+            heard = self._rings
+            try:
+                worked = self._work_once(slot, number)
+            except Exception:
+                log.exception("slot_failed")
+                self.tools.drain.wait(_PAUSE_AFTER_ERROR_S)
+                continue
+            if not worked:
+                self._wait_for_news(heard)
+
+    def _work_once(self, slot: Slot, number: int) -> bool:
+        taken = take(self.tools, slot, self.worker_id)
+        if taken is None:
+            return False
+        lease, since = taken
+        structlog.contextvars.bind_contextvars(subject=lease.subject_id, attempt=lease.fence)
+        log.info("claimed", kind=lease.kind)
+        try:
+            supervise(self.tools, lease, since, slot=number, on_run=lambda run: self._note(slot, number, run))
+        finally:
+            self._runs.pop((slot, number), None)
+            structlog.contextvars.clear_contextvars()
+        self._doorbell.ring()  # a settled data set lets jobs go on; a drained job wants another worker
+        self.look()
+        return True
+
+    def _note(self, slot: Slot, number: int, run: Run) -> None:
+        self._runs[slot, number] = run
+
+    def _wait_for_news(self, heard: int) -> None:
+        with self._news:
+            self._news.wait_for(lambda: self._rings != heard or self.draining, self.tools.settings.poll_s)
+
+
+def _forget_finished(tools: Tools) -> None:
+    """Remove workspaces of jobs that have ended elsewhere, and old logs."""
+    folder = tools.settings.data_dir / "work"
+    for path in folder.iterdir() if folder.is_dir() else []:
+        with tools.database.read() as session:
+            job = session.get(Job, path.name)
+        if job is not None and job.status in FINAL:
+            shutil.rmtree(path, ignore_errors=True)
+    for path in (tools.settings.data_dir / "logs" / "runs").glob("*.log"):
+        if _age_s(path) > _LOGS_KEPT_S:
+            path.unlink(missing_ok=True)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

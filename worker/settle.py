@@ -1,0 +1,115 @@
+"""What the end of an attempt means for its work item and its subject; for supervisors and for the sweep alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.exc import NoResultFound
+from sqlalchemy.orm import Session
+
+from api.datasets import lifecycle as datasets
+from api.datasets.lifecycle import Finding
+from api.datasets.states import DatasetStatus
+from api.jobs import lifecycle as jobs
+from api.jobs.lifecycle import StoredFile
+from api.jobs.states import FINAL, JobStatus
+from api.work import repository
+from api.work.models import WorkItem
+from api.work.states import WorkKind
+from worker.failures import SUCCEEDED, Ending, Verdict, judge
+
+
+def admit(session: Session, item: WorkItem) -> bool:
+    """Tell the subject that a worker has claimed it; False, and the item is done, if nobody wants it any more."""
+    try:
+        wanted = _begin_dataset(session, item) if item.kind == WorkKind.VALIDATE_DATASET else _begin_job(session, item)
+    except NoResultFound:  # the subject was deleted
+        wanted = False
+    if not wanted:
+        repository.finish(session, item, "not_wanted")
+    return wanted
+
+
+def settle(session: Session, item: WorkItem, ending: Ending, *, max_attempts: int) -> None:
+    """End an attempt of any kind that brought no result of its own."""
+    act = settle_dataset if item.kind == WorkKind.VALIDATE_DATASET else settle_job
+    try:
+        act(session, item, ending, max_attempts=max_attempts)
+    except NoResultFound:
+        repository.finish(session, item, "not_wanted")
+
+
+def settle_job(
+    session: Session, item: WorkItem, ending: Ending, *, max_attempts: int, files: Sequence[StoredFile] = ()
+) -> None:
+    """Move the job on by its attempt's ending, with the rows of its last result files. The item is locked."""
+    job = jobs.lock(session, item.subject_id)
+    jobs.add_files(session, job, files)
+    end_step = jobs.newest_step(session, job.id)
+    verdict = _verdict(session, item, ending, end_step=end_step, max_attempts=max_attempts)
+    reason = ending.code
+    if job.status in FINAL:
+        reason = "not_wanted"
+    elif ending.code == SUCCEEDED:
+        jobs.succeeded(session, job)
+    elif job.status == JobStatus.CANCELLING:
+        jobs.cancelled(session, job)
+        reason = "cancelled"
+    elif job.status == JobStatus.PAUSING and (verdict.delay_s is not None or ending.code == "paused"):
+        jobs.paused(session, job)
+        reason = "paused"
+    elif verdict.delay_s is not None and job.status == JobStatus.RUNNING:
+        jobs.requeued(session, job, message=verdict.message)
+        repository.requeue(session, item, reason, delay_s=verdict.delay_s, end_step=end_step)
+        return
+    else:
+        jobs.failed(session, job, code=verdict.code, message=verdict.message, param=ending.param)
+    repository.finish(session, item, reason, end_step=end_step)
+
+
+def settle_dataset(
+    session: Session, item: WorkItem, ending: Ending, *, max_attempts: int, finding: Finding | None = None
+) -> None:
+    """Move the data set on: by what was found, or, where validation itself broke, by another attempt or as invalid."""
+    dataset = datasets.lock(session, item.subject_id)
+    if dataset.deleted_at is not None:
+        repository.finish(session, item, "not_wanted")
+        return
+    if finding is None:
+        verdict = _verdict(session, item, ending, end_step=None, max_attempts=max_attempts)
+        if verdict.delay_s is not None:
+            repository.requeue(session, item, ending.code, delay_s=verdict.delay_s)
+            return
+        finding = Finding(sha256=None, error_code=verdict.code, error_message=verdict.message)
+    datasets.settle(session, dataset, finding)
+    repository.finish(session, item, ending.code)
+
+
+def _begin_dataset(session: Session, item: WorkItem) -> bool:
+    dataset = datasets.lock(session, item.subject_id)
+    return dataset.status == DatasetStatus.VALIDATING and dataset.deleted_at is None
+
+
+def _begin_job(session: Session, item: WorkItem) -> bool:
+    job = jobs.lock(session, item.subject_id)
+    if job.status == JobStatus.CANCELLING:
+        jobs.cancelled(session, job)
+    wanted = job.status in {JobStatus.QUEUED, JobStatus.RESUMING}
+    if wanted:
+        jobs.started(session, job, attempt=item.fence)
+        repository.begin_attempt(session, item, start_step=jobs.newest_step(session, job.id))
+    return wanted
+
+
+def _verdict(session: Session, item: WorkItem, ending: Ending, *, end_step: int | None, max_attempts: int) -> Verdict:
+    """The verdict over this attempt and those before it since the last one that saved a checkpoint."""
+    earlier: list[str] = []
+    for attempt in repository.attempts(session, item.id):
+        if attempt.fence == item.fence:
+            if (end_step or 0) > (attempt.start_step or 0):
+                break
+            continue
+        if (attempt.end_step or 0) > (attempt.start_step or 0):
+            break
+        earlier.append(attempt.reason or "worker_lost")
+    return judge(ending, earlier, max_attempts=max_attempts)

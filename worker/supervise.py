@@ -1,0 +1,229 @@
+"""The story of one run: claim, prepare, child, publish, settle. Told once, for every kind of work."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from sqlalchemy.orm import Session
+
+from api.work import repository
+from api.work.models import WorkItem
+from api.work.repository import Lease, LeaseLostError
+from api.work.states import Slot, WorkKind
+from difftune_core.hooks import Command, Event
+from worker.child import Child
+from worker.environment import child_environment, gpu_of_slot
+from worker.failures import SUCCEEDED, Ending, of_exception, of_exit
+from worker.lease import Heartbeat
+from worker.run import Interrupted, Run, Tools, Wish
+from worker.settle import admit
+from worker.training import Training
+from worker.validation import Validation
+from worker.workspace import Workspace
+
+_TICK_S = 0.05
+_POLL_S = 0.1
+_TERM_GRACE_S = 5.0
+_EXIT_GRACE_S = 30.0
+_LOG_TAIL_BYTES = 4000
+log = structlog.get_logger(__name__)
+
+
+class Activity(Protocol):
+    """What differs between kinds of work."""
+
+    command: str
+    num_threads: int
+
+    def prepare(self) -> list[str] | None: ...
+    def begin(self, child: Child) -> None: ...
+    def handle(self, event: Event) -> None: ...
+    def idle(self) -> None: ...
+    def complete(self, ending: Ending) -> Ending: ...
+    def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool: ...
+
+
+ACTIVITIES: dict[WorkKind, Callable[[Run], Activity]] = {
+    WorkKind.VALIDATE_DATASET: Validation,
+    WorkKind.TRAIN: Training,
+}
+
+
+def take(tools: Tools, slot: Slot, worker_id: str) -> tuple[Lease, float] | None:
+    """Claim the best waiting item for a slot; its lease and the monotonic time of the claim."""
+    while True:
+        since = time.monotonic()
+        with tools.database.write() as session:
+            item = repository.claim(
+                session, kinds=list(ACTIVITIES), slot=slot, worker_id=worker_id, lease_s=tools.settings.lease_s
+            )
+            if item is None:
+                return None
+            if admit(session, item):
+                return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id), since
+
+
+def supervise(tools: Tools, lease: Lease, since: float, *, slot: int = 0, on_run: Callable[[Run], None]) -> None:
+    """Work on a claimed item until its attempt is settled, or until the lease is lost: then nothing is written."""
+    settings = tools.settings
+    heartbeat = Heartbeat(
+        tools.database, lease, since=since, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s
+    )
+    run = Run(tools, lease, heartbeat, Workspace(settings.data_dir, lease.subject_id))
+    on_run(run)
+    with heartbeat:
+        activity = ACTIVITIES[lease.kind](run)
+        try:
+            ending = _ending(run, activity, slot)
+            log.info("attempt_ended", code=ending.code, message=ending.message)
+            not_needed = run.insist(lambda: _settle(run, activity, ending))
+        except LeaseLostError as error:
+            log.warning("lease_lost", error=str(error))
+            return
+    if not_needed:
+        run.workspace.remove()
+
+
+def _ending(run: Run, activity: Activity, slot: int) -> Ending:
+    try:
+        lock = run.workspace.lock()
+        try:
+            arguments = activity.prepare()
+            if arguments is None:
+                return activity.complete(Ending(SUCCEEDED))
+            run.check()
+            child = _start(run, activity, arguments, slot, lock)
+        finally:
+            os.close(lock)
+        return activity.complete(_follow(run, activity, child))
+    except Interrupted:
+        return run.interrupted(run.wish)
+    except LeaseLostError:
+        raise
+    except Exception as error:
+        log.exception("attempt_broke_off")
+        return of_exception(error)
+
+
+def _start(run: Run, activity: Activity, arguments: list[str], slot: int, lock: int) -> Child:
+    folder = run.workspace.folder
+    child = Child(
+        [*run.tools.trainer_command, activity.command, *arguments],
+        environment=child_environment(folder, num_threads=activity.num_threads, gpu=gpu_of_slot(slot)),
+        folder=folder,
+        log=log_file(run.tools.settings.data_dir, run.lease),
+        keep_fds=[lock],
+    )
+    run.workspace.note_child(child.pid)
+    activity.begin(child)
+    return child
+
+
+def log_file(data_dir: Path, lease: Lease) -> Path:
+    """Where an attempt's child writes what it prints; kept when the workspace is gone."""
+    folder = data_dir / "logs" / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{lease.subject_id}-{lease.fence}.log"
+
+
+def _follow(run: Run, activity: Activity, child: Child) -> Ending:
+    """Publish what the child says until it has ended; how it ended."""
+    watch = Watch(run, child)
+    watch.start()
+    try:
+        while (event := _next_event(child, activity)) is not None:
+            activity.handle(event)
+            activity.idle()
+    except BaseException:
+        watch.abort()
+        raise
+    finally:
+        watch.join()
+    run.heartbeat.check()
+    ending = _ending_of(run, child, watch)
+    if child.outcome is None and watch.asked is None:
+        log.error("child_died", message=ending.message, output=_tail(log_file(run.tools.settings.data_dir, run.lease)))
+    return ending
+
+
+def _next_event(child: Child, activity: Activity) -> Event | None:
+    while True:
+        try:
+            return child.events.get(timeout=_POLL_S)
+        except queue.Empty:
+            activity.idle()
+
+
+def _ending_of(run: Run, child: Child, watch: Watch) -> Ending:
+    outcome = child.outcome
+    if outcome is None:
+        return run.interrupted(watch.asked) if watch.asked else of_exit(watch.status)
+    if outcome.code in {"stopped", "paused"}:
+        return run.interrupted(watch.asked, outcome.message)
+    return Ending(outcome.code, outcome.message, outcome.param)
+
+
+def _settle(run: Run, activity: Activity, ending: Ending) -> bool:
+    with run.unit() as (session, item):
+        return activity.settle(session, item, ending)
+
+
+def _tail(path: Path) -> str:
+    try:
+        return path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+class Watch(threading.Thread):
+    """Ends the child: when it is asked to, when the lease is lost, when it does not go by itself; and reaps it."""
+
+    def __init__(self, run: Run, child: Child) -> None:
+        """Watch `child` on behalf of `run`."""
+        super().__init__(name=f"watch {child.pid}", daemon=True)
+        self.status = 0
+        """The child's exit status, once the thread has ended."""
+        self.asked: Wish | None = None
+        """What the child was asked for last."""
+        self._run = run
+        self._child = child
+        self._aborted = threading.Event()
+        self._deadline: float | None = None
+
+    def abort(self) -> None:
+        """The supervisor cannot go on: kill the child."""
+        self._aborted.set()
+
+    def run(self) -> None:
+        """Look at the clock until the child has gone."""
+        while not self._child.exited():
+            self._look()
+            time.sleep(_TICK_S)
+        self.status = self._child.end()
+
+    def _look(self) -> None:
+        if self._run.heartbeat.lost or self._aborted.is_set():
+            self._child.signal(signal.SIGKILL)
+            return
+        now, wish = time.monotonic(), self._run.wish
+        if wish is not None and wish != self.asked:
+            self._ask(wish)
+        if self._child.outcome is not None and self._deadline is None:
+            self._deadline = now + _EXIT_GRACE_S
+        if self._deadline is not None and now > self._deadline:
+            over = now - self._deadline > _TERM_GRACE_S
+            self._child.signal(signal.SIGKILL if over else signal.SIGTERM)
+
+    def _ask(self, wish: Wish) -> None:
+        self._child.send(Command(type="pause" if wish == Wish.PAUSE else "stop"))
+        self.asked = wish
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._run.tools.settings.stop_grace_s

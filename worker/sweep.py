@@ -1,0 +1,103 @@
+"""What nobody else recovers: leases of lost workers, doorbells that did not ring, uploads that were abandoned.
+
+Any number of sweeps may run at once: each step is a short transaction that takes what is still there to take.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from sqlalchemy import delete, select
+
+from api.db import Database, checkpoint_wal
+from api.queue import Doorbell
+from api.settings import Settings
+from api.storage import open_store
+from api.uploads import service as uploads
+from api.uploads.models import Upload, UploadPart
+from api.uploads.states import UploadStatus
+from api.work import repository
+from worker.failures import Ending
+from worker.settle import settle
+
+_UNRUNG_S = 5.0
+_PARTS_AT_ONCE = 500
+_WAL_BYTES = 1 << 20
+log = structlog.get_logger(__name__)
+
+
+class Sweep:
+    """One sweeper."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is connected yet."""
+        self.settings = settings
+        self._database = Database(settings.database)
+        self._store = open_store(settings)
+        self._doorbell = Doorbell(settings, self._database)
+
+    def once(self) -> None:
+        """Every step once; one that fails does not keep the others from theirs."""
+        steps: list[Callable[[], object]] = [self.recover, self.ring, self.expire_uploads, self.fold_log]
+        for step in steps:
+            try:
+                step()
+            except Exception:  # the next round tries again
+                log.exception("sweep_step_failed", step=step.__name__)
+
+    def recover(self) -> int:
+        """Settle attempts whose worker fell silent; how many there were."""
+        with self._database.read() as session:
+            silent = repository.expired(session)
+        recovered = 0
+        for item_id in silent:
+            with self._database.write() as session:
+                item = repository.take_expired(session, item_id)
+                if item is not None:
+                    message = f"The worker {item.worker_id} fell silent."
+                    ending = Ending("worker_lost", message)
+                    settle(session, item, ending, max_attempts=self.settings.max_attempts)
+                    log.warning("lease_expired", subject=item.subject_id, attempt=item.fence, worker=item.worker_id)
+                    recovered += 1
+        return recovered
+
+    def ring(self) -> bool:
+        """Ring for items that nobody rang for."""
+        with self._database.read() as session:
+            waiting = repository.count_unrung(session, older_than_s=_UNRUNG_S)
+        return self._doorbell.ring() if waiting else False
+
+    def expire_uploads(self) -> int:
+        """End uploads whose time is over; delete the parts of those that ended without a file. How many parts."""
+        with self._database.write() as session:
+            uploads.expire_overdue(session)
+        ended = Upload.status.in_([UploadStatus.EXPIRED, UploadStatus.CANCELLED])
+        query = select(UploadPart.id, UploadPart.key).join(Upload, Upload.id == UploadPart.upload_id)
+        with self._database.read() as session:
+            parts = session.execute(query.where(ended).limit(_PARTS_AT_ONCE)).all()
+        for part in parts:  # objects first: a row without its object can be swept again, the reverse is lost
+            self._store.delete(part.key)
+        if parts:
+            with self._database.write() as session:
+                session.execute(delete(UploadPart).where(UploadPart.id.in_([part.id for part in parts])))
+        return len(parts)
+
+    def fold_log(self) -> bool:
+        """Fold SQLite's write-ahead log into its file when it has grown; whether it was."""
+        log_file = Path(f"{self._database.engine.url.database}-wal")
+        if not self._database.is_sqlite or not log_file.exists() or log_file.stat().st_size < _WAL_BYTES:
+            return False
+        with log_file.with_name(f"{log_file.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False  # another sweep is at it, and only one may be
+            checkpoint_wal(self._database)
+        return True
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()

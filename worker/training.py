@@ -1,0 +1,121 @@
+"""A fine-tuning job as a run: its inputs, its child's arguments, its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+from sqlalchemy.orm import Session
+
+from api.checkpoints.models import Checkpoint
+from api.datasets.models import Dataset
+from api.jobs import lifecycle
+from api.jobs.models import Job
+from api.jobs.states import FINAL
+from api.work.models import WorkItem
+from difftune_core.config import TransferConfig
+from difftune_core.hooks import Command, Event, TaskError
+from worker.child import Child
+from worker.failures import Ending
+from worker.publish import Publisher
+from worker.run import Run
+from worker.settle import settle_job
+from worker.workspace import CHECKPOINTS, ensure_dataset, fetch_checkpoint
+
+log = structlog.get_logger(__name__)
+
+
+class Training:
+    """One attempt at a job."""
+
+    command = "train"
+
+    def __init__(self, run: Run) -> None:
+        """Nothing happens yet."""
+        self._run = run
+        self._publisher = Publisher(run, self._acknowledge)
+        self._child: Child | None = None
+        self._early: list[str] = []
+        """Checkpoints to acknowledge once there is a child."""
+        self.num_threads = 1
+
+    def prepare(self) -> list[str]:
+        """Fetch what this node lacks; the child's arguments.
+
+        Raises:
+            TaskError: an input is missing or damaged.
+        """
+        job, datasets = self._rows()
+        config = TransferConfig.model_validate(job.config)
+        self.num_threads = config.num_threads or self._run.tools.settings.num_threads
+        workspace, settings = self._run.workspace, self._run.tools.settings
+        arguments = [str(workspace.write_config(config.model_dump(mode="json")))]
+        for option, dataset in datasets.items():
+            arguments += [f"--{option}", str(self._input(option, dataset))]
+        for root in settings.model_roots:
+            arguments += ["--models", str(root.resolve())]
+        self._restore(workspace.out / CHECKPOINTS)
+        return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
+
+    def begin(self, child: Child) -> None:
+        """The child has started."""
+        self._child = child
+        for name in self._early:
+            self._acknowledge(name)
+
+    def handle(self, event: Event) -> None:
+        """Publish what it says."""
+        self._publisher.handle(event)
+
+    def idle(self) -> None:
+        """Called several times a second."""
+        self._publisher.flush_if_due()
+
+    def complete(self, ending: Ending) -> Ending:
+        """The child has ended: write what is left."""
+        self._publisher.flush()
+        return ending
+
+    def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool:
+        """Move the job on; True if its workspace is not needed any more."""
+        settings = self._run.tools.settings
+        settle_job(session, item, ending, max_attempts=settings.max_attempts, files=self._publisher.results)
+        return lifecycle.lock(session, item.subject_id).status in FINAL
+
+    def _rows(self) -> tuple[Job, dict[str, Dataset]]:
+        with self._run.tools.database.read() as session:
+            job = session.get_one(Job, self._run.lease.subject_id)
+            named = {"data": job.training_file, "validation": job.validation_file}
+            return job, {option: session.get_one(Dataset, id_) for option, id_ in named.items() if id_}
+
+    def _input(self, role: str, dataset: Dataset) -> Path:
+        if dataset.sha256 is None:
+            raise TaskError("dataset_not_ready", f"Data set {dataset.id} has not been validated.", f"{role}_file")
+        tools = self._run.tools
+        cached = ensure_dataset(tools.store, dataset.parts, dataset.sha256, tools.settings.data_dir, self._run.check)
+        return self._run.workspace.input_file(role, dataset.filename, cached)
+
+    def _restore(self, checkpoints: Path) -> None:
+        """Publish what a former attempt left here unpublished; fetch a checkpoint if the store has a newer one."""
+        checkpoints.mkdir(exist_ok=True)
+        here = self._publisher.publish_leftovers(checkpoints)
+        for row in self._resumable():
+            if row.step <= here:
+                return
+            try:
+                fetch_checkpoint(self._run.tools.store, row.files, checkpoints / row.name, self._run.check)
+            except TaskError:
+                log.exception("checkpoint_not_fetched", checkpoint=row.id)
+            else:
+                self._acknowledge(row.name)
+                return
+
+    def _resumable(self) -> list[Checkpoint]:
+        with self._run.tools.database.read() as session:
+            return lifecycle.resumable_checkpoints(session, self._run.lease.subject_id)
+
+    def _acknowledge(self, name: str) -> None:
+        if self._child is None:
+            self._early.append(name)
+        else:
+            self._child.send(Command(type="ack", checkpoint=name))

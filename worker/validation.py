@@ -1,0 +1,109 @@
+"""The validation of a data set as a run."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.datasets.lifecycle import Finding
+from api.datasets.models import Dataset
+from api.work import repository
+from api.work.models import WorkItem
+from difftune_core.hooks import ArtifactEvent, Event
+from worker.child import Child
+from worker.failures import SUCCEEDED, Ending
+from worker.run import Run
+from worker.settle import settle_dataset
+from worker.workspace import Fetched, fetch_dataset
+
+_PROGRESS_S = 5.0
+_REPORT = "validation_report"
+
+
+class Validation:
+    """One attempt at a validation. A bad data set is a result, not a failure."""
+
+    command = "validate"
+
+    def __init__(self, run: Run) -> None:
+        """Nothing happens yet."""
+        self._run = run
+        self._keys: dict[str, str] = {}
+        self._report: dict[str, Any] | None = None
+        self._fetched: Fetched | None = None
+        self._finding: Finding | None = None
+        self._progressed_at = 0.0
+        self.num_threads = 1
+
+    def prepare(self) -> list[str] | None:
+        """Fetch the file and compare its md5; the child's arguments, or None if there is nothing left to find out.
+
+        Raises:
+            TaskError: the file is missing or damaged.
+        """
+        tools, workspace = self._run.tools, self._run.workspace
+        with tools.database.read() as session:
+            dataset = session.get_one(Dataset, self._run.lease.subject_id)
+        fetched = fetch_dataset(tools.store, dataset.parts, tools.settings.data_dir, self._run.check)
+        self._fetched = fetched
+        if dataset.expected_md5 is not None and dataset.expected_md5.lower() != fetched.md5:
+            message = f"The file's md5 is {fetched.md5}, not {dataset.expected_md5.lower()} as stated."
+            self._finding = Finding(fetched.sha256, error_code="checksum_mismatch", error_message=message)
+            return None
+        link = workspace.input_file("data", dataset.filename, fetched.path)
+        return [str(workspace.write_config({})), "--data", str(link), "--out", str(workspace.out)]
+
+    def begin(self, child: Child) -> None:
+        """The child has started."""
+
+    def handle(self, event: Event) -> None:
+        """Store the report and the list of images."""
+        if isinstance(event, ArtifactEvent):
+            path = self._run.workspace.out / event.file.path
+            key = f"datasets/{self._run.lease.subject_id}/{self._run.lease.fence}/{path.name}"
+            self._run.upload(key, path, event.file, content_type="application/json")
+            self._keys[event.kind] = key
+            if event.kind == _REPORT:
+                self._report = json.loads(path.read_bytes())
+
+    def idle(self) -> None:
+        """Called several times a second."""
+        if time.monotonic() - self._progressed_at > _PROGRESS_S:
+            self._progressed_at = time.monotonic()
+            self._run.insist(self._note_progress)
+
+    def complete(self, ending: Ending) -> Ending:
+        """The child has ended: read what it found."""
+        if ending.code != SUCCEEDED or self._finding is not None:
+            return ending
+        if self._report is None:
+            return Ending("crashed", "The validation ended without a report.")
+        assert self._fetched is not None
+        self._finding = _finding(self._report, self._fetched.sha256, self._keys)
+        return ending
+
+    def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool:
+        """Move the data set on; True, its workspace is never needed again."""
+        max_attempts = self._run.tools.settings.max_attempts
+        settle_dataset(session, item, ending, max_attempts=max_attempts, finding=self._finding)
+        if self._fetched is not None and (self._finding is None or self._finding.error_code):
+            self._fetched.path.unlink(missing_ok=True)
+        return True
+
+    def _note_progress(self) -> None:
+        with self._run.unit() as (session, _):
+            repository.note_progress(session, self._run.lease)
+
+
+def _finding(report: dict[str, Any], sha256: str, keys: dict[str, str]) -> Finding:
+    code = message = None
+    if not report["ok"]:
+        errors = report.get("errors") or [{"path": "", "code": "invalid", "message": "The data set is invalid."}]
+        first, more = errors[0], len(errors) - 1
+        code = first["code"]
+        message = ": ".join(part for part in (first.get("path"), first["message"]) if part)
+        message += f" (and {more} more)" if more else ""
+    return Finding(sha256, report, keys.get(_REPORT), keys.get("items"), error_code=code, error_message=message)
