@@ -69,10 +69,9 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent view; nothing is ever committed."""
+        """A consistent view; nothing is ever committed. What was loaded stays readable afterwards."""
         with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
             yield session
-            session.rollback()
 
     @property
     def is_sqlite(self) -> bool:
