@@ -68,7 +68,8 @@ class ZipReader:
         with self._path.open("rb") as file:
             for info, end in zip(infos, ends, strict=False):  # an empty archive has an end and no entry
                 problem = _problem(info) or _overrun(file, info, end)
-                yield Entry(_name(info), info.file_size, info.compress_size, info, info.is_dir(), problem)
+                name = _name(info)
+                yield Entry(name, info.file_size, info.compress_size, info, name.endswith("/"), problem)
 
     def open(self, entry: Entry) -> io.BufferedIOBase:
         """The unpacked bytes as a stream; any of `BROKEN` may be raised here and while reading."""

@@ -169,7 +169,7 @@ def test_a_zip64_archive_is_read(tmp_path: Path, build: Any) -> None:
         assert {member.path: archive.read(member) for member in archive} == build.good()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["zip", "tar", "tar.gz"]), st.lists(st.tuples(st.integers(0), st.binary(max_size=8)), max_size=6)
 )
