@@ -47,7 +47,7 @@ class ImageFolder:
     """The data set at `source`, its items sorted by path."""
 
     source: Path
-    class_names: list[str]
+    class_names: tuple[str, ...]
     items: tuple[ImageItem, ...]
     limits: Limits
 
@@ -74,9 +74,9 @@ class Scan:
     ignored: int
 
     @property
-    def class_names(self) -> list[str]:
+    def class_names(self) -> tuple[str, ...]:
         """Sorted by code point, so that labels do not depend on a locale."""
-        return sorted({image.class_name for image in self.found})
+        return tuple(sorted({image.class_name for image in self.found}))
 
 
 def content_digest(pairs: Iterator[tuple[str, str]]) -> str:

@@ -83,7 +83,7 @@ def _report(result: Scan, entries: int, name: str) -> ValidationReport:
     return ValidationReport(
         ok=not errors,
         num_items=len(result.found),
-        class_names=result.class_names,
+        class_names=list(result.class_names),
         class_counts={name: counts[name] for name in result.class_names},
         entries=entries,
         accepted=len(result.found),

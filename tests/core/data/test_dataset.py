@@ -24,7 +24,7 @@ def code(path: Path) -> str:
 def test_the_same_data_set_in_any_packaging(tmp_path: Path, build: Any, kind: str, root: str) -> None:
     files = {f"{root}{name}": data for name, data in reversed(build.good(3).items())}
     dataset = open_dataset(build.packed(kind, tmp_path, files))
-    assert dataset.class_names == ["cat", "dog"]
+    assert dataset.class_names == ("cat", "dog")
     assert [item.path for item in dataset.items] == sorted(files)
     assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert dataset.digest == open_dataset(build.folder(tmp_path / "same", build.good(3))).digest
@@ -50,7 +50,7 @@ def test_the_digest_does_not_depend_on_file_names_but_on_class_and_content(tmp_p
 def test_classes_are_sorted_by_code_point(tmp_path: Path, build: Any) -> None:
     names = ["b", "B", "10", "9", "\u00e9"]
     files = {f"{name}/{i}.png": build.picture(i) for i, name in enumerate(names)}
-    assert open_dataset(build.zip(tmp_path / "a.zip", files)).class_names == ["10", "9", "B", "b", "\u00e9"]
+    assert open_dataset(build.zip(tmp_path / "a.zip", files)).class_names == ("10", "9", "B", "b", "\u00e9")
 
 
 def test_bad_data_is_refused_by_name(tmp_path: Path, build: Any) -> None:
