@@ -108,7 +108,7 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     if any(fault["type"] == "json_invalid" for fault in found):
         message = f"The body is no JSON: {found[0].get('ctx', {}).get('error', 'cannot be parsed')}."
         return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("malformed_json", message))
-    faults = [_fault(fault, error.body) for fault in found[:_MAX_FAULTS]]
+    faults = _deepest([_fault(fault, error.body) for fault in found[:_MAX_FAULTS]])
     first = faults[0]
     message = "; ".join(f"{fault['param'] or 'body'}: {fault['detail']}" for fault in faults[:3])
     listed = [{name: value for name, value in fault.items() if name != "param"} for fault in faults]
@@ -125,6 +125,12 @@ def _fault(fault: dict[str, Any], body: Any) -> dict[str, Any]:
     path = _in_body(location, body, is_missing=fault["type"] == "missing")
     pointer = "#" + "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
     return {"pointer": pointer, "param": ".".join(map(str, path)) or None, **common}
+
+
+def _deepest(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without those above another one: of a union, members that were not meant complain too."""
+    pointers = [fault.get("pointer", "") for fault in faults]
+    return [fault for fault in faults if not any(p.startswith(f"{fault.get('pointer')}/") for p in pointers)]
 
 
 def _in_body(location: list[Any], body: Any, *, is_missing: bool) -> list[Any]:

@@ -17,9 +17,9 @@ EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's 
 
 
 class Frozen(BaseModel):
-    """Immutable, refuses unknown fields; field docstrings become the OpenAPI text."""
+    """Immutable, refuses unknown fields and numbers that are not finite; field docstrings become the OpenAPI text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class RetentionSetConfig(Frozen):

@@ -65,7 +65,7 @@ async def _follow(database: Database, job_id: str, known: int) -> AsyncIterator[
         for event in events:
             known = event.number
             shown = event_out(event)
-            yield ServerSentEvent(data=shown.model_dump_json(), event=shown.type, id=shown.id)
+            yield ServerSentEvent(data=shown.model_dump_json(), event=shown.type, id=shown.id, sep="\n")
         if len(events) < _BATCH:
             if status is None or status in FINAL:
                 return
