@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -36,6 +37,9 @@ def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
         return OutcomeEvent(code="invalid_config", message=f"{field}: {first['msg']}", param=field)
     except MemoryError:
         return OutcomeEvent(code="out_of_memory", message="the process ran out of memory")
+    except Exception as error:  # noqa: BLE001  # the last line says why, whatever happened; the log has the trace
+        traceback.print_exc()
+        return OutcomeEvent(code="internal_error", message=f"{type(error).__name__}: {error}")
     return outcome
 
 

@@ -62,17 +62,28 @@ class TrainingHyperparameters(Frozen):
     """Steps between checkpoints; null saves at a quarter, half, three quarters and the end."""
     label_rows: Literal["reuse_rows", "mean", "null"] = "reuse_rows"
     """How new class rows start: source rows of the same number (as the released code), their mean, or the null row."""
+    loss_weighting: Literal["none", "min_snr", "p2"] = "none"
+    """Weight of the noise prediction's error by t: `min_snr` is min(SNR, 5) / SNR, `p2` is (1 + SNR)^-0.5."""
     log_every_steps: Annotated[int, Field(ge=1)] = 10
     """Steps between metrics; a value is the mean over the steps since the one before."""
 
 
 class DiffTuningHyperparameters(TrainingHyperparameters):
-    """Diff-Tuning (Zhong et al., NeurIPS 2024): psi(t) = (t/T)^tau for the target, 1 - psi(t) for the retention set."""
+    """Diff-Tuning (Zhong et al., NeurIPS 2024): psi(t) weighs the target, xi(t) = 1 - psi(t) the retention set."""
 
+    psi: Literal["power", "snr"] = "power"
+    """`power`: psi = (t/T)^tau. `snr`: psi = 1 / (1 + SNR(t)), the paper's alternative."""
     tau: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Exponent of psi. 0 is plain fine-tuning; 1 is the paper's default."""
-    recipe: Literal["algorithm1"] = "algorithm1"
-    """`algorithm1`: t uniform, the source of each image drawn by psi(t), unweighted loss (App. B.2)."""
+    recipe: Literal["algorithm1", "released"] = "algorithm1"
+    """`algorithm1`: t uniform, the source of each image drawn by psi(t), unweighted loss (App. B.2). `released`: as the
+    authors' code: a fixed share of the batch is retention, t drawn by a law of its own for each source."""
+    components: Literal["both", "reconsolidation", "retention"] = "both"
+    """The ablation of Fig. 6b, with `algorithm1`: `reconsolidation` is xi = 0, `retention` is psi = 1."""
+    retention_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Recipe `released`: share of the batch that is retention, rounded down (6 of 32)."""
+    retention_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Recipe `released`: weight of the retention loss."""
     retention_set: Literal["auto"] | RetentionSetConfig = "auto"
     """`auto` samples with the settings of the base model's card; or state them."""
 

@@ -75,8 +75,8 @@ def cached_latents(
         sides = [images, images[:, :, ::-1]] if flip else [images]
         encoded = [autoencoder.encode(np.ascontiguousarray(side)) for side in sides]
         tensors = {
-            "mean": torch.stack([mean for mean, _ in encoded]),
-            "std": torch.stack([std for _, std in encoded]),
+            "mean": torch.stack([mean for mean, _ in encoded]).contiguous(),
+            "std": torch.stack([std for _, std in encoded]).contiguous(),
             "labels": labels,
         }
         save_file(tensors, folder / _FILE)

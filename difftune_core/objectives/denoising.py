@@ -39,12 +39,20 @@ def noised(
 
 
 def denoising_loss(
-    output: Float[Tensor, "b out h w"], batch: NoisedBatch, schedule: NoiseSchedule
+    output: Float[Tensor, "b out h w"],
+    batch: NoisedBatch,
+    schedule: NoiseSchedule,
+    weight: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, " b"]:
-    """Loss per image: the epsilon MSE, plus the bound in bits per dimension where `output` carries a variance."""
+    """Loss per image: the epsilon MSE, plus the bound in bits per dimension where `output` carries a variance.
+
+    `weight` scales the MSE alone: the bound trains the variance, which has no part in a reweighting of the noise.
+    """
     channels = batch.noise.shape[1]
     epsilon = output[:, :channels]
     loss = (epsilon - batch.noise).square().flatten(1).mean(1)
+    if weight is not None:
+        loss = loss * weight
     if output.shape[1] == 2 * channels:
         loss = loss + variational_bound(epsilon.detach(), output[:, channels:], batch, schedule)
     return loss

@@ -1,7 +1,7 @@
 """Which timestep and which source each slot of a batch gets: all that distinguishes one method from another.
 
-The draws of a step are a function of (seed, step). Two methods with the same seed see the same timesteps, images and
-noise slot by slot; they differ only in which slots the retention set takes.
+The draws of a step are a function of (seed, step). Two methods with the same seed see the same images and noise slot by
+slot, and the same timesteps where both draw them uniformly; they differ in which slots the retention set takes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from difftune_core.config import DiffTuning, Supervised
+from difftune_core.config import DiffTuning, DiffTuningHyperparameters, Supervised
+from difftune_core.diffusion.schedule import NoiseSchedule
+from difftune_core.objectives.laws import draw_timesteps, power_law, psi
 from difftune_core.rng import generator
 
 
@@ -24,30 +26,55 @@ class Draws:
     """Timestep index, 0..T-1."""
     is_target: Bool[Tensor, " b"]
     """Whether the slot trains on the target data; else on the retention set with the null label."""
+    weight: Float[Tensor, " b"]
+    """Weight of the slot's loss; the step's loss is the mean of the weighted losses."""
 
 
-def psi(t: Int[Tensor, " b"], num_timesteps: int, tau: float) -> Float[Tensor, " b"]:
-    """Weight of the target data, (t/T)^tau (Diff-Tuning sec. 3.3): 1 at pure noise, towards 0 at the data.
-
-    The paper's t runs from 1 to T, so index t stands for t + 1.
-    """
-    return ((t + 1).double() / num_timesteps) ** tau
-
-
-def uniform_timesteps(seed: int, step: int, batch_size: int, num_timesteps: int) -> Int[Tensor, " b"]:
-    """Timestep indices, uniform over 0..T-1."""
-    return torch.randint(num_timesteps, (batch_size,), generator=generator(seed, step, "timestep"))
-
-
-def draw(method: Supervised | DiffTuning, *, seed: int, step: int, num_timesteps: int) -> Draws:
-    """The draws of one optimizer step.
-
-    `diff_tuning` follows the paper's Algorithm 1 (App. B.2): t uniform; the slot is target with probability psi(t),
-    else retention; the loss is unweighted. `supervised` is psi = 1, so tau = 0 gives the same draws bit for bit.
-    """
-    batch_size = method.hyperparameters.batch_size
-    t = uniform_timesteps(seed, step, batch_size, num_timesteps)
+def draw(method: Supervised | DiffTuning, *, seed: int, step: int, schedule: NoiseSchedule) -> Draws:
+    """The draws of one optimizer step. `supervised` is psi = 1, so tau = 0 gives the same draws bit for bit."""
+    if isinstance(method, DiffTuning) and method.hyperparameters.recipe == "released":
+        return _released(method.hyperparameters, seed=seed, step=step, num_timesteps=schedule.num_timesteps)
+    size = method.hyperparameters.batch_size
+    t = draw_timesteps(None, size, schedule.num_timesteps, generator(seed, step, "timestep"))
     if isinstance(method, Supervised):
-        return Draws(t, torch.ones(batch_size, dtype=torch.bool))
-    chance = torch.rand(batch_size, dtype=torch.float64, generator=generator(seed, step, "source"))
-    return Draws(t, chance < psi(t, num_timesteps, method.hyperparameters.tau))
+        return Draws(t, torch.ones(size, dtype=torch.bool), torch.ones(size))
+    return _algorithm1(method.hyperparameters, t, generator(seed, step, "source"), schedule)
+
+
+def _algorithm1(
+    hyperparameters: DiffTuningHyperparameters, t: Int[Tensor, " b"], stream: torch.Generator, schedule: NoiseSchedule
+) -> Draws:
+    """The paper's Algorithm 1 (App. B.2): a slot is target with probability psi(t), else retention; unweighted loss.
+
+    The two ablations keep their expected losses, psi l_target and l_target + xi l_retention, by weights.
+    """
+    target = psi(hyperparameters, schedule).cpu()[t]
+    chance = torch.rand(len(t), dtype=torch.float64, generator=stream)
+    if hyperparameters.components == "reconsolidation":
+        return Draws(t, torch.ones_like(t, dtype=torch.bool), target.float())
+    if hyperparameters.components == "retention":
+        total = 2 - target  # 1 for the target and xi = 1 - psi for retention
+        return Draws(t, chance < 1 / total, total.float())
+    return Draws(t, chance < target, torch.ones(len(t)))
+
+
+def _released(hyperparameters: DiffTuningHyperparameters, *, seed: int, step: int, num_timesteps: int) -> Draws:
+    """The authors' code: the last share of the batch is retention, and each source has a law of t of its own.
+
+    Its loss is mean(target) + weight * mean(retention); tau is its `prob_scale`.
+    """
+    size = hyperparameters.batch_size
+    kept = int(size * hyperparameters.retention_share)
+    laws = [power_law(num_timesteps, hyperparameters.tau, rising=rising) for rising in (True, False)]
+    counts = (size - kept, kept)
+    t = torch.cat(
+        [
+            draw_timesteps(law, count, num_timesteps, generator(seed, step, "timestep", i))
+            for i, (law, count) in enumerate(zip(laws, counts, strict=True))
+            if count
+        ]
+    )
+    is_target = torch.arange(size) < counts[0]
+    weight = torch.full((size,), size / counts[0])
+    weight[counts[0] :] = hyperparameters.retention_weight * size / max(kept, 1)
+    return Draws(t, is_target, weight)

@@ -37,14 +37,17 @@ class Loop:
     def run(self) -> StopKind | None:
         """Train to the end; returns what stopped it before, else None."""
         hyperparameters = self.config.method.hyperparameters
-        self.hooks.emit(PhaseEvent(phase="training"))
+        announced = False
         while True:
             step, last = self.state.step, hyperparameters.max_steps
             if self._evaluation_due(step, last):
                 self.evaluate()
-                self.hooks.emit(PhaseEvent(phase="training"))
+                announced = False
             if step == last:
                 return None
+            if not announced:  # at the start, and after each evaluation
+                self.hooks.emit(PhaseEvent(phase="training"))
+                announced = True
             stop = self.hooks.stop_requested()
             if stop is not None:
                 self.save()

@@ -14,6 +14,7 @@ from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.hooks import TaskError
 from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, noised
 from difftune_core.objectives.draws import draw
+from difftune_core.objectives.laws import mse_weight
 from difftune_core.rng import generator, stream_indices
 from difftune_core.train.state import TrainState, update_average
 
@@ -36,6 +37,7 @@ class Batch:
     noised: NoisedBatch
     labels: Int[Tensor, " b"]
     is_target: Bool[Tensor, " b"]
+    weight: Float[Tensor, " b"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class StepResult:
 def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
     """The batch of optimizer step `step` (from 0)."""
     seed, size = config.seed, config.method.hyperparameters.batch_size
-    draws = draw(config.method, seed=seed, step=step, num_timesteps=data.schedule.num_timesteps)
+    draws = draw(config.method, seed=seed, step=step, schedule=data.schedule)
     flip = torch.rand(size, generator=generator(seed, step, "flip")) < 0.5  # noqa: PLR2004  # a fair coin
     shape = (size, *data.target.mean.shape[2:])
     posterior = torch.randn(shape, generator=generator(seed, step, "posterior"))
@@ -67,7 +69,8 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
         x0 = torch.where(is_target[:, None, None, None], x0, retained)
         labels = labels.masked_fill(~is_target, data.null_label)
     noise = torch.randn(shape, generator=generator(seed, step, "noise")).to(device)
-    return Batch(noised(x0, noise, draws.t.to(device), data.schedule), labels, draws.is_target.to(device))
+    batch = noised(x0, noise, draws.t.to(device), data.schedule)
+    return Batch(batch, labels, draws.is_target.to(device), draws.weight.to(device))
 
 
 def train_step(state: TrainState, config: TransferConfig, data: TrainingData) -> StepResult:
@@ -79,9 +82,10 @@ def train_step(state: TrainState, config: TransferConfig, data: TrainingData) ->
     hyperparameters = config.method.hyperparameters
     batch = make_batch(config, data, state.step)
     output = state.model(batch.noised.x_t, batch.noised.t.float(), batch.labels)
-    losses = denoising_loss(output, batch.noised, data.schedule)
+    weight = mse_weight(hyperparameters.loss_weighting, data.schedule, batch.noised.t)
+    losses = denoising_loss(output, batch.noised, data.schedule, weight)
     state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(losses.mean())
+    torch.autograd.backward((batch.weight * losses).mean())
     limit = hyperparameters.max_grad_norm
     norm = torch.nn.utils.clip_grad_norm_(state.trainable().values(), limit if limit is not None else torch.inf)
     if not torch.isfinite(norm):
