@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     """Workers look for work this often even when no doorbell rang."""
     sweep_s: Annotated[float, Field(gt=0)] = 3.0
     max_attempts: Annotated[int, Field(ge=1)] = 5
-    """Claims of one work item before it fails as a crash loop."""
+    """Attempts in a row that crash and get no further before a job fails as a crash loop."""
+    retry_delay_s: Annotated[float, Field(ge=0)] = 1.0
+    """Wait before the attempt after a crash; doubled with each further one, at most a minute."""
     stop_grace_s: Annotated[float, Field(gt=0)] = 120.0
     """Time a trainer has to save when it is asked to stop."""
     cpu_slots: Annotated[int, Field(ge=0)] = 1
@@ -61,6 +63,8 @@ class Settings(BaseSettings):
     """Trainings at once: one per GPU; on a machine without GPUs they run on the CPU, `num_threads` each."""
     num_threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of a trainer, where the config does not say."""
+    trainer_command: list[str] = []
+    """Begins a trainer's command line (a wrapper, for example); empty is the worker's own `python -m difftune_core`."""
     max_upload_bytes: int = 5 * 2**40
     max_part_bytes: int = 64 * 2**20
     """Of a part that comes through the API."""

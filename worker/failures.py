@@ -95,13 +95,14 @@ def of_exception(error: Exception) -> Ending:
     return Ending("supervisor_error", f"The worker failed in an unforeseen way ({type(error).__name__}).")
 
 
-def judge(ending: Ending, earlier: Sequence[str], *, max_attempts: int) -> Verdict:
+def judge(ending: Ending, earlier: Sequence[str], *, max_attempts: int, retry_delay_s: float) -> Verdict:
     """Whether another attempt follows.
 
     Args:
         ending: of the newest attempt, which is not `succeeded`.
         earlier: endings of the attempts before it that did not get on either, newest first.
         max_attempts: attempts in a row without progress before a crashing item fails.
+        retry_delay_s: wait before the second attempt; doubled with each further one.
     """
     rule = RULES.get(ending.code, _DEFAULT)
     message = ending.message or rule.message or f"The trainer failed: {ending.code}."
@@ -112,7 +113,7 @@ def judge(ending: Ending, earlier: Sequence[str], *, max_attempts: int) -> Verdi
     in_a_row = 1 + len(failures)
     allowed = max_attempts - 1 if rule.retries is None else rule.retries
     if same <= allowed and (in_a_row < max_attempts or rule.retries == _UNLIMITED):
-        return Verdict(ending.code, message, min(_MAX_DELAY_S, 2.0 ** (in_a_row - 1)))
+        return Verdict(ending.code, message, min(_MAX_DELAY_S, retry_delay_s * 2.0 ** (in_a_row - 1)))
     if rule.gives_up_as:
         message = f"{message} {in_a_row} attempts in a row got no further."
     return Verdict(rule.gives_up_as or ending.code, message, None)

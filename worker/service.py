@@ -23,7 +23,7 @@ from api.work.states import Slot
 from worker.run import Run, Tools
 from worker.supervise import supervise, take
 
-TRAINER_COMMAND = (sys.executable, "-m", "difftune_core")
+_TRAINER_COMMAND = (sys.executable, "-m", "difftune_core")
 _LOGS_KEPT_S = 14 * 86_400.0
 _PAUSE_AFTER_ERROR_S = 2.0
 log = structlog.get_logger(__name__)
@@ -32,9 +32,10 @@ log = structlog.get_logger(__name__)
 class Worker:
     """Offers the settings' slots. The doorbell only makes it look earlier than it would by itself."""
 
-    def __init__(self, settings: Settings, trainer_command: tuple[str, ...] = TRAINER_COMMAND) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Nothing runs yet."""
         database = Database(settings.database)
+        trainer_command = tuple(settings.trainer_command) or _TRAINER_COMMAND
         self.tools = Tools(settings, database, open_store(settings), trainer_command)
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._doorbell = Doorbell(settings, database)

@@ -13,6 +13,7 @@ from api.datasets.states import DatasetStatus
 from api.jobs import lifecycle as jobs
 from api.jobs.lifecycle import StoredFile
 from api.jobs.states import FINAL, JobStatus
+from api.settings import Settings
 from api.work import repository
 from api.work.models import WorkItem
 from api.work.states import WorkKind
@@ -30,23 +31,23 @@ def admit(session: Session, item: WorkItem) -> bool:
     return wanted
 
 
-def settle(session: Session, item: WorkItem, ending: Ending, *, max_attempts: int) -> None:
+def settle(session: Session, item: WorkItem, ending: Ending, *, settings: Settings) -> None:
     """End an attempt of any kind that brought no result of its own."""
     act = settle_dataset if item.kind == WorkKind.VALIDATE_DATASET else settle_job
     try:
-        act(session, item, ending, max_attempts=max_attempts)
+        act(session, item, ending, settings=settings)
     except NoResultFound:
         repository.finish(session, item, "not_wanted")
 
 
 def settle_job(
-    session: Session, item: WorkItem, ending: Ending, *, max_attempts: int, files: Sequence[StoredFile] = ()
+    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, files: Sequence[StoredFile] = ()
 ) -> None:
     """Move the job on by its attempt's ending, with the rows of its last result files. The item is locked."""
     job = jobs.lock(session, item.subject_id)
     jobs.add_files(session, job, files)
     end_step = jobs.newest_step(session, job.id)
-    verdict = _verdict(session, item, ending, end_step=end_step, max_attempts=max_attempts)
+    verdict = _verdict(session, item, ending, end_step=end_step, settings=settings)
     reason = ending.code
     if job.status in FINAL:
         reason = "not_wanted"
@@ -68,7 +69,7 @@ def settle_job(
 
 
 def settle_dataset(
-    session: Session, item: WorkItem, ending: Ending, *, max_attempts: int, finding: Finding | None = None
+    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, finding: Finding | None = None
 ) -> None:
     """Move the data set on: by what was found, or, where validation itself broke, by another attempt or as invalid."""
     dataset = datasets.lock(session, item.subject_id)
@@ -76,7 +77,7 @@ def settle_dataset(
         repository.finish(session, item, "not_wanted")
         return
     if finding is None:
-        verdict = _verdict(session, item, ending, end_step=None, max_attempts=max_attempts)
+        verdict = _verdict(session, item, ending, end_step=None, settings=settings)
         if verdict.delay_s is not None:
             repository.requeue(session, item, ending.code, delay_s=verdict.delay_s)
             return
@@ -101,7 +102,7 @@ def _begin_job(session: Session, item: WorkItem) -> bool:
     return wanted
 
 
-def _verdict(session: Session, item: WorkItem, ending: Ending, *, end_step: int | None, max_attempts: int) -> Verdict:
+def _verdict(session: Session, item: WorkItem, ending: Ending, *, end_step: int | None, settings: Settings) -> Verdict:
     """The verdict over this attempt and those before it since the last one that saved a checkpoint."""
     earlier: list[str] = []
     for attempt in repository.attempts(session, item.id):
@@ -112,4 +113,4 @@ def _verdict(session: Session, item: WorkItem, ending: Ending, *, end_step: int 
         if (attempt.end_step or 0) > (attempt.start_step or 0):
             break
         earlier.append(attempt.reason or "worker_lost")
-    return judge(ending, earlier, max_attempts=max_attempts)
+    return judge(ending, earlier, max_attempts=settings.max_attempts, retry_delay_s=settings.retry_delay_s)

@@ -59,7 +59,7 @@ class Sweep:
                 if item is not None:
                     message = f"The worker {item.worker_id} fell silent."
                     ending = Ending("worker_lost", message)
-                    settle(session, item, ending, max_attempts=self.settings.max_attempts)
+                    settle(session, item, ending, settings=self.settings)
                     log.warning("lease_expired", subject=item.subject_id, attempt=item.fence, worker=item.worker_id)
                     recovered += 1
         return recovered

@@ -79,7 +79,7 @@ class Training:
     def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool:
         """Move the job on; True if its workspace is not needed any more."""
         settings = self._run.tools.settings
-        settle_job(session, item, ending, max_attempts=settings.max_attempts, files=self._publisher.results)
+        settle_job(session, item, ending, settings=settings, files=self._publisher.results)
         return lifecycle.lock(session, item.subject_id).status in FINAL
 
     def _rows(self) -> tuple[Job, dict[str, Dataset]]:

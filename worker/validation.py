@@ -87,8 +87,8 @@ class Validation:
 
     def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool:
         """Move the data set on; True, its workspace is never needed again."""
-        max_attempts = self._run.tools.settings.max_attempts
-        settle_dataset(session, item, ending, max_attempts=max_attempts, finding=self._finding)
+        settings = self._run.tools.settings
+        settle_dataset(session, item, ending, settings=settings, finding=self._finding)
         if self._fetched is not None and (self._finding is None or self._finding.error_code):
             self._fetched.path.unlink(missing_ok=True)
         return True

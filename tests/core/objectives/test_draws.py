@@ -60,7 +60,7 @@ def test_the_expected_weight_of_each_source(
     components: str, target: float, retention: float, schedule: NoiseSchedule
 ) -> None:
     """Over uniform t, psi = t/T has mean 1/2: what each source adds to the step's loss per unit of its own loss."""
-    draws = draws_of(schedule, batch_size=200_000, components=components)
+    draws = draws_of(schedule, batch_size=65_536, components=components)
     assert float((draws.weight * draws.is_target).mean()) == pytest.approx(target, abs=0.01)
     assert float((draws.weight * ~draws.is_target).mean()) == pytest.approx(retention, abs=0.01)
 
@@ -87,7 +87,7 @@ def test_released_laws_of_t_agree_with_a_table(schedule: NoiseSchedule) -> None:
     assert torch.allclose(rising[[0, 499, 999]] * 500_500, torch.tensor([1.0, 500.0, 1000.0], dtype=torch.float64))
     assert torch.equal(rising.flip(0), falling)
     assert torch.isclose(rising.sum(), torch.tensor(1.0, dtype=torch.float64))
-    draws = draws_of(schedule, batch_size=100_000, recipe="released")
+    draws = draws_of(schedule, batch_size=65_536, recipe="released")
     mean = draws.t[draws.is_target].double().mean()
     assert abs(float(mean) - 2 / 3 * 1000) < 5
     assert abs(float(draws.t[~draws.is_target].double().mean()) - 1000 / 3) < 10
