@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from api.deps import Services
 from api.jobs.models import Job
 from api.jobs.service import dataset_settled
 from api.keys import service as keys
+from api.logging import configure_logging
 from api.settings import Settings
 from migrations.run import upgrade
 
@@ -39,6 +41,14 @@ CARD = {
         "evaluation": {"num_images": 128},
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def logged() -> io.StringIO:
+    """What the service logs."""
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    return stream
 
 
 @pytest.fixture(scope="session")
