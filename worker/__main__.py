@@ -13,6 +13,8 @@ import structlog
 from api.logging import configure_logging
 
 _RESTART_S = 2.0
+_CELERY = ["--quiet", "worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]
+_CELERY += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 log = structlog.get_logger(__name__)
 
 
@@ -28,18 +30,22 @@ def main() -> None:
 
 def work() -> None:
     """Slots in threads of their own; Celery, which only brings messages, in the main thread."""
+    from celery.worker import state
+
     from worker.app import app, started_worker
 
     worker = started_worker()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
+        """For the moments in which Celery has not put its own handler into place yet."""
+        state.should_stop = 0  # type: ignore[assignment]  # typed by its first value
         worker.drain()
 
     log.info("worker_started", worker=worker.worker_id)
     while not worker.draining:
         _on_end(on_signal)
         try:
-            app.worker_main(["worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING", *_QUIET])
+            app.worker_main(_CELERY)
         except (Exception, SystemExit):  # whatever Celery breaks down with: the slots poll by themselves
             log.exception("celery_broke_down")
         _on_end(on_signal)
@@ -68,9 +74,6 @@ def sweep() -> None:
         while not ended and time.monotonic() < until:
             time.sleep(min(0.2, sweeper.settings.sweep_s))
     sweeper.close()
-
-
-_QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--quiet")
 
 
 def _on_end(handler: signal._HANDLER) -> None:

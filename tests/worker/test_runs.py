@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+
+from api.checkpoints.models import Checkpoint
+from api.datasets.models import Dataset
+from api.events.models import Event
+from api.jobs.models import Job, JobFile, Metric
+from api.work.models import WorkItem
+from api.work.states import WorkState
+
+Bench = Any  # the class of conftest.py
+
+
+def test_a_job_runs_to_its_end(bench: Bench) -> None:
+    job_id = bench.job({"steps": 12, "every": 5})
+    with bench.worker():
+        job = bench.wait_final(job_id)
+    assert (job.status, job.step, job.recoveries, job.error_code) == ("succeeded", 12, 0, None)
+    assert bench.steps(job_id) == [5, 10, 12]
+    last = bench.get(Checkpoint, job.fine_tuned_model)
+    assert last.step == 12
+    assert {f["name"] for f in last.files} == {"model.safetensors", "resume.safetensors", "manifest.json"}
+    for file in last.files:
+        assert f"/{last.fence}/" in file["key"]
+        assert len(b"".join(bench.store.read(file["key"]))) == file["bytes"]
+    assert sorted(m.step for m in bench.rows(Metric, job_id)) == list(range(1, 13))
+    assert [f.kind for f in bench.rows(JobFile, job_id)] == ["report_json"]
+    assert bench.reasons(job_id) == ["succeeded"]
+    assert bench.item(job_id).state == WorkState.DONE
+    assert not bench.workspace(job_id).exists()
+
+
+def test_events_tell_the_story_once_and_in_order(bench: Bench) -> None:
+    job_id = bench.job({"steps": 12, "every": 5})
+    with bench.worker():
+        bench.wait_final(job_id)
+    events = sorted(bench.rows(Event, job_id), key=lambda e: e.number)
+    assert [e.number for e in events] == list(range(1, len(events) + 1))
+    assert [e.data["step"] for e in events if e.type == "metrics"] == list(range(1, 13))
+    assert [e.data["step"] for e in events if e.type == "checkpoint"] == [5, 10, 12]
+    assert [e.data["phase"] for e in events if e.type == "phase"] == ["training"]
+    assert [e.data["status"] for e in events if e.type == "status"][-2:] == ["running", "succeeded"]
+    assert events[-1].data == {"status": "succeeded"}
+
+
+def test_only_the_newest_two_checkpoints_keep_their_resume_files(bench: Bench) -> None:
+    job_id = bench.job({"steps": 20, "every": 5})
+    with bench.worker():
+        bench.wait_final(job_id)
+    rows = sorted(bench.rows(Checkpoint, job_id), key=lambda c: c.step)
+    assert [c.resume_available for c in rows] == [False, False, True, True]
+    stored = [o.key.split("/")[-2:] for o in bench.store.list(f"jobs/{job_id}/")]
+    assert {folder for folder, name in stored if name == "resume.safetensors"} == {"step-00000015", "step-00000020"}
+
+
+def test_the_child_sees_no_secret_and_not_our_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFTUNE_S3_SECRET_ACCESS_KEY", "hush")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    job_id = bench.job({"steps": 2})
+    with bench.worker():
+        bench.wait_final(job_id)
+    [report] = bench.rows(JobFile, job_id)
+    seen = json.loads(b"".join(bench.store.read(report.key)))
+    assert "hush" not in json.dumps(seen)
+    assert seen["environment"]["HF_HUB_OFFLINE"] == "1"
+    assert seen["environment"]["OMP_NUM_THREADS"] == "1"
+    assert seen["folder"] == str(bench.workspace(job_id))
+    assert seen["environment"]["HOME"] == seen["folder"]
+
+
+def test_junk_and_unknown_events_do_no_harm(bench: Bench) -> None:
+    job_id = bench.job({"steps": 10, "junk_at": 3})
+    with bench.worker():
+        assert bench.wait_final(job_id).status == "succeeded"
+    assert len(bench.rows(Metric, job_id)) == 10
+
+
+def test_a_killed_child_is_recovered_from_its_last_checkpoint(bench: Bench) -> None:
+    job_id = bench.job({"steps": 12, "every": 5, "kill_once_at": 8})
+    with bench.worker():
+        bench.wait(lambda: bench.get(Job, job_id).recoveries == 1)
+        starts = (bench.workspace(job_id) / "out" / "starts").read_text()
+        bench.wait(lambda: bench.get(Job, job_id).step >= 6)
+        job = bench.wait_final(job_id)
+    assert starts == "0\n"
+    assert (job.status, job.recoveries) == ("succeeded", 1)
+    assert bench.reasons(job_id) == ["killed", "succeeded"]
+    assert bench.steps(job_id) == [5, 10, 12]
+    assert {c.step: c.fence for c in bench.rows(Checkpoint, job_id)} == {5: 1, 10: 2, 12: 2}
+    metrics = [e.data["step"] for e in bench.rows(Event, job_id) if e.type == "metrics"]
+    assert sorted(metrics) == list(range(1, 13))
+
+
+def test_a_crash_loop_ends_as_failed(bench: Bench) -> None:
+    job_id = bench.job({"steps": 12, "every": 5, "kill_at": 3})
+    with bench.worker():
+        job = bench.wait_final(job_id)
+    assert (job.status, job.error_code, job.recoveries) == ("failed", "crash_loop", 2)
+    assert "SIGKILL" in job.error_message
+    assert bench.reasons(job_id) == ["killed"] * 3
+
+
+def test_crashes_that_get_on_are_no_loop(bench: Bench) -> None:
+    """Each attempt saves a checkpoint and then dies at a step the next one does not see: budget 3, deaths 3."""
+    job_id = bench.job({"steps": 9, "every": 2, "die_after_saves": 1})
+    with bench.worker():
+        job = bench.wait_final(job_id)
+    assert (job.status, job.recoveries) == ("succeeded", 4)
+
+
+@pytest.mark.parametrize("code", ["diverged", "dataset_invalid", "unheard_of"])
+def test_what_would_happen_again_is_not_tried_again(bench: Bench, code: str) -> None:
+    job_id = bench.job({"steps": 3, "outcome": code})
+    with bench.worker():
+        job = bench.wait_final(job_id)
+    assert (job.status, job.error_code, job.error_message, job.error_param) == ("failed", code, f"it {code}", "method")
+    assert bench.reasons(job_id) == [code]
+    assert bench.steps(job_id) == [3]
+
+
+def test_out_of_memory_is_tried_once_more(bench: Bench) -> None:
+    job_id = bench.job({"steps": 3, "every": 100, "outcome": "out_of_memory", "no_save": True})
+    with bench.worker():
+        job = bench.wait_final(job_id)
+    assert (job.error_code, job.recoveries) == ("out_of_memory", 1)
+
+
+def test_a_child_without_a_word_has_crashed(bench: Bench) -> None:
+    job_id = bench.job({"steps": 2, "silent": True, "no_save": True})
+    with bench.worker():
+        job = bench.wait_final(job_id)
+    assert (job.error_code, job.recoveries) == ("crash_loop", 2)
+    assert bench.reasons(job_id) == ["crashed"] * 3
+
+
+def test_cancel_keeps_the_checkpoint_of_the_moment(bench: Bench) -> None:
+    job_id = bench.job({"steps": 2000, "every": 100_000, "step_s": 0.02})
+    with bench.worker():
+        bench.wait(lambda: bench.get(Job, job_id).step > 3)
+        bench.cancel(job_id)
+        assert bench.status(job_id) == "cancelling"
+        job = bench.wait_final(job_id)
+    assert job.status == "cancelled"
+    [step] = bench.steps(job_id)
+    assert step > 3
+    assert bench.reasons(job_id) == ["cancelled"]
+    assert not bench.workspace(job_id).exists()
+
+
+def test_a_child_that_does_not_stop_is_killed(bench: Bench, is_alive: Callable[[int], bool]) -> None:
+    bench.settings = bench.settings.model_copy(update={"stop_grace_s": 0.3})
+    job_id = bench.job({"steps": 2000, "every": 5, "step_s": 0.02, "ignore_stop": True})
+    with bench.worker():
+        bench.wait(lambda: bench.steps(job_id))
+        pid = bench.child_pid(job_id)
+        bench.cancel(job_id)
+        assert bench.wait_final(job_id).status == "cancelled"
+    assert not is_alive(pid)
+
+
+def test_grandchildren_do_not_outlive_the_child(bench: Bench, is_alive: Callable[[int], bool]) -> None:
+    job_id = bench.job({"steps": 300, "every": 1000, "step_s": 0.02, "grandchild_at": 2})
+    path = bench.workspace(job_id) / "out" / "grandchild"
+    with bench.worker():
+        pid = int(bench.wait(lambda: path.exists() and path.read_text()))
+        assert is_alive(pid)
+        os.kill(bench.child_pid(job_id), signal.SIGKILL)
+        bench.wait(lambda: bench.get(Job, job_id).recoveries == 1)
+        assert not is_alive(pid)
+        bench.cancel(job_id)
+        bench.wait_final(job_id)
+
+
+def test_drain_saves_and_gives_the_job_back_at_once(bench: Bench) -> None:
+    job_id = bench.job({"steps": 150, "every": 100_000, "step_s": 0.02})
+    with bench.worker():
+        bench.wait(lambda: bench.get(Job, job_id).step > 3)
+    job = bench.get(Job, job_id)
+    assert (job.status, job.recoveries) == ("queued", 1)
+    [step] = bench.steps(job_id)
+    assert bench.reasons(job_id) == ["drain"]
+    with bench.worker():
+        assert bench.wait_final(job_id).status == "succeeded"
+    starts = [e.data["step"] for e in bench.rows(Event, job_id) if e.type == "metrics" and e.data["step"] > step]
+    assert min(starts) == step + 1
+
+
+def test_another_node_goes_on_from_the_store(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
+    job_id = bench.job({"steps": 60, "every": 10, "step_s": 0.02})
+    with bench.worker():
+        bench.wait(lambda: bench.steps(job_id))
+    reached = max(bench.steps(job_id))
+    bench.workspace(job_id).rename(tmp_path_factory.mktemp("elsewhere") / "work")
+    with bench.worker():
+        starts = bench.workspace(job_id) / "out" / "starts"
+        assert int(bench.wait(lambda: starts.exists() and starts.read_text())) == reached
+        assert bench.wait_final(job_id).status == "succeeded"
+
+
+def test_a_lost_lease_kills_the_child_and_writes_nothing(bench: Bench, is_alive: Callable[[int], bool]) -> None:
+    job_id = bench.job({"steps": 2000, "every": 5, "step_s": 0.02})
+    with bench.worker():
+        bench.wait(lambda: bench.steps(job_id))
+        pid = bench.child_pid(job_id)
+        with bench.database.write() as session:
+            session.execute(update(WorkItem).values(fence=WorkItem.fence + 1))
+        bench.wait(lambda: not is_alive(pid))
+        time.sleep(0.2)
+        before = len(bench.rows(Event, job_id))
+        time.sleep(0.5)
+        assert len(bench.rows(Event, job_id)) == before
+    assert bench.status(job_id) == "running"
+
+
+def test_a_supervisor_that_cannot_renew_ends_its_child(bench: Bench, is_alive: Callable[[int], bool]) -> None:
+    """The database is locked for longer than two thirds of the lease: the child must be gone before the lease is."""
+    job_id = bench.job({"steps": 2000, "every": 1000, "step_s": 0.02})
+    with bench.worker():
+        bench.wait(lambda: bench.get(Job, job_id).step > 3)
+        pid = bench.child_pid(job_id)
+        with bench.database.write() as session:
+            session.execute(text("SELECT 1"))  # from here nobody else can write
+            began = time.monotonic()
+            bench.wait(lambda: not is_alive(pid))
+            took = time.monotonic() - began
+    assert took < bench.settings.lease_s
+    assert took > 0.5 * bench.settings.lease_s
+
+
+def test_validation_settles_a_good_data_set(bench: Bench) -> None:
+    dataset_id = bench.dataset({"errors": []}, ready=False)
+    with bench.worker():
+        bench.wait(lambda: bench.get(Dataset, dataset_id).status == "ready")
+    dataset = bench.get(Dataset, dataset_id)
+    assert (dataset.num_items, dataset.class_names, dataset.error_code) == (2, ["a"], None)
+    assert len(dataset.sha256) == 64
+    assert json.loads(b"".join(bench.store.read(dataset.report_key)))["ok"] is True
+    assert b"a/1.png" in b"".join(bench.store.read(dataset.items_key))
+
+
+def test_validation_names_what_is_wrong_and_fails_the_jobs_that_wait(bench: Bench) -> None:
+    errors = [{"path": f"a/{n}.jpg", "code": "truncated_image", "message": "ends early"} for n in range(150)]
+    dataset_id = bench.dataset({"errors": errors}, ready=False)
+    job_id = bench.job(dataset=dataset_id)
+    with bench.worker():
+        job = bench.wait_final(job_id)
+    dataset = bench.get(Dataset, dataset_id)
+    assert (dataset.status, dataset.error_code) == ("invalid", "truncated_image")
+    assert dataset.error_message == "a/0.jpg: ends early (and 149 more)"
+    assert len(dataset.report["errors"]) == 100
+    assert (job.status, job.error_code, job.error_param) == ("failed", "dataset_invalid", "training_file")
+
+
+def test_a_job_waits_for_its_data_set(bench: Bench) -> None:
+    dataset_id = bench.dataset({"steps": 3}, ready=False)
+    job_id = bench.job({"steps": 3}, dataset=dataset_id)
+    assert bench.status(job_id) == "validating_files"
+    with bench.worker():
+        assert bench.wait_final(job_id).status == "succeeded"
+
+
+def test_a_wrong_md5_is_found_without_a_child(bench: Bench) -> None:
+    dataset_id = bench.dataset({"crash": True}, ready=False, expected_md5="0" * 32)
+    with bench.worker():
+        bench.wait(lambda: bench.get(Dataset, dataset_id).status == "invalid")
+    assert bench.get(Dataset, dataset_id).error_code == "checksum_mismatch"
+    assert bench.reasons(dataset_id) == ["succeeded"]
+
+
+def test_a_validation_that_breaks_each_time_makes_the_data_set_invalid(bench: Bench) -> None:
+    dataset_id = bench.dataset({"crash": True}, ready=False)
+    with bench.worker():
+        bench.wait(lambda: bench.get(Dataset, dataset_id).status == "invalid")
+    assert bench.get(Dataset, dataset_id).error_code == "crash_loop"
+    assert bench.reasons(dataset_id) == ["killed"] * 3
+
+
+def test_a_part_gone_from_the_store_is_named(bench: Bench) -> None:
+    dataset_id = bench.dataset({"errors": []}, ready=False)
+    bench.store.delete(bench.get(Dataset, dataset_id).parts[1]["key"])
+    with bench.worker():
+        bench.wait(lambda: bench.get(Dataset, dataset_id).status == "invalid")
+    assert bench.get(Dataset, dataset_id).error_code == "object_missing"
+
+
+def test_two_slots_work_side_by_side(bench: Bench) -> None:
+    bench.settings = bench.settings.model_copy(update={"gpu_slots": 2})
+    first, second = (bench.job({"steps": 2000, "step_s": 0.02, "every": 10_000}) for _ in range(2))
+    with bench.worker():
+        bench.wait(lambda: bench.status(first) == bench.status(second) == "running")
+        for job_id in (first, second):
+            bench.cancel(job_id)
+        assert {bench.wait_final(job_id).status for job_id in (first, second)} == {"cancelled"}
+
+
+def test_a_ring_is_answered_before_the_next_poll(bench: Bench) -> None:
+    bench.settings = bench.settings.model_copy(update={"poll_s": 60.0, "heartbeat_s": 1.0})
+    with bench.worker() as worker:
+        time.sleep(0.3)
+        job_id = bench.job({"steps": 2})
+        worker.look()
+        assert bench.wait_final(job_id, timeout_s=10).status == "succeeded"
+    assert threading.active_count() < 20
+
+
+def test_no_pipe_is_left_open(bench: Bench) -> None:
+    with bench.worker():
+        bench.wait_final(bench.job({"steps": 2}))
+        before = pipes()
+        for _ in range(2):
+            bench.wait_final(bench.job({"steps": 2}))
+        bench.wait(lambda: pipes() <= before)
+
+
+def pipes() -> int:
+    descriptors = Path("/proc/self/fd").iterdir()
+    return sum(str(path.readlink()).startswith("pipe:") for path in descriptors if path.is_symlink())
