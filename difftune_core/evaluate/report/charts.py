@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from difftune_core.evaluate.report.numbers import log_ticks, number, tick_label, ticks
+from difftune_core.evaluate.report.numbers import Number, log_ticks, number, tick_label, ticks
 
-Point = tuple[float, float]
+Point = tuple[Number, Number]
 
-WIDTH, HEIGHT = 400, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 34
+WIDTH, HEIGHT = 340, 205
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 8, 34
 _MAX_POINTS = 240
 _SMOOTH_FROM = 30  # points from which a line is too rough to be read without its mean
 _LOG_FROM = 50  # ratio of the extremes from which the axis is logarithmic
@@ -25,7 +25,7 @@ class Series:
 
     name: str
     points: list[Point]
-    errors: list[float] | None = None
+    errors: list[Number] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Rule:
     """A named horizontal line."""
 
     name: str
-    value: float
+    value: Number
 
 
 @dataclass(frozen=True)
@@ -51,26 +51,36 @@ class Chart:
 class _Frame:
     """Data to pixels."""
 
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
+    x_range: tuple[Number, Number]
+    y_range: tuple[Number, Number]
     log_y: bool
 
-    def x(self, value: float) -> float:
+    def x(self, value: Number) -> float:
         low, high = self.x_range
         return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * (value - low) / (high - low or 1), 1)
 
-    def y(self, value: float) -> float:
-        scale: Callable[[float], float] = math.log10 if self.log_y else float
+    def y(self, value: Number) -> float:
+        scale: Callable[[Number], float] = math.log10 if self.log_y else float
         low, high = scale(self.y_range[0]), scale(self.y_range[1])
         share = (scale(min(max(value, self.y_range[0]), self.y_range[1])) - low) / (high - low or 1)
         return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share, 1)
 
 
-def line_chart(title: str, series: list[Series], *, x_label: str, rules: list[Rule] | None = None) -> Chart:
-    """A chart of all finite points; logarithmic where values spread over more than a factor of fifty."""
+def line_chart(
+    title: str, series: list[Series], *, x_label: str, rules: list[Rule] | None = None, show_last: bool = True
+) -> Chart:
+    """A chart of all finite points; logarithmic where values spread over more than a factor of fifty.
+
+    Args:
+        title: heading.
+        series: lines.
+        x_label: what is on the x axis.
+        rules: horizontal lines for comparison.
+        show_last: whether the legend gives each line's last value.
+    """
     rules = rules or []
-    finite = [Series(s.name, [p for p in s.points if math.isfinite(p[1])], s.errors) for s in series]
-    thinned = [Series(s.name, _thin(s.points), s.errors) for s in finite]
+    finite = [_finite(s) for s in series]
+    thinned = [Series(s.name, _thin(s.points), s.errors if len(s.points) <= _MAX_POINTS else None) for s in finite]
     frame = _frame(thinned, rules)
     parts = [_grid(frame, x_label)]
     parts += [_rule(frame, rule, i) for i, rule in enumerate(rules)]
@@ -79,20 +89,28 @@ def line_chart(title: str, series: list[Series], *, x_label: str, rules: list[Ru
     svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(parts)
     )
-    legend = [(f"s{i}", _last(s)) for i, s in enumerate(finite) if s.points]
+    legend = [(f"s{i}", _entry(s, show_last=show_last)) for i, s in enumerate(finite) if s.points]
     legend += [(f"rule r{i}", f"{rule.name} {number(rule.value)}") for i, rule in enumerate(rules)]
     return Chart(title, svg, legend, _note(finite, log=frame.log_y))
 
 
-def _last(series: Series) -> str:
-    return f"{series.name} {number(series.points[-1][1])}" if len(series.points) > 1 else series.name
+def _finite(series: Series) -> Series:
+    kept = [i for i, (_, y) in enumerate(series.points) if math.isfinite(y)]
+    errors = [series.errors[i] for i in kept] if series.errors else None
+    return Series(series.name, [series.points[i] for i in kept], errors)
+
+
+def _entry(series: Series, *, show_last: bool) -> str:
+    return f"{series.name} {number(series.points[-1][1])}" if show_last else series.name
 
 
 def _note(series: list[Series], *, log: bool) -> str:
     longest = max(len(s.points) for s in series)
     notes = ["logarithmic axis"] if log else []
     if longest > _SMOOTH_FROM:
-        thin = "logged values" if longest <= _MAX_POINTS else f"means of {math.ceil(longest / _MAX_POINTS)} logged values"
+        thin = (
+            "logged values" if longest <= _MAX_POINTS else f"means of {math.ceil(longest / _MAX_POINTS)} logged values"
+        )
         notes.append(f"thin: {thin}; thick: their running mean")
     return "; ".join(notes)
 

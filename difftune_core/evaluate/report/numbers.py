@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+Number = int | float  # read from JSON, where 5 is a whole number
+
 _PLAIN = (1e-4, 1e6)  # outside of these, powers of ten
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def number(value: Number | None, digits: int = 4) -> str:
     """`digits` significant digits, thousands separated; a dash where there is no number."""
     if value is None or not math.isfinite(value):
         return "\u2013"
@@ -19,7 +21,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
 
 
-def with_error(value: float | None, se: float | None) -> str:
+def with_error(value: Number | None, se: Number | None) -> str:
     """`12.34 ± 0.56`, as many decimals as two digits of the error need."""
     if value is None or not se or not math.isfinite(se) or not math.isfinite(value):
         return number(value)
@@ -29,7 +31,7 @@ def with_error(value: float | None, se: float | None) -> str:
     return f"{value:,.{decimals}f} \u00b1 {se:,.{decimals}f}"
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
+def ticks(low: Number, high: Number, count: int = 5) -> list[Number]:
     """About `count` round values (1, 2 or 5 times a power of ten) within [low, high]."""
     if high <= low:
         return [low]
@@ -41,14 +43,14 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: Number, high: Number) -> list[Number]:
     """1, 2, 5 times powers of ten within [low, high]; powers of ten alone where those are many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if len(powers) <= 3 else (1,)  # noqa: PLR2004  about eight ticks at most
     return [m * 10.0**p for p in powers for m in factors if low * 0.999 <= m * 10.0**p <= high * 1.001]
 
 
-def tick_label(value: float) -> str:
+def tick_label(value: Number) -> str:
     """Short: `0.5`, `200`, `10k`."""
     if abs(value) >= 10_000:  # noqa: PLR2004
         return f"{value / 1000:g}k"

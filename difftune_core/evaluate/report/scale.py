@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from difftune_core.evaluate.report.numbers import log_ticks, tick_label, with_error
+from difftune_core.evaluate.report.numbers import Number, log_ticks, tick_label, with_error
 
 _MARGIN = 1.25  # factor of room at both ends
 
@@ -15,8 +15,8 @@ class Mark:
     """A value to place."""
 
     name: str
-    value: float
-    se: float | None = None
+    value: Number
+    se: Number | None = None
     is_result: bool = False
 
 

@@ -1,0 +1,95 @@
+"""Writing the report: one JSON file, one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from PIL import Image
+
+from difftune_core.evaluate.report.view import context
+from difftune_core.files import write_durably
+
+JSON_FILE = "report.json"
+HTML_FILE = "report.html"
+_MAX_LOSSLESS_BYTES = 100_000  # above this a grid is shown with losses; the files beside the report have none
+_MAX_GRID_SIDE = 1600
+_WEBP_QUALITY = 80
+
+
+def write_report(report: dict[str, Any], out: Path) -> None:
+    """Write `report.json` and `report.html` into `out`.
+
+    Args:
+        report: `job` (resolved config), `model` (card), `dataset`, `curves` (name -> [[step, value], ...]),
+            `evaluations`, `references`, `grids` ([{"title", "image" or "path_png"}, ...]), `recipe`, `environment`,
+            `notes`; what is missing is left out of the page.
+        out: an existing folder.
+
+    Raises:
+        FileNotFoundError: a grid's `path_png` does not exist.
+        ValueError: a grid has neither `image` nor `path_png`.
+    """
+    grids = [(str(grid["title"]), _image(grid)) for grid in report.get("grids", [])]
+    described = [{"title": title, "width": image.width, "height": image.height} for title, image in grids]
+    plain = _plain({**report, "grids": described})
+    data = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False).encode()
+    write_durably(out / JSON_FILE, data + b"\n")
+    write_durably(out / HTML_FILE, _html(plain, grids).encode())
+
+
+def _html(report: dict[str, Any], grids: list[tuple[str, Image.Image]]) -> str:
+    environment = Environment(
+        loader=PackageLoader("difftune_core.evaluate.report", "templates"),
+        autoescape=select_autoescape(["html", "j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    images = [{"title": title, "width": image.width, "src": _data_uri(image)} for title, image in grids]
+    return environment.get_template("report.html.j2").render(**context(report), grids=images)
+
+
+def _image(grid: dict[str, Any]) -> Image.Image:
+    image = grid.get("image")
+    if isinstance(image, Image.Image):
+        return image
+    if not grid.get("path_png"):
+        raise ValueError(f"the grid {grid['title']!r} has neither image nor path_png")
+    with Image.open(grid["path_png"], formats=["PNG"]) as opened:
+        opened.load()
+        return opened
+
+
+def _data_uri(image: Image.Image) -> str:
+    """WebP of at most 1,600 pixels a side, without losses where that is small."""
+    small = image.copy()
+    small.thumbnail((_MAX_GRID_SIDE, _MAX_GRID_SIDE), Image.Resampling.LANCZOS)
+    data = _webp(small, lossless=True)
+    if len(data) > _MAX_LOSSLESS_BYTES:
+        data = _webp(small, quality=_WEBP_QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+
+
+def _webp(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", **options)
+    return buffer.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON has: tuples become lists, paths text, numbers that are none null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return _plain(value.item()) if hasattr(value, "item") else str(value)
