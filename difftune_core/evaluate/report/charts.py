@@ -125,8 +125,10 @@ def _thin(points: list[Point]) -> list[Point]:
 
 
 def _running_mean(points: list[Point]) -> list[Point]:
-    half = max(1, len(points) // 16)
-    windows = [points[max(0, i - half) : i + half + 1] for i in range(len(points))]
+    """Centred; windows shrink towards the ends, so that a steep start is not flattened."""
+    n = len(points)
+    halves = [min(max(1, n // 16), i, n - 1 - i) for i in range(n)]
+    windows = [points[i - half : i + half + 1] for i, half in enumerate(halves)]
     return [(x, sum(y for _, y in window) / len(window)) for (x, _), window in zip(points, windows, strict=True)]
 
 

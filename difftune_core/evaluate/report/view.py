@@ -19,8 +19,8 @@ REFERENCES = {
 }
 _MEANINGS = {
     "base_model": "The base model, label table of the target, before the first step.",
-    "real_vs_real": "Two halves of the held-out images: what equally good images would score, at this count.",
-    "autoencoder_floor": "Held-out images encoded and decoded: no sample of this model can be better.",
+    "real_vs_real": "Two parts of the held-out images: what equally good images would score, at this count.",
+    "autoencoder_floor": "Held-out images encoded and decoded: what the autoencoder costs, however good the samples.",
 }
 _LOSSES = {"train_loss": "all", "target_loss": "target images", "retention_loss": "retention images"}
 _CURVES = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
@@ -63,8 +63,14 @@ def context(report: Report) -> dict[str, Any]:
         "how": how_made(report),
         "facts": _facts(report),
         "class_names": report.get("dataset", {}).get("class_names", []),
-        "notes": report.get("notes", []),
+        "notes": [*report.get("notes", []), *_warnings(report)],
     }
+
+
+def _warnings(report: Report) -> list[str]:
+    """What the comparisons themselves warn of, once each."""
+    entries = [*report.get("evaluations", []), *report.get("references", {}).values()]
+    return list(dict.fromkeys(warning for entry in entries for warning in entry.get("warnings", [])))
 
 
 def how_made(report: Report) -> str:

@@ -104,6 +104,14 @@ def test_the_page_shows_result_references_and_how_they_were_made(tmp_path: Path)
     assert len(html) < 500_000
 
 
+def test_a_comparison_s_own_warning_reaches_the_page_once(tmp_path: Path) -> None:
+    report = full()
+    for entry in report["evaluations"]:
+        entry["warnings"] = ["50 images for 64 features"]
+    page, _, _ = render(report, tmp_path)
+    assert page.texts.count("50 images for 64 features") == 1
+
+
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
     page, html, _ = render(full(), tmp_path)
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "form"})
