@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights" / "tiny-dit")
     parser.add_argument("--minutes", type=float, default=50)
-    parser.add_argument("--images", type=int, default=150_000)
+    parser.add_argument("--images", type=int, default=80_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, default=None)
     args = parser.parse_args()
