@@ -1,0 +1,28 @@
+"""The `difftune` command: a list of its verbs."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.up import up
+
+app = typer.Typer(
+    name="difftune",
+    help="Fine-tune diffusion models with Diff-Tuning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _difftune() -> None:
+    """Fine-tune diffusion models with Diff-Tuning."""
+
+
+app.command()(up)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,183 @@
+"""The embedded stack: API, worker and sweep as child processes over one locked data folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import httpx2
+
+from cli.parts import Part
+
+STATE_FILE = "stack.json"
+_TICK_S = 0.1
+_READY_S = 60.0
+_MAX_DEATHS_AT_START = 3
+_API_END_S = 8.0
+_KILL_S = 5.0
+_BACKLOG = 512
+
+
+class StackError(Exception):
+    """The stack cannot start; the message says why and what to do."""
+
+
+class Stack:
+    """Used once: `open`, then `run` until a signal asks to end."""
+
+    def __init__(self, data_dir: Path, *, host: str, port: int, environment: Mapping[str, str], drain_s: float) -> None:
+        """`environment`: of the children, without address; `drain_s`: time that running trainers have to save."""
+        self.data_dir = data_dir
+        self._host = host
+        self._drain_s = drain_s
+        self._asked_to_end = 0
+        self._lock = _locked(data_dir)
+        self._socket = _bound(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self._environment = {
+            **environment,
+            "DIFFTUNE_DATA_DIR": str(data_dir),
+            "DIFFTUNE_HOST": host,
+            "DIFFTUNE_PORT": str(self.port),
+        }
+        (data_dir / "logs").mkdir(exist_ok=True)
+        descriptor = self._socket.fileno()
+        self._api = self._part("api", "cli.serve", str(descriptor), keep_fds=[descriptor])
+        self._worker = self._part("worker", "worker")
+        self._sweep = self._part("sweep", "worker", "sweep")
+
+    @property
+    def url(self) -> str:
+        """Address of the API from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)  # noqa: S104  # not bound here
+        return f"http://{host}:{self.port}"
+
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Migrate, start everything, keep it alive until a signal asks to end; nothing is left running.
+
+        Raises:
+            StackError: it did not become ready.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        state = self.data_dir / STATE_FILE
+        state.unlink(missing_ok=True)
+        try:
+            self._once("migrations.run", "upgrade")
+            self._once("api.keys")
+            for part in self._parts:
+                part.start()
+            self._wait_until_ready()
+            if not self._asked_to_end:
+                self._write_state()
+                on_ready()
+            while not self._asked_to_end:
+                restarted = [part for part in self._parts if part.keep_alive()]
+                if restarted:
+                    self._write_state()
+                time.sleep(_TICK_S)
+        finally:
+            self._stop()
+            state.unlink(missing_ok=True)
+
+    @property
+    def _parts(self) -> list[Part]:
+        return [self._api, self._worker, self._sweep]
+
+    def _part(self, name: str, *module: str, keep_fds: list[int] | None = None) -> Part:
+        argv = [sys.executable, "-m", *module]
+        return Part(name, argv, self._environment, self.data_dir / "logs" / f"{name}.log", keep_fds or [])
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked_to_end += 1
+
+    def _once(self, *module: str) -> None:
+        """Run a module to its end."""
+        argv = [sys.executable, "-m", *module]
+        done = subprocess.run(argv, env=self._environment, capture_output=True, check=False)  # noqa: S603  # ours
+        if done.returncode != 0 and not self._asked_to_end:
+            raise StackError(f"python -m {' '.join(module)} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _READY_S
+        with httpx2.Client(base_url=self.url, timeout=2.0, trust_env=False) as client:
+            while not self._asked_to_end and not _answers(client):
+                for part in self._parts:
+                    part.keep_alive()
+                dead = next((part for part in self._parts if part.deaths >= _MAX_DEATHS_AT_START), None)
+                if dead is not None:
+                    raise StackError(f"{dead.name} does not start; the end of {dead.log}:\n{dead.tail()}")
+                if time.monotonic() > deadline:
+                    raise StackError(f"the API is not ready; the end of {self._api.log}:\n{self._api.tail()}")
+                time.sleep(_TICK_S)
+
+    def _write_state(self) -> None:
+        state = {"url": self.url, "pid": os.getpid(), "pids": {part.name: part.pid for part in self._parts}}
+        aside = self.data_dir / f".{STATE_FILE}"
+        aside.write_text(json.dumps(state), encoding="utf-8")
+        aside.replace(self.data_dir / STATE_FILE)
+
+    def _stop(self) -> None:
+        """Worker and sweep first, so that running trainers save and the API can tell; a second signal kills at once."""
+        patience = self._asked_to_end + 1
+        self._end([self._worker, self._sweep], self._drain_s, patience)
+        self._end([self._api], _API_END_S, patience)
+        self._socket.close()
+
+    def _end(self, parts: list[Part], grace_s: float, patience: int) -> None:
+        for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _KILL_S)):
+            for part in parts:
+                part.signal(number)
+            deadline = time.monotonic() + wait_s
+            while any(part.runs for part in parts) and time.monotonic() < deadline:
+                if number == signal.SIGTERM and self._asked_to_end >= patience:
+                    break
+                time.sleep(_TICK_S / 2)
+
+
+def _locked(data_dir: Path) -> int:
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StackError(f"another stack uses the data folder {data_dir}{_who(data_dir)}") from None
+    return descriptor
+
+
+def _who(data_dir: Path) -> str:
+    try:
+        state = json.loads((data_dir / STATE_FILE).read_text(encoding="utf-8"))
+        return f": process {state['pid']} at {state['url']}"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host.strip("[]"), port))
+    except OSError as error:
+        bound.close()
+        raise StackError(f"cannot listen on {host}:{port} ({error.strerror}); --port 0 takes a free port") from None
+    bound.listen(_BACKLOG)
+    return bound
+
+
+def _answers(client: httpx2.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == httpx2.codes.OK
+    except httpx2.HTTPError:
+        return False

@@ -1,0 +1,127 @@
+"""`difftune up` as a user starts it: a process with a data folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+def wait(what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (value := what()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    return value
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def state_of(data_dir: Path) -> dict[str, Any]:
+    return json.loads(wait(lambda: (p := data_dir / "stack.json").exists() and p.read_text()))
+
+
+def renewed(data_dir: Path, before: dict[str, Any]) -> dict[str, Any] | None:
+    """The stack's state once none of its former processes is in it."""
+    now = state_of(data_dir)
+    return None if set(now["pids"].values()) & set(before["pids"].values()) else now
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `difftune up` on a free port with the test's data folder; kills what is left at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def up(*options: str) -> subprocess.Popen[bytes]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("DIFFTUNE_")}
+        argv = [sys.executable, "-m", "cli", "up", "--data-dir", str(tmp_path / "data"), *(options or ("--port", "0"))]
+        with (tmp_path / f"up-{len(started)}.log").open("wb") as log:
+            process = subprocess.Popen(argv, env=clean, cwd=ROOT, stdout=log, stderr=log)
+        started.append(process)
+        return process
+
+    yield up
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def test_a_stack_starts_heals_itself_and_stops(start: Start, data_dir: Path, tmp_path: Path) -> None:
+    stack = start("--port", "0", "--slots", "1")
+    state = state_of(data_dir)
+    with httpx2.Client(base_url=state["url"], trust_env=False, timeout=20.0) as client:
+        assert client.get("/readyz").json()["status"] == "ready"
+        assert client.get("/v1/models").status_code == 401
+        key = (data_dir / "api-key").read_text().strip()
+        assert client.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
+        second = start()
+        assert second.wait(timeout=20) == 1
+        assert f"process {stack.pid} at {state['url']}" in (tmp_path / "up-1.log").read_text()
+
+        for pid in state["pids"].values():
+            os.kill(pid, signal.SIGKILL)
+        assert client.get("/healthz").status_code == 200  # asked while the API is down: it waits
+    healed = wait(
+        lambda: (now := state_of(data_dir)) and not set(now["pids"].values()) & set(state["pids"].values()) and now
+    )
+    assert healed["url"] == state["url"]
+
+    stack.send_signal(signal.SIGINT)
+    assert stack.wait(timeout=30) == 0
+    assert not [pid for pid in healed["pids"].values() if alive(pid)]
+    assert not (data_dir / "stack.json").exists()
+    said = (tmp_path / "up-0.log").read_text()
+    assert state["url"] in said
+    assert str(data_dir / "api-key") in said
+    assert key not in said
+    assert (data_dir / "api-key").stat().st_mode & 0o777 == 0o600
+    assert data_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_outlives_a_killed_stack(start: Start, data_dir: Path) -> None:
+    stack = start()
+    pids = state_of(data_dir)["pids"].values()
+    assert all(alive(pid) for pid in pids)
+    stack.send_signal(signal.SIGKILL)
+    wait(lambda: not any(alive(pid) for pid in pids), timeout_s=5)
+
+
+def test_a_taken_port_is_named(start: Start, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert start("--port", str(port)).wait(timeout=20) == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in (tmp_path / "up-0.log").read_text()
+
+
+def test_a_stop_during_the_start_is_a_stop(start: Start, data_dir: Path) -> None:
+    stack = start()
+    wait(lambda: (data_dir / "difftune.sqlite3").exists())
+    stack.send_signal(signal.SIGTERM)
+    assert stack.wait(timeout=30) == 0
+    assert not (data_dir / "stack.json").exists()
