@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from api.checkpoints.models import Checkpoint
+from api.deps import Services
+from api.jobs.models import JobFile, Metric
+from api.jobs.states import JobStatus
+
+Problem = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def job_id(add_job: Callable[..., Any], services: Services) -> str:
+    """A job with checkpoints of steps 75 and 150, the first without metrics of its own."""
+    job_id: str = add_job(suffix="digits")["id"]
+
+    def publish(session: Session) -> None:
+        for step in (75, 150):
+            key = f"jobs/{job_id}/1/step-{step}/model.safetensors"
+            info = services.store.put_stream(key, [b"weights of ", str(step).encode()])
+            files = [{"name": "model.safetensors", "key": key, "bytes": info.bytes, "sha256": info.sha256}]
+            files.append({"name": "manifest.json", "key": "k", "bytes": 1, "sha256": "0" * 64})
+            row = {"tenant_id": "default", "job_id": job_id, "step": step, "fence": 1, "created_at": 1.5}
+            session.add(Checkpoint(**row, id=f"ckpt_{step}", name=f"step-{step:08d}", files=files))
+        for name, step, value in [("train_loss", 70, 0.3), ("train_loss", 150, 0.2), ("eval_fid", 150, float("inf"))]:
+            session.add(Metric(job_id=job_id, name=name, step=step, value=value, created_at=1.0))
+
+    with services.database.write() as session:
+        publish(session)
+    return job_id
+
+
+def test_checkpoints_are_listed_newest_first(client: TestClient, job_id: str) -> None:
+    url = f"/v1/fine_tuning/jobs/{job_id}/checkpoints"
+    newest, older = client.get(url).json()["data"]
+    assert (newest["id"], newest["object"]) == ("ckpt_150", "fine_tuning.job.checkpoint")
+    assert (newest["step_number"], newest["tags"], older["tags"]) == (150, ["latest"], [])
+    assert newest["metrics"] == {"step": 150, "train_loss": 0.2, "eval_fid": None}
+    assert older["metrics"] == {"step": 75, "train_loss": 0.3}
+    assert (newest["created_at"], newest["fine_tuning_job_id"]) == (1, job_id)
+    assert [file["name"] for file in newest["files"]] == ["model.safetensors", "manifest.json"]
+    assert "key" not in newest["files"][0]
+    page = client.get(url, params={"limit": 1}).json()
+    assert (page["has_more"], page["first_id"]) == (True, "ckpt_150")
+    rest = client.get(url, params={"limit": 1, "after": page["last_id"]}).json()
+    assert ([c["id"] for c in rest["data"]], rest["has_more"]) == (["ckpt_75"], False)
+    assert client.get("/v1/checkpoints/ckpt_75").json() == older
+
+
+def test_a_download_redirects_to_a_link(client: TestClient, job_id: str) -> None:
+    moved = client.get("/v1/checkpoints/ckpt_75/download")
+    assert moved.status_code == 302
+    answer = client.get(moved.headers["location"], headers={"authorization": ""})
+    assert answer.content == b"weights of 75"
+    assert f"digits-{job_id}-step-75.safetensors" in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize("ask", [{"params": {"redirect": "false"}}, {"headers": {"accept": "application/json"}}])
+@pytest.mark.usefixtures("job_id")
+def test_a_download_can_be_asked_for_as_json(client: TestClient, ask: dict[str, Any]) -> None:
+    link = client.get("/v1/checkpoints/ckpt_150/download", **ask).json()
+    listed = client.get("/v1/checkpoints/ckpt_150").json()["files"][0]
+    assert (link["bytes"], link["sha256"]) == (listed["bytes"], listed["sha256"])
+    assert client.get(link["url"]).content == b"weights of 150"
+
+
+def test_the_diffusers_export_is_of_one_step(
+    client: TestClient, job_id: str, services: Services, set_job: Any, assert_problem: Problem
+) -> None:
+    url = "/v1/checkpoints/ckpt_150/download?format=diffusers"
+    assert_problem(client.get(url), 409, "export_not_ready")
+    set_job(job_id, status=JobStatus.FAILED)
+    assert assert_problem(client.get(url), 404, "export_not_found")["steps"] == []
+    services.store.put_stream("export.zip", [b"PK"])
+    with services.database.write() as session:
+        row = {"tenant_id": "default", "job_id": job_id, "kind": "export_diffusers", "step": 150, "created_at": 1.0}
+        row |= {"filename": "diffusers.zip", "key": "export.zip", "bytes": 2, "content_type": "application/zip"}
+        session.add(JobFile(**row, id="file_1", sha256="0" * 64))
+    moved = client.get(url)
+    assert client.get(moved.headers["location"]).content == b"PK"
+    assert f"digits-{job_id}-step-150-diffusers.zip" in moved.headers["location"]
+    other = client.get("/v1/checkpoints/ckpt_75/download?format=diffusers")
+    body = assert_problem(other, 404, "export_not_found")
+    assert body["steps"] == [150]
+    assert "150" in body["detail"]
+
+
+@pytest.mark.usefixtures("job_id")
+def test_bad_downloads(client: TestClient, services: Services, assert_problem: Problem) -> None:
+    answer = client.get("/v1/checkpoints/ckpt_75/download?format=pickle")
+    assert_problem(answer, 422, "invalid_value", param="format")
+    assert_problem(client.get("/v1/checkpoints/ckpt_1/download"), 404, "checkpoint_not_found")
+    with services.database.write() as session:
+        session.get_one(Checkpoint, "ckpt_75").files = []
+    assert_problem(client.get("/v1/checkpoints/ckpt_75/download"), 409, "checkpoint_not_ready")

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from difftune_core.config import DiffTuning
+
+
+def test_models_are_openais_with_their_card(client: TestClient) -> None:
+    listed = {model["id"]: model for model in client.get("/v1/models").json()["data"]}
+    model = client.get("/v1/models/tiny-dit").json()
+    assert listed["tiny-dit"] == model
+    assert (model["object"], model["created"], model["owned_by"]) == ("model", 1_767_225_600, "difftune")
+    assert (model["family"], model["image_size"], model["methods"]) == ("dit", 32, ["diff_tuning", "supervised"])
+    assert model["defaults"]["training"]["max_steps"] == 300
+
+
+def test_unknown_models_and_methods(client: TestClient, assert_problem: Callable[..., Any]) -> None:
+    assert_problem(client.get("/v1/models/gpt"), 404, "model_not_found")
+    answer = client.get("/v1/models/tiny-dit/methods/dpo/schema")
+    assert "diff_tuning" in assert_problem(answer, 404, "method_not_found")["detail"]
+
+
+def test_the_schema_has_the_models_defaults_and_accepts_what_the_config_accepts(client: TestClient) -> None:
+    answer = client.get("/v1/models/tiny-dit/methods/diff_tuning/schema")
+    assert answer.headers["content-type"] == "application/schema+json"
+    schema = answer.json()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    fields = schema["$defs"]["DiffTuningHyperparameters"]["properties"]
+    assert (fields["max_steps"]["default"], fields["tau"]["default"]) == (300, 1.0)
+    assert "unknown_to_this_release" not in fields
+    assert schema["$defs"]["RetentionSetConfig"]["properties"]["num_images"]["default"] == 64
+    assert fields.keys() == DiffTuning().hyperparameters.model_dump().keys()
+
+
+def test_a_card_that_cannot_be_read_hides_no_others(client: TestClient, data_dir: Path, logged: io.StringIO) -> None:
+    folder = data_dir / "models" / "broken"
+    folder.mkdir()
+    (folder / "card.json").write_text('{"family": "dit"}', encoding="utf-8")
+    ids = [model["id"] for model in client.get("/v1/models").json()["data"]]
+    assert "tiny-dit" in ids
+    assert "broken" not in ids
+    warned = [json.loads(line) for line in logged.getvalue().splitlines()]
+    assert "broken" in [line.get("model") for line in warned]
