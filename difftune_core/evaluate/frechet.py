@@ -69,8 +69,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         TaskError: `too_few_images` for fewer than two images, `not_finite` for features that are no numbers.
     """
     _check(a, b)
-    v, s = _spectrum(a.cov)
-    root = v * s
+    values, vectors = np.linalg.eigh(a.cov)
+    root = vectors * np.sqrt(np.clip(values, 0, None))
     overlap = np.sqrt(np.clip(np.linalg.eigvalsh(root.T @ b.cov @ root), 0, None)).sum()
     return _distance(a, b, float(overlap))
 
@@ -96,10 +96,9 @@ def frechet_estimate(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -
     The error covers sampling noise, not FID's bias: with few images the value itself is too high. From twice as many
     images as features on it is the infinitesimal jackknife, below that a jackknife over groups of images.
     """
-    value = frechet_of_features(x, y)
-    if min(len(x), len(y)) >= _REGULAR * x.shape[1]:
-        return Estimate(value, _influence_error(x, y), "infinitesimal jackknife")
-    return Estimate(value, _group_error(x, y), f"jackknife over {_GROUPS} groups of images")
+    if min(len(x), len(y)) >= max(_REGULAR * x.shape[1], MIN_IMAGES):
+        return _regular_estimate(x, y)
+    return Estimate(frechet_of_features(x, y), _group_error(x, y), f"jackknife over {_GROUPS} groups of images")
 
 
 def _check(a: Moments, b: Moments) -> None:
@@ -122,20 +121,22 @@ def _spectrum(cov: Float64[np.ndarray, "d d"]) -> tuple[Float64[np.ndarray, "d r
     return vectors[:, spanned], np.sqrt(values[spanned])
 
 
-def _influence_error(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
-    """By the first-order effect of each image: d tr((S1 S2)^(1/2)) / d S2 = T / 2, the transport map T from 2 to 1.
+def _regular_estimate(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> Estimate:
+    """The error by the first-order effect of each image: d tr((S1 S2)^(1/2)) / d S2 = T / 2.
 
-    With S1 = L L^T, T = L (L^T S2 L)^(-1/2) L^T takes N(0, S2) to N(0, S1); the map back is its inverse
-    (Bhatia, Jain and Lim 2019, section 3).
+    T transports the second Gaussian to the first: with S1 = L L^T, T = L (L^T S2 L)^(-1/2) L^T takes N(0, S2) to
+    N(0, S1), and its inverse is the way back (Bhatia, Jain and Lim 2019, section 3).
     """
     a, b = moments_of(x), moments_of(y)
+    value = frechet_distance(a, b)
     v, s = _spectrum(a.cov)
     root, inverse = v * s, v / s
     u, w = _spectrum(root.T @ b.cov @ root)
     to_a = root @ (u / w) @ u.T @ root.T
     to_b = inverse @ (u * w) @ u.T @ inverse.T
     step = a.mean - b.mean
-    return float(np.hypot(_side_error(x, a, step, to_b), _side_error(y, b, -step, to_a)))
+    se = float(np.hypot(_side_error(x, a, step, to_b), _side_error(y, b, -step, to_a)))
+    return Estimate(value, se, "infinitesimal jackknife")
 
 
 def _side_error(
