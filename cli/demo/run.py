@@ -18,10 +18,10 @@ from rich.console import Console
 from cli.demo import tables
 from cli.demo.digits import DigitZips, write_digits
 from cli.demo.follow import follow
+from cli.demo.pipeline import sample_grid
 from cli.demo.stack import DemoStack
 
 MODEL = "tiny-dit"
-GUIDANCE_SCALE = 2.0
 _PART_BYTES = 64 * 1024  # small, so that the demo's upload really has several parts
 _POLL_S = 0.3
 
@@ -54,7 +54,7 @@ class Demo:
             models = {name: self._download(name, job) for name, job in finished.items()}
         seconds = {name: float(job.finished_at - job.started_at) for name, job in finished.items()}
         tables.show(self.console, reports, seconds)
-        grid = self._sample(models["diff_tuning"]["folder"])
+        grid = sample_grid(models["diff_tuning"]["folder"], self.folder / "grid.png", seed=self.seed)
         return {
             "ok": True,
             "seconds": round(time.monotonic() - begin, 1),
@@ -143,29 +143,6 @@ class Demo:
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(self.folder / name)  # our own export, its digest was just checked
         return {"sha256": digest, "bytes": len(data), "folder": self.folder / name}
-
-    def _sample(self, folder: Path) -> Path:
-        """Ten columns of digits by diffusers' own pipeline, guided."""
-        import torch
-        from diffusers import DiTPipeline
-        from PIL import Image
-
-        pipeline = DiTPipeline.from_pretrained(folder)
-        pipeline.set_progress_bar_config(disable=True)
-        rows, size = 6, 64
-        labels = list(range(10)) * rows
-        images = pipeline(
-            class_labels=labels,
-            guidance_scale=GUIDANCE_SCALE,
-            num_inference_steps=25,
-            generator=torch.Generator().manual_seed(self.seed),
-        ).images
-        grid = Image.new("RGB", (10 * size, rows * size))
-        for i, image in enumerate(images):
-            grid.paste(image.resize((size, size), Image.Resampling.NEAREST), (i % 10 * size, i // 10 * size))
-        path = self.folder / "grid.png"
-        grid.save(path)
-        return path
 
 
 def _last_step(report: dict[str, Any]) -> int:

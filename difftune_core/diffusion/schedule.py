@@ -26,6 +26,9 @@ class NoiseSchedule(nn.Module):
         betas: forward process variances, in (0, 1).
     """
 
+    alphas_cumprod: Tensor
+    """Share of the signal's variance that is left at each t."""
+
     def __init__(self, betas: Float[Tensor, " T"]) -> None:
         super().__init__()
         betas = betas.double()

@@ -21,6 +21,7 @@ from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import retention_loss_by_t
 from difftune_core.evaluate.frechet import frechet_distance, moments_of
 from difftune_core.files import build_once, sha256_json
+from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel
@@ -72,7 +73,7 @@ class Judge:
         """One evaluation of `model`, and the images it drew. `progress` hears how many of `2 num_images` are done."""
         begin = time.monotonic()
         images = self._images(model, self._labels(model.config.num_classes), progress)
-        quality = compare(self.features(self.real), self.features(images))
+        quality = _compared(self.features(self.real), self.features(images))
         forgetting = self._forgetting(model, lambda done: progress(self.config.num_images + done))
         return {"step": step, **quality, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
 
@@ -99,8 +100,8 @@ class Judge:
         rebuilt = self.features(self.autoencoder.decode(mean.float()))
         references = {
             "base_model": entry,
-            "real_vs_real": compare(real[order[half:]], real[order[:half]]),
-            "autoencoder_floor": compare(real, rebuilt),
+            "real_vs_real": _compared(real[order[half:]], real[order[:half]]),
+            "autoencoder_floor": _compared(real, rebuilt),
         }
         (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
         np.save(folder / "base_images.npy", images, allow_pickle=False)
@@ -125,3 +126,14 @@ class Judge:
             "retention_loss": losses[0],
             "retention_loss_by_t": losses,
         }
+
+
+def _compared(real: Float32[np.ndarray, "n d"], fake: Float32[np.ndarray, "m d"]) -> dict[str, Any]:
+    """The comparison; where there are too few images no figures, and the reason among the warnings."""
+    try:
+        return compare(real, fake)
+    except TaskError as error:
+        if error.code != "too_few_images":
+            raise
+        counts = {"num_real": len(real), "num_fake": len(fake)}
+        return {**dict.fromkeys(("fid", "fid_se", "kid", "kid_se")), **counts, "warnings": [str(error)]}

@@ -1,6 +1,6 @@
 """Trains the autoencoder of the bundled tiny family on the broad world and the source world.
 
-Usage: `python -m difftune_core.tiny.train_autoencoder --out difftune_core/tiny/weights/tiny-dit/vae --minutes 30`.
+Usage: `python -m difftune_core.tiny.train_autoencoder --out difftune_core/tiny/weights/tiny-dit/vae --minutes 20`.
 
 The loss is L1 + L2 + L1 of the image gradients + KL (Rombach et al. 2022, section 3.1, without the perceptual and the
 adversarial terms, which would need networks that learned from other people's images).
@@ -32,6 +32,7 @@ SOURCE_SHARE = 0.2
 SAVE_EVERY_SECONDS = 300.0
 CHECKED = 512
 CHECK_BATCH = 64
+COLOURED = 40
 
 
 def build() -> Any:
@@ -161,7 +162,7 @@ def train(out: Path, *, seed: int, schedule: Schedule, pool: torch.Tensor, sets:
 def main() -> None:
     """Trains, saves and writes card.json."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    options = arguments(__doc__ or "", steps=10_000)
+    options = arguments(__doc__ or "", steps=6_900)
     sets = checks(options.seed)
     pool = render_pool(World(options.seed), options.pool)
     logger.info("pool of %d images", len(pool))

@@ -71,11 +71,12 @@ def _grids(run: Run, judge: Judge) -> list[dict[str, Any]]:
     samples = judge.autoencoder.decode(sample_latents(model, labels, judge.sampling))
     null = torch.full((classes * _ROWS // 2,), model.null_label)
     remembered = judge.autoencoder.decode(sample_latents(model, null, judge.sampling))
-    real = np.concatenate([_first_of_class(run, label, _ROWS) for label in range(classes)])
+    by_class = np.stack([_first_of_class(run, label, _ROWS) for label in range(classes)], axis=1)
+    real = by_class.reshape(-1, *by_class.shape[2:])
     count = len(remembered)
     return [
         {"title": "Samples of the tuned model, one class a column", "image": image_grid(samples, classes, _SCALE)},
-        {"title": "Held-out images, one class a row", "image": image_grid(real, _ROWS, _SCALE)},
+        {"title": "Held-out images, one class a column", "image": image_grid(real, classes, _SCALE)},
         {"title": "Null branch of the tuned model", "image": image_grid(remembered, classes, _SCALE)},
         {"title": "Images of the base model", "image": image_grid(judge.source[:count], classes, _SCALE)},
     ]

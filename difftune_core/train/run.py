@@ -95,8 +95,8 @@ class Run:
         entry, _ = judge.judge(state.average, state.step, self.preparation.progress("evaluating", total))
         entry["target_images"] = state.target_images
         state.history.evaluations.append(entry)
-        values = {f"eval_{name}": float(entry[name]) for name in ("fid", "kid")}
-        values |= {f"eval_{name}": float(entry["forgetting"][name]) for name in ("null_fid", "retention_loss")}
+        values = {f"eval_{name}": entry[name] for name in ("fid", "kid") if entry[name] is not None}
+        values |= {f"eval_{name}": entry["forgetting"][name] for name in ("null_fid", "retention_loss")}
         self.loop.hooks.emit(MetricsEvent(step=state.step, values=values))
 
     def finish(self) -> None:
