@@ -9,6 +9,8 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -42,6 +44,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(StoreError, _on_store_error)
+    app.add_exception_handler(OperationalError, _on_database_error)
+    app.add_exception_handler(PoolTimeoutError, _on_database_error)
+    app.add_exception_handler(DataError, _on_data_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
 
 
@@ -96,6 +101,17 @@ def _on_store_error(request: Request, error: Exception) -> JSONResponse:
     log.error("store_error", error=str(error))
     message = "The object store does not answer. Try again later."
     return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, errors.UnavailableError("store_unavailable", message))
+
+
+def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+    log.error("database_error", error=str(error))
+    message = "The database does not answer. Try again later."
+    return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, errors.UnavailableError("database_unavailable", message))
+
+
+def _on_data_error(request: Request, _: Exception) -> JSONResponse:
+    """PostgreSQL takes no NUL characters in texts and no numbers beyond a column's range; SQLite finds nothing."""
+    return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("invalid_value", "A value cannot be stored."))
 
 
 def _on_disconnect(request: Request, _: Exception) -> JSONResponse:

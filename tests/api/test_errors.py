@@ -101,6 +101,19 @@ def test_a_store_that_fails_is_503(
     assert assert_problem(client.get("/readyz"), 503, "not_ready")["checks"] == {"database": "ok", "store": "no answer"}
 
 
+def test_a_database_that_fails_is_503(client: TestClient, services: Services, assert_problem: Problem) -> None:
+    with services.database.write() as session:
+        session.connection().exec_driver_sql("DROP TABLE datasets")
+    answer = client.get("/v1/datasets")
+    assert_problem(answer, 503, "database_unavailable")
+    assert "SELECT" not in answer.text
+
+
+def test_values_that_no_database_holds(client: TestClient) -> None:
+    for path in ("files/a%00b", "datasets?after=%00", "fine_tuning/jobs?model=%00&metadata[a]=%00", "uploads/%00"):
+        assert client.get(f"/v1/{path}").status_code in {200, 400, 404}
+
+
 def test_readiness_asks_the_database(client: TestClient, services: Services, assert_problem: Problem) -> None:
     assert client.get("/readyz").json() == {"status": "ready", "checks": {"database": "ok", "store": "ok"}}
     with services.database.write() as session:
