@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from cli.demo.command import demo
 from cli.up import up
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ def _difftune() -> None:
 
 
 app.command()(up)
+app.command()(demo)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The downloaded checkpoint in diffusers' own pipeline: what a user does next. The one place of `cli` that loads torch."""
+"""The downloaded checkpoint in diffusers' own pipeline, as a user would go on. The one file of `cli` with torch."""
 
 from __future__ import annotations
 

@@ -101,4 +101,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         patch.setenv("DIFFTUNE_HEARTBEAT_S", "1")
         patch.setenv("DIFFTUNE_SWEEP_S", "1")
         with DemoStack(data_dir) as stack:
-            yield Service(stack, data_dir)
+            running = Service(stack, data_dir)
+            yield running
+            running.http.close()
+            running.client.close()
