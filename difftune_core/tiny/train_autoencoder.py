@@ -112,9 +112,14 @@ def latent_scale(model: Any, images: torch.Tensor) -> float:
 def checks(seed: int) -> dict[str, torch.Tensor]:
     """Held-out images by name, in [0, 1]."""
     world = World(seed, Split.HELD_OUT)
+    broad, _ = world.broad_batch(0, CHECKED)
+    source, _ = world.source_batch(0, CHECKED)
+    coloured = np.ptp(broad.astype(np.int16), axis=3).max(axis=(1, 2)) > COLOURED
     sets = {
-        "broad": to_tensor(world.broad_batch(0, CHECKED)[0]),
-        "source": to_tensor(world.source_batch(0, CHECKED)[0]),
+        "broad": to_tensor(broad),
+        "broad_coloured": to_tensor(broad[coloured]),
+        "broad_grey": to_tensor(broad[~coloured]),
+        "source": to_tensor(source),
     }
     handwritten = digits()
     return sets if handwritten is None else {**sets, "digits": handwritten}
