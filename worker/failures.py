@@ -106,6 +106,8 @@ def judge(ending: Ending, earlier: Sequence[str], *, max_attempts: int, retry_de
     """
     rule = RULES.get(ending.code, _DEFAULT)
     message = ending.message or rule.message or f"The trainer failed: {ending.code}."
+    if ending.code == "internal_error":
+        message = rule.message  # the exception's text may name folders of the worker; its log has it
     if ending.code in AT_ONCE:
         return Verdict(ending.code, message, 0.0)
     failures = [code for code in earlier if RULES.get(code, _DEFAULT).retries != _UNLIMITED]

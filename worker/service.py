@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import structlog
+from sqlalchemy import select
 
 from api.db import Database
 from api.jobs.models import Job
@@ -19,12 +20,15 @@ from api.jobs.states import FINAL
 from api.queue import Doorbell
 from api.settings import Settings
 from api.storage import open_store
-from api.work.states import Slot
+from api.work.models import WorkItem
+from api.work.states import Slot, WorkState
 from worker.run import Run, Tools
 from worker.supervise import supervise, take
+from worker.workspace import INCOMING
 
 _TRAINER_COMMAND = (sys.executable, "-m", "difftune_core")
 _LOGS_KEPT_S = 14 * 86_400.0
+_DOWNLOADS_KEPT_S = 86_400.0
 _PAUSE_AFTER_ERROR_S = 2.0
 log = structlog.get_logger(__name__)
 
@@ -116,16 +120,25 @@ class Worker:
 
 
 def _forget_finished(tools: Tools) -> None:
-    """Remove workspaces of jobs that have ended elsewhere, and old logs."""
-    folder = tools.settings.data_dir / "work"
-    for path in folder.iterdir() if folder.is_dir() else []:
-        with tools.database.read() as session:
-            job = session.get(Job, path.name)
-        if job is not None and job.status in FINAL:
+    """Remove what a killed worker left: workspaces of what has ended elsewhere, half downloads, old logs."""
+    data_dir = tools.settings.data_dir
+    for path in (data_dir / "work").glob("*_*"):
+        if _has_ended(tools.database, path.name):
             shutil.rmtree(path, ignore_errors=True)
-    for path in (tools.settings.data_dir / "logs" / "runs").glob("*.log"):
+    for path in (data_dir / "cache" / "datasets").glob(f"{INCOMING}*"):
+        if _age_s(path) > _DOWNLOADS_KEPT_S:
+            path.unlink(missing_ok=True)
+    for path in (data_dir / "logs" / "runs").glob("*.log"):
         if _age_s(path) > _LOGS_KEPT_S:
             path.unlink(missing_ok=True)
+
+
+def _has_ended(database: Database, subject_id: str) -> bool:
+    """Whether nobody works or will work on the subject; a paused job may go on."""
+    waiting = select(WorkItem.id).where(WorkItem.subject_id == subject_id, WorkItem.state != WorkState.DONE)
+    with database.read() as session:
+        job = session.get(Job, subject_id)
+        return session.scalar(waiting.limit(1)) is None and (job is None or job.status in FINAL)
 
 
 def _age_s(path: Path) -> float:

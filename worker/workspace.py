@@ -22,6 +22,7 @@ from difftune_core.files import fsync
 from difftune_core.hooks import TaskError
 
 CHECKPOINTS = "checkpoints"
+INCOMING = ".incoming-"
 _LOCK_WAIT_S = 5.0
 _CHILD_FILE = "child.json"
 _MAX_NAME = 60  # characters of at most four bytes; a file name has at most 255 bytes
@@ -184,7 +185,7 @@ def fetch_checkpoint(store: ObjectStore, files: list[dict[str, Any]], target: Pa
 def _aside(folder: Path) -> Iterator[Path]:
     """A name for something unfinished in `folder`; what is left of it at the end is removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".incoming-{secrets.token_hex(8)}"
+    aside = folder / f"{INCOMING}{secrets.token_hex(8)}"
     try:
         yield aside
     finally:
