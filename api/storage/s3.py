@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import boto3
 from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -18,6 +19,7 @@ from api.storage.base import CHUNK_BYTES, ObjectInfo, StoreError, attachment, ch
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+_ONE_THREAD = TransferConfig(use_threads=False)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 
 
@@ -42,10 +44,13 @@ class S3Store:
         return ObjectInfo(key, path.stat().st_size, digest)
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
-        """As `ObjectStore.put_stream`; at most some parts of 8 MiB are in memory."""
+        """As `ObjectStore.put_stream`; one part of 8 MiB is in memory.
+
+        Chunks are read in the calling thread: those of a request can be read in no other.
+        """
         reader = _HashingReader(chunks)
         with _translated(key):
-            self._client.upload_fileobj(cast("IO[bytes]", reader), self.bucket, self._name(key))
+            self._client.upload_fileobj(cast("IO[bytes]", reader), self.bucket, self._name(key), Config=_ONE_THREAD)
         return ObjectInfo(key, reader.num_bytes, reader.digest.hexdigest())
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
