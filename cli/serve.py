@@ -10,11 +10,14 @@ import sys
 
 import uvicorn
 
+from api.logging import configure_logging
+
 _OPEN_STREAMS_S = 3
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; event streams are cut after a moment."""
+    configure_logging()
     config = uvicorn.Config(
         "api.app:create_app",
         factory=True,
