@@ -30,7 +30,7 @@ check: $(INSTALLED) ## lint, types, import directions
 	$(BIN)/lint-imports
 
 test: $(INSTALLED) ## all tests that need no server
-	$(BIN)/python -m pytest -q -m 'not services'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not services'
 
 test-services: $(INSTALLED) ## tests against PostgreSQL, Redis and S3 servers that the tests start themselves
 	$(BIN)/python -m pytest -q -m services

@@ -1,0 +1,1 @@
+"""Measurements side by side; each prints one JSON line at its end."""
