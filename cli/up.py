@@ -26,15 +26,7 @@ def up(
     """Start API, worker and sweep on this machine; Ctrl-C stops everything."""
     settings = Settings()
     folder = (data_dir or settings.data_dir).expanduser().resolve()
-    gpus, cores = _count_gpus(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    trainings = slots or gpus or min(2, cores or 1)
-    threads = max(1, min(_MAX_THREADS, (cores or 1) // trainings))
-    environment = dict(os.environ)
-    if slots is not None or "DIFFTUNE_GPU_SLOTS" not in environment:
-        environment["DIFFTUNE_GPU_SLOTS"] = str(trainings)
-    environment.setdefault("DIFFTUNE_NUM_THREADS", str(threads))
-    where = f"on {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "on the CPU"
-
+    environment = _environment(slots)
     try:
         stack = Stack(
             folder,
@@ -43,19 +35,34 @@ def up(
             environment=environment,
             drain_s=settings.stop_grace_s + _DRAIN_MARGIN_S,
         )
-        stack.run(
-            lambda: typer.echo(
-                f"difftune is ready at {stack.url}\n"
-                f"  API key in        {folder / 'api-key'}\n"
-                f"  data and logs in  {folder}\n"
-                f"  trainings at once {environment['DIFFTUNE_GPU_SLOTS']}, {where}, "
-                f"{environment['DIFFTUNE_NUM_THREADS']} threads each\n"
-                "Ctrl-C stops everything; running trainings save their state and go on at the next start."
-            )
-        )
+        stack.run(lambda: typer.echo(_greeting(stack.url, folder, environment)))
     except StackError as error:
         typer.echo(f"difftune: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _environment(slots: int | None) -> dict[str, str]:
+    """The children's environment: trainings at once, and threads for each of them, after this machine's size."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment = dict(os.environ)
+    if slots is not None:
+        environment["DIFFTUNE_GPU_SLOTS"] = str(slots)
+    environment.setdefault("DIFFTUNE_GPU_SLOTS", str(_count_gpus() or min(2, cores)))
+    trainings = int(environment["DIFFTUNE_GPU_SLOTS"]) or 1
+    environment.setdefault("DIFFTUNE_NUM_THREADS", str(max(1, min(_MAX_THREADS, cores // trainings))))
+    return environment
+
+
+def _greeting(url: str, folder: Path, environment: dict[str, str]) -> str:
+    gpus, trainings = _count_gpus(), environment["DIFFTUNE_GPU_SLOTS"]
+    where = f"on {gpus} GPU(s)" if gpus else f"on the CPU with {environment['DIFFTUNE_NUM_THREADS']} thread(s) each"
+    return (
+        f"difftune is ready at {url}\n"
+        f"  API key in        {folder / 'api-key'}\n"
+        f"  data and logs in  {folder}\n"
+        f"  trainings at once {trainings}, {where}\n"
+        "Ctrl-C stops everything; running trainings save their state and go on at the next start."
+    )
 
 
 def _count_gpus() -> int:

@@ -84,10 +84,10 @@ def test_a_stack_starts_heals_itself_and_stops(start: Start, data_dir: Path, tmp
 
         for pid in state["pids"].values():
             os.kill(pid, signal.SIGKILL)
-        assert client.get("/healthz").status_code == 200  # asked while the API is down: it waits
-    healed = wait(
-        lambda: (now := state_of(data_dir)) and not set(now["pids"].values()) & set(state["pids"].values()) and now
-    )
+    wait(lambda: not any(alive(pid) for pid in state["pids"].values()))
+    answer = httpx2.get(f"{state['url']}/healthz", trust_env=False, timeout=20.0)
+    assert answer.status_code == 200  # asked while the API was down: it waited
+    healed = wait(lambda: renewed(data_dir, state))
     assert healed["url"] == state["url"]
 
     stack.send_signal(signal.SIGINT)
