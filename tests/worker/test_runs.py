@@ -3,10 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,21 +209,6 @@ def test_pause_saves_and_keeps_the_workspace(bench: Bench) -> None:
     assert bench.workspace(job_id).is_dir()
 
 
-def test_a_worker_forgets_what_others_left(bench: Bench) -> None:
-    ended, paused = bench.job({"steps": 1}), bench.job({"steps": 1})
-    with bench.database.write() as session:
-        session.execute(update(WorkItem).values(state=WorkState.DONE))
-        session.execute(update(Job).where(Job.id == ended).values(status=JobStatus.CANCELLED))
-        session.execute(update(Job).where(Job.id == paused).values(status=JobStatus.PAUSED))
-    waiting = bench.dataset({"crash": True}, ready=False)
-    bench.settings = bench.settings.model_copy(update={"cpu_slots": 0})
-    for subject in (ended, paused, waiting, "ds_unknown"):
-        bench.workspace(subject).mkdir(parents=True)
-    with bench.worker():
-        pass
-    assert [bench.workspace(s).exists() for s in (ended, paused, waiting, "ds_unknown")] == [False, True, True, False]
-
-
 def test_an_unforeseen_failure_shows_no_paths(bench: Bench) -> None:
     job_id = bench.job({"steps": 2, "outcome": "internal_error", "no_save": True})
     with bench.worker():
@@ -274,37 +257,3 @@ def test_a_supervisor_that_cannot_renew_ends_its_child(bench: Bench, is_alive: C
             took = time.monotonic() - began
     assert took < bench.settings.lease_s
     assert took > 0.5 * bench.settings.lease_s
-
-
-def test_two_slots_work_side_by_side(bench: Bench) -> None:
-    bench.settings = bench.settings.model_copy(update={"gpu_slots": 2})
-    first, second = (bench.job({"steps": 2000, "step_s": 0.02, "every": 10_000}) for _ in range(2))
-    with bench.worker():
-        bench.wait(lambda: bench.status(first) == bench.status(second) == "running")
-        for job_id in (first, second):
-            bench.cancel(job_id)
-        assert {bench.wait_final(job_id).status for job_id in (first, second)} == {"cancelled"}
-
-
-def test_a_ring_is_answered_before_the_next_poll(bench: Bench) -> None:
-    bench.settings = bench.settings.model_copy(update={"poll_s": 60.0, "heartbeat_s": 1.0})
-    with bench.worker() as worker:
-        time.sleep(0.3)
-        job_id = bench.job({"steps": 2})
-        worker.look()
-        assert bench.wait_final(job_id, timeout_s=10).status == "succeeded"
-    assert threading.active_count() < 20
-
-
-def test_no_pipe_is_left_open(bench: Bench) -> None:
-    with bench.worker():
-        bench.wait_final(bench.job({"steps": 2}))
-        before = pipes()
-        for _ in range(2):
-            bench.wait_final(bench.job({"steps": 2}))
-        bench.wait(lambda: pipes() <= before)
-
-
-def pipes() -> int:
-    descriptors = Path("/proc/self/fd").iterdir()
-    return sum(str(path.readlink()).startswith("pipe:") for path in descriptors if path.is_symlink())
