@@ -66,6 +66,7 @@ def save(model: DiT, folder: Path) -> None:
     state = {name: t.half().contiguous() for name, t in model.state_dict().items() if name != "pos_embed"}
     aside = folder / f".{WEIGHTS}"
     save_file(state, aside)
+    aside.chmod(0o644)  # safetensors writes for the owner alone
     aside.replace(folder / WEIGHTS)
     write_dit_config(folder, model.config)
 
