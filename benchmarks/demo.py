@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from benchmarks.statistics import spread
 
 FIGURES = ("fid", "kid", "null_fid", "retention_loss", "target_images")
 
@@ -47,15 +48,6 @@ def rows(reports: dict[str, Any]) -> dict[str, dict[str, float | None]]:
         "real_vs_real": figures(references["real_vs_real"]),
         "autoencoder_floor": figures(references["autoencoder_floor"]),
     }
-
-
-def spread(values: list[float | None]) -> dict[str, float] | None:
-    """Mean and standard deviation over seeds."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    deviation = statistics.stdev(known) if len(known) > 1 else 0.0
-    return {"mean": round(statistics.mean(known), 4), "sd": round(deviation, 4)}
 
 
 def main() -> None:

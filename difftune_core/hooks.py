@@ -55,7 +55,7 @@ class MetricsEvent(_Line):
 
 
 class FileInfo(_Line):
-    """A finished file; a checkpoint's paths are relative to its folder, those of other files to the run's out folder."""
+    """A finished file. Paths of a checkpoint's files are relative to its folder, others to the run's out folder."""
 
     path: str
     bytes: int

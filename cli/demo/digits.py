@@ -25,13 +25,13 @@ class DigitZips:
     num_validation: int
 
 
-def write_digits(folder: Path, seed: int) -> DigitZips:
-    """Write `digits-train.zip` (20 of each class, drawn by `seed`) and `digits-validation.zip` (all others)."""
+def write_digits(folder: Path, seed: int, *, per_class: int = TRAIN_PER_CLASS) -> DigitZips:
+    """Write `digits-train.zip` (`per_class` of each class, drawn by `seed`) and `digits-validation.zip` (the rest)."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(labels))
-    chosen = {int(i) for label in range(10) for i in order[labels[order] == label][:TRAIN_PER_CLASS]}
+    chosen = {int(i) for label in range(10) for i in order[labels[order] == label][:per_class]}
     rest = set(range(len(labels))) - chosen
     folder.mkdir(parents=True, exist_ok=True)
     train, validation = folder / "digits-train.zip", folder / "digits-validation.zip"
