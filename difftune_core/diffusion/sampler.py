@@ -31,9 +31,10 @@ class Sampling:
     seed: int = 0
 
 
-def make_scheduler(sampler: Literal["ddim", "ddpm"], num_inference_steps: int) -> Any:
+def make_scheduler(sampler: Literal["ddim", "ddpm"], num_inference_steps: int, *, learn_sigma: bool = True) -> Any:
     """The scheduler (diffusers') for DiT's linear schedule.
 
+    DDPM takes the variance that the model learned, else the posterior's.
     `trailing` spacing starts at pure noise and keeps DDIM's constant stride consistent down to x_0.
     """
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -46,9 +47,8 @@ def make_scheduler(sampler: Literal["ddim", "ddpm"], num_inference_steps: int) -
         "clip_sample": False,
         "timestep_spacing": "trailing",
     }
-    scheduler: Any = (
-        DDIMScheduler(**common) if sampler == "ddim" else DDPMScheduler(variance_type="learned_range", **common)
-    )
+    variance = "learned_range" if learn_sigma else "fixed_small"
+    scheduler: Any = DDIMScheduler(**common) if sampler == "ddim" else DDPMScheduler(variance_type=variance, **common)
     scheduler.set_timesteps(num_inference_steps)
     return scheduler
 
@@ -83,7 +83,7 @@ def _sample_batch(model: DiT, labels: Tensor, sampling: Sampling, first_index: i
     x = torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
     labels = labels.to(device)
     guided = sampling.guidance_scale != 1 and bool((labels != model.null_label).any())
-    scheduler = make_scheduler(sampling.sampler, sampling.num_inference_steps)
+    scheduler = make_scheduler(sampling.sampler, sampling.num_inference_steps, learn_sigma=config.learn_sigma)
     extra: dict[str, Any] = {"generator": streams} if sampling.sampler == "ddpm" else {}
     for t in scheduler.timesteps:
         output = _guided_output(model, x, t, labels, sampling.guidance_scale if guided else None)
