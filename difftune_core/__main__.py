@@ -1,8 +1,12 @@
-"""`python -m difftune_core {train|validate} ...`: every kind of work as a command, by hand or under a supervisor."""
+"""`python -m difftune_core {train|validate|evaluate} ...`: every kind of work as a command.
+
+By hand it prints progress; under a supervisor it speaks the protocol of `difftune_core.hooks` on two pipes.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import traceback
 from pathlib import Path
@@ -43,7 +47,15 @@ def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     return outcome
 
 
+def _require(args: argparse.Namespace, *options: str) -> None:
+    for option in options:
+        path: Path | None = getattr(args, option)
+        if path is not None and not path.exists():
+            raise TaskError("file_not_found", f"--{option}: there is no {path}", option)
+
+
 def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    _require(args, "config", "data", "validation")
     config = TransferConfig.model_validate_json(args.config.read_bytes())
     roots = [*args.models, _BUNDLED]
     folder = list_cards(roots).get(config.model)
@@ -67,9 +79,24 @@ def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     return OutcomeEvent(code="succeeded")
 
 
+def _evaluate(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
+    from difftune_core.evaluate.folders import evaluate_folders
+
+    _require(args, "real", "fake", "features")
+    # The folder holds the weights and, where it is not the bundled kind, a card that says what they are.
+    folder = args.features.parent if args.features.is_file() else args.features
+    print(json.dumps(evaluate_folders(args.real, args.fake, folder)))  # noqa: T201  # the command's output
+    return OutcomeEvent(code="succeeded")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
     commands = parser.add_subparsers(required=True)
+    evaluate = commands.add_parser("evaluate", help="FID and KID between two sets of images, as JSON")
+    evaluate.set_defaults(command=_evaluate, events_fd=None)
+    evaluate.add_argument("--real", type=Path, required=True, help="folder or archive of reference images")
+    evaluate.add_argument("--fake", type=Path, required=True, help="folder or archive of judged images")
+    evaluate.add_argument("--features", type=Path, default=_BUNDLED / "tiny-features", help="feature extractor")
     for name, command in (("train", _train), ("validate", _validate)):
         sub = commands.add_parser(name)
         sub.set_defaults(command=command)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def difftune_core(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "difftune_core", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def noise_images(folder: Path, level: int) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(level)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, level, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_evaluate_prints_figures_errors_and_recipe(tmp_path: Path) -> None:
+    real, fake = noise_images(tmp_path / "real", 200), noise_images(tmp_path / "fake", 90)
+    done = difftune_core("evaluate", "--real", real, "--fake", fake)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["fid"] > 0
+    assert {"fid_se", "kid", "kid_se", "recipe", "extractor"} <= result.keys()
+
+
+def test_evaluate_names_what_is_missing(tmp_path: Path) -> None:
+    real = noise_images(tmp_path / "real", 200)
+    done = difftune_core("evaluate", "--real", real, "--fake", tmp_path / "nowhere")
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_train_names_the_wrong_field(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"model": "tiny-dit", "method": {"type": "supervised", "supervised": {"lr": 1}}}')
+    done = difftune_core("train", config, "--data", tmp_path, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "invalid_config: method/supervised/supervised/lr" in done.stderr
+
+
+def test_train_names_the_missing_file(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"model": "tiny-dit"}')
+    done = difftune_core("train", config, "--data", tmp_path / "no.zip", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "file_not_found: --data" in done.stderr
