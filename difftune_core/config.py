@@ -138,6 +138,11 @@ class EvaluationConfig(Frozen):
     """Denoising steps per image."""
     guidance_scale: Annotated[float, Field(ge=1, le=20)] = 1.5
     """Classifier-free guidance, 1 for none."""
+    guidance: Literal["cfg", "domain"] = "cfg"
+    """Whose null branch is guided away from: the tuned model's (`cfg`) or the base model's (`domain`, Domain Guidance).
+
+    Retention trains the null branch, and so changes what `cfg` does; `domain` is the control.
+    """
     every_steps: Annotated[int, Field(ge=1)] | None = None
     """Also evaluate each time this many steps are done; null evaluates the end only."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

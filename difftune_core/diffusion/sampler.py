@@ -28,6 +28,12 @@ class Sampling:
     sampler: Literal["ddim", "ddpm"] = "ddim"
     num_inference_steps: int = 50
     guidance_scale: float = 1.5
+    guidance: Literal["cfg", "domain"] = "cfg"
+    """Whose null branch is guided away from: the model's own, or the source model's (Domain Guidance, ICLR 2025)."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Shares of the chain, t/T, between which guidance is on (Kynkaanniemi et al. 2024)."""
+    guided_channels: int | None = None
+    """Guide the first channels only; DiT's published sampler guides 3 of 4. None: all."""
     seed: int = 0
 
 
@@ -59,25 +65,28 @@ def sample_latents(
     labels: Int[Tensor, " n"],
     sampling: Sampling,
     *,
+    source: DiT | None = None,
     first_index: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Latents of images `first_index ...` with these labels; `progress` hears how many are done.
 
     Labels equal to the null label, or a guidance scale of 1, need one pass a step instead of two.
+    `source` is the pre-trained model, needed for guidance `domain`.
     """
+    null_model = source if sampling.guidance == "domain" else model
+    assert null_model is not None, "domain guidance needs the source model"
     done: list[Tensor] = []
     for start in range(0, len(labels), _BATCH):
         batch = labels[start : start + _BATCH]
-        done.append(_sample_batch(model, batch, sampling, first_index + start).cpu())
+        done.append(_sample_batch(model, null_model, batch, sampling, first_index + start).cpu())
         if progress is not None:
             progress(min(start + _BATCH, len(labels)))
     return torch.cat(done)
 
 
-def _sample_batch(model: DiT, labels: Tensor, sampling: Sampling, first_index: int) -> Tensor:
-    device = model.pos_embed.device
-    config = model.config
+def _sample_batch(model: DiT, null_model: DiT, labels: Tensor, sampling: Sampling, first_index: int) -> Tensor:
+    device, config = model.pos_embed.device, model.config
     shape = (config.in_channels, config.input_size, config.input_size)
     streams = [generator(sampling.seed, "sample", first_index + i) for i in range(len(labels))]
     x = torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
@@ -85,23 +94,23 @@ def _sample_batch(model: DiT, labels: Tensor, sampling: Sampling, first_index: i
     guided = sampling.guidance_scale != 1 and bool((labels != model.null_label).any())
     scheduler = make_scheduler(sampling.sampler, sampling.num_inference_steps, learn_sigma=config.learn_sigma)
     extra: dict[str, Any] = {"generator": streams} if sampling.sampler == "ddpm" else {}
+    low, high = (share * scheduler.config.num_train_timesteps for share in sampling.guidance_interval)
     for t in scheduler.timesteps:
-        output = _guided_output(model, x, t, labels, sampling.guidance_scale if guided else None)
+        times = t.to(device).float().expand(len(x))
+        output: Tensor = model(x, times, labels)
+        if guided and low <= t <= high:
+            output = _guided(output, null_model, x, times, sampling)
         if sampling.sampler == "ddim" or not config.learn_sigma:
             output = output[:, : config.in_channels]
         x = scheduler.step(output, t, x, **extra).prev_sample
     return x
 
 
-def _guided_output(model: DiT, x: Tensor, t: Tensor, labels: Tensor, scale: float | None) -> Tensor:
+def _guided(output: Tensor, null_model: DiT, x: Tensor, times: Tensor, sampling: Sampling) -> Tensor:
     """e_null + s (e_class - e_null) on the noise; the variance is the class branch's own."""
-    times = t.to(x.device).float().expand(len(x))
-    if scale is None:
-        out: Tensor = model(x, times, labels)
-        return out
-    null = torch.full_like(labels, model.null_label)
-    both: Tensor = model(torch.cat([x, x]), times.repeat(2), torch.cat([labels, null]))
-    conditional, unconditional = both.chunk(2)
-    channels = model.config.in_channels
-    noise = unconditional[:, :channels] + scale * (conditional[:, :channels] - unconditional[:, :channels])
-    return torch.cat([noise, conditional[:, channels:]], dim=1)
+    null = torch.full((len(x),), null_model.null_label, device=x.device)
+    unconditional: Tensor = null_model(x, times, null)
+    channels = sampling.guided_channels or null_model.config.in_channels
+    base = unconditional[:, :channels]
+    noise = base + sampling.guidance_scale * (output[:, :channels] - base)
+    return torch.cat([noise, output[:, channels:]], dim=1)

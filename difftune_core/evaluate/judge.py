@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,16 @@ class Judge:
     cache: Path
     device: torch.device
 
+    @cached_property
+    def base_model(self) -> DiT:
+        """The pre-trained model, loaded when it is first asked for."""
+        return self.base.load_dit(self.device).eval()
+
     @property
     def sampling(self) -> Sampling:
         """How target images are drawn."""
-        return Sampling(**self.config.model_dump(include={"sampler", "num_inference_steps", "guidance_scale", "seed"}))
+        fields = {"sampler", "num_inference_steps", "guidance_scale", "guidance", "seed"}
+        return Sampling(**self.config.model_dump(include=fields))
 
     def recipe(self) -> dict[str, Any]:
         """How every figure was made."""
@@ -72,12 +79,12 @@ class Judge:
     def judge(self, model: DiT, step: int, progress: Progress) -> tuple[dict[str, Any], UInt8[np.ndarray, "k s s 3"]]:
         """One evaluation of `model`, and the images it drew. `progress` hears how many of `2 num_images` are done."""
         begin = time.monotonic()
-        images = self._images(model, self._labels(model.config.num_classes), progress)
+        images = self.draw(model, self._labels(model.config.num_classes), progress)
         quality = _compared(self.features(self.real), self.features(images))
         forgetting = self._forgetting(model, lambda done: progress(self.config.num_images + done))
         return {"step": step, **quality, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
 
-    def references(self, base_model: DiT, progress: Progress) -> dict[str, Any]:
+    def references(self, progress: Progress) -> dict[str, Any]:
         """Ceiling and floor beside which a figure can be read; made once per data set and base model."""
         key = {
             "format": _FORMAT,
@@ -85,14 +92,13 @@ class Judge:
             "recipe": self.recipe(),
             "source": self.source_latents.digest,
         }
-        folder = build_once(
-            self.cache / "references" / sha256_json(key), lambda aside: self._build(aside, base_model, progress)
-        )
+        place = self.cache / "references" / sha256_json(key)
+        folder = build_once(place, lambda aside: self._build(aside, progress))
         loaded: dict[str, Any] = json.loads((folder / "references.json").read_text(encoding="utf-8"))
         return loaded
 
-    def _build(self, folder: Path, base_model: DiT, progress: Progress) -> None:
-        entry, images = self.judge(base_model, 0, progress)
+    def _build(self, folder: Path, progress: Progress) -> None:
+        entry, images = self.judge(self.base_model, 0, progress)
         real = self.features(self.real)
         order = np.random.default_rng(self.config.seed).permutation(len(real))
         half = min(self.config.num_images, len(real) // 2)
@@ -109,13 +115,15 @@ class Judge:
     def _labels(self, num_classes: int) -> torch.Tensor:
         return torch.arange(self.config.num_images) % num_classes
 
-    def _images(self, model: DiT, labels: torch.Tensor, progress: Progress) -> UInt8[np.ndarray, "k s s 3"]:
-        return self.autoencoder.decode(sample_latents(model, labels, self.sampling, progress=progress))
+    def draw(self, model: DiT, labels: torch.Tensor, progress: Progress | None = None) -> UInt8[np.ndarray, "k s s 3"]:
+        """Images of these labels, drawn as this judge draws."""
+        source = self.base_model if self.sampling.guidance == "domain" else None
+        return self.autoencoder.decode(sample_latents(model, labels, self.sampling, source=source, progress=progress))
 
     def _forgetting(self, model: DiT, progress: Progress) -> dict[str, Any]:
         """Distance of the null branch's images to the base model's, and the loss on them by t."""
         null = torch.full((self.config.num_images,), model.null_label)
-        images = self._images(model, null, progress)
+        images = self.draw(model, null, progress)
         source = self.features(self.source)
         losses = retention_loss_by_t(
             model, self.source_latents, self.base.schedule().to(self.device), seed=self.config.seed

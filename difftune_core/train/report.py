@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from difftune_core.diffusion.sampler import sample_latents
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.report import write_report
@@ -68,9 +67,9 @@ def _grids(run: Run, judge: Judge) -> list[dict[str, Any]]:
     model = run.loop.state.average.to(judge.device)
     classes = min(model.config.num_classes, _MAX_CLASSES)
     labels = torch.arange(classes).repeat(_ROWS)
-    samples = judge.autoencoder.decode(sample_latents(model, labels, judge.sampling))
+    samples = judge.draw(model, labels)
     null = torch.full((classes * _ROWS // 2,), model.null_label)
-    remembered = judge.autoencoder.decode(sample_latents(model, null, judge.sampling))
+    remembered = judge.draw(model, null)
     by_class = np.stack([_first_of_class(run, label, _ROWS) for label in range(classes)], axis=1)
     real = by_class.reshape(-1, *by_class.shape[2:])
     count = len(remembered)

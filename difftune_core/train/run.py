@@ -101,9 +101,8 @@ class Run:
 
     def finish(self) -> None:
         """Report and export."""
-        judge, base = self.judge(), self.preparation.base
-        progress = self.preparation.progress("evaluating", 2 * judge.config.num_images)
-        references = judge.references(base.load_dit(self.preparation.device).eval(), progress)
+        judge = self.judge()
+        references = judge.references(self.preparation.progress("evaluating", 2 * judge.config.num_images))
         out = self.preparation.folders.out
         self._export(out / "diffusers.zip")
         write_run_report(self, judge, references, out)

@@ -43,3 +43,32 @@ def test_ddim_starts_at_pure_noise_and_ends_at_the_data() -> None:
     assert scheduler.timesteps[0] == 999
     assert scheduler.timesteps[-1] == 39
     assert len(scheduler.timesteps) == 25
+
+
+def test_domain_guidance_takes_the_source_models_null_branch(toy_model: DiT) -> None:
+    torch.manual_seed(1)
+    source = DiT(toy_model.config)
+    labels = torch.tensor([0, 1])
+    settings = {"num_inference_steps": 3, "guidance_scale": 2.0}
+    cfg = sample_latents(toy_model, labels, Sampling(**settings))
+    domain = sample_latents(toy_model, labels, Sampling(guidance="domain", **settings), source=source)
+    own = sample_latents(toy_model, labels, Sampling(guidance="domain", **settings), source=toy_model)
+    assert torch.equal(own, cfg), "with itself as source it is plain guidance"
+    assert not torch.allclose(domain, cfg, atol=1e-2)
+
+
+def test_an_empty_guidance_interval_is_no_guidance(toy_model: DiT) -> None:
+    labels = torch.tensor([0, 1])
+    off = Sampling(num_inference_steps=3, guidance_scale=3.0, guidance_interval=(0.0, 0.0))
+    plain = Sampling(num_inference_steps=3, guidance_scale=1.0)
+    assert torch.equal(sample_latents(toy_model, labels, off), sample_latents(toy_model, labels, plain))
+
+
+def test_three_guided_channels_leave_the_fourth_alone(toy_model: DiT) -> None:
+    labels = torch.tensor([0, 1])
+    one_step = {"num_inference_steps": 1, "guidance_scale": 3.0}
+    quirk = sample_latents(toy_model, labels, Sampling(guided_channels=3, **one_step))
+    full = sample_latents(toy_model, labels, Sampling(**one_step))
+    plain = sample_latents(toy_model, labels, Sampling(num_inference_steps=1, guidance_scale=1.0))
+    assert torch.equal(quirk[:, :3], full[:, :3])
+    assert torch.equal(quirk[:, 3], plain[:, 3])
