@@ -47,8 +47,7 @@ def compare(
         "num_real": len(real),
         "num_fake": len(fake),
     }
-    warnings = _warnings(len(real), len(fake), real.shape[1])
-    if warnings:
+    if warnings := _warnings(len(real), len(fake), real.shape[1]):
         result["warnings"] = warnings
     if extractor is not None:
         result["extractor"] = describe(extractor)

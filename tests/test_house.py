@@ -1,0 +1,72 @@
+"""The house's own rules, where no linter knows them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from api import __version__
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("api", "worker", "difftune_core", "cli", "migrations", "benchmarks")
+SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 40
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_the_rules_see_the_sources() -> None:
+    assert len(SOURCES) > 150
+
+
+def test_files_are_short() -> None:
+    lengths = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert not {path: count for path, count in lengths.items() if count > MAX_FILE_LINES}
+
+
+def test_functions_are_short() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in SOURCES
+        if path.parent.name != "versions"  # a migration is a list of statements
+        for node in functions(path)
+        if node.end_lineno and node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
+    }
+    assert not long
+
+
+def test_the_newest_change_is_this_version() -> None:
+    found = re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    assert found.group(1) == __version__
+
+
+def test_no_pickle_is_read_by_service_or_trainer() -> None:
+    """Decision 5: the operator's converter is the one place, in a process of its own and with `weights_only`."""
+    allowed = {ROOT / "difftune_core" / "models" / "convert" / "original.py"}
+    risky = re.compile(r"torch\.load\(|pickle\.|allow_pickle=True|trust_remote_code|(?<![.\w])(eval|exec)\(|shell=True")
+    found = [path for path in SOURCES if path not in allowed and risky.search(path.read_text(encoding="utf-8"))]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("api.app", ["torch", "diffusers"]),
+        ("worker.app", ["torch", "fastapi", "diffusers"]),
+        ("cli.main", ["torch", "sqlalchemy", "diffusers"]),
+        ("difftune_core.train.run", ["diffusers", "transformers", "peft"]),
+    ],
+)
+def test_a_process_loads_only_what_it_needs(module: str, absent: list[str]) -> None:
+    code = f"import sys, {module}; print([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
