@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from cli.demo.command import demo
+from cli.models import models
 from cli.up import up
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ def _difftune() -> None:
 
 app.command()(up)
 app.command()(demo)
+app.add_typer(models)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`python -m difftune_core {train|validate|evaluate} ...`: every kind of work as a command.
+"""`python -m difftune_core {train|validate|evaluate|import} ...`: every kind of work as a command.
 
 By hand it prints progress; under a supervisor it speaks the protocol of `difftune_core.hooks` on two pipes.
 """
@@ -17,6 +17,7 @@ from difftune_core.card import list_cards, read_card
 from difftune_core.channel import ConsoleHooks, PipeHooks
 from difftune_core.config import TransferConfig, resolve
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
+from difftune_core.models.convert.request import add_arguments, request_of
 
 _BUNDLED = Path(__file__).parent / "tiny" / "weights"
 
@@ -89,6 +90,14 @@ def _evaluate(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
     return OutcomeEvent(code="succeeded")
 
 
+def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    request = request_of(args)
+
+    from difftune_core.models.install import install
+
+    return install(request, hooks)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -106,9 +115,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--models", type=Path, action="append", default=[], help="folder of base models")
         sub.add_argument("--cache", type=Path, help="shared caches; default: inside --out")
         sub.add_argument("--out", type=Path, required=True)
-        sub.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)
-        sub.add_argument("--commands-fd", type=int, help=argparse.SUPPRESS)
+        _add_pipes(sub)
+    importing = commands.add_parser("import", help="bring a base model in")
+    importing.set_defaults(command=_import)
+    add_arguments(importing)
+    _add_pipes(importing)
     return parser
+
+
+def _add_pipes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--commands-fd", type=int, help=argparse.SUPPRESS)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def list_cards(roots: list[Path]) -> dict[str, Path]:
     """Base model id -> folder, over all `roots`; the first root that has an id wins."""
     found: dict[str, Path] = {}
     for root in roots:
-        for path in sorted(root.glob(f"*/{CARD_FILE}")) if root.is_dir() else []:
+        for path in sorted(root.glob(f"[!.]*/{CARD_FILE}")) if root.is_dir() else []:  # a dot: not whole yet
             if '"family"' in path.read_text(encoding="utf-8"):
                 found.setdefault(path.parent.name, path.parent)
     return found

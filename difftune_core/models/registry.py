@@ -14,7 +14,7 @@ from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
 from difftune_core.files import sha256_file, sha256_json
 from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.dit import DiT, DiTConfig
+from difftune_core.models.dit import DiT, DiTConfig, position_embedding
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -80,7 +80,8 @@ def load_dit(folder: Path, config: DiTConfig, device: torch.device | str = "cpu"
     with torch.device("meta"):
         model = DiT(config)
     state = load_file(folder / WEIGHTS)
-    state.setdefault("pos_embed", DiT(config).pos_embed.detach())  # fixed by the anatomy, so files may leave it out
+    if "pos_embed" not in state:  # fixed by the anatomy, so files may leave it out
+        state["pos_embed"] = position_embedding(config.hidden_size, config.input_size // config.patch_size)
     check_state(state, model)
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     model.pos_embed.requires_grad_(False)  # noqa: FBT003  # the argument has no name in the library

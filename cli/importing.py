@@ -1,0 +1,116 @@
+"""`difftune models import`: the conversion runs as a child process, which alone reads foreign weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from api.settings import Settings
+from difftune_core.hooks import LogEvent, OutcomeEvent, PhaseEvent, parse_event
+
+_SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY", "CREDENTIAL")
+_PHASES = {"loading_model": "reading and checking the weights ...", "exporting": "writing ..."}
+
+
+Source = Annotated[
+    str, typer.Argument(help="An original DiT .pt, a diffusers folder, or org/name@<40 hex digits> on a hub.")
+]
+ModelId = Annotated[str, typer.Option("--id", help="Id of the model from now on.")]
+Vae = Annotated[str | None, typer.Option(help="AutoencoderKL folder or pinned hub id; default: the pipeline's own.")]
+Licence = Annotated[str | None, typer.Option(help="Licence of the weights; known for DiT-XL/2, to be checked.")]
+Description = Annotated[str | None, typer.Option(help="Shown to users; default: its anatomy.")]
+Extractor = Annotated[str | None, typer.Option(help="Id of the network that judges its images.")]
+Heads = Annotated[int | None, typer.Option(help="Of a .pt of no published size.")]
+InputSize = Annotated[int | None, typer.Option(help="Latent size of a .pt without pos_embed.")]
+Classes = Annotated[int | None, typer.Option(help="Of a diffusers folder whose label table was padded.")]
+Frequencies = Annotated[str | None, typer.Option(help="Of a diffusers folder: original or diffusers (default).")]
+DataDir = Annotated[Path | None, typer.Option(help="The data folder that gets the model.")]
+
+
+def import_model(
+    source: Source,
+    *,
+    model_id: ModelId,
+    vae: Vae = None,
+    licence: Licence = None,
+    description: Description = None,
+    feature_extractor: Extractor = None,
+    num_heads: Heads = None,
+    input_size: InputSize = None,
+    num_classes: Classes = None,
+    timestep_frequencies: Frequencies = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Convert a base model to safetensors with a card and put it into the data folder's models."""
+    folder = (data_dir or Settings().data_dir).expanduser().resolve() / "models"
+    given = {
+        "id": model_id,
+        "models": folder,
+        "vae": vae,
+        "licence": licence,
+        "description": description,
+        "feature-extractor": feature_extractor,
+        "num-heads": num_heads,
+        "input-size": input_size,
+        "num-classes": num_classes,
+        "timestep-frequencies": timestep_frequencies,
+    }
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    outcome, status = _run([*options, "--", source])
+    if outcome is None or outcome.code != "succeeded":
+        why = f"{outcome.message} ({outcome.code})" if outcome else f"the conversion {_end(status)} without a word"
+        typer.echo(f"difftune: not imported: {why}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"imported {outcome.message}\n  in {folder / model_id}")
+
+
+def _run(arguments: list[str]) -> tuple[OutcomeEvent | None, int]:
+    """The child's last word, None where there was none, and its exit status; what it tells on the way is printed."""
+    events, theirs = os.pipe()
+    commands, ours = os.pipe()  # closed when this process ends, and the child ends with it
+    pipes = [f"--events-fd={theirs}", f"--commands-fd={commands}"]
+    argv = [sys.executable, "-m", "difftune_core", "import", *pipes, *arguments]
+    with (
+        os.fdopen(events, "rb") as lines,
+        os.fdopen(ours, "wb"),
+        subprocess.Popen(argv, env=_environment(), pass_fds=[theirs, commands]) as child,  # noqa: S603  # ours
+    ):
+        os.close(theirs)
+        os.close(commands)
+        outcome = None
+        for line in lines:
+            outcome = _told(line) or outcome
+        status = child.wait()
+    return outcome, status
+
+
+def _told(line: bytes) -> OutcomeEvent | None:
+    try:
+        event = parse_event(line)
+    except ValidationError:
+        return None
+    if isinstance(event, OutcomeEvent):
+        return event
+    if isinstance(event, PhaseEvent):
+        typer.echo(_PHASES.get(event.phase, event.phase))
+    elif isinstance(event, LogEvent):
+        typer.echo(f"note: {event.message}")
+    return None
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what looks like a secret: the child reads files of strangers."""
+    passed = {name: value for name, value in os.environ.items() if not any(part in name.upper() for part in _SECRET)}
+    settings = [name for name in passed if name.upper().startswith("DIFFTUNE_")]
+    return {**{n: v for n, v in passed.items() if n not in settings}, "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def _end(status: int) -> str:
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

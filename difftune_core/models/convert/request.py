@@ -1,0 +1,60 @@
+"""What an operator asks of `python -m difftune_core import`. Pydantic only."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=1, le=65_536)]
+
+
+class ImportRequest(BaseModel):
+    """A base model to bring in; field names are the command's options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    source: Annotated[str, Field(min_length=1)]
+    """An original `.pt`, a diffusers folder, or `org/name@<40 hex digits>` on a hub."""
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """Public id: the name of the model's folder."""
+    models: Path
+    """Folder of base models."""
+    vae: str | None = None
+    """Folder or hub id of the AutoencoderKL; left out, the pipeline's own."""
+    licence: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    """Licence of the weights; may be left out for DiT-XL/2, whose published weights' licence is then stated."""
+    description: Annotated[str, Field(max_length=2000)] | None = None
+    """Shown to users; left out, its anatomy."""
+    feature_extractor: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = "inception"
+    """Id of the network that judges its images."""
+    num_heads: Count | None = None
+    """Attention heads of an original `.pt` of no published size."""
+    input_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Latent height and width of an original `.pt` without `pos_embed`."""
+    num_classes: Count | None = None
+    """Classes of a diffusers folder whose label table was padded to 1001 rows."""
+    timestep_frequencies: Literal["original", "diffusers"] | None = None
+    """Of a diffusers folder: `original` for weights trained with the original code; left out, as diffusers computes."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One option for each field; `source` is the argument."""
+    for name, field in ImportRequest.model_fields.items():
+        text = (field.description or "").replace("%", "%%")
+        if name == "source":
+            parser.add_argument(name, help=text)
+        else:
+            parser.add_argument(f"--{name.replace('_', '-')}", required=field.is_required(), help=text)
+
+
+def request_of(args: argparse.Namespace) -> ImportRequest:
+    """The request behind a parsed command line.
+
+    Raises:
+        pydantic.ValidationError: names the option.
+    """
+    given = {name: getattr(args, name) for name in ImportRequest.model_fields}
+    return ImportRequest.model_validate({name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,138 @@
+"""Bring a base model in: convert, check, and put it under its id with a card. Run by the operator alone."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+import difftune_core
+from difftune_core.card import CARD_FILE, BaseModelCard, Defaults, list_cards
+from difftune_core.files import folder_aside, sha256_file
+from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent, TaskError
+from difftune_core.models.convert.diffusers_dit import read_diffusers
+from difftune_core.models.convert.hub import fetch, pinned
+from difftune_core.models.convert.original import preset_name, read_original
+from difftune_core.models.convert.request import ImportRequest
+from difftune_core.models.convert.vae import Vae, read_vae
+from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS, Converted
+from difftune_core.models.registry import CONFIG, WEIGHTS, folder_digest, write_dit_config
+
+DIT_XL_LICENCE = (
+    "CC-BY-NC-4.0, non-commercial: the licence under which the DiT-XL/2 weights were published, to be checked by the "
+    "operator"
+)
+_BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
+
+
+def install(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
+    """Write `<models>/<id>/` with `card.json`, `dit/` and `vae/`, as a whole or not at all.
+
+    Raises:
+        TaskError: `model_exists`, `licence_missing`, or why the files were refused.
+    """
+    final = request.models / request.id
+    if final.exists():
+        raise TaskError("model_exists", f"there is a model {request.id!r} in {request.models}; remove it first", "id")
+    request.models.mkdir(parents=True, exist_ok=True)
+    hooks.emit(PhaseEvent(phase="loading_model"))
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=request.models) as scratch:
+        source = fetch(request.source, Path(scratch) / "source")
+        converted = _converted(source, request)
+        licence = _licence(request, converted)
+        vae = read_vae(_vae_folder(source, request, Path(scratch) / "vae"), converted.config.in_channels)
+        hooks.emit(PhaseEvent(phase="exporting"))
+        with folder_aside(final) as folder:
+            _write_weights(folder, converted, vae)
+            card = _card(request, converted, vae, licence, _origin(request.source, source))
+            card = card.model_copy(update={"digest": folder_digest(folder)})
+            (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    for note in [*converted.notes, *_remarks(request, card)]:
+        hooks.emit(LogEvent(message=note))
+    return OutcomeEvent(code="succeeded", message=f"{card.id}: {card.description}; licence: {card.licence}")
+
+
+def _converted(source: Path, request: ImportRequest) -> Converted:
+    """The DiT, from whichever form; an option that does not belong to that form is refused."""
+    folder = source.is_dir()
+    foreign = ("num_heads", "input_size") if folder else ("num_classes", "timestep_frequencies")
+    for name in foreign:
+        if getattr(request, name) is not None:
+            form = "a diffusers folder" if folder else "an original checkpoint"
+            raise TaskError("invalid_option", f"{form} has no option {name}", name)
+    if folder:
+        frequencies = request.timestep_frequencies or "diffusers"
+        return read_diffusers(source, num_classes=request.num_classes, timestep_frequencies=frequencies)
+    return read_original(source, num_heads=request.num_heads, input_size=request.input_size)
+
+
+def _vae_folder(source: Path, request: ImportRequest, scratch: Path) -> Path:
+    if request.vae is not None:
+        folder = fetch(request.vae, scratch)
+    elif (source / "vae").is_dir():
+        folder = source
+    else:
+        raise TaskError("vae_missing", f"{source.name} has no vae/: name an autoencoder", "vae")
+    if not folder.is_dir():
+        raise TaskError("source_not_found", f"{request.vae} is no folder", "vae")
+    return folder
+
+
+def _licence(request: ImportRequest, converted: Converted) -> str:
+    if request.licence is not None:
+        return request.licence
+    if preset_name(converted.config) == "DiT-XL/2":
+        return DIT_XL_LICENCE
+    raise TaskError("licence_missing", "state the licence of the weights", "licence")
+
+
+def _origin(named: str, found: Path) -> str:
+    """Where the weights come from, without a path of this machine."""
+    if found.is_dir():
+        return "@".join(pinned(named)) if not Path(named).expanduser().exists() else f"diffusers folder {found.name}"
+    return f"{found.name}, sha256 {sha256_file(found)}"
+
+
+def _write_weights(folder: Path, converted: Converted, vae: Vae) -> None:
+    (folder / "dit").mkdir()
+    write_dit_config(folder / "dit", converted.config)
+    save_file(converted.state, folder / "dit" / WEIGHTS)
+    (folder / "vae").mkdir()
+    (folder / "vae" / CONFIG).write_text(json.dumps(vae.config, indent=2) + "\n", encoding="utf-8")
+    save_file(vae.state, folder / "vae" / DIFFUSERS_WEIGHTS, metadata={"format": "pt"})
+
+
+def _card(request: ImportRequest, converted: Converted, vae: Vae, licence: str, origin: str) -> BaseModelCard:
+    config = converted.config
+    size = config.input_size * vae.factor
+    anatomy = preset_name(config) or f"DiT of width {config.hidden_size} and depth {config.depth}"
+    return BaseModelCard(
+        id=request.id,
+        family="dit",
+        description=request.description or f"{anatomy}, {size} x {size} pixels, {config.num_classes} classes",
+        licence=licence,
+        source=origin,
+        created_at=int(time.time()),
+        image_size=size,
+        num_classes=config.num_classes,
+        num_parameters=sum(tensor.numel() for tensor in converted.state.values()),
+        feature_extractor=request.feature_extractor,
+        digest="",
+        defaults=Defaults(evaluation=_evaluation(learn_sigma=config.learn_sigma)),
+    )
+
+
+def _evaluation(*, learn_sigma: bool) -> dict[str, Any]:
+    """What of the paper's protocol is not the config's own default: ancestral sampling with the learned variance."""
+    return {"sampler": "ddpm"} if learn_sigma else {}
+
+
+def _remarks(request: ImportRequest, card: BaseModelCard) -> list[str]:
+    roots, wanted = [request.models, _BUNDLED], card.feature_extractor
+    if wanted not in list_cards(roots) and any((root / wanted / CARD_FILE).is_file() for root in roots):
+        return []
+    return [f"the feature extractor {wanted!r} is not installed: nothing can be judged before it is"]
