@@ -9,17 +9,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.card import BaseModelCard
+from difftune_core.frozen import Frozen
 
 EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
-
-
-class Frozen(BaseModel):
-    """Immutable, refuses unknown fields and numbers that are not finite; field docstrings become the OpenAPI text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class RetentionSetConfig(Frozen):
@@ -64,6 +60,8 @@ class TrainingHyperparameters(Frozen):
     """How new class rows start: source rows of the same number (as the released code), their mean, or the null row."""
     loss_weighting: Literal["none", "min_snr", "p2"] = "none"
     """Weight of the noise prediction's error by t: `min_snr` is min(SNR, 5) / SNR, `p2` is (1 + SNR)^-0.5."""
+    adapter: Adapter = FullTuning()
+    """What is trained: `full` everything, `lora`, `difffit`, `bitfit`, `adaptformer`, `vpt` a small part of it."""
     log_every_steps: Annotated[int, Field(ge=1)] = 10
     """Steps between metrics; a value is the mean over the steps since the one before."""
 

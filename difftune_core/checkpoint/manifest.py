@@ -13,6 +13,7 @@ from difftune_core.hooks import FileInfo
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
 RESUME = "resume.safetensors"
+ADAPTER = "adapter.safetensors"
 
 
 class Manifest(BaseModel):

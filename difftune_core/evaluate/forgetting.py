@@ -35,6 +35,16 @@ def retention_loss_by_t(model: DiT, reference: LatentSet, schedule: NoiseSchedul
     ]
 
 
+@torch.no_grad()
+def l2_from_base(trained: dict[str, Tensor], start: DiT) -> float:
+    """||theta - theta0||^2 over the trained parameters, the paper's measure of forgetting ("EWC").
+
+    Parameters that an adapter inserted count from their first values.
+    """
+    first = dict(start.named_parameters())
+    return sum(float((tensor.double() - first[name].double()).square().sum()) for name, tensor in trained.items())
+
+
 def _bin_losses(
     model: DiT, reference: LatentSet, schedule: NoiseSchedule, *, low: int, width: int, seed: int
 ) -> list[Tensor]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
+from difftune_core.adapter_config import Adapter
+from difftune_core.adapters.select import adapt
 from difftune_core.card import BaseModelCard, list_cards, read_card
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
 from difftune_core.files import sha256_file, sha256_json
@@ -19,6 +23,8 @@ from difftune_core.models.dit import DiT, DiTConfig, position_embedding
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _NUM_TIMESTEPS = 1000
+_ADAPTER = "adapter"
+_ADAPTERS: TypeAdapter[Adapter] = TypeAdapter(Adapter)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class BaseModel:
 
     def dit_config(self) -> DiTConfig:
         """The published anatomy."""
-        return DiTConfig(**json.loads((self.folder / "dit" / CONFIG).read_text(encoding="utf-8")))
+        return read_dit_config(self.folder / "dit")
 
     def load_dit(self, device: torch.device | str = "cpu") -> DiT:
         """The pre-trained denoiser in float32."""
@@ -74,11 +80,16 @@ def folder_digest(folder: Path) -> str:
 def load_dit(folder: Path, config: DiTConfig, device: torch.device | str = "cpu") -> DiT:
     """A DiT from `model.safetensors`, names and shapes checked, as float32.
 
+    Where `config.json` beside it names an adapter (one that cannot be merged), the model comes with it.
+
     Raises:
         TaskError: `model_mismatch` with the missing, unexpected or misshapen names; `not_finite` for NaN or infinity.
     """
     with torch.device("meta"):
         model = DiT(config)
+    adapter = _fields(folder).get(_ADAPTER) if (folder / CONFIG).is_file() else None
+    if adapter is not None:
+        adapt(model, _ADAPTERS.validate_python(adapter))
     state = load_file(folder / WEIGHTS)
     if "pos_embed" not in state:  # fixed by the anatomy, so files may leave it out
         state["pos_embed"] = position_embedding(config.hidden_size, config.input_size // config.patch_size)
@@ -100,6 +111,17 @@ def check_state(state: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
         raise TaskError("not_finite", f"weights hold NaN or infinity: {broken}")
 
 
-def write_dit_config(folder: Path, config: DiTConfig) -> None:
-    """`config.json` beside the weights."""
-    (folder / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+def write_dit_config(folder: Path, config: DiTConfig, adapter: Adapter | None = None) -> None:
+    """`config.json` beside the weights; with the adapter where the weights are not those of a plain DiT."""
+    fields = asdict(config) | ({_ADAPTER: adapter.model_dump()} if adapter is not None else {})
+    (folder / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+
+def read_dit_config(folder: Path) -> DiTConfig:
+    """The anatomy in `config.json`."""
+    return DiTConfig(**{name: value for name, value in _fields(folder).items() if name != _ADAPTER})
+
+
+def _fields(folder: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return fields

@@ -29,7 +29,11 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
     write_report(
         {
             "job": run.loop.config.model_dump(mode="json"),
-            "model": judge.base.card.model_dump(mode="json"),
+            "model": {
+                **judge.base.card.model_dump(mode="json"),
+                "parameters": sum(p.numel() for p in state.model.parameters()),
+                "trainable_parameters": sum(p.numel() for p in state.trainable().values()),
+            },
             "dataset": {
                 "class_names": run.class_names,
                 "num_train": len(run.target.labels),

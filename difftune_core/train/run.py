@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
+from difftune_core.adapters.merge import merged
+from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.export import export_diffusers, zip_folder
 from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import TransferConfig
+from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.evaluate.judge import Judge
 from difftune_core.files import sha256_json
 from difftune_core.hooks import (
@@ -24,6 +27,7 @@ from difftune_core.hooks import (
     OutcomeEvent,
     StopKind,
 )
+from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.models.transfer import with_classes
 from difftune_core.train.loop import Loop
@@ -94,40 +98,55 @@ class Run:
         total = 2 * judge.config.num_images
         entry, _ = judge.judge(state.average, state.step, self.preparation.progress("evaluating", total))
         entry["target_images"] = state.target_images
+        entry["l2_from_base"] = l2_from_base(state.average_trainable(), self._start())
         state.history.evaluations.append(entry)
         values = {f"eval_{name}": entry[name] for name in ("fid", "kid") if entry[name] is not None}
         values |= {f"eval_{name}": entry["forgetting"][name] for name in ("null_fid", "retention_loss")}
         self.loop.hooks.emit(MetricsEvent(step=state.step, values=values))
+
+    def _start(self) -> DiT:
+        """The model as it was before the first step, made anew: it is a function of base, config and classes."""
+        hyperparameters = self.preparation.config.method.hyperparameters
+        model = with_classes(self.judge().base_model, len(self.class_names), hyperparameters.label_rows)
+        return adapt(model, hyperparameters.adapter, seed=self.preparation.config.seed)
 
     def finish(self) -> None:
         """Report and export."""
         judge = self.judge()
         references = judge.references(self.preparation.progress("evaluating", 2 * judge.config.num_images))
         out = self.preparation.folders.out
-        self._export(out / "diffusers.zip")
+        exported = self._export(out / "diffusers.zip")
         write_run_report(self, judge, references, out)
         step = self.loop.state.step
         for kind, name in (("report_json", "report.json"), ("report_html", "report.html"), ("samples", "samples.png")):
             self.loop.hooks.emit(
                 ArtifactEvent.model_validate({"kind": kind, "step": step, "file": file_info(out / name, out)})
             )
-        self.loop.hooks.emit(
-            ArtifactEvent(kind="export_diffusers", step=step, file=file_info(out / "diffusers.zip", out))
-        )
+        if exported:
+            self.loop.hooks.emit(
+                ArtifactEvent(kind="export_diffusers", step=step, file=file_info(out / "diffusers.zip", out))
+            )
 
-    def _export(self, target: Path) -> None:
+    def _export(self, target: Path) -> bool:
+        """Whether there can be an export: a diffusers pipeline has no place for adapters that cannot be merged."""
         self.preparation.phase("exporting")
         base, config = self.preparation.base, self.preparation.config
+        adapter = self.loop.state.adapter
+        if not adapter.mergeable:
+            text = f"no diffusers export: {adapter.type} is no change of weights and cannot be merged into them"
+            self.loop.hooks.emit(LogEvent(level="warn", message=text))
+            return False
         card = {"base_model": base.card.id, "method": config.method.model_dump(), "step": self.loop.state.step}
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             export_diffusers(
-                self.loop.state.average.cpu(),
+                merged(self.loop.state.average).cpu(),
                 base.folder / "vae",
                 Path(folder),
                 class_names=self.class_names,
                 card=card,
             )
             zip_folder(Path(folder), target)
+        return True
 
 
 def _prepare(preparation: Preparation) -> Run:
@@ -136,8 +155,8 @@ def _prepare(preparation: Preparation) -> Run:
     target, held_out, class_names = preparation.images()
     source = base.load_dit(preparation.device)
     model = with_classes(source, len(class_names), config.method.hyperparameters.label_rows)
+    state = new_state(model, config.method.hyperparameters, seed=config.seed)  # first: it may refuse the adapter
     data = preparation.training_data(target, model.null_label)
-    state = new_state(model, config.method.hyperparameters)
     identity = _identity(config, base, target)
     envelope = _envelope(config, data)
     checkpoints = folders.out / "checkpoints"

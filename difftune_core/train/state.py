@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from difftune_core.adapter_config import Adapter, FullTuning
+from difftune_core.adapters.select import adapt
 from difftune_core.config import TrainingHyperparameters
 from difftune_core.models.dit import DiT
 
@@ -38,29 +40,51 @@ class TrainState:
 
     model: DiT
     average: DiT
-    """Exponential moving average of the weights, the model that is delivered."""
+    """Exponential moving average of the weights, the model that is delivered. What is not trained is shared with
+    `model`."""
     optimizer: torch.optim.AdamW
     step: int = 0
     target_images: int = 0
     """Target images that entered a step so far."""
     history: History = field(default_factory=History)
+    adapter: Adapter = field(default_factory=FullTuning)
+    """What was put into both models."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether everything is trained: the average then is a whole model by itself."""
+        return isinstance(self.adapter, FullTuning)
 
     def trainable(self) -> dict[str, Tensor]:
         """Trained parameters by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
+    def average_trainable(self) -> dict[str, Tensor]:
+        """The average of the trained parameters by name."""
+        average = dict(self.average.named_parameters())
+        return {name: average[name].detach() for name in self.trainable()}
+
     def resume_tensors(self) -> dict[str, Tensor]:
-        """Raw weights and the optimizer's moments, by name: with the average, all that a resume needs."""
+        """Raw weights and the optimizer's moments, by name: with the average, all that a resume needs.
+
+        With an adapter also the average of what is trained, since the delivered model has it merged.
+        """
         tensors = {f"raw/{name}": p.detach() for name, p in self.trainable().items()}
         for name, parameter in self.trainable().items():
             moments = self.optimizer.state[parameter]
             tensors |= {f"{kind}/{name}": moments[kind] for kind in _MOMENTS if kind in moments}
+        if not self.is_full:
+            tensors |= {f"average/{name}": tensor for name, tensor in self.average_trainable().items()}
         return tensors
 
     @torch.no_grad()
-    def load_resume_tensors(self, tensors: dict[str, Tensor], average: dict[str, Tensor]) -> None:
-        """The reverse of `resume_tensors`; `step` must be set before."""
-        self.average.load_state_dict(average)
+    def load_resume_tensors(self, tensors: dict[str, Tensor], delivered: dict[str, Tensor]) -> None:
+        """The reverse of `resume_tensors`; `step` must be set before. `delivered` counts for full tuning only."""
+        if self.is_full:
+            self.average.load_state_dict(delivered)
+        else:
+            for name, average in self.average_trainable().items():
+                average.copy_(tensors[f"average/{name}"])
         for name, parameter in self.trainable().items():
             parameter.copy_(tensors[f"raw/{name}"])
             self.optimizer.state[parameter] = {
@@ -69,13 +93,19 @@ class TrainState:
             }
 
 
-def new_state(model: DiT, hyperparameters: TrainingHyperparameters) -> TrainState:
-    """The state before the first step: the average starts at the pre-trained weights (method.md 3.1)."""
+def new_state(model: DiT, hyperparameters: TrainingHyperparameters, *, seed: int = 0) -> TrainState:
+    """The state before the first step: the average starts at the pre-trained weights (method.md 3.1).
+
+    Puts the adapter into `model`; `seed` is that of its first values.
+    """
+    adapt(model, hyperparameters.adapter, seed=seed)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=hyperparameters.learning_rate, weight_decay=hyperparameters.weight_decay, fused=True
     )
-    return TrainState(model=model.train(), average=deepcopy(model).eval().requires_grad_(False), optimizer=optimizer)  # noqa: FBT003  # no name in the library
+    frozen = {id(p): p for p in model.parameters() if not p.requires_grad}  # one copy of it is enough
+    average = deepcopy(model, frozen).eval().requires_grad_(False)  # noqa: FBT003  # no name in the library
+    return TrainState(model=model.train(), average=average, optimizer=optimizer, adapter=hyperparameters.adapter)
 
 
 @torch.no_grad()

@@ -68,6 +68,18 @@ def test_bad_values_name_their_field(field: str, value: float) -> None:
     assert caught.value.errors()[0]["loc"][-1] == field
 
 
+def test_an_adapter_is_chosen_by_its_type() -> None:
+    resolved = resolve(config(adapter={"type": "lora", "rank": 4}), CARD, num_threads=1)
+    chosen = resolved.method.hyperparameters.adapter
+    assert (chosen.type, chosen.rank, chosen.targets) == ("lora", 4, ("attn.qkv", "attn.proj"))
+    assert resolve(config(), CARD, num_threads=1).method.hyperparameters.adapter.type == "full"
+    assert resolve(resolved, CARD, num_threads=1) == resolved
+    with pytest.raises(ValidationError, match="rank"):
+        config(adapter={"type": "lora", "rank": 0})
+    with pytest.raises(ValidationError, match="adapter"):
+        config(adapter={"type": "prefix"})
+
+
 def test_importing_the_config_loads_no_torch() -> None:
     code = "import difftune_core.config, difftune_core.hooks, sys, json; print(json.dumps('torch' in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout

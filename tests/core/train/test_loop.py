@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from difftune_core.checkpoint.load import resume
-from difftune_core.checkpoint.manifest import MODEL, RESUME, newest_whole
+from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, newest_whole
 from difftune_core.config import TransferConfig
 from difftune_core.hooks import CheckpointEvent, MetricsEvent, TaskError
 from difftune_core.models.dit import DiT
@@ -20,6 +20,14 @@ from difftune_core.train.step import TrainingData, make_batch, train_step
 from tests.core.conftest import RecordingHooks, toy_config
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
+ADAPTERS: dict[str, dict[str, object]] = {
+    "lora": {"type": "lora", "rank": 2},
+    "dora": {"type": "lora", "rank": 2, "use_dora": True},
+    "difffit": {"type": "difffit", "last_block": 1},
+    "bitfit": {"type": "bitfit"},
+    "adaptformer": {"type": "adaptformer", "bottleneck": 4},
+    "vpt": {"type": "vpt", "num_tokens": 3},
+}
 IDENTITY = {"base_model": "toy", "config": "c", "training_data": "d"}
 
 
@@ -38,7 +46,8 @@ def evaluated(state: TrainState) -> None:
 
 
 def digest(folder: Path) -> str:
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (MODEL, RESUME))).hexdigest()
+    files = [folder / name for name in (MODEL, RESUME, ADAPTER)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
 
 
 @pytest.mark.parametrize("method", ["supervised", "diff_tuning"])
@@ -46,15 +55,26 @@ def digest(folder: Path) -> str:
 def test_stop_and_resume_gives_the_same_bytes(
     method: str, cut: int, toy_model: DiT, training_data: TrainingData, tmp_path: Path
 ) -> None:
-    config = toy_config(method)
-    whole, _ = loop_of(config, toy_model, training_data, tmp_path / "a", RecordingHooks())
+    stop_and_resume(toy_config(method), cut, toy_model, training_data, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["supervised", "diff_tuning"])
+@pytest.mark.parametrize("kind", sorted(ADAPTERS))
+def test_every_adapter_resumes_to_the_byte(
+    kind: str, method: str, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    stop_and_resume(toy_config(method, adapter=ADAPTERS[kind]), 7, toy_model, training_data, tmp_path)
+
+
+def stop_and_resume(config: TransferConfig, cut: int, toy_model: DiT, data: TrainingData, tmp_path: Path) -> None:
+    whole, _ = loop_of(config, toy_model, data, tmp_path / "a", RecordingHooks())
     assert whole.run() is None
 
-    first, resumed = loop_of(config, toy_model, training_data, tmp_path / "b", RecordingHooks(stop_at=cut))
+    first, resumed = loop_of(config, toy_model, data, tmp_path / "b", RecordingHooks(stop_at=cut))
     assert resumed is None
     assert first.run() == "stop"
     hooks = RecordingHooks()
-    second, resumed = loop_of(config, toy_model, training_data, tmp_path / "b", hooks)
+    second, resumed = loop_of(config, toy_model, data, tmp_path / "b", hooks)
     assert resumed == []
     assert second.state.step == cut
     assert second.run() is None

@@ -1,0 +1,37 @@
+"""From an adapted model back to a plain one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from difftune_core.adapters import lora
+from difftune_core.adapters.adaptformer import AdaptedMlp
+from difftune_core.adapters.difffit import ScaledLinear
+from difftune_core.adapters.vpt import PromptedBlock
+from difftune_core.hooks import TaskError
+from difftune_core.models.dit import DiT
+
+
+def merged(model: DiT) -> DiT:
+    """A plain DiT that is the same function; the model itself where nothing was inserted.
+
+    Raises:
+        TaskError: `adapter_not_mergeable` for AdaptFormer and VPT, which are more than other weights.
+    """
+    replaced = {path: weights for path, module in model.named_modules() if (weights := _folded(module)) is not None}
+    if not replaced:
+        return model
+    inside = tuple(f"{path}." for path in replaced)
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(inside)}
+    state |= {f"{path}.{kind}": tensor for path, weights in replaced.items() for kind, tensor in weights.items()}
+    with torch.device("meta"):
+        plain = DiT(model.config)
+    plain.load_state_dict(state, assign=True)
+    return plain.train(model.training).requires_grad_(False)  # noqa: FBT003  # no name in the library
+
+
+def _folded(module: nn.Module) -> dict[str, Tensor] | None:
+    if isinstance(module, AdaptedMlp | PromptedBlock):
+        raise TaskError("adapter_not_mergeable", "AdaptFormer and VPT are no change of weights: they cannot be merged")
+    return module.folded() if isinstance(module, ScaledLinear) else lora.folded(module)

@@ -1,0 +1,37 @@
+"""Choosing what is trained."""
+
+from __future__ import annotations
+
+from difftune_core.adapter_config import Adapter, AdaptFormer, BitFit, DiffFit, FullTuning, Lora, VisualPrompt
+from difftune_core.adapters.adaptformer import add_bottlenecks
+from difftune_core.adapters.bitfit import unfreeze_biases
+from difftune_core.adapters.difffit import add_difffit
+from difftune_core.adapters.lora import add_lora
+from difftune_core.adapters.vpt import add_prompts
+from difftune_core.models.dit import DiT
+
+
+def adapt(model: DiT, adapter: Adapter, *, seed: int = 0) -> DiT:
+    """Insert the adapter into `model` itself and say by `requires_grad` what is trained; `full` changes nothing.
+
+    The label table is trained with every adapter. Inserted parameters start as a function of `seed`.
+
+    Raises:
+        TaskError: `adapter_matches_nothing` where a target names no layer.
+    """
+    if isinstance(adapter, FullTuning):
+        return model
+    model.requires_grad_(False)  # noqa: FBT003  # no name in the library
+    match adapter:
+        case Lora():
+            add_lora(model, adapter, seed=seed)
+        case DiffFit():
+            add_difffit(model, last_block=adapter.last_block)
+        case BitFit():
+            unfreeze_biases(model)
+        case AdaptFormer():
+            add_bottlenecks(model, **adapter.model_dump(exclude={"type"}), seed=seed)
+        case VisualPrompt():
+            add_prompts(model, num_tokens=adapter.num_tokens, gated=adapter.zero_gate, seed=seed)
+    model.y_embedder.embedding_table.weight.requires_grad = True
+    return model

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from difftune_core.adapters.select import adapt
+from difftune_core.checkpoint.export import to_diffusers
+from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, whole
+from difftune_core.checkpoint.save import save_checkpoint
+from difftune_core.hooks import TaskError
+from difftune_core.models.dit import DiT
+from difftune_core.models.registry import CONFIG, load_dit, read_dit_config
+from difftune_core.train.state import TrainState, new_state
+from difftune_core.train.step import TrainingData, train_step
+from tests.core.conftest import toy_config
+
+KINDS: dict[str, dict[str, object]] = {
+    "lora": {"type": "lora", "rank": 2},
+    "dora": {"type": "lora", "rank": 2, "use_dora": True},
+    "difffit": {"type": "difffit", "last_block": 1},
+    "bitfit": {"type": "bitfit"},
+    "parallel": {"type": "adaptformer", "bottleneck": 4},
+    "sequential": {"type": "adaptformer", "bottleneck": 4, "mode": "sequential"},
+    "vpt": {"type": "vpt", "num_tokens": 3},
+    "vpt as published": {"type": "vpt", "num_tokens": 3, "zero_gate": False},
+}
+
+
+def trained(adapter: dict[str, object], model: DiT, data: TrainingData, folder: Path) -> tuple[TrainState, Path]:
+    """A run of 3 steps and its checkpoint."""
+    config = toy_config(adapter=adapter, learning_rate=0.02)
+    state = new_state(deepcopy(model), config.method.hyperparameters, seed=config.seed)
+    for _ in range(3):
+        train_step(state, config, data)
+    event = save_checkpoint(state, folder, identity={"base_model": "toy"}, envelope={})
+    return state, folder / event.name
+
+
+def predict(model: DiT) -> torch.Tensor:
+    x = torch.linspace(-2, 2, 4 * 4 * 8 * 8).reshape(4, 4, 8, 8)
+    with torch.no_grad():
+        out: torch.Tensor = model.eval()(x, torch.tensor([0.0, 10, 500, 999]), torch.arange(4))
+    return out
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_delivered_model_loads_and_is_the_average(
+    kind: str, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    state, folder = trained(KINDS[kind], toy_model, training_data, tmp_path)
+    loaded = load_dit(folder, read_dit_config(folder))
+    assert torch.allclose(predict(loaded), predict(state.average), atol=1e-5)
+    assert not torch.allclose(predict(loaded), predict(toy_model), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_files_hold_what_is_trained_and_no_more(
+    kind: str, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    state, folder = trained(KINDS[kind], toy_model, training_data, tmp_path)
+    manifest = whole(folder)
+    assert manifest is not None
+    assert {file.path for file in manifest.files} == {MODEL, RESUME, CONFIG, ADAPTER}
+    names = set(state.trainable())
+    assert set(load_file(folder / ADAPTER)) == names
+    kinds = ("raw", "average", "exp_avg", "exp_avg_sq")
+    assert set(load_file(folder / RESUME)) == {f"{kind}/{name}" for kind in kinds for name in names}
+    assert len(state.optimizer.state) == len(names)
+    shared = dict(state.model.named_parameters())
+    assert all((p is shared[name]) == (name not in names) for name, p in state.average.named_parameters())
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "difffit", "bitfit"])
+def test_a_merged_model_is_a_plain_one(kind: str, toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+    _, folder = trained(KINDS[kind], toy_model, training_data, tmp_path)
+    assert set(load_file(folder / MODEL)) == set(toy_model.state_dict())
+    assert json.loads((folder / CONFIG).read_text()) == asdict(toy_model.config)
+    to_diffusers(load_dit(folder, toy_model.config))
+
+
+def test_the_adapter_file_makes_the_model_again_from_its_base(
+    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    state, folder = trained(KINDS["lora"], toy_model, training_data, tmp_path)
+    model = adapt(deepcopy(toy_model), state.adapter)
+    found = model.load_state_dict(load_file(folder / ADAPTER), strict=False)
+    assert not found.unexpected_keys
+    assert torch.equal(predict(model), predict(state.average))
+
+
+def test_weights_of_another_adapter_are_refused_by_name(
+    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    _, folder = trained(KINDS["vpt"], toy_model, training_data, tmp_path)
+    fields = json.loads((folder / CONFIG).read_text())
+    assert fields["adapter"] == {"type": "vpt", "num_tokens": 3, "zero_gate": True}
+    (folder / CONFIG).write_text(json.dumps({**fields, "adapter": KINDS["parallel"]}))
+    with pytest.raises(
+        TaskError, match=r"missing \['blocks\.0\.mlp\.down\.bias'.*unexpected \['blocks\.0\.attn\.gate'"
+    ):
+        load_dit(folder, read_dit_config(folder))
+
+
+def test_full_tuning_leaves_three_files(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+    state, folder = trained({"type": "full"}, toy_model, training_data, tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, "manifest.json", MODEL, RESUME]
+    assert not any(name.startswith("average/") for name in load_file(folder / RESUME))
+    assert set(load_file(folder / MODEL)) == set(state.average.state_dict())
