@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 32
 _MAX_REST_BYTES = 1 << 20  # of a form, beside its file
+_MAX_BOUNDARY_BYTES = 70  # RFC 2046, 5.1.1
 
 
 @dataclass
@@ -35,7 +36,7 @@ class FormPart:
         Raises:
             TooLargeError: it is longer than any field of ours.
         """
-        value = b"".join(limited(self.chunks, _MAX_FIELD_BYTES, what=f"The field {self.name!r}"))
+        value = b"".join(limited_field(self.chunks, _MAX_FIELD_BYTES, self.name))
         return value.decode("utf-8", errors="replace")
 
 
@@ -46,9 +47,11 @@ def read_form(content_type: str | None, body: Iterable[bytes]) -> Iterator[FormP
         MalformedError: it is no multipart form, or is cut off.
     """
     kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise MalformedError("not_multipart", "The body must be multipart/form-data with a boundary.")
-    events = _events(options[b"boundary"], body)
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
+        message = f"The body must be multipart/form-data with a boundary of at most {_MAX_BOUNDARY_BYTES} characters."
+        raise MalformedError("not_multipart", message)
+    events = _events(boundary, body)
     for count, headers in enumerate(events):
         if count >= _MAX_FIELDS or not isinstance(headers, dict):
             raise MalformedError("malformed_form", f"The form cannot be read, or has more than {_MAX_FIELDS} fields.")
@@ -59,8 +62,8 @@ def read_form(content_type: str | None, body: Iterable[bytes]) -> Iterator[FormP
         deque(part.chunks, maxlen=0)
 
 
-def limited(chunks: Iterable[bytes], max_bytes: int, *, what: str) -> Iterator[bytes]:
-    """The chunks, counted.
+def limited(chunks: Iterable[bytes], max_bytes: int, *, what: str, **where: str) -> Iterator[bytes]:
+    """The chunks, counted; `where` names the field at fault, as `ServiceError` takes it.
 
     Raises:
         TooLargeError: there are more than `max_bytes`.
@@ -69,8 +72,14 @@ def limited(chunks: Iterable[bytes], max_bytes: int, *, what: str) -> Iterator[b
     for chunk in chunks:
         count += len(chunk)
         if count > max_bytes:
-            raise TooLargeError("too_large", f"{what} is larger than {max_bytes} bytes.", max_bytes=max_bytes)
+            message = f"{what} is larger than {max_bytes} bytes."
+            raise TooLargeError("too_large", message, max_bytes=max_bytes, **where)
         yield chunk
+
+
+def limited_field(chunks: Iterable[bytes], max_bytes: int, name: str) -> Iterator[bytes]:
+    """As `limited`, for the form's field `name`."""
+    return limited(chunks, max_bytes, what=f"The field {name!r}", param=name, pointer=f"#/{name}")
 
 
 @dataclass(frozen=True)
@@ -83,34 +92,50 @@ class StoredForm:
 
 
 def store_form(
-    content_type: str | None, body: Iterable[bytes], *, store: ObjectStore, key: str, field: str, max_bytes: int
+    content_type: str | None,
+    body: Iterable[bytes],
+    *,
+    store: ObjectStore,
+    key: str,
+    field: str,
+    max_bytes: int,
+    others: Collection[str] = (),
 ) -> StoredForm:
     """Put the file of the form's `field` under `key`; nothing stays in the store when anything is wrong.
 
     Raises:
-        MalformedError: as `read_form`.
-        InvalidInputError: there is no such file.
+        MalformedError: as `read_form`, or a field is there twice.
+        InvalidInputError: there is no such file, or a field that is none of `others`.
         TooLargeError: the file has more than `max_bytes`.
     """
     form = read_form(content_type, limited(body, max_bytes + _MAX_REST_BYTES, what="The form"))
     try:
-        return _stored(form, store, key, field, max_bytes)
+        return _stored(_known(form, {field, *others}), store, key, field, max_bytes)
     except Exception:
         store.delete(key)
         raise
+
+
+def _known(form: Iterable[FormPart], names: Collection[str]) -> Iterator[FormPart]:
+    seen: set[str] = set()
+    for part in form:
+        if part.name not in names:
+            raise InvalidInputError("unknown_field", f"There is no form field {part.name!r}.", param=part.name)
+        if part.name in seen:
+            raise MalformedError("malformed_form", f"The form has the field {part.name!r} twice.")
+        seen.add(part.name)
+        yield part
 
 
 def _stored(form: Iterable[FormPart], store: ObjectStore, key: str, field: str, max_bytes: int) -> StoredForm:
     stored: ObjectInfo | None = None
     filename, fields = "", {}
     for part in form:
-        if part.name != field:
-            fields[part.name] = part.text()
-        elif stored is None:
+        if part.name == field:
             filename = part.filename or ""
-            stored = store.put_stream(key, limited(part.chunks, max_bytes, what=f"The field {field!r}"))
+            stored = store.put_stream(key, limited_field(part.chunks, max_bytes, field))
         else:
-            raise MalformedError("malformed_form", f"The form has the field {field!r} twice.")
+            fields[part.name] = part.text()
     if stored is None:
         raise InvalidInputError("missing_field", f"The form field {field!r} is required.", param=field)
     return StoredForm(stored, filename, fields)

@@ -72,6 +72,7 @@ def _receive_file(used: Services, tenant_id: str, request: Request) -> File:
         key=key,
         field="file",
         max_bytes=used.settings.max_file_bytes,
+        others={"purpose"},
     )
     try:
         _check(form)
@@ -92,9 +93,11 @@ def _receive_file(used: Services, tenant_id: str, request: Request) -> File:
 
 def _check(form: StoredForm) -> None:
     purpose = form.fields.get("purpose")
+    if purpose is None:
+        raise InvalidInputError("missing_field", "The form field 'purpose' is required.", param="purpose")
     if purpose != service.DATASETS:
-        message = f"The purpose must be {service.DATASETS!r}, not {purpose!r}."
-        raise InvalidInputError("missing_field" if purpose is None else "invalid_value", message, param="purpose")
+        message = f"The purpose must be {service.DATASETS!r}, not {purpose[:64]!r}."
+        raise InvalidInputError("invalid_value", message, param="purpose")
     try:
         _FILENAME.validate_python(form.filename)
     except ValidationError:

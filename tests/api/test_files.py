@@ -50,10 +50,18 @@ _CUT_OFF = b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\
 _BAD_FORMS: list[tuple[dict[str, Any], int, str, str | None]] = [
     ({"files": {"file": ("a.zip", b"x")}}, 422, "missing_field", "purpose"),
     ({"files": {"file": ("a.zip", b"x")}, "data": {"purpose": "assistants"}}, 422, "invalid_value", "purpose"),
-    ({"files": {"other": ("a.zip", b"x")}, "data": _FINE}, 422, "missing_field", "file"),
+    ({"files": {"other": ("a.zip", b"x")}, "data": _FINE}, 422, "unknown_field", "other"),
+    ({"files": {"purpose": (None, "fine-tune")}}, 422, "missing_field", "file"),
+    (
+        {"files": {"file": ("a.zip", b"x")}, "data": {**_FINE, "expires_after[seconds]": "3600"}},
+        422,
+        "unknown_field",
+        "expires_after[seconds]",
+    ),
+    ({"files": [("purpose", (None, "fine-tune"))] * 2}, 400, "malformed_form", None),
     ({"files": {"file": ("a.zip", b"")}, "data": _FINE}, 422, "empty_file", "file"),
     ({"files": {"file": ("a" * 300, b"x")}, "data": _FINE}, 422, "invalid_value", "file"),
-    ({"files": {"file": ("a.zip", b"x" * 300_001)}, "data": _FINE}, 413, "too_large", None),
+    ({"files": {"file": ("a.zip", b"x" * 300_001)}, "data": _FINE}, 413, "too_large", "file"),
     ({"json": {"file": "x"}}, 400, "not_multipart", None),
     (
         {"content": _CUT_OFF, "headers": {"content-type": "multipart/form-data; boundary=b"}},

@@ -49,7 +49,17 @@ def test_a_form_that_is_cut_off_is_no_form(length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", [None, "", "application/json", "multipart/form-data", "multipart/mixed; boundary=a"]
+    "content_type",
+    [
+        None,
+        "",
+        "application/json",
+        "multipart/form-data",
+        "multipart/mixed; boundary=a",
+        "multipart/form-data; boundary=",
+        f"multipart/form-data; boundary={'a' * 71}",
+        f"multipart/form-data; boundary={'a' * 4000}",
+    ],
 )
 def test_other_types_are_refused(content_type: str | None) -> None:
     with pytest.raises(MalformedError):

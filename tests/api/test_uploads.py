@@ -123,7 +123,7 @@ def test_a_part_that_is_too_large_is_refused(
 ) -> None:
     upload_id = open_upload(1_000_000)
     answer = client.post(f"/v1/uploads/{upload_id}/parts", files={"data": b"x" * 200_001})
-    assert assert_problem(answer, 413, "too_large")["max_bytes"] == 200_000
+    assert assert_problem(answer, 413, "too_large", param="data")["max_bytes"] == 200_000
     assert list(services.store.list("")) == []
     assert client.get(f"/v1/uploads/{upload_id}/parts").json()["data"] == []
 
