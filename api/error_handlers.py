@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 from typing import Any
 
@@ -34,6 +35,13 @@ _HEADERS = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "5"},
 }
 _CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field", "union_tag_invalid": "unknown_method"}
+_HTTP_CODES = {  # phrases of a status differ between Python versions
+    HTTPStatus.BAD_REQUEST: "malformed_body",
+    HTTPStatus.NOT_FOUND: "route_not_found",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range_not_satisfiable",
+}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _MAX_FAULTS = 20
 log = structlog.get_logger(__name__)
 
@@ -44,6 +52,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(StoreError, _on_store_error)
+    app.add_exception_handler(OSError, _on_system_error)
     app.add_exception_handler(OperationalError, _on_database_error)
     app.add_exception_handler(PoolTimeoutError, _on_database_error)
     app.add_exception_handler(DataError, _on_data_error)
@@ -90,7 +99,7 @@ def _on_service_error(request: Request, error: Exception) -> JSONResponse:
 def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    code = {404: "route_not_found", 400: "malformed_body"}.get(status, status.phrase.lower().replace(" ", "_"))
+    code = _HTTP_CODES.get(status, status.phrase.lower().replace(" ", "_"))
     detail = error.detail if status != HTTPStatus.NOT_FOUND else f"There is no route {request.url.path}."
     response = answer(request, status, errors.ServiceError(code, detail))
     response.headers.update(error.headers or {})
@@ -101,6 +110,16 @@ def _on_store_error(request: Request, error: Exception) -> JSONResponse:
     log.error("store_error", error=str(error))
     message = "The object store does not answer. Try again later."
     return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, errors.UnavailableError("store_unavailable", message))
+
+
+def _on_system_error(request: Request, error: Exception) -> JSONResponse:
+    """A folder as store has no service in between that would tell it in words of its own."""
+    assert isinstance(error, OSError)
+    if error.errno not in _NO_ROOM:
+        raise error
+    log.error("store_full", error=str(error))
+    message = "The service has no room left to store this. Tell its operator."
+    return answer(request, HTTPStatus.INSUFFICIENT_STORAGE, errors.UnavailableError("storage_full", message))
 
 
 def _on_database_error(request: Request, error: Exception) -> JSONResponse:

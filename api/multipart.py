@@ -62,8 +62,8 @@ def read_form(content_type: str | None, body: Iterable[bytes]) -> Iterator[FormP
         deque(part.chunks, maxlen=0)
 
 
-def limited(chunks: Iterable[bytes], max_bytes: int, *, what: str, **where: str) -> Iterator[bytes]:
-    """The chunks, counted; `where` names the field at fault, as `ServiceError` takes it.
+def limited(chunks: Iterable[bytes], max_bytes: int, *, what: str, param: str | None = None) -> Iterator[bytes]:
+    """The chunks, counted; `what` and `param` name in words and to programs what they are of.
 
     Raises:
         TooLargeError: there are more than `max_bytes`.
@@ -73,13 +73,14 @@ def limited(chunks: Iterable[bytes], max_bytes: int, *, what: str, **where: str)
         count += len(chunk)
         if count > max_bytes:
             message = f"{what} is larger than {max_bytes} bytes."
-            raise TooLargeError("too_large", message, max_bytes=max_bytes, **where)
+            pointer = f"#/{param}" if param else None
+            raise TooLargeError("too_large", message, param=param, pointer=pointer, max_bytes=max_bytes)
         yield chunk
 
 
 def limited_field(chunks: Iterable[bytes], max_bytes: int, name: str) -> Iterator[bytes]:
     """As `limited`, for the form's field `name`."""
-    return limited(chunks, max_bytes, what=f"The field {name!r}", param=name, pointer=f"#/{name}")
+    return limited(chunks, max_bytes, what=f"The field {name!r}", param=name)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -43,8 +44,47 @@ def test_ranges(client: TestClient, link: Callable[..., str], assert_problem: Pr
     whole = client.head(link())
     assert (whole.headers["content-length"], whole.headers["accept-ranges"]) == ("25", "bytes")
     many = client.get(link(), headers={"range": "bytes=" + ",".join(f"{n}-{n}" for n in range(0, 20, 2))})
-    assert_problem(many, 400, "too_many_ranges")
-    assert client.get(link(), headers={"range": "bytes=99-"}).status_code == 416
+    assert_problem(many, 400, "too_many_ranges", param="range")
+    assert client.get(link(), headers={"range": "bytes=-6"}).text == "cript>"
+    assert client.get(link(), headers={"range": "bytes=20-999999999999"}).status_code == 206
+
+
+@pytest.mark.parametrize("asked", ["bytes=25-", "bytes=99-100", "bytes=-0"])
+def test_a_range_beyond_the_end_tells_the_size(
+    client: TestClient, link: Callable[..., str], assert_problem: Problem, asked: str
+) -> None:
+    answer = client.get(link(), headers={"range": asked})
+    assert_problem(answer, 416, "range_not_satisfiable")
+    assert answer.headers["content-range"] == "bytes */25"
+
+
+@pytest.mark.parametrize("asked", ["", "-", "a-b", "9-5", "--5", "+1-5", "1_0-20", "1-²"])
+def test_a_range_that_is_none_is_refused(
+    client: TestClient, link: Callable[..., str], assert_problem: Problem, asked: str
+) -> None:
+    answer = client.get(link(), headers={"range": f"bytes={asked}".encode()})
+    assert_problem(answer, 400, "malformed_range", param="range")
+
+
+def test_ranges_of_unknown_units_are_ignored(client: TestClient, link: Callable[..., str]) -> None:
+    answer = client.get(link(), headers={"range": "lines=1-2"})
+    assert (answer.status_code, len(answer.content)) == (200, 25)
+
+
+def test_a_full_disk_is_no_fault_of_the_client_and_leaves_nothing(
+    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch, assert_problem: Problem
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/srv/data")
+
+    monkeypatch.setattr("os.fsync", full)
+    url = services.store.url_put("uploads/u/p", num_bytes=4, expires_s=60)
+    sent = {"files": {"file": ("a.zip", b"PK")}, "data": {"purpose": "fine-tune"}}
+    for answer in (client.put(url, content=b"abcd"), client.post("/v1/files", **sent)):
+        body = assert_problem(answer, 507, "storage_full")
+        assert (body["error"]["type"], "/srv" in answer.text) == ("server_error", False)
+    monkeypatch.undo()
+    assert not [path for path in services.store.root.rglob("*") if path.is_file()]
 
 
 def test_a_link_is_for_one_object_one_method_and_a_while(
