@@ -15,7 +15,9 @@ def sample_grid(folder: Path, target: Path, *, seed: int) -> Path:
     """Save a grid of digits, a class a column, drawn with guidance by the `DiTPipeline` in `folder`."""
     import torch
     from diffusers.pipelines.dit.pipeline_dit import DiTPipeline
+    from diffusers.utils import logging
 
+    logging.disable_progress_bar()
     opener: Any = DiTPipeline
     pipeline = opener.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import time
 import zipfile
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from cli.demo.stack import DemoStack
 MODEL = "tiny-dit"
 _PART_BYTES = 64 * 1024  # small, so that the demo's upload really has several parts
 _POLL_S = 0.3
+_WIDTH = 120  # where no terminal says how wide it is
 
 
 class DemoError(Exception):
@@ -151,7 +153,7 @@ def _last_step(report: dict[str, Any]) -> int:
 
 def run_demo(folder: Path, *, seed: int, max_steps: int | None) -> int:
     """Run the demo; the last line printed is its summary as one JSON object. Returns the exit status."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH)
     try:
         summary = Demo(folder, seed, max_steps, console).run()
     except (DemoError, openai.OpenAIError, httpx2.HTTPError) as error:
