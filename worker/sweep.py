@@ -6,16 +6,18 @@ Any number of sweeps may run at once: each step is a short transaction that take
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, or_, select
 
 from api.db import Database, checkpoint_wal
 from api.queue import Doorbell
 from api.settings import Settings
 from api.storage import open_store
+from api.storage.cleaning import delete_objects
 from api.uploads import service as uploads
 from api.uploads.models import Upload, UploadPart
 from api.uploads.states import UploadStatus
@@ -25,6 +27,8 @@ from worker.settle import settle
 
 _UNRUNG_S = 5.0
 _PARTS_AT_ONCE = 500
+_LINK_TTLS = 2.0  # a PUT may begin when its link ends, and take as long again
+_UNFINISHED_S = 86_400.0
 _WAL_BYTES = 1 << 20
 log = structlog.get_logger(__name__)
 
@@ -41,7 +45,7 @@ class Sweep:
 
     def once(self) -> None:
         """Every step once; one that fails does not keep the others from theirs."""
-        steps: list[Callable[[], object]] = [self.recover, self.ring, self.expire_uploads, self.fold_log]
+        steps: list[Callable[[], object]] = [self.recover, self.ring, self.expire_uploads, self.clean, self.fold_log]
         for step in steps:
             try:
                 step()
@@ -71,19 +75,31 @@ class Sweep:
         return self._doorbell.ring() if waiting else False
 
     def expire_uploads(self) -> int:
-        """End uploads whose time is over; delete the parts of those that ended without a file. How many parts."""
+        """End uploads whose time is over; forget the parts that belong to no file. How many parts were forgotten.
+
+        A part's row stays until nobody can send the part any more: a link outlives its upload.
+        """
         with self._database.write() as session:
-            uploads.expire_overdue(session)
-        ended = Upload.status.in_([UploadStatus.EXPIRED, UploadStatus.CANCELLED])
+            overdue = uploads.expire_overdue(session)
+        delete_objects(self._store, overdue)
         query = select(UploadPart.id, UploadPart.key).join(Upload, Upload.id == UploadPart.upload_id)
+        unused = or_(
+            Upload.status.in_([UploadStatus.EXPIRED, UploadStatus.CANCELLED]),
+            and_(Upload.status == UploadStatus.COMPLETED, UploadPart.bytes.is_(None)),
+        )
+        late = UploadPart.created_at < time.time() - _LINK_TTLS * self.settings.link_ttl_s
         with self._database.read() as session:
-            parts = session.execute(query.where(ended).limit(_PARTS_AT_ONCE)).all()
+            parts = session.execute(query.where(unused, late).limit(_PARTS_AT_ONCE)).all()
         for part in parts:  # objects first: a row without its object can be swept again, the reverse is lost
             self._store.delete(part.key)
         if parts:
             with self._database.write() as session:
                 session.execute(delete(UploadPart).where(UploadPart.id.in_([part.id for part in parts])))
         return len(parts)
+
+    def clean(self) -> int:
+        """Remove what killed processes left half-written in the store."""
+        return self._store.forget_unfinished(_UNFINISHED_S)
 
     def fold_log(self) -> bool:
         """Fold SQLite's write-ahead log into its file when it has grown; whether it was."""

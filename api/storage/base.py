@@ -68,6 +68,10 @@ class ObjectStore(Protocol):
         """A link for clients: one PUT of exactly `num_bytes`."""
         ...
 
+    def forget_unfinished(self, older_than_s: float) -> int:
+        """Remove what writes left that were killed half-way and did not go on for that long; how many there were."""
+        ...
+
     def check(self) -> None:
         """Ask the store whether it is there.
 

@@ -5,6 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from api.storage.base import CHUNK_BYTES, ObjectInfo, StoreError, checked_key
@@ -85,6 +86,16 @@ class LocalStore:
         """As `ObjectStore.url_put`."""
         link = Link("PUT", checked_key(key), int(time.time() + expires_s), num_bytes=num_bytes)
         return link.url(self.base_url, self.secret)
+
+    def forget_unfinished(self, older_than_s: float) -> int:
+        """As `ObjectStore.forget_unfinished`."""
+        forgotten = 0
+        for path in (self.root / _INCOMING).iterdir():
+            with suppress(FileNotFoundError):  # it has become an object
+                if time.time() - path.stat().st_mtime > older_than_s:
+                    path.unlink()
+                    forgotten += 1
+        return forgotten
 
     def check(self) -> None:
         """As `ObjectStore.check`."""

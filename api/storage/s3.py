@@ -99,6 +99,11 @@ class S3Store:
         params = {"Bucket": self.bucket, "Key": self._name(key), "ContentLength": num_bytes}
         return self._public.generate_presigned_url("put_object", Params=params, ExpiresIn=int(expires_s))
 
+    def forget_unfinished(self, older_than_s: float) -> int:
+        """Nothing: parts of broken-off writes are no objects; the bucket's own rule for them removes them."""
+        del older_than_s
+        return 0
+
     def check(self) -> None:
         """As `ObjectStore.check`."""
         try:

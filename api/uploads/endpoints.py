@@ -146,7 +146,7 @@ def complete_upload(
     with used.database.write() as session:
         upload = service.get(session, tenant, upload_id, lock=True)
         if upload.status == UploadStatus.COMPLETED:
-            return upload_out(upload, session.get(Dataset, upload.dataset_id))
+            return upload_out(upload, service.completed_as(session, upload, body.part_ids, body.md5))
         upload = service.open_upload(session, tenant, upload_id, lock=True)
         dataset = service.complete(session, upload, body.part_ids, body.md5, seen)
         unused = service.left_over(session, upload, dataset)

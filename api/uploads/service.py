@@ -88,11 +88,19 @@ def add_part(
     """Record a part that is in the store, or (`stored` None) one that a client was given a link for.
 
     Raises:
-        TooLargeError: the parts together are far beyond the announced size.
+        InvalidInputError: the part is empty.
+        TooLargeError: the part is larger than the file, or the parts together are far beyond it.
     """
+    field = "data" if stored else "bytes"
+    if announced == 0:
+        raise InvalidInputError("empty_part", "The part is empty.", param=field)
+    if announced > upload.bytes:
+        message = f"The part has {announced} bytes; all of {upload.id} has {upload.bytes}."
+        raise TooLargeError("too_large", message, param=field, pointer=f"#/{field}", max_bytes=upload.bytes)
     room = 2 * upload.bytes + settings.max_part_bytes  # a client may send parts again whose answer it lost
     if repository.received_bytes(session, upload.id) + announced > room:
-        raise TooLargeError("too_large", f"The parts of {upload.id} are far more than its {upload.bytes} bytes.")
+        message = f"The parts of {upload.id} are far more than its {upload.bytes} bytes."
+        raise TooLargeError("too_large", message, param=field, pointer=f"#/{field}")
     part = UploadPart(
         id=part_id,
         upload_id=upload.id,
@@ -151,7 +159,24 @@ def complete(
         parts=manifest,
         expected_md5=md5.lower() if md5 else None,
     )
+    for part in known.values():
+        part.bytes = None  # as one that never arrived: the sweep forgets it
     upload.status, upload.dataset_id = UploadStatus.COMPLETED, dataset.id
+    return dataset
+
+
+def completed_as(session: Session, upload: Upload, part_ids: list[str], md5: str | None) -> Dataset | None:
+    """The file that the upload became, for a client that completes it again because it lost the answer.
+
+    Raises:
+        ConflictError: it was completed otherwise than asked now.
+    """
+    dataset = session.get(Dataset, upload.dataset_id)
+    if dataset is not None:
+        same_parts = [part_key(upload.id, part_id) for part_id in part_ids] == [part["key"] for part in dataset.parts]
+        if not same_parts or (md5 is not None and md5.lower() != dataset.expected_md5):
+            message = f"The upload {upload.id} is completed, of other parts or with another md5."
+            raise ConflictError("upload_not_pending", message, param="md5" if same_parts else "part_ids")
     return dataset
 
 

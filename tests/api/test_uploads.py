@@ -131,11 +131,37 @@ def test_a_part_that_is_too_large_is_refused(
 def test_far_more_parts_than_announced_are_refused(
     client: TestClient, open_upload: Any, send_part: Any, services: Services, assert_problem: Problem
 ) -> None:
-    upload_id = open_upload(1)
-    send_part(upload_id, b"x" * 150_000)
-    answer = client.post(f"/v1/uploads/{upload_id}/parts", files={"data": b"x" * 60_000})
-    assert_problem(answer, 413, "too_large")
-    assert len(list(services.store.list("uploads/"))) == 1
+    upload_id = open_upload(100_000)
+    for _ in range(4):  # twice its size and a part more: answers get lost
+        send_part(upload_id, b"x" * 100_000)
+    answer = client.post(f"/v1/uploads/{upload_id}/parts", files={"data": b"x"})
+    assert_problem(answer, 413, "too_large", param="data")
+    assert len(list(services.store.list("uploads/"))) == 4
+
+
+def test_a_part_that_cannot_be_of_the_file_is_refused(
+    client: TestClient, open_upload: Any, services: Services, assert_problem: Problem
+) -> None:
+    url = f"/v1/uploads/{open_upload(10)}/parts"
+    assert_problem(client.post(url, files={"data": b"x" * 11}), 413, "too_large", param="data")
+    assert_problem(client.post(f"{url}/presign", json={"bytes": 11}), 413, "too_large", param="bytes")
+    assert_problem(client.post(url, files={"data": b""}), 422, "empty_part", param="data")
+    assert list(services.store.list("uploads/")) == []
+    assert client.get(url).json()["data"] == []
+
+
+def test_completing_again_otherwise_is_a_conflict(
+    client: TestClient, open_upload: Any, send_part: Any, assert_problem: Problem
+) -> None:
+    upload_id = open_upload(2)
+    url = f"/v1/uploads/{upload_id}/complete"
+    first, second = (send_part(upload_id, content)["id"] for content in (b"a", b"b"))
+    body = {"part_ids": [first, second], "md5": "A" * 32}
+    file_id = client.post(url, json=body).json()["file"]["id"]
+    for change, param in (({"part_ids": [second, first]}, "part_ids"), ({"md5": "b" * 32}, "md5")):
+        assert_problem(client.post(url, json=body | change), 409, "upload_not_pending", param=param)
+    for same in (body, {"part_ids": body["part_ids"]}, body | {"md5": "a" * 32}):
+        assert client.post(url, json=same).json()["file"]["id"] == file_id
 
 
 def test_a_cancelled_upload_takes_nothing_more(

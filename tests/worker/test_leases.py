@@ -1,8 +1,7 @@
-"""Claims, fences and the sweep, on SQLite and, where asked for (`-m services`), on a real PostgreSQL."""
+"""Claims and fences, on SQLite and, where asked for (`-m services`), on a real PostgreSQL."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -10,18 +9,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from api.db import Database
 from api.ids import new_id
 from api.jobs.models import Job
 from api.settings import Settings
-from api.storage import open_store
-from api.uploads.models import Upload, UploadPart
 from api.work import repository
 from api.work import service as work
 from api.work.models import Attempt, WorkItem
@@ -223,46 +219,6 @@ def test_a_cancelled_job_whose_worker_is_lost_is_cancelled(bench: Bench) -> None
     sweep.recover()
     sweep.close()
     assert (bench.status(job_id), bench.reasons(job_id)) == ("cancelled", ["cancelled"])
-
-
-def test_an_abandoned_upload_loses_its_parts(bench: Bench) -> None:
-    store = open_store(bench.settings)
-    now = time.time()
-    common = {"tenant_id": "t", "filename": "a.zip", "mime_type": "application/zip", "purpose": "fine-tune"}
-    with bench.database.write() as session:
-        for name, expires_at in (("old", now - 1), ("live", now + 100)):
-            session.add(Upload(id=name, bytes=1, created_at=0, expires_at=expires_at, **common))
-            session.flush()
-            session.add(UploadPart(id=f"{name}-part", upload_id=name, key=f"uploads/{name}/p", bytes=1, created_at=0))
-            store.put_stream(f"uploads/{name}/p", [b"x"])
-    sweep = Sweep(bench.settings)
-    assert [sweep.expire_uploads(), sweep.expire_uploads()] == [1, 0]
-    sweep.close()
-    assert [o.key for o in store.list("uploads/")] == ["uploads/live/p"]
-    assert bench.get(Upload, "old").status == "expired"
-    assert bench.get(Upload, "live").status == "pending"
-
-
-def test_the_log_is_folded_once_it_has_grown(bench: Bench) -> None:
-    sweep = Sweep(bench.settings)
-    assert sweep.fold_log() is False
-    with bench.database.write() as session:
-        for n in range(400):
-            values = {"id": f"u{n}", "tenant_id": "t", "filename": "x" * 200, "mime_type": "y" * 200, "purpose": "z"}
-            session.add(Upload(bytes=1, created_at=0, expires_at=time.time() + 99, **values))
-            session.flush()
-    with bench.database.write() as session:
-        session.execute(update(Upload).values(filename="w" * 250, mime_type="v" * 250))
-    while _wal(bench).stat().st_size < 1 << 20:
-        with bench.database.write() as session:
-            session.execute(update(Upload).values(bytes=Upload.bytes + 1))
-    assert sweep.fold_log() is True
-    assert _wal(bench).stat().st_size == 0
-    sweep.close()
-
-
-def _wal(bench: Bench) -> Path:
-    return Path(f"{bench.database.engine.url.database}-wal")
 
 
 def _claim_and_admit(bench: Bench) -> bool:
