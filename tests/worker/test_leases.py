@@ -18,6 +18,7 @@ from api.db import Database
 from api.ids import new_id
 from api.jobs.models import Job
 from api.settings import Settings
+from api.uploads.models import Upload, UploadPart
 from api.work import repository
 from api.work import service as work
 from api.work.models import Attempt, WorkItem
