@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--images-per-class", type=int, default=20)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--guidance-scale", type=float, default=1.5)
     parser.add_argument("--model", default="tiny-dit")
     parser.add_argument("--models", type=Path, action="append", default=[])

@@ -31,7 +31,7 @@ DEFAULTS = {
     "training": {
         "max_steps": 400,
         "batch_size": 64,
-        "learning_rate": 3e-4,
+        "learning_rate": 1e-3,
         "warmup_steps": 20,
         "horizontal_flip": False,
         "checkpoint_every_steps": 100,
