@@ -139,6 +139,10 @@ def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
 
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):  # what FastAPI leaves of a body that is not announced as JSON
+        message = "The body must be JSON, sent with Content-Type: application/json."
+        status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        return answer(request, status, errors.MalformedError("unsupported_media_type", message))
     found = error.errors()
     if any(fault["type"] == "json_invalid" for fault in found):
         message = f"The body is no JSON: {found[0].get('ctx', {}).get('error', 'cannot be parsed')}."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+
+from api.errors import InvalidInputError
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as ULIDs have it
 _RANDOM_BITS = 80
@@ -15,3 +18,15 @@ def new_id(prefix: str) -> str:
     number = (time.time_ns() // 1_000_000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
     text = "".join(_ALPHABET[(number >> 5 * i) & 31] for i in reversed(range(_LENGTH)))
     return f"{prefix}_{text}"
+
+
+def cursor(after: str | None, *prefixes: str) -> str | None:
+    """A list's `after`: None for the first page. It may name what is gone by now, but nothing of another kind.
+
+    Raises:
+        InvalidInputError: it is no id with one of the prefixes.
+    """
+    if after and not re.fullmatch(f"({'|'.join(prefixes)})_[{_ALPHABET}]{{{_LENGTH}}}", after):
+        message = f"{after!r} is no id of an item of this list ({', '.join(f'{prefix}_...' for prefix in prefixes)})."
+        raise InvalidInputError("invalid_cursor", message, param="after", pointer=None)
+    return after or None

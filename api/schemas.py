@@ -15,9 +15,11 @@ class Out(BaseModel):
 
 
 class In(BaseModel):
-    """What is asked: unknown fields are refused."""
+    """What is asked: unknown fields are refused, and values of another type are not taken for what they resemble."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, extra="forbid", frozen=True, allow_inf_nan=False, strict=True
+    )
 
 
 class Listed(Out):

@@ -31,7 +31,7 @@ class Lora(Frozen):
     """The update is scaled by alpha / rank."""
     use_dora: bool = False
     """DoRA (Liu et al. 2024): the rows' lengths are trained apart from their directions."""
-    targets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = (
+    targets: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1, strict=False)] = (
         "attn.qkv",
         "attn.proj",
     )

@@ -42,7 +42,7 @@ class TrainingHyperparameters(Frozen):
     """Images per step, target and retention images together."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
     """AdamW's learning rate, constant after warm-up."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Steps over which the learning rate rises linearly from 0."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """AdamW's decoupled weight decay."""
@@ -54,7 +54,7 @@ class TrainingHyperparameters(Frozen):
     """Probability that a target image is trained with the null label (classifier-free guidance)."""
     horizontal_flip: bool = True
     """Whether images are also seen mirrored. Off where that changes the class, as for glyphs."""
-    checkpoint_every_steps: Annotated[int, Field(ge=1)] | None = None
+    checkpoint_every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Steps between checkpoints; null saves at a quarter, half, three quarters and the end."""
     label_rows: Literal["reuse_rows", "mean", "null"] = "reuse_rows"
     """How new class rows start: source rows of the same number (as the released code), their mean, or the null row."""
@@ -62,7 +62,7 @@ class TrainingHyperparameters(Frozen):
     """Weight of the noise prediction's error by t: `min_snr` is min(SNR, 5) / SNR, `p2` is (1 + SNR)^-0.5."""
     adapter: Adapter = FullTuning()
     """What is trained: `full` everything, `lora`, `difffit`, `bitfit`, `adaptformer`, `vpt` a small part of it."""
-    log_every_steps: Annotated[int, Field(ge=1)] = 10
+    log_every_steps: Annotated[int, Field(ge=1, le=10_000_000)] = 10
     """Steps between metrics; a value is the mean over the steps since the one before."""
 
 
@@ -141,7 +141,7 @@ class EvaluationConfig(Frozen):
 
     Retention trains the null branch, and so changes what `cfg` does; `domain` is the control.
     """
-    every_steps: Annotated[int, Field(ge=1)] | None = None
+    every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Also evaluate each time this many steps are done; null evaluates the end only."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the sampled images; equal seeds give paired comparisons."""

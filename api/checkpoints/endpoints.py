@@ -25,7 +25,7 @@ def list_checkpoints(
 ) -> Page[CheckpointOut]:
     """The job's checkpoints, the newest first."""
     job = jobs.get(session, tenant, job_id)
-    after_step = service.get(session, tenant, after).step if after else None
+    after_step = service.step_of_cursor(session, job, after) if after else None
     ascending = order == "asc"
     rows = repository.page(session, job_id, after_step=after_step, limit=limit + 1, ascending=ascending)
     last = repository.last_step(session, job_id)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from api.checkpoints import repository
 from api.checkpoints.models import Checkpoint
-from api.errors import ConflictError, NotFoundError, not_found
+from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
 from api.jobs import repository as jobs
 from api.jobs.models import Job
 from api.jobs.schemas import finite
@@ -39,6 +39,19 @@ def get(session: Session, tenant_id: str, checkpoint_id: str) -> Checkpoint:
     if checkpoint is None:
         raise not_found("checkpoint", checkpoint_id)
     return checkpoint
+
+
+def step_of_cursor(session: Session, job: Job, after: str) -> int:
+    """The step of the checkpoint that a list of the job's checkpoints goes on after.
+
+    Raises:
+        InvalidInputError: it is none of the job's.
+    """
+    checkpoint = repository.find(session, job.tenant_id, after)
+    if checkpoint is None or checkpoint.job_id != job.id:
+        message = f"{after!r} is no checkpoint of {job.id}."
+        raise InvalidInputError("invalid_cursor", message, param="after", pointer=None)
+    return checkpoint.step
 
 
 def metrics_at(session: Session, checkpoint: Checkpoint, job: Job) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ from api.datasets.items import item_page
 from api.datasets.schemas import DatasetItem, DatasetOut, DatasetReport, dataset_out, report_out
 from api.datasets.states import DatasetStatus
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.ids import cursor
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 
@@ -26,7 +27,8 @@ def list_datasets(
     status: Annotated[DatasetStatus | None, Query(description="Only data sets of this status.")] = None,
 ) -> Page[DatasetOut]:
     """The data sets, newest first."""
-    rows = repository.page(session, tenant, after=after, limit=limit + 1, ascending=order == "asc", status=status)
+    ascending, since = order == "asc", cursor(after, "ds")
+    rows = repository.page(session, tenant, after=since, limit=limit + 1, ascending=ascending, status=status)
     return page_of(rows, limit, dataset_out)
 
 

@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 from api.datasets import repository as datasets
 from api.datasets import service as dataset_service
 from api.datasets.models import Dataset
-from api.errors import InvalidInputError, not_found
+from api.errors import not_found
 from api.files.schemas import RESULTS, File, file_of_dataset, file_of_result
+from api.ids import cursor
 from api.jobs.models import JobFile
 
 PREFIX = "file"  # ids of result files; data sets have `ds`
@@ -59,16 +60,14 @@ def page(
     Raises:
         InvalidInputError: `after` is no id of a file.
     """
-    prefix, _, moment = (after or "").partition("_")
-    if after and (prefix not in {PREFIX, "ds"} or not moment):
-        raise InvalidInputError("invalid_cursor", f"{after!r} is no id of a file.", param="after", pointer=None)
+    moment = (cursor(after, PREFIX, "ds") or "").partition("_")[2]
     files: list[File] = []
     if purpose in {None, DATASETS}:
-        since = f"ds_{moment}" if after else None
+        since = f"ds_{moment}" if moment else None
         rows = datasets.page(session, tenant_id, after=since, limit=limit, ascending=ascending)
         files += map(file_of_dataset, rows)
     if purpose in {None, RESULTS}:
-        since = f"{PREFIX}_{moment}" if after else None
+        since = f"{PREFIX}_{moment}" if moment else None
         files += map(file_of_result, _results(session, tenant_id, after=since, limit=limit, ascending=ascending))
     return sorted(files, key=lambda file: file.id.partition("_")[2], reverse=not ascending)[:limit]
 

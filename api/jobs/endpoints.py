@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError
+from api.ids import cursor
 from api.jobs import repository, service
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, job_out, metric_out, report_out
@@ -57,7 +58,7 @@ def list_jobs(
     rows = repository.page(
         session,
         tenant,
-        after=after,
+        after=cursor(after, "ftjob"),
         limit=limit + 1,
         ascending=order == "asc",
         statuses=status or (),
@@ -140,7 +141,7 @@ def _metadata(request: Request) -> dict[str, str]:
 
 
 def _metric_cursor(after: str | None) -> tuple[str, int] | None:
-    if after is None:
+    if not after:
         return None
     name, _, step = after.rpartition(":")
     if not name or not re.fullmatch(r"\d{1,9}", step):

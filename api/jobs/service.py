@@ -21,6 +21,7 @@ from api.work import service as work
 from api.work.states import Request, Slot, WorkKind, WorkState
 from difftune_core.config import TransferConfig
 
+_NAMED_CLASSES = 10
 _NAMES = {"training_file": "training", "validation_file": "validation"}
 
 
@@ -52,12 +53,13 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     """A new job: `queued` when its data sets are ready, else `validating_files`.
 
     Raises:
-        InvalidInputError: a data set is not there.
+        InvalidInputError: a data set is not there, or the two have different classes.
         ConflictError: a data set is invalid.
     """
     named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
     in_order = sorted((id_, param) for param, id_ in named.items() if id_)  # one order of locks for all submissions
-    statuses = {_usable(session, tenant_id, param, id_).status for id_, param in in_order}
+    used = {param: _usable(session, tenant_id, param, id_) for id_, param in in_order}
+    _check_pair(used["training_file"], used.get("validation_file"))
     job = Job(
         id=new_id("ftjob"),
         tenant_id=tenant_id,
@@ -79,7 +81,10 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     if job.validation_file:
         message += f" and validation file: {job.validation_file}"
     events.append(session, job, "status", message, data={"status": job.status})
-    if statuses == {DatasetStatus.READY}:
+    if asked.validation_file == asked.training_file:
+        message = "The validation file is the training file: the result is judged by images that it was trained on."
+        events.append(session, job, "message", message, level="warn")
+    if {dataset.status for dataset in used.values()} == {DatasetStatus.READY}:
         _queue(session, job)
     return job
 
@@ -144,6 +149,17 @@ def _usable(session: Session, tenant_id: str, param: str, dataset_id: str) -> Da
             report_url=f"/v1/datasets/{dataset_id}/report",
         )
     return found
+
+
+def _check_pair(training: Dataset, validation: Dataset | None) -> None:
+    """What is known already of sets that are ready; the trainer looks at those that are validated later."""
+    if validation is None or training.class_names is None or validation.class_names is None:
+        return
+    differing = sorted(set(training.class_names) ^ set(validation.class_names))
+    if differing:
+        more = f" and {len(differing) - _NAMED_CLASSES} more" if len(differing) > _NAMED_CLASSES else ""
+        message = f"The classes of the two files differ: {', '.join(differing[:_NAMED_CLASSES])}{more}."
+        raise InvalidInputError("class_mismatch", message, param="validation_file")
 
 
 def _all_ready(session: Session, dataset_ids: list[str]) -> bool:

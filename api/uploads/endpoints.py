@@ -19,7 +19,7 @@ from api.deps import (
     in_receiving_thread,
 )
 from api.errors import ServiceError
-from api.ids import new_id
+from api.ids import cursor, new_id
 from api.multipart import store_form
 from api.schemas import Page, page_of
 from api.storage.cleaning import delete_objects
@@ -124,9 +124,10 @@ def list_parts(
     order: Order = "asc",
 ) -> Page[PartOut]:
     """Which parts have arrived, oldest first."""
+    since = cursor(after, "part")
     with used.database.read() as session:
         service.get(session, tenant, upload_id)
-        rows = repository.part_page(session, upload_id, after=after, limit=limit + 1, ascending=order == "asc")
+        rows = repository.part_page(session, upload_id, after=since, limit=limit + 1, ascending=order == "asc")
     seen = service.seen_in_store(used.store, rows)
     return page_of(rows, limit, lambda part: part_out(part, seen.get(part.id)))
 

@@ -53,6 +53,14 @@ def test_checkpoints_are_listed_newest_first(client: TestClient, job_id: str) ->
     assert client.get("/v1/checkpoints/ckpt_75").json() == older
 
 
+def test_a_list_goes_on_only_after_a_checkpoint_of_the_job(
+    client: TestClient, job_id: str, add_job: Callable[..., Any], assert_problem: Problem
+) -> None:
+    other = f"/v1/fine_tuning/jobs/{add_job()['id']}/checkpoints"
+    for url in (f"{other}?after=ckpt_75", f"/v1/fine_tuning/jobs/{job_id}/checkpoints?after=ckpt_1"):
+        assert_problem(client.get(url), 422, "invalid_cursor", param="after")
+
+
 def test_a_download_redirects_to_a_link(client: TestClient, job_id: str) -> None:
     moved = client.get("/v1/checkpoints/ckpt_75/download")
     assert moved.status_code == 302

@@ -109,9 +109,25 @@ def test_a_database_that_fails_is_503(client: TestClient, services: Services, as
     assert "SELECT" not in answer.text
 
 
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_not_announced_as_json_is_415(
+    client: TestClient, assert_problem: Problem, content_type: str
+) -> None:
+    answer = client.post("/v1/uploads", content=b'{"bytes": 1}', headers={"content-type": content_type})
+    assert "application/json" in assert_problem(answer, 415, "unsupported_media_type")["detail"]
+
+
+@pytest.mark.parametrize("path", ["files", "datasets", "fine_tuning/jobs"])
+@pytest.mark.parametrize("after", ["nope", "-1", "ds_", "evt_01J9ZZZZZZZZZZZZZZZZZZZZZZ", "%00", "%F0%9F%98%80"])
+def test_an_after_that_is_no_id_of_the_list_is_refused(
+    client: TestClient, assert_problem: Problem, path: str, after: str
+) -> None:
+    assert_problem(client.get(f"/v1/{path}?after={after}"), 422, "invalid_cursor", param="after")
+
+
 def test_values_that_no_database_holds(client: TestClient) -> None:
     for path in ("files/a%00b", "datasets?after=%00", "fine_tuning/jobs?model=%00&metadata[a]=%00", "uploads/%00"):
-        assert client.get(f"/v1/{path}").status_code in {200, 400, 404}
+        assert client.get(f"/v1/{path}").status_code in {200, 400, 404, 422}
 
 
 def test_readiness_asks_the_database(client: TestClient, services: Services, assert_problem: Problem) -> None:

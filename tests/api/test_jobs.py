@@ -95,6 +95,17 @@ _BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"seed": -1}, "#/seed", "invalid_value"),
     ({"status": "succeeded"}, "#/status", "unknown_field"),
     ({"evaluation": {"num_images": 1}}, "#/evaluation/num_images", "invalid_value"),
+    ({"seed": True}, "#/seed", "invalid_value"),
+    (
+        {"method": {"type": "supervised", "supervised": {"hyperparameters": {"max_steps": True}}}},
+        "#/method/supervised/hyperparameters/max_steps",
+        "invalid_value",
+    ),
+    (
+        {"method": {**_DIFF, "diff_tuning": {"hyperparameters": {"tau": "1"}}}},
+        "#/method/diff_tuning/hyperparameters/tau",
+        "invalid_value",
+    ),
 ]
 
 
@@ -106,6 +117,23 @@ def test_a_bad_field_is_named(
     body = assert_problem(answer, 422, code, param=pointer.removeprefix("#/").replace("/", "."))
     assert [fault["pointer"] for fault in body["errors"]] == [pointer]
     assert client.get(JOBS).json()["data"] == []
+
+
+def test_two_files_of_different_classes_are_refused(
+    client: TestClient, ready: str, add_file: Any, settle: Any, assert_problem: Problem
+) -> None:
+    other = add_file()
+    settle(other, class_names=["1", "2", "3"])
+    answer = client.post(JOBS, json={"model": "tiny-dit", "training_file": ready, "validation_file": other})
+    assert "0, 2, 3." in assert_problem(answer, 422, "class_mismatch", param="validation_file")["detail"]
+    assert client.get(JOBS).json()["data"] == []
+
+
+def test_a_job_that_is_judged_by_its_training_file_is_told_so(
+    client: TestClient, ready: str, add_job: Callable[..., Any]
+) -> None:
+    events = client.get(f"{JOBS}/{add_job(validation_file=ready)['id']}/events").json()["data"]
+    assert ["trained on" in event["message"] for event in events if event["level"] == "warn"] == [True]
 
 
 def test_a_missing_field_is_named(client: TestClient, assert_problem: Problem) -> None:

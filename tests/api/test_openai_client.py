@@ -131,7 +131,7 @@ def test_jobs(client: openai.OpenAI, settle: Callable[[str], None], served: tupl
     assert [j.id for j in client.fine_tuning.jobs.list(metadata={"team": "vision"})] == [job.id]
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=1))
     assert [event.message for event in events][-1] == f"Created fine-tuning job: {job.id}"
-    assert len(events) == 3
+    assert [event.level for event in events] == ["info", "warn", "info", "info"]  # judged by its training file
     with served[1].database.write() as session:
         row = {"tenant_id": "default", "job_id": job.id, "fence": 1, "files": [], "created_at": 1.0}
         session.add_all(Checkpoint(**row, id=f"ckpt_{n}", step=n, name=f"step-{n}") for n in (10, 20, 30))
