@@ -58,4 +58,5 @@ def _follow_one(http: httpx2.Client, job_id: str, name: str, progress: Progress,
         elif event["type"] == "progress":
             progress.update(bar, completed=data["done"], total=data["total"])
         elif event["type"] == "status":
-            progress.update(bar, description=f"{name}: {data['status']}")
+            progress.update(bar, description=f"{name}: {data['status']}", completed=0, total=None)
+    progress.update(bar, completed=1, total=1)
