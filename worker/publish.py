@@ -38,6 +38,7 @@ FLUSH_S = 0.5
 _ANNOUNCE_S = 2.0
 _RATE_WINDOW_S = 10.0
 _MAX_PENDING = 10_000
+_POINTS_AT_ONCE = 500
 _RESUMES_KEPT = 2
 _BINARY = "application/octet-stream"
 log = structlog.get_logger(__name__)
@@ -126,8 +127,8 @@ class Publisher:
                 lifecycle.entered_phase(session, job, event.phase)
             elif isinstance(event, LogEvent):
                 lifecycle.told(session, job, event.message, level=event.level)
-        if points:
-            lifecycle.measured(session, job, points)
+        for start in range(0, len(points), _POINTS_AT_ONCE):  # a statement takes only so many parameters
+            lifecycle.measured(session, job, points[start : start + _POINTS_AT_ONCE])
         if progress is not None:
             self._write_progress(session, job, progress)
 

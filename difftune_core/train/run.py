@@ -38,6 +38,8 @@ from difftune_core.train.step import TrainingData
 
 _OUTCOMES: dict[StopKind | None, str] = {None: "succeeded", "stop": "stopped", "pause": "paused"}
 
+_TOLD_AGAIN = 1000  # points of the curves; listeners pass over what they know
+
 
 def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEvent:
     """Train as `config` (resolved) says. Leaves checkpoints, report and export in `folders.out`.
@@ -100,9 +102,7 @@ class Run:
         entry["target_images"] = state.target_images
         entry["l2_from_base"] = l2_from_base(state.average_trainable(), self._start())
         state.history.evaluations.append(entry)
-        values = {f"eval_{name}": entry[name] for name in ("fid", "kid") if entry[name] is not None}
-        values |= {f"eval_{name}": entry["forgetting"][name] for name in ("null_fid", "retention_loss")}
-        self.loop.hooks.emit(MetricsEvent(step=state.step, values=values))
+        self.loop.hooks.emit(_figures(entry))
 
     def _start(self) -> DiT:
         """The model as it was before the first step, made anew: it is a function of base, config and classes."""
@@ -175,8 +175,18 @@ def _resume(
     differing = resume(state, checkpoints, identity=identity, envelope=envelope)
     if differing is None:
         return
+    for step, values in state.history.newest(_TOLD_AGAIN).items():  # whoever listened before may have died unheard
+        hooks.emit(MetricsEvent(step=step, values=values))
+    for entry in state.history.evaluations:
+        hooks.emit(_figures(entry))
     how = "exactly" if not differing else f"continued, not exact: {', '.join(differing)} changed"
     hooks.emit(LogEvent(level="warn" if differing else "info", message=f"resumed at step {state.step} ({how})"))
+
+
+def _figures(entry: dict[str, Any]) -> MetricsEvent:
+    values = {f"eval_{name}": entry[name] for name in ("fid", "kid") if entry[name] is not None}
+    values |= {f"eval_{name}": entry["forgetting"][name] for name in ("null_fid", "retention_loss")}
+    return MetricsEvent(step=entry["step"], values=values)
 
 
 def _identity(config: TransferConfig, base: BaseModel, target: Images) -> dict[str, Any]:

@@ -29,6 +29,16 @@ class History:
         for name, value in values.items():
             self.curves.setdefault(name, []).append((step, value))
 
+    def newest(self, count: int) -> dict[int, dict[str, float]]:
+        """Values by step and name, of the last `count` steps that have any."""
+        steps = sorted({step for curve in self.curves.values() for step, _ in curve})[-count:]
+        found: dict[int, dict[str, float]] = {step: {} for step in steps}
+        for name, curve in self.curves.items():
+            for step, value in curve:
+                if step in found:
+                    found[step][name] = value
+        return found
+
     def evaluated(self, step: int) -> bool:
         """Whether this step was evaluated already."""
         return any(entry["step"] == step for entry in self.evaluations)

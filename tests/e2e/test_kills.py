@@ -56,3 +56,5 @@ def test_a_job_survives_the_death_of_its_trainer_and_of_its_worker(service: Serv
     assert starts[2] >= 60
     steps = [c.step_number for c in service.client.fine_tuning.jobs.checkpoints.list(job.id, limit=50)]
     assert len(steps) == len(set(steps)) == 20
+    values = service.http.get(f"/v1/fine_tuning/jobs/{job.id}/metrics", params={"name": "train_loss"}).json()["data"]
+    assert [value["step"] for value in values] == list(range(5, 401, 5)), "what nobody heard is told again"

@@ -83,6 +83,18 @@ def stop_and_resume(config: TransferConfig, cut: int, toy_model: DiT, data: Trai
     assert digest(tmp_path / "a" / "step-00000020") == digest(tmp_path / "b" / "step-00000020")
 
 
+def test_what_was_measured_before_a_resume_can_be_told_again(
+    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    config, hooks = toy_config(), RecordingHooks(stop_at=7)
+    first, _ = loop_of(config, toy_model, training_data, tmp_path, hooks)
+    first.run()
+    second, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks())
+    told = {event.step: event.values for event in hooks.events if isinstance(event, MetricsEvent)}
+    assert second.state.history.newest(100) == told
+    assert list(second.state.history.newest(2)) == [6, 7]
+
+
 def test_a_resume_without_the_moments_would_be_noticed(
     toy_model: DiT, training_data: TrainingData, tmp_path: Path
 ) -> None:
