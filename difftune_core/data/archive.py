@@ -188,4 +188,4 @@ def _reader(path: Path, limits: Limits) -> _Reader:
         return zip_reader.ZipReader(path, limits)
     if tar_reader.is_tar(path):
         return tar_reader.TarReader(path, limits)
-    raise TaskError("not_an_archive", f"{path.name} is not a zip, tar or tar.gz file", path.name)
+    raise TaskError("not_an_archive", "this is no zip, tar or tar.gz file, judged by its content", path.name)

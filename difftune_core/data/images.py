@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from difftune_core.data.members import RefusedError
 
@@ -155,6 +155,8 @@ def _judge_header(image: Image.Image, kind: str) -> None:
 def _unreadable(data: bytes, kind: str, error: Exception) -> RefusedError:
     if _is_cut(data, kind) or "truncated" in str(error).lower():
         return RefusedError("truncated_image", f"the {kind} image is truncated: its end is missing")
+    if isinstance(error, UnidentifiedImageError):  # its text shows an address in memory
+        return RefusedError("damaged_image", f"the {kind} image cannot be decoded: its header is damaged")
     return RefusedError("damaged_image", f"the {kind} image cannot be decoded: {error}")
 
 

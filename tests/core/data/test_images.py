@@ -78,6 +78,15 @@ def test_damage_inside_is_named_so(build: Any) -> None:
     assert refusal(bytes(data)) == "damaged_image"
 
 
+def test_a_damaged_header_is_told_without_addresses_in_memory() -> None:
+    """Of equal data come equal reports."""
+    header = chunk(b"IHDR", struct.pack(">2L5B", 0, 5, 8, 2, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    with pytest.raises(RefusedError, match=r"cannot be decoded: its header is damaged$") as refused:
+        check_image(data)
+    assert refused.value.code == "damaged_image"
+
+
 def test_animated_images_are_refused() -> None:
     frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
     for kind in ("PNG", "WEBP"):
