@@ -112,7 +112,7 @@ class Bench:
     def workspace(self, subject_id: str) -> Path:
         return self.settings.data_dir / "work" / subject_id
 
-    def wait(self, what: Callable[[], T], timeout_s: float = 20.0) -> T:
+    def wait(self, what: Callable[[], T], timeout_s: float = 60.0) -> T:
         deadline = time.monotonic() + timeout_s
         while not (value := what()):
             assert time.monotonic() < deadline, "waited too long"
