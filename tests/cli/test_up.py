@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
-def wait(what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+def wait(what: Callable[[], Any], timeout_s: float = 90.0) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (value := what()):
         assert time.monotonic() < deadline, "waited too long"
@@ -50,11 +50,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `difftune up` on a free port with the test's data folder; kills what is left at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def up(*options: str) -> subprocess.Popen[bytes]:
+    def up(*options: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("DIFFTUNE_")}
         argv = [sys.executable, "-m", "cli", "up", "--data-dir", str(tmp_path / "data"), *(options or ("--port", "0"))]
         with (tmp_path / f"up-{len(started)}.log").open("wb") as log:
-            process = subprocess.Popen(argv, env=clean, cwd=ROOT, stdout=log, stderr=log)
+            process = subprocess.Popen(argv, env=clean | (environment or {}), cwd=ROOT, stdout=log, stderr=log)
         started.append(process)
         return process
 
@@ -117,6 +117,34 @@ def test_a_taken_port_is_named(start: Start, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         assert start("--port", str(port)).wait(timeout=20) == 1
     assert f"cannot listen on 127.0.0.1:{port}" in (tmp_path / "up-0.log").read_text()
+
+
+@pytest.mark.parametrize("below", [".", "deeper"])
+def test_a_data_folder_that_cannot_be_one_is_named(start: Start, data_dir: Path, tmp_path: Path, below: str) -> None:
+    data_dir.write_text("a file")
+    folder = (data_dir / below).resolve()
+    assert start("--data-dir", str(folder), "--port", "0").wait(timeout=20) == 1
+    said = (tmp_path / "up-0.log").read_text()
+    assert said.startswith(f"difftune: the data folder {folder} cannot be used: ")
+    assert said.count("\n") == 1, said
+
+
+def test_a_database_that_is_none_is_told_in_a_line(start: Start, data_dir: Path, tmp_path: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "difftune.sqlite3").write_bytes(b"not a database" * 100)
+    assert start().wait(timeout=20) == 1
+    said = (tmp_path / "up-0.log").read_text()
+    assert "file is not a database" in said
+    assert said.count("\n") == 1, said
+    assert "Traceback" in (data_dir / "logs" / "start.log").read_text()
+
+
+def test_a_setting_that_is_wrong_is_named(start: Start, tmp_path: Path) -> None:
+    assert start(environment={"DIFFTUNE_LEASE_S": "soon", "DIFFTUNE_GPU_SLOTS": "-1"}).wait(timeout=20) == 1
+    said = (tmp_path / "up-0.log").read_text()
+    assert said.startswith("difftune: DIFFTUNE_")
+    assert "DIFFTUNE_LEASE_S: Input should be a valid number" in said
+    assert "Traceback" not in said
 
 
 def test_a_stop_during_the_start_is_a_stop(start: Start, data_dir: Path) -> None:

@@ -71,7 +71,7 @@ class Service:
             **extra,
         )
 
-    def wait(self, job_id: str, until: Callable[[Any], bool], timeout_s: float = 120) -> Any:
+    def wait(self, job_id: str, until: Callable[[Any], bool], timeout_s: float = 240) -> Any:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             job = self.client.fine_tuning.jobs.retrieve(job_id)
@@ -80,7 +80,7 @@ class Service:
             time.sleep(0.2)
         raise AssertionError(f"{job_id} is still {job.status}: {job.status_details}")
 
-    def wait_file(self, file_id: str, timeout_s: float = 60) -> str:
+    def wait_file(self, file_id: str, timeout_s: float = 120) -> str:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             status = self.client.files.retrieve(file_id).status
@@ -89,7 +89,7 @@ class Service:
             time.sleep(0.1)
         raise AssertionError(f"{file_id} is still being validated")
 
-    def finished(self, job_id: str, timeout_s: float = 120) -> Any:
+    def finished(self, job_id: str, timeout_s: float = 240) -> Any:
         return self.wait(job_id, lambda job: job.status in {"succeeded", "failed", "cancelled"}, timeout_s)
 
 

@@ -119,7 +119,7 @@ class Bench:
             time.sleep(0.03)
         return value
 
-    def wait_final(self, job_id: str, timeout_s: float = 20.0) -> Job:
+    def wait_final(self, job_id: str, timeout_s: float = 60.0) -> Job:
         self.wait(lambda: self.status(job_id) in FINAL, timeout_s)
         return self.get(Job, job_id)
 
