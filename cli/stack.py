@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -105,7 +106,12 @@ class Stack:
         argv = [sys.executable, "-m", *module]
         done = subprocess.run(argv, env=self._environment, capture_output=True, check=False)  # noqa: S603  # ours
         if done.returncode != 0 and not self._asked_to_end:
-            raise StackError(f"python -m {' '.join(module)} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+            said = done.stderr.decode(errors="replace")
+            log = self.data_dir / "logs" / "start.log"
+            with suppress(OSError):  # the disk may be what failed
+                log.write_text(said, encoding="utf-8")
+            command = f"python -m {' '.join(module)}"
+            raise StackError(f"{command} failed in {self.data_dir}: {_reason(said)}; the rest is in {log}")
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_S
@@ -144,9 +150,18 @@ class Stack:
                 time.sleep(_TICK_S / 2)
 
 
+def _reason(output: str) -> str:
+    """The line of a traceback that says what happened."""
+    told = [line for line in output.splitlines() if line.strip() and not line.startswith((" ", "("))]
+    return told[-1] if told else "no word why"
+
+
 def _locked(data_dir: Path) -> int:
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StackError(f"the data folder {data_dir} cannot be used: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
