@@ -67,7 +67,8 @@ def test_a_frozen_worker_is_replaced_and_wakes_up_harmless(bench: Bench, is_aliv
     frozen = bench.process()
     bench.wait(lambda: bench.steps(job_id))
     pid = bench.child_pid(job_id)
-    frozen.send_signal(signal.SIGSTOP)
+    with bench.database.write():  # frozen while it held SQLite's one write lock itself, it would stop everybody
+        frozen.send_signal(signal.SIGSTOP)
     bench.process("sweep")
     bench.process()
     bench.wait(lambda: bench.get(Job, job_id).recoveries == 1)
