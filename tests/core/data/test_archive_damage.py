@@ -67,7 +67,7 @@ def test_archives_in_archives_are_not_opened(tmp_path: Path, build: Any, inner: 
     contents = {
         "zip": build.zip(tmp_path / "i.zip", build.good()).read_bytes(),
         "tar": build.tar(tmp_path / "i.tar", build.good()).read_bytes(),
-        "gz": gzip.compress(b"hello"),
+        "gz": gzip.compress(b"hello", mtime=0),
         "bz2": b"BZh91AY&SY",
     }
     assert build.verdicts(build.zip(tmp_path / "a.zip", {"cat/1.png": contents[inner]})) == {
@@ -103,7 +103,7 @@ def test_a_local_name_that_differs_from_the_directory_is_a_damaged_file(tmp_path
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"just text\n" * 100, b"\x89PNG\r\n\x1a\n" * 99, b"\x1f\x8b damaged gzip", gzip.compress(b"x")]
+    "content", [b"", b"just text\n" * 100, b"\x89PNG\r\n\x1a\n" * 99, b"\x1f\x8b damaged gzip", gzip.compress(b"x", mtime=0)]
 )
 def test_what_is_no_archive_is_named_so(tmp_path: Path, build: Any, content: bytes) -> None:
     (tmp_path / "set.zip").write_bytes(content)
