@@ -103,7 +103,8 @@ def test_a_local_name_that_differs_from_the_directory_is_a_damaged_file(tmp_path
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"just text\n" * 100, b"\x89PNG\r\n\x1a\n" * 99, b"\x1f\x8b damaged gzip", gzip.compress(b"x", mtime=0)]
+    "content",
+    [b"", b"text\n" * 100, b"\x89PNG\r\n\x1a\n" * 99, b"\x1f\x8b damaged gzip", gzip.compress(b"x", mtime=0)],
 )
 def test_what_is_no_archive_is_named_so(tmp_path: Path, build: Any, content: bytes) -> None:
     (tmp_path / "set.zip").write_bytes(content)
