@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from api.checkpoints.models import Checkpoint
 from api.jobs.models import Job
 from api.queue import Doorbell
@@ -61,6 +63,7 @@ def test_sigterm_drains_and_leaves_nothing_running(bench: Bench, is_alive: Alive
     assert bench.reasons(job_id) == ["drain"]
 
 
+@pytest.mark.services  # its leases of a second need the machine to themselves; `make test` runs two tests at once
 def test_a_frozen_worker_is_replaced_and_wakes_up_harmless(bench: Bench, is_alive: Alive) -> None:
     """Two workers on one machine: the second takes the workspace from the first one's trainer, which still runs."""
     job_id = bench.job(LONG)
