@@ -30,7 +30,6 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 QUICK = ("supervised", "algorithm1", "released")
 FIGURES = ("fid", "kid", "null_fid", "retention_loss", "target_images")
-_AT_ONCE = 2
 
 
 def config(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def config(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "model": args.model,
         "seed": seed,
         "method": {"type": kind, kind: {"hyperparameters": hyperparameters}},
-        "evaluation": {"every_steps": None, "guidance_scale": args.guidance_scale},
+        "evaluation": {"every_steps": args.every_steps, "guidance_scale": args.guidance_scale},
     }
 
 
@@ -93,6 +92,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--guidance-scale", type=float, default=1.5)
+    parser.add_argument("--every-steps", type=int, help="evaluate along the way too")
+    parser.add_argument("--at-once", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--model", default="tiny-dit")
     parser.add_argument("--models", type=Path, action="append", default=[])
     parser.add_argument("--folder", type=Path, default=Path("build/transfer"))
@@ -103,7 +104,7 @@ def main() -> None:
     for seed in args.seeds:
         write_digits(args.folder / f"input-{seed}", seed, per_class=args.images_per_class)
     pairs = [(method, seed) for method in args.methods for seed in args.seeds]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(args.at_once) as pool:
         reports = dict(zip(pairs, pool.map(lambda pair: run(*pair, args), pairs), strict=True))
     references = [reports[args.methods[0], seed]["references"] for seed in args.seeds]
     rows = {"base": summary([reference["base_model"] for reference in references])}

@@ -13,24 +13,11 @@ from pydantic import BaseModel, Field
 
 from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.card import BaseModelCard
+from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.frozen import Frozen
+from difftune_core.retention_config import RetentionSetConfig
 
 EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
-
-
-class RetentionSetConfig(Frozen):
-    """How images are sampled from the base model before tuning (the paper's memory bank)."""
-
-    num_images: Annotated[int, Field(ge=1, le=2_000_000)] = 5000
-    """Images to sample. 5,000 already help in the paper (Fig. 6d)."""
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    """Reverse process."""
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Denoising steps per image; the paper found this to matter little (Fig. 7a)."""
-    guidance_scale: Annotated[float, Field(ge=1, le=20)] = 1.5
-    """Classifier-free guidance, 1 for none: e_null + s (e_class - e_null)."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seed of the images; jobs with equal settings share one retention set."""
 
 
 class TrainingHyperparameters(Frozen):
@@ -123,30 +110,6 @@ class DiffTuning(Frozen):
 
 
 Method = Annotated[Supervised | DiffTuning, Field(discriminator="type")]
-
-
-class EvaluationConfig(Frozen):
-    """How the tuned model (its weight average) is judged; FID is against the held-out set where there is one."""
-
-    num_images: Annotated[int, Field(ge=2, le=1_000_000)] = 10_000
-    """Images sampled for FID and KID, with the target's classes in equal shares."""
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    """Reverse process."""
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Denoising steps per image."""
-    guidance_scale: Annotated[float, Field(ge=1, le=20)] = 1.5
-    """Classifier-free guidance, 1 for none."""
-    guidance: Literal["cfg", "domain"] = "cfg"
-    """Whose null branch is guided away from: the tuned model's (`cfg`) or the base model's (`domain`, Domain Guidance).
-
-    Retention trains the null branch, and so changes what `cfg` does; `domain` is the control.
-    """
-    every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Also evaluate each time this many steps are done; null evaluates the end only."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seed of the sampled images; equal seeds give paired comparisons."""
-    holdout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of each class held out of training for evaluation where there is no validation file."""
 
 
 class TransferConfig(Frozen):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
@@ -20,10 +21,16 @@ from api.work.states import WorkKind
 from worker.failures import SUCCEEDED, Ending, Verdict, judge
 
 
+class _Settle(Protocol):
+    """How a kind of work ends."""
+
+    def __call__(self, session: Session, item: WorkItem, ending: Ending, *, settings: Settings) -> None: ...
+
+
 def admit(session: Session, item: WorkItem) -> bool:
     """Tell the subject that a worker has claimed it; False, and the item is done, if nobody wants it any more."""
     try:
-        wanted = _begin_dataset(session, item) if item.kind == WorkKind.VALIDATE_DATASET else _begin_job(session, item)
+        wanted = _BEGIN[WorkKind(item.kind)](session, item)
     except NoResultFound:  # the subject was deleted
         wanted = False
     if not wanted:
@@ -33,9 +40,8 @@ def admit(session: Session, item: WorkItem) -> bool:
 
 def settle(session: Session, item: WorkItem, ending: Ending, *, settings: Settings) -> None:
     """End an attempt of any kind that brought no result of its own."""
-    act = settle_dataset if item.kind == WorkKind.VALIDATE_DATASET else settle_job
     try:
-        act(session, item, ending, settings=settings)
+        _SETTLE[WorkKind(item.kind)](session, item, ending, settings=settings)
     except NoResultFound:
         repository.finish(session, item, "not_wanted")
 
@@ -114,3 +120,10 @@ def _verdict(session: Session, item: WorkItem, ending: Ending, *, end_step: int 
             break
         earlier.append(attempt.reason or "worker_lost")
     return judge(ending, earlier, max_attempts=settings.max_attempts, retry_delay_s=settings.retry_delay_s)
+
+
+_BEGIN: dict[WorkKind, Callable[[Session, WorkItem], bool]] = {
+    WorkKind.VALIDATE_DATASET: _begin_dataset,
+    WorkKind.TRAIN: _begin_job,
+}
+_SETTLE: dict[WorkKind, _Settle] = {WorkKind.VALIDATE_DATASET: settle_dataset, WorkKind.TRAIN: settle_job}

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from difftune_core.config import EvaluationConfig
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import retention_loss_by_t
 from difftune_core.evaluate.frechet import frechet_distance, moments_of
+from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.files import build_once, sha256_json
 from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder

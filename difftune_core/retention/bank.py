@@ -16,10 +16,10 @@ from jaxtyping import Int, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from difftune_core.config import RetentionSetConfig
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.files import build_once, sha256_json
 from difftune_core.models.registry import BaseModel
+from difftune_core.retention_config import RetentionSetConfig
 
 _FORMAT = 1
 _FILE = "images.safetensors"

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from difftune_core.config import DiffTuning, RetentionSetConfig, TransferConfig
+from difftune_core.config import DiffTuning, TransferConfig
 from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
 from difftune_core.data.latents import LatentSet, cached_latents
 from difftune_core.evaluate.features import load_extractor
@@ -20,6 +20,7 @@ from difftune_core.hooks import Hooks, Phase, PhaseEvent, ProgressEvent, TaskErr
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention.bank import RetentionSet, retention_set
+from difftune_core.retention_config import RetentionSetConfig
 from difftune_core.rng import generator
 from difftune_core.train.step import TrainingData
 
