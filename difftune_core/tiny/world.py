@@ -39,6 +39,7 @@ Levels = NDArray[np.float32]
 class Purpose(IntEnum):
     SOURCE = 0
     BROAD = 1
+    NEAR = 2
 
 
 class Split(IntEnum):
@@ -79,14 +80,26 @@ class World:
         rng = self._rng(Purpose.SOURCE, index)
         drawn = int(rng.integers(len(SOURCE_CLASSES)))
         label = drawn if label is None else label
+        return self._letter(rng, "latin", SOURCE_CLASSES[label]), label
+
+    def render_near(self, index: int, script: str) -> tuple[Pixels, int]:
+        """Image number `index` of a target near the source, and its class: the source's look, another script's letters.
+
+        Classes run through the letters of `SCRIPTS[script]` in turn.
+        """
+        label = index % len(SCRIPTS[script])
+        rng = self._rng(Purpose.NEAR, index)
+        return self._letter(rng, script, SCRIPTS[script][label]), label
+
+    def _letter(self, rng: np.random.Generator, script: str, letter: str) -> Pixels:
         low = bool(rng.random() < 0.5)
-        mask = self._glyph(rng, "latin", SOURCE_CLASSES[label], low=low, angle=15.0)
+        mask = self._glyph(rng, script, letter, low=low, angle=15.0)
         ground = rng.uniform(0.0, 0.15) * (rng.random() < 0.7)
         ink = rng.uniform(0.6, 1.0)
         grey = Image.fromarray(_to_pixels(ground + (ink - ground) * mask))
         if low:
             grey = low_resolution(grey)
-        return np.repeat(np.asarray(grey)[:, :, None], 3, axis=2), label
+        return np.repeat(np.asarray(grey)[:, :, None], 3, axis=2)
 
     def render_broad(self, index: int) -> tuple[Pixels, int]:
         """Image number `index` of the broad world, uint8 [32, 32, 3], and its class in `BROAD_CLASSES`."""
