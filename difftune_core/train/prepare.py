@@ -153,7 +153,7 @@ class Preparation:
         return Judge(
             base=self.base,
             config=self.config.evaluation,
-            extractor=load_extractor(_extractor_folder(self.base.card.feature_extractor, self.folders.models)),
+            extractor=load_extractor(extractor_folder(self.base.card.feature_extractor, self.folders.models)),
             autoencoder=self.autoencoder(),
             real=held_out.pixels,
             real_digest=held_out.digest,
@@ -186,7 +186,12 @@ def _subset(images: Images, indices: Int[Tensor, " k"], name: str) -> Images:
     return Images(images.pixels[indices.numpy()], images.labels[indices], digest)
 
 
-def _extractor_folder(extractor_id: str, roots: list[Path]) -> Path:
+def extractor_folder(extractor_id: str, roots: list[Path]) -> Path:
+    """Where the feature extractor of that id is, in the first root that has it.
+
+    Raises:
+        TaskError: `feature_extractor_not_found`.
+    """
     for root in roots:
         if (root / extractor_id).is_dir():
             return root / extractor_id
