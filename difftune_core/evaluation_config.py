@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from difftune_core.frozen import Frozen
-from difftune_core.sampling_config import Sampler
+from difftune_core.sampling_config import Guidance, Sampler
 
 
 class EvaluationConfig(Frozen):
@@ -21,11 +21,14 @@ class EvaluationConfig(Frozen):
     """Denoising steps per image."""
     guidance_scale: Annotated[float, Field(ge=1, le=20)] = 1.5
     """Classifier-free guidance, 1 for none."""
-    guidance: Literal["cfg", "domain"] = "cfg"
-    """Whose null branch is guided away from: the tuned model's (`cfg`) or the base model's (`domain`, Domain Guidance).
+    guidance: Guidance = "cfg"
+    """Whose null branch is guided away from: the tuned model's (`cfg`), the base model's (`domain`, Domain Guidance), or
+    none's.
 
-    Retention trains the null branch, and so changes what `cfg` does; `domain` is the control.
+    Retention trains the null branch, and so changes what `cfg` does; `domain` and `none` are the controls.
     """
+    other_guidance: Annotated[tuple[Guidance, ...], Field(max_length=3, strict=False)] = ()
+    """Guidances by which the delivered model's FID and KID are measured too, at the end, from the same seeds."""
     every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Also evaluate each time this many steps are done; null evaluates the end only."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

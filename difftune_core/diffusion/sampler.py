@@ -17,6 +17,7 @@ from torch import Tensor
 from difftune_core.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START
 from difftune_core.models.dit import DiT
 from difftune_core.rng import generator
+from difftune_core.sampling_config import Guidance
 
 _BATCH = 128
 
@@ -28,13 +29,19 @@ class Sampling:
     sampler: Literal["ddim", "ddpm"] = "ddim"
     num_inference_steps: int = 50
     guidance_scale: float = 1.5
-    guidance: Literal["cfg", "domain"] = "cfg"
-    """Whose null branch is guided away from: the model's own, or the source model's (Domain Guidance, ICLR 2025)."""
+    guidance: Guidance = "cfg"
+    """Whose null branch is guided away from: the model's own, the source model's (Domain Guidance, ICLR 2025), or none's,
+    whatever the scale."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Shares of the chain, t/T, between which guidance is on (Kynkaanniemi et al. 2024)."""
     guided_channels: int | None = None
     """Guide the first channels only; DiT's published sampler guides 3 of 4. None: all."""
     seed: int = 0
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether guidance changes anything for labels that are classes."""
+        return self.guidance != "none" and self.guidance_scale != 1
 
 
 def make_scheduler(sampler: Literal["ddim", "ddpm"], num_inference_steps: int, *, learn_sigma: bool = True) -> Any:
@@ -91,7 +98,7 @@ def _sample_batch(model: DiT, null_model: DiT, labels: Tensor, sampling: Samplin
     streams = [generator(sampling.seed, "sample", first_index + i) for i in range(len(labels))]
     x = torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
     labels = labels.to(device)
-    guided = sampling.guidance_scale != 1 and bool((labels != model.null_label).any())
+    guided = sampling.is_guided and bool((labels != model.null_label).any())
     scheduler = make_scheduler(sampling.sampler, sampling.num_inference_steps, learn_sigma=config.learn_sigma)
     extra: dict[str, Any] = {"generator": streams} if sampling.sampler == "ddpm" else {}
     low, high = (share * scheduler.config.num_train_timesteps for share in sampling.guidance_interval)
