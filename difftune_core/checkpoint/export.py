@@ -2,7 +2,8 @@
 
 Diffusers gives every block its own copy of the timestep and label embedders, and takes 1000 for the null label
 whatever the table: the export copies ours into each block and pads the table to 1001 rows with our null in row 1000
-(and in every row that is no class). The pipeline ignores a learned variance.
+(and in every row that is no class). The pipeline ignores a learned variance and has timestep frequencies of its own;
+what that does to its images is measured (`checkpoint.deviation`) and in the card.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from difftune_core.diffusion.sampler import make_scheduler
+from difftune_core.checkpoint.deviation import pipeline_deviation
+from difftune_core.diffusion.sampler import Sampling, make_scheduler
+from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
 
 PIPELINE_NULL_LABEL = 1000
@@ -85,17 +88,31 @@ def _transformer_config(config: DiTConfig) -> dict[str, Any]:
 
 
 def export_diffusers(
-    model: DiT, autoencoder_folder: Path, folder: Path, *, class_names: Sequence[str], card: dict[str, Any]
+    model: DiT,
+    autoencoder_folder: Path,
+    folder: Path,
+    *,
+    class_names: Sequence[str],
+    card: dict[str, Any],
+    sampling: Sampling | None = None,
 ) -> None:
-    """Write a folder that `DiTPipeline.from_pretrained` opens, with `card` in `difftune.json`."""
+    """Write a folder that `DiTPipeline.from_pretrained` opens.
+
+    `difftune.json` holds `card` and, under `pipeline`, how far the pipeline's images are from our own sampler's,
+    measured on the device of `model` with the steps, guidance scale and seed of `sampling`.
+    """
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.pipelines.dit.pipeline_dit import DiTPipeline
 
     vae: Any = AutoencoderKL.from_pretrained(autoencoder_folder, use_safetensors=True, local_files_only=True)
     labels = dict(enumerate(class_names))
     pipeline: Any = DiTPipeline(to_diffusers(model), vae.float(), make_scheduler("ddim", 50), id2label=labels)
+    pipeline.register_to_config(id2label=labels)  # its class takes the names and forgets to save them
     pipeline.save_pretrained(folder, safe_serialization=True)
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    device = model.pos_embed.device
+    autoencoder = Autoencoder(autoencoder_folder, device)
+    deviation = pipeline_deviation(pipeline.to(device), model, autoencoder, sampling or Sampling())
+    (folder / CARD).write_text(json.dumps({**card, "pipeline": deviation}, indent=1) + "\n", encoding="utf-8")
 
 
 def zip_folder(folder: Path, target: Path) -> None:

@@ -139,11 +139,12 @@ class Run:
         card = {"base_model": base.card.id, "method": config.method.model_dump(), "step": self.loop.state.step}
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             export_diffusers(
-                merged(self.loop.state.average).cpu(),
+                merged(self.loop.state.average),
                 base.folder / "vae",
                 Path(folder),
                 class_names=self.class_names,
                 card=card,
+                sampling=self.judge().sampling,
             )
             zip_folder(Path(folder), target)
         return True
