@@ -1,4 +1,4 @@
-"""`python -m difftune_core {train|validate|evaluate|import} ...`: every kind of work as a command.
+"""`python -m difftune_core {train|validate|retain|evaluate|import} ...`: every kind of work as a command.
 
 By hand it prints progress; under a supervisor it speaks the protocol of `difftune_core.hooks` on two pipes.
 """
@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from difftune_core.card import list_cards, read_card
 from difftune_core.channel import ConsoleHooks, PipeHooks
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config import TransferConfig, resolve, resolve_retention_set
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.models.convert.request import add_arguments, request_of
+from difftune_core.retention_config import RetentionSetRequest
 
 _BUNDLED = Path(__file__).parent / "tiny" / "weights"
 
@@ -56,7 +57,7 @@ def _require(args: argparse.Namespace, *options: str) -> None:
 
 
 def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
-    _require(args, "config", "data", "validation")
+    _require(args, "config", "data", "validation", "retention")
     config = TransferConfig.model_validate_json(args.config.read_bytes())
     roots = [*args.models, _BUNDLED]
     folder = list_cards(roots).get(config.model)
@@ -69,7 +70,22 @@ def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"
-    return train(resolved, Folders(args.data, args.validation, roots, cache, args.out), hooks)
+    return train(resolved, Folders(args.data, args.validation, roots, cache, args.out, args.retention), hooks)
+
+
+def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    _require(args, "config", "data")
+    request = RetentionSetRequest.model_validate_json(args.config.read_bytes())
+    roots = [*args.models, _BUNDLED]
+    folder = list_cards(roots).get(request.model)
+    if folder is not None:  # what was left out comes from the model's card
+        request = request.model_copy(update=dict(resolve_retention_set(request, read_card(folder))))
+
+    from difftune_core.retention.make import retain
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    cache = args.cache or args.out / "cache"
+    return retain(request, data=args.data, models=roots, cache=cache, out=args.out, hooks=hooks)
 
 
 def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
@@ -106,12 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--real", type=Path, required=True, help="folder or archive of reference images")
     evaluate.add_argument("--fake", type=Path, required=True, help="folder or archive of judged images")
     evaluate.add_argument("--features", type=Path, default=_BUNDLED / "tiny-features", help="feature extractor")
-    for name, command in (("train", _train), ("validate", _validate)):
+    for name, command in (("train", _train), ("validate", _validate), ("retain", _retain)):
         sub = commands.add_parser(name)
         sub.set_defaults(command=command)
-        sub.add_argument("config", type=Path, help="transfer config, JSON")
-        sub.add_argument("--data", type=Path, required=True, help="zip or tar of class folders, or such a folder")
-        sub.add_argument("--validation", type=Path, help="held-out set of the same form")
+        is_set = name == "retain"
+        sub.add_argument("config", type=Path, help=f"{'settings and `model`' if is_set else 'transfer config'}, JSON")
+        sub.add_argument("--data", type=Path, required=not is_set, help="zip or tar of class folders, or such a folder")
+        if not is_set:
+            sub.add_argument("--validation", type=Path, help="held-out set of the same form")
+            sub.add_argument("--retention", type=Path, help="file that `retain` made, instead of sampling")
         sub.add_argument("--models", type=Path, action="append", default=[], help="folder of base models")
         sub.add_argument("--cache", type=Path, help="shared caches; default: inside --out")
         sub.add_argument("--out", type=Path, required=True)

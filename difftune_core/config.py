@@ -15,7 +15,7 @@ from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.card import BaseModelCard
 from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.frozen import Frozen
-from difftune_core.retention_config import RetentionSetConfig
+from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
 
 EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
 
@@ -69,8 +69,8 @@ class DiffTuningHyperparameters(TrainingHyperparameters):
     """Recipe `released`: share of the batch that is retention, rounded down (6 of 32)."""
     retention_weight: Annotated[float, Field(ge=0)] = 0.1
     """Recipe `released`: weight of the retention loss."""
-    retention_set: Literal["auto"] | RetentionSetConfig = "auto"
-    """`auto` samples with the settings of the base model's card; or state them."""
+    retention_set: Literal["auto"] | RetentionSetId | RetentionSetConfig = "auto"
+    """`auto` samples with the settings of the base model's card; or state them; or the id of a retention set."""
 
 
 class SupervisedSpec(Frozen):
@@ -135,6 +135,13 @@ def _with_defaults(given: BaseModel, defaults: dict[str, Any]) -> dict[str, Any]
     return {**given.model_dump(), **known, **given.model_dump(include=given.model_fields_set)}
 
 
+def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard) -> RetentionSetConfig:
+    """The complete settings of a retention set: what was left out comes from the card."""
+    own = given.model_fields_set & RetentionSetConfig.model_fields.keys()
+    stated = RetentionSetConfig.model_validate(given.model_dump(include=own))
+    return RetentionSetConfig.model_validate(_with_defaults(stated, card.defaults.retention_set))
+
+
 def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) -> TransferConfig:
     """The complete config: what was left out comes from the card, `auto` and null become numbers."""
     given = config.method.hyperparameters
@@ -145,8 +152,8 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     if training["checkpoint_every_steps"] is None:
         training["checkpoint_every_steps"] = math.ceil(steps / 4)
     if isinstance(given, DiffTuningHyperparameters):
-        stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()
-        training["retention_set"] = _with_defaults(stated, card.defaults.retention_set)
+        stated = RetentionSetConfig() if given.retention_set == "auto" else given.retention_set
+        training["retention_set"] = stated if isinstance(stated, str) else resolve_retention_set(stated, card)
     return TransferConfig.model_validate(
         {
             **config.model_dump(),

@@ -76,7 +76,9 @@ class ArtifactEvent(_Line):
     """A result file is whole on disk: report, samples, export."""
 
     type: Literal["artifact"] = "artifact"
-    kind: Literal["report_json", "report_html", "samples", "export_diffusers", "validation_report", "items"]
+    kind: Literal[
+        "report_json", "report_html", "samples", "export_diffusers", "validation_report", "items", "retention_set"
+    ]
     step: int = 0
     file: FileInfo
 

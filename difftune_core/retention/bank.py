@@ -6,6 +6,7 @@ so that any method and any evaluation can use it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from difftune_core.diffusion.sampler import Sampling, sample_latents
-from difftune_core.files import build_once, sha256_json
+from difftune_core.files import build_once
+from difftune_core.hooks import TaskError
 from difftune_core.models.registry import BaseModel
-from difftune_core.retention_config import RetentionSetConfig
+from difftune_core.retention.sample import sample_images
+from difftune_core.retention_config import RetentionSetConfig, RetentionSetInfo, retention_digest
 
-_FORMAT = 1
 _FILE = "images.safetensors"
+_METADATA = "difftune"  # one key only: safetensors writes metadata in no fixed order
+_FIELD = "method.diff_tuning.hyperparameters.retention_set"
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,6 @@ class RetentionSet:
     """Identifies base model and settings."""
 
 
-def retention_digest(base: BaseModel, config: RetentionSetConfig) -> str:
-    """Content address: equal for equal base model and settings."""
-    return sha256_json({"format": _FORMAT, "base": base.card.digest, **config.model_dump()})
-
-
 def retention_set(
     base: BaseModel,
     config: RetentionSetConfig,
@@ -50,17 +50,58 @@ def retention_set(
 ) -> RetentionSet:
     """The retention set of these settings, sampled now if the cache has none.
 
-    Labels run over the base model's classes in equal shares.
+    A process that was killed while it sampled has left its chunks: the next one goes on with them.
     """
-    digest = retention_digest(base, config)
+    digest = retention_digest(base.card.digest, config)
+    folder = cache / "retention" / digest
+    chunks = folder.with_name(f".{digest}.chunks")
 
-    def build(folder: Path) -> None:
-        model = base.load_dit(device).eval()
-        labels = torch.arange(config.num_images) % max(base.card.num_classes, 1)
-        sampling = Sampling(**config.model_dump(exclude={"num_images"}))
-        latents = sample_latents(model, labels, sampling, progress=progress)
-        images = base.load_autoencoder(device).decode(latents)
-        save_file({"images": torch.from_numpy(images), "labels": labels}, folder / _FILE)
+    def build(aside: Path) -> None:
+        save_file(sample_images(base, config, chunks, device=device, progress=progress), aside / _FILE)
 
-    tensors = load_file(build_once(cache / "retention" / digest, build) / _FILE)
+    tensors = load_file(build_once(folder, build) / _FILE)
+    shutil.rmtree(chunks, ignore_errors=True)
     return RetentionSet(tensors["images"].numpy(), tensors["labels"], digest)
+
+
+def save_retention_set(found: RetentionSet, info: RetentionSetInfo, path: Path) -> None:
+    """One file that says in its header what it is; equal sets give equal bytes."""
+    tensors = {"images": torch.from_numpy(found.images), "labels": found.labels}
+    save_file(tensors, path, {_METADATA: info.model_dump_json()})
+
+
+def load_retention_set(path: Path, base: BaseModel) -> RetentionSet:
+    """The retention set in a file that `save_retention_set` wrote, for a run that tunes `base`.
+
+    Raises:
+        TaskError: `retention_set_mismatch`, it is another base model's or of another image size;
+            `retention_set_damaged`, the file is none.
+    """
+    info = read_info(path)
+    if info.base_digest != base.card.digest:
+        message = (
+            f"the retention set {info.digest} is of the base model {info.model} with digest {info.base_digest}; "
+            f"{base.card.id} has digest {base.card.digest}"
+        )
+        raise TaskError("retention_set_mismatch", message, _FIELD)
+    tensors = load_file(path)
+    size, found = base.card.image_size, tuple(tensors["images"].shape[1:])
+    if found != (size, size, 3):
+        message = f"the images of the retention set have shape {found}, those of {base.card.id} {(size, size, 3)}"
+        raise TaskError("retention_set_mismatch", message, _FIELD)
+    return RetentionSet(tensors["images"].numpy(), tensors["labels"], info.digest)
+
+
+def read_info(path: Path) -> RetentionSetInfo:
+    """What the file says of itself.
+
+    Raises:
+        TaskError: `retention_set_damaged`, it is no retention set.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            if {"images", "labels"} <= set(file.keys()):
+                return RetentionSetInfo.model_validate_json((file.metadata() or {}).get(_METADATA, ""))
+    except (SafetensorError, ValidationError):
+        pass
+    raise TaskError("retention_set_damaged", f"{path.name} is no retention set", _FIELD)

@@ -19,7 +19,7 @@ from difftune_core.evaluate.judge import Judge
 from difftune_core.hooks import Hooks, Phase, PhaseEvent, ProgressEvent, TaskError
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.registry import BaseModel
-from difftune_core.retention.bank import RetentionSet, retention_set
+from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
 from difftune_core.retention_config import RetentionSetConfig
 from difftune_core.rng import generator
 from difftune_core.train.step import TrainingData
@@ -40,6 +40,8 @@ class Folders:
     models: list[Path]
     cache: Path
     out: Path
+    retention: Path | None = None
+    """File of the retention set; takes the place of what the config says of it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Preparation:
     def __post_init__(self) -> None:
         """Nothing is loaded yet."""
         self._autoencoder: Autoencoder | None = None
+        self.retention_used: dict[str, str | int | None] | None = None
+        """Which retention set is trained on: `id` where it was named, `digest`, `num_images`."""
 
     def autoencoder(self) -> Autoencoder:
         """The base model's autoencoder."""
@@ -134,14 +138,25 @@ class Preparation:
         retention = None
         if isinstance(self.config.method, DiffTuning):
             self.phase("building_retention_set")
-            settings = self.config.method.hyperparameters.retention_set
-            assert isinstance(settings, RetentionSetConfig), "resolved at submit"
-            bank = self.retained(settings)
+            bank = self._bank(self.config.method.hyperparameters.retention_set)
             self.phase("caching_latents")
             retention = self.latents(Images(bank.images, bank.labels, bank.digest), flip=flip)
         self.phase("caching_latents")
         schedule = self.base.schedule().to(self.device)
         return TrainingData(self.latents(target, flip=flip), retention, null_label, schedule)
+
+    def _bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
+        """The retention set that is trained on: the file's, or sampled as stated."""
+        if self.folders.retention is not None:
+            found = load_retention_set(self.folders.retention, self.base)
+        elif isinstance(stated, RetentionSetConfig):
+            found = self.retained(stated)
+        else:
+            field = "method.diff_tuning.hyperparameters.retention_set"
+            raise TaskError("retention_set_missing", f"name the file of {stated} with --retention", field)
+        id_ = stated if isinstance(stated, str) else None
+        self.retention_used = {"id": id_, "digest": found.digest, "num_images": len(found.labels)}
+        return found
 
     def judge(self, held_out: Images) -> Judge:
         """The judge of this run, with its own images of the base model."""

@@ -40,6 +40,7 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
                 "num_held_out": len(run.held_out.labels),
                 "digest": run.target.digest,
             },
+            "retention_set": run.preparation.retention_used,
             "curves": state.history.curves,
             "evaluations": state.history.evaluations,
             "references": references,

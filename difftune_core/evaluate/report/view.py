@@ -258,6 +258,7 @@ def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Job", job),
         ("How the figures were made", _recipe(report)),
         ("Data set", {k: v for k, v in report.get("dataset", {}).items() if k != "class_names"}),
+        ("Retention set", report.get("retention_set") or {}),
         ("Base model", {k: v for k, v in report.get("model", {}).items() if k != "defaults"}),
         ("Environment", report.get("environment", {})),
     ]

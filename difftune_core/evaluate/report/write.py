@@ -26,7 +26,7 @@ def write_report(report: dict[str, Any], out: Path) -> None:
     """Write `report.json` and `report.html` into `out`.
 
     Args:
-        report: `job` (resolved config), `model` (card), `dataset`, `curves` (name -> [[step, value], ...]),
+        report: `job` (resolved config), `model` (card), `dataset`, `retention_set`, `curves` (name -> [[step, value]]),
             `evaluations`, `references`, `grids` ([{"title", "image" or "path_png"}, ...]), `recipe`, `environment`,
             `notes`; what is missing is left out of the page.
         out: an existing folder.

@@ -1,0 +1,83 @@
+"""Making a retention set on its own, as one file: `python -m difftune_core retain`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from difftune_core.checkpoint.save import file_info
+from difftune_core.data.dataset import load_images, open_dataset
+from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, ProgressEvent, TaskError
+from difftune_core.models.registry import BaseModel, find_base_model
+from difftune_core.retention.bank import RetentionSet, retention_set, save_retention_set
+from difftune_core.retention_config import (
+    RetentionSetInfo,
+    RetentionSetRequest,
+    retention_fields,
+    uploaded_digest,
+)
+from difftune_core.train.prepare import Stopped
+
+FILE = "retention.safetensors"
+
+
+def retain(
+    request: RetentionSetRequest, *, data: Path | None, models: list[Path], cache: Path, out: Path, hooks: Hooks
+) -> OutcomeEvent:
+    """Sample the set that is asked for, or take the images of the archive `data`; leaves one file in `out`.
+
+    Raises:
+        TaskError: `model_not_found`, `model_mismatch`, `label_out_of_range`, or the data set's own.
+    """
+    hooks.emit(PhaseEvent(phase="loading_model"))
+    base = find_base_model(request.model, models)
+    if request.base_digest not in {None, base.card.digest}:
+        message = f"{request.model} has digest {base.card.digest} here, not {request.base_digest}"
+        raise TaskError("model_mismatch", message, "model")
+    hooks.emit(PhaseEvent(phase="building_retention_set"))
+    try:
+        found = _sampled(base, request, cache, hooks) if data is None else _uploaded(base, request, data, hooks)
+    except Stopped:
+        return OutcomeEvent(code="paused" if hooks.stop_requested() == "pause" else "stopped")
+    info = RetentionSetInfo(
+        digest=found.digest,
+        model=base.card.id,
+        base_digest=base.card.digest,
+        settings=retention_fields(request) if data is None else None,
+    )
+    save_retention_set(found, info, out / FILE)
+    hooks.emit(ArtifactEvent(kind="retention_set", file=file_info(out / FILE, out)))
+    return OutcomeEvent(code="succeeded")
+
+
+def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: Hooks) -> RetentionSet:
+    torch.set_num_threads(request.num_threads)
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)  # as the trainer, which shares the cache
+    progress = _progress(hooks, request.num_images)
+    return retention_set(base, request, cache, device="cuda" if on_gpu else "cpu", progress=progress)
+
+
+def _uploaded(base: BaseModel, request: RetentionSetRequest, data: Path, hooks: Hooks) -> RetentionSet:
+    """The labels of uploaded images are another model's: all get the null label."""
+    dataset = open_dataset(data)
+    progress = _progress(hooks, len(dataset))
+    progress(0)
+    images, _ = load_images(dataset, base.card.image_size)
+    progress(len(dataset))
+    labels = torch.full((len(images),), base.dit_config().num_classes)
+    return RetentionSet(images, labels, uploaded_digest(base.card.digest, request.images_sha256 or dataset.digest))
+
+
+def _progress(hooks: Hooks, total: int) -> Callable[[int], None]:
+    """Tells `done` of `total`, and is where a stop takes effect."""
+
+    def report(done: int) -> None:
+        if hooks.stop_requested() is not None:
+            raise Stopped
+        hooks.emit(ProgressEvent(phase="building_retention_set", done=done, total=total))
+
+    return report

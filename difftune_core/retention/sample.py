@@ -1,0 +1,102 @@
+"""Sampling the images of a retention set, chunk by chunk: what a killed process has finished is not sampled again.
+
+Each image has its own random stream and each chunk is one batch of the sampler, so a chunk does not depend on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.files import write_durably
+from difftune_core.hooks import TaskError
+from difftune_core.models.autoencoder import Autoencoder
+from difftune_core.models.dit import DiT
+from difftune_core.models.registry import BaseModel
+from difftune_core.retention_config import RetentionSetConfig
+
+CHUNK = 128  # the sampler's batch: other batches would round differently, and every cached set would change
+
+
+def retention_labels(config: RetentionSetConfig, num_classes: int) -> Int[Tensor, " n"]:
+    """The class of each image, mixed evenly over the whole set.
+
+    Raises:
+        TaskError: `label_out_of_range`, the base model has fewer classes.
+    """
+    if config.class_distribution == "uniform":
+        return torch.arange(config.num_images) % max(num_classes, 1)
+    labels = [share.label for share in config.class_distribution]
+    if labels[-1] >= num_classes:
+        message = f"class_distribution: the base model has classes 0 to {num_classes - 1}, not {labels[-1]}"
+        raise TaskError("label_out_of_range", message, "class_distribution")
+    counts = _rounded([share.weight for share in config.class_distribution], config.num_images)
+    placed = [((i + 0.5) / count, label) for label, count in zip(labels, counts, strict=True) for i in range(count)]
+    return torch.tensor([label for _, label in sorted(placed)])
+
+
+def sample_images(
+    base: BaseModel,
+    config: RetentionSetConfig,
+    chunks: Path,
+    *,
+    device: torch.device | str,
+    progress: Callable[[int], None] | None,
+) -> dict[str, Tensor]:
+    """`images` (n s s 3, uint8) and `labels` (n); the folder `chunks` holds what is done, and is left as it is.
+
+    Raises:
+        TaskError: `label_out_of_range`.
+    """
+    labels = retention_labels(config, base.card.num_classes)
+    size = base.card.image_size
+    chunks.mkdir(parents=True, exist_ok=True)
+    models: tuple[DiT, Autoencoder] | None = None
+    for start in range(0, len(labels), CHUNK):
+        part = labels[start : start + CHUNK]
+        if not _is_whole(chunks / _name(start), (len(part), size, size, 3)):
+            models = models or (base.load_dit(device).eval(), base.load_autoencoder(device))
+            images = _sampled(models, part, config, start)
+            write_durably(chunks / _name(start), save({"images": images}))
+        if progress is not None:
+            progress(start + len(part))
+    images = torch.empty((len(labels), size, size, 3), dtype=torch.uint8)
+    for start in range(0, len(labels), CHUNK):
+        images[start : start + CHUNK] = load_file(chunks / _name(start))["images"]
+    return {"images": images, "labels": labels}
+
+
+def _sampled(models: tuple[DiT, Autoencoder], labels: Tensor, config: RetentionSetConfig, start: int) -> Tensor:
+    model, autoencoder = models
+    sampling = Sampling(**config.model_dump(include={"sampler", "num_inference_steps", "guidance_scale", "seed"}))
+    return torch.from_numpy(autoencoder.decode(sample_latents(model, labels, sampling, first_index=start)))
+
+
+def _name(start: int) -> str:
+    return f"images-{start:08d}.safetensors"
+
+
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether the chunk is there; the library compares its header with the file's size."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return tuple(file.get_slice("images").get_shape()) == shape
+    except (OSError, SafetensorError):
+        return False
+
+
+def _rounded(weights: list[float], total: int) -> list[int]:
+    """Whole shares of `total`: rounded down, the rest to the largest remainders."""
+    exact = [weight / sum(weights) * total for weight in weights]
+    counts = [int(value) for value in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], i))
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
