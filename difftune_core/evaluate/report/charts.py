@@ -21,11 +21,12 @@ _LOG_FROM = 50  # ratio of the extremes from which the axis is logarithmic
 
 @dataclass(frozen=True)
 class Series:
-    """A named line; `errors` are standard errors, drawn as 95 % bars."""
+    """A named line; `errors` are standard errors, drawn as 95 % bars, `band` the range at each point."""
 
     name: str
     points: list[Point]
     errors: list[Number] | None = None
+    band: list[tuple[Number, Number]] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def line_chart(
     """
     rules = rules or []
     finite = [_finite(s) for s in series]
-    thinned = [Series(s.name, _thin(s.points), s.errors if len(s.points) <= _MAX_POINTS else None) for s in finite]
+    thinned = [s if len(s.points) <= _MAX_POINTS else Series(s.name, _thin(s.points)) for s in finite]
     frame = _frame(thinned, rules)
     parts = [_grid(frame, x_label)]
     parts += [_rule(frame, rule, i) for i, rule in enumerate(rules)]
@@ -97,7 +98,8 @@ def line_chart(
 def _finite(series: Series) -> Series:
     kept = [i for i, (_, y) in enumerate(series.points) if math.isfinite(y)]
     errors = [series.errors[i] for i in kept] if series.errors else None
-    return Series(series.name, [series.points[i] for i in kept], errors)
+    band = [series.band[i] for i in kept] if series.band else None
+    return Series(series.name, [series.points[i] for i in kept], errors, band)
 
 
 def _entry(series: Series, *, show_last: bool) -> str:
@@ -138,8 +140,9 @@ def _frame(series: list[Series], rules: list[Rule]) -> _Frame:
     for s in series:
         if s.errors:
             ys += [y + sign * 2 * e for (_, y), e in zip(s.points, s.errors, strict=True) for sign in (-1, 1)]
-    low, high = min(ys), max(ys)
-    positive = [y for s in series for _, y in s.points] + [rule.value for rule in rules]
+    ends = [y for s in series for pair in s.band or [] for y in pair]
+    low, high = min(ys + ends), max(ys + ends)
+    positive = [y for s in series for _, y in s.points] + [rule.value for rule in rules] + ends
     if positive and min(positive) > 0 and max(positive) / min(positive) > _LOG_FROM:
         return _Frame((min(xs), max(xs)), (min(positive) / 1.3, max(positive) * 1.3), log_y=True)
     margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
@@ -175,7 +178,10 @@ def _line(frame: _Frame, series: Series, index: int) -> Markup:
     if len(series.points) > _SMOOTH_FROM:
         raw, mean = _path(frame, series.points), _path(frame, _running_mean(series.points))
         return Markup('<path class="raw s{}" d="{}"/><path class="line s{}" d="{}"/>').format(index, raw, index, mean)
-    parts = [Markup('<path class="line s{}" d="{}"/>').format(index, _path(frame, series.points))]
+    parts = [
+        _band(frame, series, index),
+        Markup('<path class="line s{}" d="{}"/>').format(index, _path(frame, series.points)),
+    ]
     errors = series.errors or [0.0] * len(series.points)
     for (x, y), error in zip(series.points, errors, strict=True):
         text = f"{series.name} at {number(x)}: {number(y)}"
@@ -185,6 +191,15 @@ def _line(frame: _Frame, series: Series, index: int) -> Markup:
         dot = Markup('<circle class="dot s{}" cx="{}" cy="{}" r="3.5"><title>{}</title></circle>')
         parts.append(dot.format(index, frame.x(x), frame.y(y), text))
     return Markup("").join(parts)
+
+
+def _band(frame: _Frame, series: Series, index: int) -> Markup:
+    if not series.band:
+        return Markup("")
+    xs = [x for x, _ in series.points]
+    lower = [(x, low) for x, (low, _) in zip(xs, series.band, strict=True)]
+    upper = [(x, high) for x, (_, high) in zip(xs, series.band, strict=True)]
+    return Markup('<path class="band s{}" d="{}Z"/>').format(index, _path(frame, lower + upper[::-1]))
 
 
 def _path(frame: _Frame, points: list[Point]) -> Markup:

@@ -37,13 +37,19 @@ def write_report(report: dict[str, Any], out: Path) -> None:
     """
     grids = [(str(grid["title"]), _image(grid)) for grid in report.get("grids", [])]
     described = [{"title": title, "width": image.width, "height": image.height} for title, image in grids]
-    plain = _plain({**report, "grids": described})
-    data = json.dumps(plain, ensure_ascii=False, indent=1, allow_nan=False).encode()
-    write_durably(out / JSON_FILE, data + b"\n")
-    write_durably(out / HTML_FILE, _html(plain, grids).encode())
+    data = plain({**report, "grids": described})
+    write_json(data, out / JSON_FILE)
+    write_durably(out / HTML_FILE, _html(data, grids).encode())
 
 
-def _html(report: dict[str, Any], grids: list[tuple[str, Image.Image]]) -> str:
+def write_json(data: dict[str, Any], path: Path) -> None:
+    """Write what `plain` made."""
+    text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+    write_durably(path, text.encode() + b"\n")
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from the templates; every value is escaped."""
     environment = Environment(
         loader=PackageLoader("difftune_core.evaluate.report", "templates"),
         autoescape=select_autoescape(["html", "j2"]),
@@ -51,8 +57,12 @@ def _html(report: dict[str, Any], grids: list[tuple[str, Image.Image]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    images = [{"title": title, "width": image.width, "src": _data_uri(image)} for title, image in grids]
-    return environment.get_template("report.html.j2").render(**context(report), grids=images)
+    return environment.get_template(template).render(values)
+
+
+def _html(report: dict[str, Any], grids: list[tuple[str, Image.Image]]) -> str:
+    images = [{"title": title, "width": image.width, "src": data_uri(image)} for title, image in grids]
+    return render("report.html.j2", **context(report), grids=images)
 
 
 def _image(grid: dict[str, Any]) -> Image.Image:
@@ -66,7 +76,7 @@ def _image(grid: dict[str, Any]) -> Image.Image:
         return opened
 
 
-def _data_uri(image: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
     """WebP of at most 1,600 pixels a side, without losses where that is small."""
     small = image.copy()
     small.thumbnail((_MAX_GRID_SIDE, _MAX_GRID_SIDE), Image.Resampling.LANCZOS)
@@ -82,14 +92,14 @@ def _webp(image: Image.Image, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Only what JSON has: tuples become lists, paths text, numbers that are none null."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
-    return _plain(value.item()) if hasattr(value, "item") else str(value)
+    return plain(value.item()) if hasattr(value, "item") else str(value)

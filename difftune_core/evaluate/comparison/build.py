@@ -1,0 +1,131 @@
+"""The joint report of finished runs: `comparison.json`, a page, and the samples side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from difftune_core.checkpoint.save import file_info
+from difftune_core.comparison_config import ComparisonConfig, MissingRun
+from difftune_core.evaluate.comparison.figures import (
+    Runs,
+    along,
+    at_equal_images,
+    at_equal_steps,
+    equal_images,
+    figures_in,
+    references,
+    retention_by_t,
+    training_curve,
+)
+from difftune_core.evaluate.comparison.grids import Panel, panels, side_by_side
+from difftune_core.evaluate.comparison.runs import FinishedRun, load_runs, paired_seeds
+from difftune_core.evaluate.comparison.view import context
+from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
+from difftune_core.files import write_durably
+from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent
+
+JSON_FILE, HTML_FILE, GRID_FILE = "comparison.json", "comparison.html", "comparison.png"
+Comparison = dict[str, Any]
+_BUDGET = ("max_steps", "batch_size")
+
+
+def compare_runs(config: ComparisonConfig, data: Path, out: Path, hooks: Hooks) -> OutcomeEvent:
+    """Read the runs under `data` (`METHOD/SEED/report.json`, `samples.png`) and write the joint report into `out`.
+
+    Raises:
+        TaskError: `damaged_report`, `recipes_differ`, `too_few_runs`.
+    """
+    hooks.emit(PhaseEvent(phase="evaluating"))
+    runs, missing = load_runs(config, data)
+    comparison = plain(build(config, runs, missing))
+    grids = panels(runs, comparison["paired_seeds"])
+    write_json(comparison, out / JSON_FILE)
+    write_durably(out / HTML_FILE, _page(comparison, grids).encode())
+    files = {"report_json": JSON_FILE, "report_html": HTML_FILE}
+    if grids:
+        side_by_side(grids).save(out / GRID_FILE)
+        files["samples"] = GRID_FILE
+    for kind, name in files.items():
+        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": file_info(out / name, out)}))
+    return OutcomeEvent(code="succeeded")
+
+
+def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[MissingRun]) -> Comparison:
+    """Everything that the runs tell together."""
+    by_method, first = Runs(config.methods, runs), runs[0].report
+    figures = figures_in(runs)
+    return {
+        "schema_version": 1,
+        "methods": [_method(by_method, name) for name in by_method.methods],
+        "seeds": list(config.seeds),
+        "paired_seeds": paired_seeds(runs),
+        "missing": [run.model_dump() for run in missing],
+        "model": {key: first.get("model", {}).get(key) for key in ("id", "digest")},
+        "dataset": first.get("dataset", {}),
+        "recipe": first["recipe"],
+        "figures": {
+            figure.key: {
+                "label": figure.label,
+                "meaning": figure.meaning,
+                "lower_is_better": figure.lower_is_better,
+                **at_equal_steps(by_method, figure),
+                "equal_target_images": at_equal_images(by_method, figure),
+            }
+            for figure in figures
+        },
+        "equal_target_images": [
+            {"first": one, "second": other, "steps": match.steps, "target_images": match.images}
+            for one, other in by_method.pairs()
+            if by_method.common(one, other) and (match := equal_images(by_method, one, other)) is not None
+        ],
+        "references": references(by_method),
+        "curves": {figure.key: along(by_method, figure) for figure in figures},
+        "training": {name: training_curve(by_method, name) for name in ("target_loss",)},
+        "retention_loss_by_t": retention_by_t(by_method),
+        "runs": [{"method": run.method, "seed": run.seed, "evaluation": run.last} for run in runs],
+        "notes": _notes(by_method, runs),
+    }
+
+
+def _page(comparison: Comparison, grids: list[Panel]) -> str:
+    images = [
+        {"title": panel.method, "css": f"s{panel.number}", "width": panel.image.width, "src": data_uri(panel.image)}
+        for panel in grids
+    ]
+    seed = grids[0].seed if grids else None
+    return render("comparison.html.j2", **context(comparison), grids=images, grid_seed=seed)
+
+
+def _method(runs: Runs, name: str) -> dict[str, Any]:
+    by_seed = runs.of(name)
+    some = next(iter(by_seed.values())).report
+    method = some.get("job", {}).get("method", {})
+    hyperparameters = method.get(method.get("type", ""), {}).get("hyperparameters", {})
+    trained = some.get("model", {}).get("trainable_parameters")
+    return {
+        "name": name,
+        "seeds": list(by_seed),
+        "type": method.get("type"),
+        "hyperparameters": hyperparameters,
+        "trainable_parameters": trained,
+    }
+
+
+def _notes(runs: Runs, found: list[FinishedRun]) -> list[str]:
+    notes = []
+    methods = [_method(runs, name) for name in runs.methods]
+    for field in _BUDGET:
+        budgets = {entry["name"]: entry["hyperparameters"].get(field) for entry in methods}
+        if len(set(budgets.values())) > 1:
+            told = ", ".join(f"{name} {value}" for name, value in budgets.items())
+            notes.append(f"The budgets are not equal: {field.replace('_', ' ')} of {told}.")
+    if len({run.last["step"] for run in found}) > 1:
+        notes.append("Not all runs end at the same step: some have stopped early.")
+    if len(runs.methods) > 1 and max(len(runs.common(*pair)) for pair in runs.pairs()) == 1:
+        notes.append("There is one seed in common: differences have no interval, and nothing is tested.")
+    if len({run.report["recipe"].get("reference_set_digest") for run in found}) > 1:
+        text = "The held-out images were drawn from the training file by the seed, so they differ between seeds"
+        notes.append(f"{text}; within a seed they are the same for all methods.")
+    warnings = [text for run in found for entry in run.report["evaluations"] for text in entry.get("warnings", [])]
+    return [*notes, *dict.fromkeys(warnings)]

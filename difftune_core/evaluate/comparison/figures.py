@@ -1,0 +1,268 @@
+"""From the reports of runs to figures over seeds: by method, by pair of methods, along the training."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from difftune_core.evaluate.comparison.runs import FinishedRun
+from difftune_core.evaluate.comparison.statistics import holm, paired, spread
+
+Evaluation = dict[str, Any]
+EQUAL_WITHIN = 0.1
+"""Numbers of target images that differ by less than this share count as equal."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of an evaluation."""
+
+    key: str
+    label: str
+    meaning: str
+    path: tuple[str, ...]
+    lower_is_better: bool | None = True
+    """None: neither."""
+
+    def of(self, evaluation: Evaluation) -> float | None:
+        """Its value, None where the evaluation has none."""
+        value: Any = evaluation
+        for name in self.path:
+            value = value.get(name) if isinstance(value, dict) else None
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+FIGURES = (
+    Figure("fid", "FID", "Fréchet distance of generated to held-out images.", ("fid",)),
+    Figure("kid", "KID", "Squared maximum mean discrepancy of the same images.", ("kid",)),
+    Figure(
+        "null_fid",
+        "Forgetting",
+        "Fréchet distance of what is drawn under the null label to the base model's own images.",
+        ("forgetting", "null_fid"),
+    ),
+    Figure(
+        "retention_loss",
+        "Retention loss",
+        "Error of the predicted noise on the base model's images in the tenth of the chain next to the data.",
+        ("forgetting", "retention_loss"),
+    ),
+    Figure(
+        "l2_from_base",
+        "Distance from the base",
+        "Squared L2 distance of the trained parameters from where they started.",
+        ("l2_from_base",),
+        lower_is_better=None,
+    ),
+)
+
+
+def figures_in(runs: Iterable[FinishedRun]) -> list[Figure]:
+    """The figures that any of the runs has at its end, those under other guidances among them."""
+    ends = [run.last for run in runs]
+    names = {name: None for end in ends for name in end.get("other_guidance") or {}}
+    others = [
+        Figure(
+            f"fid_{name}",
+            f"FID, {'no guidance' if name == 'none' else f'{name} guidance'}",
+            f"As FID, but sampled with guidance {name!r}.",
+            ("other_guidance", name, "fid"),
+        )
+        for name in names
+    ]
+    known = (*FIGURES[:1], *others, *FIGURES[1:])
+    return [figure for figure in known if any(figure.of(end) is not None for end in ends)]
+
+
+class Runs:
+    """Finished runs by method and seed."""
+
+    def __init__(self, methods: Iterable[str], runs: Iterable[FinishedRun]) -> None:
+        """Methods without a finished run are left out."""
+        self._found: dict[str, dict[int, FinishedRun]] = {method: {} for method in methods}
+        for run in runs:
+            self._found[run.method][run.seed] = run
+        self.methods = [method for method, by_seed in self._found.items() if by_seed]
+
+    def of(self, method: str) -> dict[int, FinishedRun]:
+        """The method's runs by seed."""
+        return dict(sorted(self._found[method].items()))
+
+    def common(self, first: str, second: str) -> list[int]:
+        """Seeds that both methods have."""
+        return [seed for seed in self.of(first) if seed in self._found[second]]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Pairs of methods, the earlier one first."""
+        return list(combinations(self.methods, 2))
+
+
+def at_equal_steps(runs: Runs, figure: Figure) -> dict[str, Any]:
+    """The figure at the end of training: spreads by method, tests by pair.
+
+    The runs have equal budgets, so their ends are at equal steps.
+    """
+    methods = {}
+    for method in runs.methods:
+        values = {seed: value for seed, run in runs.of(method).items() if (value := figure.of(run.last)) is not None}
+        if values:
+            methods[method] = {**asdict(spread(list(values.values()))), "values": values}
+    pairs = [
+        compared
+        for first, second in runs.pairs()
+        if (compared := _compared(runs, figure, (first, second), lambda run: run.last)) is not None
+    ]
+    return {"methods": methods, "pairs": _corrected(pairs)}
+
+
+def at_equal_images(runs: Runs, figure: Figure) -> list[dict[str, Any]]:
+    """The figure by pair where both methods have seen as many target images; see `equal_images`."""
+    pairs = []
+    for pair in runs.pairs():
+        match = equal_images(runs, *pair)
+        if match is None or match.steps is None:
+            continue
+        steps = dict(zip(pair, match.steps, strict=True))
+        compared = _compared(runs, figure, pair, partial(_at, steps=steps))
+        if compared is not None:
+            pairs.append({**compared, "steps": list(match.steps), "target_images": list(match.images)})
+    return _corrected(pairs)
+
+
+@dataclass(frozen=True)
+class EqualImages:
+    """Where two methods have seen as many target images."""
+
+    images: tuple[float, float]
+    """Mean count over the common seeds at that place, of the first and the second method."""
+    steps: tuple[int, int] | None
+    """None: no evaluation is near enough; `images` are those of the nearest."""
+
+
+def equal_images(runs: Runs, first: str, second: str) -> EqualImages | None:
+    """The last evaluation of the method that saw fewer target images, and the nearest one of the other.
+
+    None where the reports do not count target images, or the two have seen as many at their ends.
+    """
+    seeds = runs.common(first, second)
+    seen = [_images_by_step([runs.of(method)[seed] for seed in seeds]) for method in (first, second)]
+    if not all(seen):
+        return None
+    ends = [by_step[max(by_step)] for by_step in seen]
+    if max(ends) - min(ends) <= 0.01 * max(ends):
+        return None
+    budget = min(ends)
+    steps = [min(by_step, key=lambda step: abs(by_step[step] - budget)) for by_step in seen]
+    images = seen[0][steps[0]], seen[1][steps[1]]
+    near = max(images) - min(images) <= EQUAL_WITHIN * max(images)
+    return EqualImages(images, (steps[0], steps[1]) if near else None)
+
+
+def along(runs: Runs, figure: Figure) -> dict[str, list[dict[str, Any]]]:
+    """The figure at each evaluation, by method: step, target images, mean, sd, range and number of seeds."""
+    curves = {}
+    for method in runs.methods:
+        found: dict[int, list[tuple[float, float | None]]] = defaultdict(list)
+        for run in runs.of(method).values():
+            for entry in run.report["evaluations"]:
+                value = figure.of(entry)
+                if value is not None:
+                    found[int(entry["step"])].append((value, entry.get("target_images")))
+        curves[method] = [
+            {"step": step, "target_images": _mean([i for _, i in values]), **asdict(spread([v for v, _ in values]))}
+            for step, values in sorted(found.items())
+        ]
+    return curves
+
+
+def training_curve(runs: Runs, name: str) -> dict[str, list[list[float]]]:
+    """A logged series by method, as the mean over those seeds that have the step."""
+    curves = {}
+    for method in runs.methods:
+        found: dict[float, list[float]] = defaultdict(list)
+        for run in runs.of(method).values():
+            for step, value in run.report.get("curves", {}).get(name, []):
+                if value is not None:
+                    found[step].append(value)
+        if found:
+            curves[method] = [[step, sum(values) / len(values)] for step, values in sorted(found.items())]
+    return curves
+
+
+def retention_by_t(runs: Runs) -> dict[str, list[dict[str, Any]]]:
+    """Loss on the base model's images in equal bins of t, the data's end first, by method; `base_model` beside them."""
+    found = {
+        method: [run.last["forgetting"].get("retention_loss_by_t") for run in runs.of(method).values()]
+        for method in runs.methods
+    }
+    base = [run.report.get("references", {}).get("base_model", {}) for run in runs.of(runs.methods[0]).values()]
+    found["base_model"] = [entry.get("forgetting", {}).get("retention_loss_by_t") for entry in base]
+    whole = {name: [series for series in lists if series] for name, lists in found.items()}
+    return {
+        name: [asdict(spread(values)) for values in zip(*lists, strict=True)] for name, lists in whole.items() if lists
+    }
+
+
+def references(runs: Runs) -> dict[str, dict[str, Any]]:
+    """What a figure is read beside (base model, real against real, ...): spreads over seeds."""
+    of_seed: dict[int, dict[str, Any]] = {}
+    for method in runs.methods:
+        for seed, run in runs.of(method).items():
+            of_seed.setdefault(seed, run.report.get("references", {}))
+    found: dict[str, dict[str, Any]] = {}
+    for name in {name: None for entry in of_seed.values() for name in entry}:
+        for figure in FIGURES:
+            values = [figure.of(entry[name]) for entry in of_seed.values() if name in entry]
+            if known := [value for value in values if value is not None]:
+                found.setdefault(name, {})[figure.key] = asdict(spread(known))
+    return found
+
+
+def _compared(
+    runs: Runs, figure: Figure, pair: tuple[str, str], at: Callable[[FinishedRun], Evaluation]
+) -> dict[str, Any] | None:
+    """`second - first` where both have the figure, None where no seed has."""
+    first, second = pair
+    found: list[tuple[int, float, float]] = []
+    for seed in runs.common(first, second):
+        one, other = (figure.of(at(runs.of(method)[seed])) for method in pair)
+        if one is not None and other is not None:
+            found.append((seed, one, other))
+    if not found:
+        return None
+    result = paired(np.array([one for _, one, _ in found]), np.array([other for _, _, other in found]))
+    return {"first": first, "second": second, "seeds": [seed for seed, _, _ in found], **asdict(result)}
+
+
+def _corrected(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With p values corrected by Holm over these pairs."""
+    for name in ("p_t", "p_sign_flip"):
+        for pair, p in zip(pairs, holm([pair[name] for pair in pairs]), strict=True):
+            pair[f"{name}_holm"] = p
+    return pairs
+
+
+def _at(run: FinishedRun, *, steps: dict[str, int]) -> Evaluation:
+    """The run's evaluation at its method's step."""
+    return next((entry for entry in run.report["evaluations"] if entry["step"] == steps[run.method]), {})
+
+
+def _images_by_step(runs: list[FinishedRun]) -> dict[int, float]:
+    """Mean count of target images at each step that all runs were evaluated at."""
+    counts = [
+        {int(e["step"]): float(e["target_images"]) for e in run.report["evaluations"] if e.get("target_images")}
+        for run in runs
+    ]
+    shared = set.intersection(*map(set, counts)) if counts else set()
+    return {step: sum(found[step] for found in counts) / len(counts) for step in shared}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

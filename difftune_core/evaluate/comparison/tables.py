@@ -1,0 +1,103 @@
+"""Tables of the comparison's page: tests by pair, and in what the methods differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from difftune_core.evaluate.report.numbers import Number, number
+
+_TOLD_EXACTLY = 0.001  # smaller p values are shown as "< 0.001"
+
+
+@dataclass(frozen=True)
+class TestRow:
+    """One pair of methods."""
+
+    name: str
+    detail: str
+    seeds: int
+    difference: str
+    interval: str
+    p_t: str
+    p_sign_flip: str
+    smallest_p: str
+    is_clear: bool
+    """The interval leaves out 0."""
+
+
+def pair_groups(figures: list[tuple[str, list[dict[str, Any]]]]) -> list[tuple[str, list[TestRow]]]:
+    """Rows by figure; figures without a pair are left out."""
+    return [(label, [_row(pair) for pair in pairs]) for label, pairs in figures if pairs]
+
+
+def settings(methods: list[dict[str, Any]]) -> dict[str, Any]:
+    """Hyper-parameters that are not the same for all methods, a column a method."""
+    flat = [
+        {"method": method["type"], "trainable_parameters": method["trainable_parameters"], **_flat(method)}
+        for method in methods
+    ]
+    keys = {key: None for entry in flat for key in entry}
+    differing = [key for key in keys if len({_shown(entry.get(key)) for entry in flat}) > 1]
+    same = [key for key in keys if key not in differing]
+    told = ", ".join(f"{_label(key)} {_shown(flat[0].get(key))}" for key in same)
+    rows = [(_label(key), [_shown(entry.get(key)) for entry in flat]) for key in differing]
+    return {
+        "names": [method["name"] for method in methods],
+        "rows": rows or [("no setting differs", [""] * len(methods))],
+        "note": f"The same for all: {told}." if told else "",
+    }
+
+
+def _row(pair: dict[str, Any]) -> TestRow:
+    interval = pair["interval"]
+    detail = ""
+    if "steps" in pair:
+        ends = zip(pair["target_images"], pair["steps"], strict=True)
+        detail = " against ".join(f"{images:,.0f} images (step {number(step)})" for images, step in ends)
+    return TestRow(
+        name=f"{pair['second']} \u2212 {pair['first']}",
+        detail=detail,
+        seeds=pair["n"],
+        difference=_signed(pair["difference"]),
+        interval=f"{_signed(interval[0])} to {_signed(interval[1])}" if interval else "\u2013",
+        p_t=_p(pair["p_t_holm"]),
+        p_sign_flip=_p(pair["p_sign_flip_holm"]),
+        smallest_p=_p(pair["smallest_p"]),
+        is_clear=bool(interval) and (interval[0] > 0 or interval[1] < 0),
+    )
+
+
+def _signed(value: Number) -> str:
+    sign = "+" if value > 0 else "\u2212" if value < 0 else ""
+    return sign + number(abs(value), 3)
+
+
+def _p(value: Number | None) -> str:
+    if value is None:
+        return "\u2013"
+    return "< 0.001" if value < _TOLD_EXACTLY else f"{value:.3f}"
+
+
+def _flat(method: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in method["hyperparameters"].items():
+        if isinstance(value, dict):
+            found |= {f"{key} {inner}": inside for inner, inside in value.items()}
+        else:
+            found[key] = value
+    return found
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "\u2013"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return number(value) if isinstance(value, int) else str(value)
