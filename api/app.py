@@ -28,6 +28,7 @@ from api.middleware import BodyLimit, KnownHosts, RequestContext
 from api.models.endpoints import router as models
 from api.objects.endpoints import router as objects
 from api.queue import Doorbell
+from api.retention_sets.endpoints import router as retention_sets
 from api.schemas import Problem
 from api.settings import Settings
 from api.storage import open_store
@@ -68,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(jobs, dependencies=needs_key)
     app.include_router(events, dependencies=needs_key)
     app.include_router(checkpoints, dependencies=needs_key)
+    app.include_router(retention_sets, dependencies=needs_key)
     app.include_router(objects)
     app.include_router(health)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -8,6 +8,7 @@ from api.db import Base
 from api.events.models import Event
 from api.jobs.models import Job, JobFile, Metric
 from api.keys.models import ApiKey
+from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.uploads.models import Upload, UploadPart
 from api.work.models import Attempt, WorkItem
 
@@ -21,6 +22,8 @@ __all__ = [
     "Job",
     "JobFile",
     "Metric",
+    "RetentionArtifact",
+    "RetentionSet",
     "Upload",
     "UploadPart",
     "WorkItem",

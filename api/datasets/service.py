@@ -13,6 +13,7 @@ from api.datasets.states import DatasetStatus
 from api.errors import ConflictError, not_found
 from api.ids import new_id
 from api.jobs import repository as jobs
+from api.retention_sets import repository as retention_sets
 from api.work import service as work
 from api.work.states import WorkKind
 
@@ -76,13 +77,13 @@ def delete(session: Session, tenant_id: str, dataset_id: str) -> list[str]:
 
     Raises:
         NotFoundError: there is none.
-        ConflictError: a job that is not final uses it.
+        ConflictError: a job that is not final uses it, or a retention set is being made from it.
     """
     dataset = get(session, tenant_id, dataset_id, lock=True)
-    users = jobs.live_users_of(session, dataset_id)
-    if users:
-        message = f"The data set {dataset_id} is used by {', '.join(users[:5])}."
-        raise ConflictError("dataset_in_use", message, jobs=users)
+    users, sets = jobs.live_users_of(session, dataset_id), retention_sets.made_from(session, dataset_id)
+    if users or sets:
+        message = f"The data set {dataset_id} is used by {', '.join([*users, *sets][:5])}."
+        raise ConflictError("dataset_in_use", message, jobs=users, retention_sets=sets)
     dataset.deleted_at = time.time()
     keys = [part["key"] for part in dataset.parts]
     return keys + [key for key in (dataset.report_key, dataset.items_key) if key]

@@ -36,6 +36,7 @@ def create_job(
         suffix=body.suffix,
         metadata=body.metadata,
         priority=body.priority,
+        base_digest=card.digest,
     )
     job = service.create(session, tenant, asked)
     background.add_task(used.doorbell.ring)

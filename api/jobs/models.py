@@ -27,6 +27,10 @@ class Job(Base):
     """The resolved `TransferConfig`."""
     training_file: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
     validation_file: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    retention_set: Mapped[str | None] = mapped_column(ForeignKey("retention_sets.id"), index=True)
+    """Where the config names one by its id."""
+    retention_digest: Mapped[str | None] = mapped_column(String(64))
+    """Content address of the retention set that is trained on, named or sampled by the trainer."""
     suffix: Mapped[str | None] = mapped_column(String(64))
     metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSON)
     priority: Mapped[int] = mapped_column(default=0)

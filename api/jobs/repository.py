@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.jobs.models import Job, JobFile, Metric
 from api.jobs.states import FINAL, JobStatus
+from api.retention_sets.models import RetentionSet
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind, WorkState
 
@@ -50,6 +51,20 @@ def waiting_for(session: Session, dataset_id: str) -> list[Job]:
     """Jobs in `validating_files` that name the data set, locked, in the order of their ids."""
     uses = or_(Job.training_file == dataset_id, Job.validation_file == dataset_id)
     query = select(Job).where(uses, Job.status == JobStatus.VALIDATING_FILES).order_by(Job.id)
+    return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
+
+
+def live_users_of_retention_set(session: Session, set_id: str) -> list[str]:
+    """Ids of jobs that are not final and name the retention set."""
+    return list(
+        session.scalars(select(Job.id).where(Job.retention_set == set_id, Job.status.not_in(FINAL)).order_by(Job.id))
+    )
+
+
+def waiting_for_retention(session: Session, artifact_id: str) -> list[Job]:
+    """Jobs of any tenant in `validating_files` whose retention set is this artifact, locked, in order of their ids."""
+    sets = select(RetentionSet.id).where(RetentionSet.artifact_id == artifact_id)
+    query = select(Job).where(Job.retention_set.in_(sets), Job.status == JobStatus.VALIDATING_FILES).order_by(Job.id)
     return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
 
 

@@ -72,6 +72,15 @@ class StatusDetails(Out):
     steps_per_second: float | None
 
 
+class JobRetentionSet(Out):
+    """The images of the base model that are replayed."""
+
+    id: str | None
+    """Where the job names a retention set; null where the trainer samples it."""
+    digest: str
+    """Content address: equal for equal base model and settings."""
+
+
 class AttemptOut(Out):
     """One run of the job on a worker. A lost or preempted one is followed by another."""
 
@@ -100,6 +109,8 @@ class JobOut(Listed):
     """Id of the last checkpoint, once succeeded."""
     training_file: str
     validation_file: str | None
+    retention_set: JobRetentionSet | None
+    """Null for methods that use none."""
     method: Resolved
     evaluation: Resolved
     seed: int
@@ -162,6 +173,7 @@ def job_out(job: Job, *, attempts: list[Attempt], files: list[JobFile], queue_po
         fine_tuned_model=job.fine_tuned_model,
         training_file=job.training_file,
         validation_file=job.validation_file,
+        retention_set=_retention_set(job),
         method=job.config["method"],
         evaluation=job.config["evaluation"],
         seed=config.seed,
@@ -237,6 +249,10 @@ def _estimated_finish(job: Job) -> int | None:
         return None
     assert job.steps_per_second is not None
     return int(time.time() + (job.total_steps - job.step) / job.steps_per_second)
+
+
+def _retention_set(job: Job) -> JobRetentionSet | None:
+    return JobRetentionSet(id=job.retention_set, digest=job.retention_digest) if job.retention_digest else None
 
 
 def _error(job: Job) -> JobError | None:

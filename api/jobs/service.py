@@ -14,9 +14,11 @@ from api.datasets.states import DatasetStatus
 from api.errors import ConflictError, InvalidInputError, not_found
 from api.events import service as events
 from api.ids import new_id
-from api.jobs import repository
+from api.jobs import repository, retention
 from api.jobs.models import Job
 from api.jobs.states import JobStatus
+from api.retention_sets.models import RetentionArtifact
+from api.retention_sets.states import RetentionSetStatus
 from api.work import service as work
 from api.work.states import Request, Slot, WorkKind, WorkState
 from difftune_core.config import TransferConfig
@@ -35,6 +37,8 @@ class Submission:
     suffix: str | None = None
     metadata: dict[str, str] | None = field(default=None)
     priority: int = 0
+    base_digest: str | None = None
+    """Digest of the base model's card; needed where the config names a retention set."""
 
 
 def get(session: Session, tenant_id: str, job_id: str) -> Job:
@@ -53,13 +57,15 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     """A new job: `queued` when its data sets are ready, else `validating_files`.
 
     Raises:
-        InvalidInputError: a data set is not there, or the two have different classes.
-        ConflictError: a data set is invalid.
+        InvalidInputError: a data set or the retention set is not there, the two data sets have different classes, or
+            the retention set is of another base model.
+        ConflictError: a data set is invalid, or the retention set could not be made.
     """
     named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
     in_order = sorted((id_, param) for param, id_ in named.items() if id_)  # one order of locks for all submissions
     used = {param: _usable(session, tenant_id, param, id_) for id_, param in in_order}
     _check_pair(used["training_file"], used.get("validation_file"))
+    retained = retention.chosen(session, tenant_id, asked.config, asked.base_digest)
     job = Job(
         id=new_id("ftjob"),
         tenant_id=tenant_id,
@@ -68,6 +74,8 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
         config=asked.config.model_dump(mode="json"),
         training_file=asked.training_file,
         validation_file=asked.validation_file,
+        retention_set=retained.id if retained else None,
+        retention_digest=retention.digest_of(asked.config, asked.base_digest, retained),
         suffix=asked.suffix,
         metadata_=asked.metadata,
         priority=asked.priority,
@@ -84,8 +92,9 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     if asked.validation_file == asked.training_file:
         message = "The validation file is the training file: the result is judged by images that it was trained on."
         events.append(session, job, "message", message, level="warn")
-    if {dataset.status for dataset in used.values()} == {DatasetStatus.READY}:
-        _queue(session, job)
+    if retained and retained.status != RetentionSetStatus.SUCCEEDED:
+        events.append(session, job, "message", f"Waiting for the retention set {retained.id}")
+    _queue_if_ready(session, job)
     return job
 
 
@@ -99,8 +108,21 @@ def dataset_settled(session: Session, dataset: Dataset) -> None:
         named = {"training_file": job.training_file, "validation_file": job.validation_file}
         if dataset.status == DatasetStatus.INVALID:
             _fail(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
-        elif dataset.status == DatasetStatus.READY and _all_ready(session, [id_ for id_ in named.values() if id_]):
-            _queue(session, job)
+        elif dataset.status == DatasetStatus.READY:
+            _queue_if_ready(session, job)
+
+
+def retention_set_settled(session: Session, artifact: RetentionArtifact) -> None:
+    """Move on the jobs that waited for these images, in the transaction that ends their making. As above."""
+    session.flush()
+    for job in repository.waiting_for_retention(session, artifact.id):
+        if artifact.status == RetentionSetStatus.SUCCEEDED:
+            _queue_if_ready(session, job)
+            continue
+        job.error_code, job.error_param = "retention_set_failed", retention.FIELD
+        job.error_message = f"The retention set {job.retention_set} could not be made: {artifact.error_message}"
+        job.finished_at = time.time()
+        move(session, job, JobStatus.FAILED, f"Fine-tuning job failed: {job.error_message}"[:4000], level="error")
 
 
 def request_cancel(session: Session, job: Job) -> None:
@@ -167,7 +189,10 @@ def _all_ready(session: Session, dataset_ids: list[str]) -> bool:
     return set(session.scalars(query)) == {DatasetStatus.READY}
 
 
-def _queue(session: Session, job: Job) -> None:
+def _queue_if_ready(session: Session, job: Job) -> None:
+    needed = [id_ for id_ in (job.training_file, job.validation_file) if id_]
+    if not _all_ready(session, needed) or not retention.is_made(session, job.retention_set):
+        return
     work.enqueue(session, WorkKind.TRAIN, job.id, tenant_id=job.tenant_id, slot=Slot.GPU, priority=job.priority)
     move(session, job, JobStatus.QUEUED, "Files validated, moving job to queued state")
 

@@ -71,4 +71,10 @@ def test_the_database_itself_refuses_an_unknown_status(tmp_path: Path) -> None:
         for name in [c["name"] for c in inspect(database.engine).get_check_constraints(table)]
     }
     database.close()
-    assert named == {"ck_datasets_status", "ck_jobs_status", "ck_uploads_status", "ck_work_items_state"}
+    assert named == {
+        "ck_datasets_status",
+        "ck_jobs_status",
+        "ck_retention_artifacts_status",
+        "ck_uploads_status",
+        "ck_work_items_state",
+    }

@@ -1,0 +1,70 @@
+"""The retention set that a job names: what may be used, and whether it is there."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.errors import ConflictError, InvalidInputError
+from api.retention_sets import repository
+from api.retention_sets.models import RetentionArtifact, RetentionSet
+from api.retention_sets.states import RetentionSetStatus
+from difftune_core.config import DiffTuning, TransferConfig
+from difftune_core.retention_config import RetentionSetConfig, retention_digest
+
+FIELD = "method.diff_tuning.hyperparameters.retention_set"
+_POINTER = "#/" + FIELD.replace(".", "/")
+_LOST = {RetentionSetStatus.FAILED, RetentionSetStatus.CANCELLED}
+
+
+def chosen(session: Session, tenant_id: str, config: TransferConfig, base_digest: str | None) -> RetentionSet | None:
+    """The retention set that a resolved config names by its id, None where it names none.
+
+    Its artifact is locked, so that a set that is settled meanwhile sees the new job, or the new job sees its end.
+
+    Raises:
+        InvalidInputError: there is no such set, or it is of another base model.
+        ConflictError: it could not be made.
+    """
+    set_id = _setting(config)
+    if not isinstance(set_id, str):
+        return None
+    found = repository.find(session, tenant_id, set_id)
+    if found is not None:
+        repository.lock(session, found.artifact_id)
+        found = repository.find(session, tenant_id, set_id)
+    if found is None:
+        raise InvalidInputError("retention_set_not_found", f"There is no retention set {set_id!r}.", param=FIELD)
+    made = found.artifact
+    if made.base_digest != base_digest:
+        message = (
+            f"The retention set {set_id} is of the base model {made.model} with digest {made.base_digest}; "
+            f"the base model {config.model} has digest {base_digest}."
+        )
+        digests = {"retention_set_base_digest": made.base_digest, "base_digest": base_digest}
+        raise InvalidInputError("retention_set_mismatch", message, param=FIELD, **digests)
+    if found.status in _LOST:
+        reason = f": {made.error_message}" if made.error_message else ""
+        message = f"The retention set {set_id} is {found.status}{reason}."
+        raise ConflictError(f"retention_set_{found.status}", message, param=FIELD, pointer=_POINTER)
+    return found
+
+
+def digest_of(config: TransferConfig, base_digest: str | None, named: RetentionSet | None) -> str | None:
+    """Digest of the retention set that a job will use; None where its method uses none."""
+    settings = _setting(config)
+    if named is not None:
+        return named.artifact.digest
+    if isinstance(settings, RetentionSetConfig) and base_digest is not None:
+        return retention_digest(base_digest, settings)
+    return None
+
+
+def is_made(session: Session, set_id: str | None) -> bool:
+    """Whether the images that a job waits for are there; it may wait for none."""
+    query = select(RetentionArtifact.status).join(RetentionSet, RetentionSet.artifact_id == RetentionArtifact.id)
+    return set_id is None or session.scalar(query.where(RetentionSet.id == set_id)) == RetentionSetStatus.SUCCEEDED
+
+
+def _setting(config: TransferConfig) -> str | RetentionSetConfig | None:
+    return config.method.hyperparameters.retention_set if isinstance(config.method, DiffTuning) else None

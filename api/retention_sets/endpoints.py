@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query, Response
+from fastapi.responses import RedirectResponse
+
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.errors import ConflictError, InvalidInputError
+from api.ids import cursor
+from api.models import service as models
+from api.retention_sets import repository, service
+from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
+from api.retention_sets.states import RetentionSetStatus
+from api.schemas import Deleted, Page, page_of
+from api.storage.cleaning import delete_objects
+from difftune_core.config import resolve_retention_set
+
+router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"])
+
+
+@router.post("")
+def create_retention_set(
+    body: RetentionSetCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> RetentionSetOut:
+    """Have a retention set made; the same settings for the same base model give the set that is there."""
+    card = models.card_for_job(used.settings, body.model)
+    if body.training_file is None:
+        wanted = service.sampled(card, resolve_retention_set(body, card))
+    else:
+        for name in body.stated_settings():
+            message = f"{name} says how images are sampled; those of training_file are not."
+            raise InvalidInputError("not_with_training_file", message, param=name)
+        wanted = service.uploaded(session, tenant, card, body.training_file)
+    made = service.create(session, tenant, card, wanted, body.metadata)
+    background.add_task(used.doorbell.ring)
+    return retention_set_out(made)
+
+
+@router.get("")
+def list_retention_sets(
+    tenant: Tenant,
+    session: ReadSession,
+    *,
+    after: After = None,
+    limit: Limit = 20,
+    order: Order = "desc",
+    status: Annotated[RetentionSetStatus | None, Query(description="Only sets of this status.")] = None,
+    model: Annotated[str | None, Query(max_length=64, description="Only sets of this base model.")] = None,
+) -> Page[RetentionSetOut]:
+    """The retention sets, newest first."""
+    since, ascending = cursor(after, "rset"), order == "asc"
+    rows = repository.page(
+        session, tenant, after=since, limit=limit + 1, ascending=ascending, status=status, model=model
+    )
+    return page_of(rows, limit, retention_set_out)
+
+
+@router.get("/{retention_set_id}")
+def retrieve_retention_set(retention_set_id: str, tenant: Tenant, session: ReadSession) -> RetentionSetOut:
+    """One retention set, with its progress."""
+    return retention_set_out(service.get(session, tenant, retention_set_id))
+
+
+@router.post("/{retention_set_id}/cancel")
+def cancel_retention_set(
+    retention_set_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> RetentionSetOut:
+    """Give up a set that is not made yet; refused while a job waits for it."""
+    row = service.request_cancel(session, tenant, retention_set_id)
+    background.add_task(used.doorbell.ring)
+    return retention_set_out(row)
+
+
+@router.delete("/{retention_set_id}")
+def delete_retention_set(
+    retention_set_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> Deleted:
+    """Delete a set; refused while a job that is not final uses it."""
+    background.add_task(delete_objects, used.store, service.delete(session, tenant, retention_set_id))
+    background.add_task(used.doorbell.ring)
+    return Deleted(id=retention_set_id, object="retention_set")
+
+
+@router.get("/{retention_set_id}/content", response_class=Response, status_code=302)
+def retrieve_retention_set_content(
+    retention_set_id: str, tenant: Tenant, used: ServicesDep, session: ReadSession
+) -> Response:
+    """The images and labels as one safetensors file, behind a link that expires soon."""
+    row = service.get(session, tenant, retention_set_id)
+    if row.status != RetentionSetStatus.SUCCEEDED or row.artifact.key is None:
+        message = f"The retention set {row.id} is {row.status} and has no images to download."
+        raise ConflictError("retention_set_not_ready", message)
+    url = used.store.url_get(
+        row.artifact.key,
+        filename=f"{row.id}.safetensors",
+        content_type="application/octet-stream",
+        expires_s=used.settings.link_ttl_s,
+    )
+    return RedirectResponse(url, status_code=302)

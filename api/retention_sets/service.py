@@ -1,0 +1,197 @@
+"""Retention sets: images that Diff-Tuning replays, made once for all tenants who ask for the same."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from api.datasets import service as datasets
+from api.datasets.models import Dataset
+from api.datasets.states import DatasetStatus
+from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
+from api.ids import new_id
+from api.jobs import repository as jobs
+from api.retention_sets import repository
+from api.retention_sets.models import RetentionArtifact, RetentionSet
+from api.retention_sets.states import FINAL, RetentionSetStatus
+from api.work import service as work
+from api.work.models import WorkItem
+from api.work.states import Request, Slot, WorkKind, WorkState
+from difftune_core.card import BaseModelCard
+from difftune_core.retention_config import RetentionSetConfig, retention_digest, uploaded_digest
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an artifact is to hold."""
+
+    digest: str
+    shared_by: str
+    """Empty for all tenants; uploaded images are shared by the sets of one tenant only."""
+    total: int
+    settings: dict[str, Any] | None = None
+    dataset: Dataset | None = None
+
+
+def sampled(card: BaseModelCard, settings: RetentionSetConfig) -> Wanted:
+    """Images to sample from the base model.
+
+    Raises:
+        InvalidInputError: the base model has fewer classes.
+    """
+    if settings.class_distribution != "uniform":
+        highest = settings.class_distribution[-1].label
+        if highest >= card.num_classes:
+            message = f"The base model {card.id} has classes 0 to {card.num_classes - 1}, not {highest}."
+            raise InvalidInputError("label_out_of_range", message, param="class_distribution")
+    digest = retention_digest(card.digest, settings)
+    return Wanted(digest, "", settings.num_images, settings=settings.model_dump(mode="json"))
+
+
+def uploaded(session: Session, tenant_id: str, card: BaseModelCard, dataset_id: str) -> Wanted:
+    """Images of a data set of the tenant's.
+
+    Raises:
+        InvalidInputError: there is no such data set.
+        ConflictError: it is not ready.
+    """
+    try:
+        dataset = datasets.get(session, tenant_id, dataset_id, lock=True)
+    except NotFoundError as error:
+        raise InvalidInputError(error.code, error.message, param="training_file") from None
+    if dataset.status != DatasetStatus.READY or dataset.sha256 is None:
+        raise ConflictError(
+            f"dataset_{dataset.status}",
+            f"The data set {dataset_id} is {dataset.status}; a retention set is made of one that is ready.",
+            param="training_file",
+            pointer="#/training_file",
+        )
+    digest = uploaded_digest(card.digest, dataset.sha256)
+    return Wanted(digest, tenant_id, dataset.num_items or 0, dataset=dataset)
+
+
+def create(
+    session: Session, tenant_id: str, card: BaseModelCard, wanted: Wanted, metadata: dict[str, str] | None = None
+) -> RetentionSet:
+    """The tenant's retention set of that content: the one it has, or a new one; made only if nobody has had it made."""
+    artifact = _artifact(session, tenant_id, card, wanted)
+    own = repository.named_by(session, artifact.id, tenant_id)
+    if own:
+        return own[0]
+    row = RetentionSet(
+        id=new_id("rset"),
+        tenant_id=tenant_id,
+        artifact_id=artifact.id,
+        training_file=wanted.dataset.id if wanted.dataset else None,
+        metadata_=metadata,
+        created_at=time.time(),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get(session: Session, tenant_id: str, set_id: str) -> RetentionSet:
+    """The tenant's retention set.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = repository.find(session, tenant_id, set_id)
+    if found is None:
+        raise not_found("retention_set", set_id)
+    return found
+
+
+def request_cancel(session: Session, tenant_id: str, set_id: str) -> RetentionSet:
+    """Give up a set that is not made yet. It is made on if another tenant wants the same.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: it is final, or a job waits for it.
+    """
+    row, item = _locked(session, tenant_id, set_id)
+    if row.status in FINAL:
+        message = f"The retention set {set_id} is {row.status} and cannot be cancelled."
+        raise ConflictError("retention_set_not_cancellable", message)
+    _check_unused(session, row)
+    row.cancelled_at = time.time()
+    _release(session, row.artifact, item)
+    return row
+
+
+def delete(session: Session, tenant_id: str, set_id: str) -> list[str]:
+    """Delete a set that no live job uses; returns the keys to delete after the commit: none while others have the set.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: a job that is not final uses it.
+    """
+    row, item = _locked(session, tenant_id, set_id)
+    _check_unused(session, row)
+    row.deleted_at = time.time()
+    return _release(session, row.artifact, item)
+
+
+def _artifact(session: Session, tenant_id: str, card: BaseModelCard, wanted: Wanted) -> RetentionArtifact:
+    """Locked, so that it is not given up by its last tenant meanwhile."""
+    live_key = f"{wanted.shared_by}:{wanted.digest}"
+    found = repository.lock_live(session, live_key)
+    if found is not None:
+        return found
+    made = RetentionArtifact(
+        id=new_id("rart"),
+        live_key=live_key,
+        digest=wanted.digest,
+        model=card.id,
+        base_digest=card.digest,
+        settings=wanted.settings,
+        dataset_id=wanted.dataset.id if wanted.dataset else None,
+        total=wanted.total,
+        created_at=time.time(),
+    )
+    try:
+        with session.begin_nested():
+            session.add(made)
+    except IntegrityError:  # somebody asked for the same at this moment
+        found = repository.lock_live(session, live_key)
+        if found is None:
+            raise
+        return found
+    slot = Slot.GPU if wanted.dataset is None else Slot.CPU
+    work.enqueue(session, WorkKind.MAKE_RETENTION_SET, made.id, tenant_id=tenant_id, slot=slot)
+    return made
+
+
+def _locked(session: Session, tenant_id: str, set_id: str) -> tuple[RetentionSet, WorkItem | None]:
+    row = get(session, tenant_id, set_id)
+    item = repository.open_work(session, row.artifact_id)
+    repository.lock(session, row.artifact_id)
+    return get(session, tenant_id, set_id), item
+
+
+def _check_unused(session: Session, row: RetentionSet) -> None:
+    users = jobs.live_users_of_retention_set(session, row.id)
+    if users:
+        message = f"The retention set {row.id} is used by {', '.join(users[:5])}."
+        raise ConflictError("retention_set_in_use", message, jobs=users)
+
+
+def _release(session: Session, artifact: RetentionArtifact, item: WorkItem | None) -> list[str]:
+    """Keep the artifact while any row wants it; else end its making, and forget what is made."""
+    session.flush()
+    if repository.named_by(session, artifact.id):
+        return []
+    if artifact.status not in FINAL:
+        artifact.set_status(RetentionSetStatus.CANCELLED)
+        artifact.settled_at = time.time()
+    if item is not None and item.state == WorkState.LEASED:
+        item.request = Request.CANCEL
+    elif item is not None:
+        item.state, item.finished_at = WorkState.DONE, time.time()
+    key, artifact.key, artifact.live_key = artifact.key, None, None
+    return [key] if key else []
