@@ -1,4 +1,4 @@
-"""`python -m difftune_core {train|validate|retain|evaluate|import} ...`: every kind of work as a command.
+"""`python -m difftune_core {train|validate|retain|evaluate|compare|import} ...`: every kind of work as a command.
 
 By hand it prints progress; under a supervisor it speaks the protocol of `difftune_core.hooks` on two pipes.
 """
@@ -13,8 +13,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from difftune_core import analysis_command
 from difftune_core.card import list_cards, read_card
 from difftune_core.channel import ConsoleHooks, PipeHooks
+from difftune_core.comparison_config import ComparisonConfig
 from difftune_core.config import TransferConfig, resolve, resolve_retention_set
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.models.convert.request import add_arguments, request_of
@@ -106,6 +108,21 @@ def _evaluate(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
     return OutcomeEvent(code="succeeded")
 
 
+def _compare(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    from difftune_core.evaluate.comparison.build import compare_runs
+    from difftune_core.evaluate.comparison.runs import discovered
+
+    _require(args, "config", "data")
+    given = None if args.config is None else ComparisonConfig.model_validate_json(args.config.read_bytes())
+    args.out.mkdir(parents=True, exist_ok=True)
+    return compare_runs(given or discovered(args.data), args.data, args.out, hooks)
+
+
+def _analyse(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    _require(args, "config", "data", "validation")
+    return analysis_command.run(args, _BUNDLED, hooks)
+
+
 def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     request = request_of(args)
 
@@ -135,6 +152,16 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--cache", type=Path, help="shared caches; default: inside --out")
         sub.add_argument("--out", type=Path, required=True)
         _add_pipes(sub)
+    comparing = commands.add_parser("compare", help="one report of finished runs of several methods and seeds")
+    comparing.set_defaults(command=_compare)
+    comparing.add_argument("config", type=Path, nargs="?", help="comparison config, JSON; default: all that is there")
+    comparing.add_argument("--data", type=Path, required=True, help="folder of METHOD/SEED/report.json")
+    comparing.add_argument("--out", type=Path, required=True)
+    _add_pipes(comparing)
+    analysing = commands.add_parser("analyse", help="the chain of forgetting of tuned checkpoints")
+    analysing.set_defaults(command=_analyse)
+    analysis_command.add_arguments(analysing)
+    _add_pipes(analysing)
     importing = commands.add_parser("import", help="bring a base model in")
     importing.set_defaults(command=_import)
     add_arguments(importing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -34,7 +34,7 @@ class ComparisonConfig(Frozen):
     """Runs that did not succeed. Others without a report are found missing by themselves."""
 
     @model_validator(mode="after")
-    def _unique(self) -> Self:
+    def _unique(self) -> ComparisonConfig:
         if len(set(self.methods)) < len(self.methods) or len(set(self.seeds)) < len(self.seeds):
             raise PydanticCustomError("not_unique", "methods and seeds must not repeat")
         return self

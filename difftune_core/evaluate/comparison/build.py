@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from difftune_core.checkpoint.save import file_info
 from difftune_core.comparison_config import ComparisonConfig, MissingRun
 from difftune_core.evaluate.comparison.figures import (
     Runs,
@@ -22,8 +21,8 @@ from difftune_core.evaluate.comparison.grids import Panel, panels, side_by_side
 from difftune_core.evaluate.comparison.runs import FinishedRun, load_runs, paired_seeds
 from difftune_core.evaluate.comparison.view import context
 from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
-from difftune_core.files import write_durably
-from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent
+from difftune_core.files import sha256_file, write_durably
+from difftune_core.hooks import ArtifactEvent, FileInfo, Hooks, OutcomeEvent, PhaseEvent
 
 JSON_FILE, HTML_FILE, GRID_FILE = "comparison.json", "comparison.html", "comparison.png"
 Comparison = dict[str, Any]
@@ -47,7 +46,8 @@ def compare_runs(config: ComparisonConfig, data: Path, out: Path, hooks: Hooks) 
         side_by_side(grids).save(out / GRID_FILE)
         files["samples"] = GRID_FILE
     for kind, name in files.items():
-        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": file_info(out / name, out)}))
+        info = FileInfo(path=name, bytes=(out / name).stat().st_size, sha256=sha256_file(out / name))
+        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": info}))
     return OutcomeEvent(code="succeeded")
 
 

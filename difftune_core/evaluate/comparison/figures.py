@@ -13,6 +13,7 @@ import numpy as np
 
 from difftune_core.evaluate.comparison.runs import FinishedRun
 from difftune_core.evaluate.comparison.statistics import holm, paired, spread
+from difftune_core.evaluate.report.numbers import Number
 
 Evaluation = dict[str, Any]
 EQUAL_WITHIN = 0.1
@@ -168,7 +169,7 @@ def along(runs: Runs, figure: Figure) -> dict[str, list[dict[str, Any]]]:
     """The figure at each evaluation, by method: step, target images, mean, sd, range and number of seeds."""
     curves = {}
     for method in runs.methods:
-        found: dict[int, list[tuple[float, float | None]]] = defaultdict(list)
+        found: dict[int, list[tuple[float, Number | None]]] = defaultdict(list)
         for run in runs.of(method).values():
             for entry in run.report["evaluations"]:
                 value = figure.of(entry)
@@ -181,11 +182,11 @@ def along(runs: Runs, figure: Figure) -> dict[str, list[dict[str, Any]]]:
     return curves
 
 
-def training_curve(runs: Runs, name: str) -> dict[str, list[list[float]]]:
+def training_curve(runs: Runs, name: str) -> dict[str, list[list[Number]]]:
     """A logged series by method, as the mean over those seeds that have the step."""
-    curves = {}
+    curves: dict[str, list[list[Number]]] = {}
     for method in runs.methods:
-        found: dict[float, list[float]] = defaultdict(list)
+        found: dict[Number, list[Number]] = defaultdict(list)
         for run in runs.of(method).values():
             for step, value in run.report.get("curves", {}).get(name, []):
                 if value is not None:
@@ -263,6 +264,6 @@ def _images_by_step(runs: list[FinishedRun]) -> dict[int, float]:
     return {step: sum(found[step] for found in counts) / len(counts) for step in shared}
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _mean(values: list[Number | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -7,6 +7,7 @@ takes them for symmetric about zero and no more, and cannot give less than 2 / 2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def paired(first: Float64[np.ndarray, " n"], second: Float64[np.ndarray, " n"]) 
     if n == 1:
         return Paired(1, mean, None, None, None, None, None)
     sd = float(differences.std(ddof=1))
-    error = sd / np.sqrt(n)
+    error = sd / math.sqrt(n)
     half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
     p_t = float(2 * stdtr(n - 1, -abs(mean) / error)) if error > 0 else None
     flipped = sign_flip_p(differences) if n <= MAX_EXACT else None

@@ -11,7 +11,7 @@ _TOLD_EXACTLY = 0.001  # smaller p values are shown as "< 0.001"
 
 
 @dataclass(frozen=True)
-class TestRow:
+class PairRow:
     """One pair of methods."""
 
     name: str
@@ -26,9 +26,9 @@ class TestRow:
     """The interval leaves out 0."""
 
 
-def pair_groups(figures: list[tuple[str, list[dict[str, Any]]]]) -> list[tuple[str, list[TestRow]]]:
+def pair_groups(figures: list[tuple[str, list[dict[str, Any]]]]) -> list[tuple[str, list[PairRow]]]:
     """Rows by figure; figures without a pair are left out."""
-    return [(label, [_row(pair) for pair in pairs]) for label, pairs in figures if pairs]
+    return [(label, [_row(pair, len(pairs)) for pair in pairs]) for label, pairs in figures if pairs]
 
 
 def settings(methods: list[dict[str, Any]]) -> dict[str, Any]:
@@ -49,13 +49,13 @@ def settings(methods: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _row(pair: dict[str, Any]) -> TestRow:
-    interval = pair["interval"]
+def _row(pair: dict[str, Any], num_pairs: int) -> PairRow:
+    interval, smallest = pair["interval"], pair["smallest_p"]
     detail = ""
     if "steps" in pair:
-        ends = zip(pair["target_images"], pair["steps"], strict=True)
-        detail = " against ".join(f"{images:,.0f} images (step {number(step)})" for images, step in ends)
-    return TestRow(
+        ends = [*zip(pair["steps"], pair["target_images"], strict=True)][::-1]
+        detail = " against ".join(f"step {number(step)} ({images:,.0f} images)" for step, images in ends)
+    return PairRow(
         name=f"{pair['second']} \u2212 {pair['first']}",
         detail=detail,
         seeds=pair["n"],
@@ -63,7 +63,7 @@ def _row(pair: dict[str, Any]) -> TestRow:
         interval=f"{_signed(interval[0])} to {_signed(interval[1])}" if interval else "\u2013",
         p_t=_p(pair["p_t_holm"]),
         p_sign_flip=_p(pair["p_sign_flip_holm"]),
-        smallest_p=_p(pair["smallest_p"]),
+        smallest_p=_p(None if smallest is None else min(1.0, num_pairs * smallest)),
         is_clear=bool(interval) and (interval[0] > 0 or interval[1] < 0),
     )
 

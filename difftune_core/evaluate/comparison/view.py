@@ -13,6 +13,8 @@ from difftune_core.evaluate.report.view import REFERENCES, how_made
 
 Comparison = dict[str, Any]
 _STRIPS = ("fid", "null_fid")
+_STRIP_REFERENCES = ("base_model", "real_vs_real")
+_NAMED = 3  # methods in the title
 _CURVES = ("fid", "kid", "null_fid", "retention_loss")
 
 
@@ -31,7 +33,7 @@ def context(comparison: Comparison) -> dict[str, Any]:
     figures = comparison["figures"]
     extractor = str(comparison["recipe"].get("feature_extractor", "unknown"))
     return {
-        "title": f"{' against '.join(_names(comparison))}, {comparison['model'].get('id') or 'a base model'}",
+        "title": _title(comparison),
         "summary": _summary(comparison),
         "tiny": extractor.startswith("tiny"),
         "extractor": extractor,
@@ -53,6 +55,12 @@ def context(comparison: Comparison) -> dict[str, Any]:
 
 def _names(comparison: Comparison) -> list[str]:
     return [method["name"] for method in comparison["methods"]]
+
+
+def _title(comparison: Comparison) -> str:
+    names = _names(comparison)
+    named = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) <= _NAMED else f"{len(names)} methods"
+    return f"{named} on {comparison['model'].get('id') or 'a base model'}"
 
 
 def _summary(comparison: Comparison) -> str:
@@ -78,8 +86,8 @@ def _strip(comparison: Comparison, key: str) -> Strip | None:
         if name in figure["methods"]
     ]
     lines += [
-        Line(name, "reference", [found[key]["mean"]], found[key]["sd"], is_reference=True)
-        for reference, name in REFERENCES.items()
+        Line(REFERENCES[reference], "reference", [found[key]["mean"]], found[key]["sd"], is_reference=True)
+        for reference in _STRIP_REFERENCES
         if key in (found := comparison["references"].get(reference, {}))
     ]
     return place_strip(figure["label"], lines)
@@ -124,7 +132,7 @@ def _test_note(comparison: Comparison) -> str:
 
 
 def _tests(comparison: Comparison) -> list[dict[str, Any]]:
-    figures = comparison["figures"].values()
+    figures = [figure for figure in comparison["figures"].values() if figure["lower_is_better"]]
     ends = [(figure["label"], figure["pairs"]) for figure in figures]
     equal = [(figure["label"], figure["equal_target_images"]) for figure in figures]
     parts = [{"title": "At equal steps", "note": "", "groups": pair_groups(ends)}]
