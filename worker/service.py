@@ -125,7 +125,7 @@ def _forget_finished(tools: Tools) -> None:
     for path in (data_dir / "work").glob("*_*"):
         if _has_ended(tools.database, path.name):
             shutil.rmtree(path, ignore_errors=True)
-    for path in (data_dir / "cache" / "datasets").glob(f"{INCOMING}*"):
+    for path in (data_dir / "cache").glob(f"*/{INCOMING}*"):
         if _age_s(path) > _DOWNLOADS_KEPT_S:
             path.unlink(missing_ok=True)
     for path in (data_dir / "logs" / "runs").glob("*.log"):

@@ -14,6 +14,11 @@ from api.datasets.states import DatasetStatus
 from api.jobs import lifecycle as jobs
 from api.jobs.lifecycle import StoredFile
 from api.jobs.states import FINAL, JobStatus
+from api.retention_sets import lifecycle as retention_sets
+from api.retention_sets.lifecycle import StoredSet
+from api.retention_sets.repository import lock as lock_retention_set
+from api.retention_sets.states import FINAL as SET_FINAL
+from api.retention_sets.states import RetentionSetStatus
 from api.settings import Settings
 from api.work import repository
 from api.work.models import WorkItem
@@ -92,9 +97,38 @@ def settle_dataset(
     repository.finish(session, item, ending.code)
 
 
+def settle_retention_set(
+    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, stored: StoredSet | None = None
+) -> None:
+    """Move the retention set on; an attempt after which more images are there counts as one that got on."""
+    artifact = lock_retention_set(session, item.subject_id)
+    reason, end_step = ending.code, artifact.done
+    if artifact.status in SET_FINAL:  # nobody wants it any more
+        reason = "cancelled" if artifact.status == RetentionSetStatus.CANCELLED else "not_wanted"
+    elif stored is not None:
+        retention_sets.succeeded(session, artifact, stored)
+    else:
+        verdict = _verdict(session, item, ending, end_step=end_step, settings=settings)
+        if verdict.delay_s is not None:
+            retention_sets.requeued(artifact)
+            repository.requeue(session, item, reason, delay_s=verdict.delay_s, end_step=end_step)
+            return
+        retention_sets.failed(session, artifact, code=verdict.code, message=verdict.message)
+    repository.finish(session, item, reason, end_step=end_step)
+
+
 def _begin_dataset(session: Session, item: WorkItem) -> bool:
     dataset = datasets.lock(session, item.subject_id)
     return dataset.status == DatasetStatus.VALIDATING and dataset.deleted_at is None
+
+
+def _begin_retention_set(session: Session, item: WorkItem) -> bool:
+    artifact = lock_retention_set(session, item.subject_id)
+    wanted = artifact.status == RetentionSetStatus.QUEUED
+    if wanted:
+        retention_sets.started(artifact)
+        repository.begin_attempt(session, item, start_step=artifact.done)
+    return wanted
 
 
 def _begin_job(session: Session, item: WorkItem) -> bool:
@@ -124,6 +158,11 @@ def _verdict(session: Session, item: WorkItem, ending: Ending, *, end_step: int 
 
 _BEGIN: dict[WorkKind, Callable[[Session, WorkItem], bool]] = {
     WorkKind.VALIDATE_DATASET: _begin_dataset,
+    WorkKind.MAKE_RETENTION_SET: _begin_retention_set,
     WorkKind.TRAIN: _begin_job,
 }
-_SETTLE: dict[WorkKind, _Settle] = {WorkKind.VALIDATE_DATASET: settle_dataset, WorkKind.TRAIN: settle_job}
+_SETTLE: dict[WorkKind, _Settle] = {
+    WorkKind.VALIDATE_DATASET: settle_dataset,
+    WorkKind.MAKE_RETENTION_SET: settle_retention_set,
+    WorkKind.TRAIN: settle_job,
+}

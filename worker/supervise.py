@@ -23,6 +23,7 @@ from worker.child import Child
 from worker.environment import child_environment, gpu_of_slot
 from worker.failures import SUCCEEDED, Ending, of_exception, of_exit
 from worker.lease import Heartbeat
+from worker.retention import RetentionSetMaking
 from worker.run import Interrupted, Run, Tools, Wish
 from worker.settle import admit
 from worker.training import Training
@@ -53,6 +54,7 @@ class Activity(Protocol):
 
 ACTIVITIES: dict[WorkKind, Callable[[Run], Activity]] = {
     WorkKind.VALIDATE_DATASET: Validation,
+    WorkKind.MAKE_RETENTION_SET: RetentionSetMaking,
     WorkKind.TRAIN: Training,
 }
 

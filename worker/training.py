@@ -12,12 +12,14 @@ from api.datasets.models import Dataset
 from api.jobs import lifecycle
 from api.jobs.models import Job
 from api.jobs.states import FINAL
+from api.retention_sets.models import RetentionSet
 from api.work.models import WorkItem
 from difftune_core.config import TransferConfig
 from difftune_core.hooks import Command, Event, TaskError
 from worker.child import Child
 from worker.failures import Ending
 from worker.publish import Publisher
+from worker.retention import ensure_retention_set
 from worker.run import Run
 from worker.settle import settle_job
 from worker.workspace import CHECKPOINTS, ensure_dataset, fetch_checkpoint
@@ -52,6 +54,8 @@ class Training:
         arguments = [str(workspace.write_config(config.model_dump(mode="json")))]
         for option, dataset in datasets.items():
             arguments += [f"--{option}", str(self._input(option, dataset))]
+        if job.retention_set:
+            arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
         for root in settings.model_roots:
             arguments += ["--models", str(root.resolve())]
         self._restore(workspace.out / CHECKPOINTS)
@@ -94,6 +98,12 @@ class Training:
         tools = self._run.tools
         cached = ensure_dataset(tools.store, dataset.parts, dataset.sha256, tools.settings.data_dir, self._run.check)
         return self._run.workspace.input_file(role, dataset.filename, cached)
+
+    def _retention_set(self, set_id: str) -> Path:
+        tools = self._run.tools
+        with tools.database.read() as session:
+            artifact = session.get_one(RetentionSet, set_id).artifact
+        return ensure_retention_set(tools.store, artifact, tools.settings.data_dir, self._run.check)
 
     def _restore(self, checkpoints: Path) -> None:
         """Publish what a former attempt left here unpublished; fetch a checkpoint if the store has a newer one."""

@@ -160,6 +160,30 @@ def ensure_dataset(store: ObjectStore, parts: list[dict[str, Any]], sha256: str,
     return fetched.path
 
 
+def ensure_file(store: ObjectStore, key: str, sha256: str, path: Path, check: Check) -> Path:
+    """A cached file that is named by its sha256, fetched if this node does not have it.
+
+    Raises:
+        TaskError: `object_missing` or `damaged_file`.
+    """
+    if path.exists():
+        with suppress(OSError):
+            os.utime(path)  # last use, for eviction
+        return path
+    digest = hashlib.sha256()
+    with _aside(path.parent) as aside:
+        with aside.open("xb") as file:
+            for chunk in _chunks(store, key):
+                check()
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise TaskError("damaged_file", f"A file's sha256 is {digest.hexdigest()} in the store, not {sha256}.")
+        fsync(aside)
+        aside.replace(path)
+    return path
+
+
 def fetch_checkpoint(store: ObjectStore, files: list[dict[str, Any]], target: Path, check: Check) -> None:
     """Download a checkpoint's files into a folder of that name; it appears whole or not at all.
 
