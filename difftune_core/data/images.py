@@ -86,6 +86,17 @@ def load_rgb(data: bytes, size: int) -> UInt8[np.ndarray, "size size 3"]:
         return np.asarray(centre_crop(to_rgb(_upright(image)), size))
 
 
+def load_whole(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The image upright, in sRGB, at its own size.
+
+    Raises:
+        RefusedError: as `check_image`.
+    """
+    with _opened(data) as image:
+        image.load()
+        return np.asarray(to_rgb(_upright(image)))
+
+
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
     """ADM's crop: halve by boxes while twice too large, bicubic to the short side, cut the middle.
 

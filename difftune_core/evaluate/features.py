@@ -1,110 +1,91 @@
-"""Feature extractors: networks whose features carry the distances, each known by its id and the digest of its weights.
+"""Feature extractors: networks whose features carry the distances, each found by the `kind` in its card.
 
-Shapes: n images, h w pixels, d features, b images of a batch.
+Shapes: n images, h w pixels, b images of a batch.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from PIL import Image
+from pydantic import ValidationError
+from torch import Tensor
 
-from difftune_core.card import CARD_FILE
-from difftune_core.files import sha256_file
+from difftune_core.data.images import load_rgb
+from difftune_core.evaluate.extractor import BatchedExtractor, FeatureExtractor
+from difftune_core.extractor_card import FeatureExtractorCard, read_extractor_card
 from difftune_core.hooks import TaskError
 
-_BATCH = 256
+__all__ = ["FeatureExtractor", "TinyFeatures", "load_extractor", "resize"]
 
 
-@runtime_checkable  # the tests check arguments at run time
-class FeatureExtractor(Protocol):
-    """From images to features."""
-
-    @property
-    def id(self) -> str:
-        """Public id."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """sha256 of its weights."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """Number of features."""
-        ...
-
-    @property
-    def input_size(self) -> int:
-        """Pixels a side that the network sees."""
-        ...
-
-    @property
-    def comparable(self) -> bool:
-        """Whether distances over its features may be set beside published ones."""
-        ...
-
-    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
-        """Features of RGB images of any one size."""
-        ...
-
-
-class TinyFeatures:
+class TinyFeatures(BatchedExtractor):
     """The bundled network of 64 features, which learned to tell rendered glyphs and shapes apart.
 
     Its distances compare runs with one another and with nothing that was published.
     """
 
+    kind = "tiny"
     input_size = 32
-    comparable = False
+    resizing = "boxes by halves, PIL bicubic, centre crop to 32 pixels a side"
+    _batch = 256
 
-    def __init__(self, folder: Path, extractor_id: str) -> None:
+    def __init__(self, folder: Path, card: FeatureExtractorCard, device: torch.device | str) -> None:
         """Load the network in `folder`."""
-        from difftune_core.tiny.features import FEATURES, WEIGHTS, load_feature_net
+        from difftune_core.tiny.features import FEATURES, load_feature_net
 
-        self.id = extractor_id
-        self.digest = sha256_file(folder / WEIGHTS)
+        super().__init__(folder, card, device)
         self.dim = FEATURES
-        self._net = load_feature_net(folder)
+        self._net = load_feature_net(folder).to(device)
 
-    @torch.inference_mode()
-    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
-        """Features of RGB images; other sizes than 32 x 32 are brought to it by PIL's bicubic filter."""
-        batches = [self._features(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
-        return np.concatenate(batches) if batches else np.empty((0, self.dim), np.float32)
+    def read(self, data: bytes) -> UInt8[np.ndarray, "32 32 3"]:
+        """An encoded image cropped as training crops it."""
+        return load_rgb(data, self.input_size)
 
-    def _features(self, images: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b d"]:
-        pixels = torch.from_numpy(resize(images, self.input_size)).permute(0, 3, 1, 2)
-        features: Float32[np.ndarray, "b d"] = self._net(pixels.float() / 255).numpy()
+    def prepare(self, images: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b 32 32 3"]:
+        """Other sizes than 32 x 32 are brought to it by PIL's bicubic filter."""
+        return resize(images, self.input_size)
+
+    def _forward(self, prepared: Tensor) -> Tensor:
+        features: Tensor = self._net(prepared.permute(0, 3, 1, 2).float() / 255)
         return features
 
 
-_KINDS: dict[str, Callable[[Path, str], FeatureExtractor]] = {"tiny": TinyFeatures}
+def _inception(folder: Path, card: FeatureExtractorCard, device: torch.device | str) -> FeatureExtractor:
+    from difftune_core.evaluate.inception import InceptionFeatures
+
+    return InceptionFeatures(folder, card, device)
 
 
-def load_extractor(folder: Path) -> FeatureExtractor:
+_KINDS: dict[str, Callable[[Path, FeatureExtractorCard, torch.device | str], FeatureExtractor]] = {
+    "tiny": TinyFeatures,
+    "inception": _inception,
+}
+
+
+def load_extractor(folder: Path, device: torch.device | str = "cpu") -> FeatureExtractor:
     """The extractor in `folder`, by the `kind` in its card (`tiny` where none is named).
 
     Raises:
-        TaskError: `feature_extractor_not_found`, `feature_extractor_unknown`.
+        TaskError: `feature_extractor_not_found`, `feature_extractor_unknown`, or why its weights were refused.
     """
     if not folder.is_dir():
         raise TaskError("feature_extractor_not_found", f"there is no feature extractor in {folder.name!r}")
-    path = folder / CARD_FILE
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    kind = card.get("kind", "tiny")
-    if kind not in _KINDS:
-        raise TaskError("feature_extractor_unknown", f"{folder.name}: no feature extractor of kind {kind!r} is known")
     try:
-        return _KINDS[kind](folder, card.get("id", folder.name))
-    except (FileNotFoundError, ValueError) as error:
+        card = read_extractor_card(folder)
+    except ValidationError as error:
+        message = f"{folder.name}: not the card of a feature extractor: {error.errors()[0]['msg']}"
+        raise TaskError("feature_extractor_unknown", message) from None
+    if card.kind not in _KINDS:
+        message = f"{folder.name}: no feature extractor of kind {card.kind!r} is known"
+        raise TaskError("feature_extractor_unknown", message)
+    try:
+        return _KINDS[card.kind](folder, card, device)
+    except (OSError, ValueError) as error:
         raise TaskError("feature_extractor_not_found", f"{folder.name}: {error}") from error
 
 

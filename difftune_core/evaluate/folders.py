@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from difftune_core.data.archive import RefusedError, open_archive
-from difftune_core.data.images import load_rgb
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import FeatureExtractor, load_extractor
 from difftune_core.files import sha256_json
@@ -22,7 +21,7 @@ _BATCH = 256
 def evaluate_folders(real: Path, fake: Path, extractor_folder: Path) -> dict[str, Any]:
     """FID and KID of the images in `fake` against those in `real`, class folders or none, with the recipe.
 
-    Every image is centre-cropped to a square and brought to the extractor's size by `data.images.load_rgb`.
+    Every image is brought to the extractor's size in the extractor's own way, which the recipe names.
 
     Raises:
         TaskError: `invalid_dataset` naming the first bad file, `too_few_images`, or the archive's or extractor's own.
@@ -35,7 +34,7 @@ def evaluate_folders(real: Path, fake: Path, extractor_folder: Path) -> dict[str
         "recipe": {
             "real_digest": real_digest,
             "fake_digest": fake_digest,
-            "resize": f"boxes by halves, PIL bicubic, centre crop to {extractor.input_size} pixels a side",
+            "resize": extractor.resizing,
         },
     }
 
@@ -50,15 +49,15 @@ def folder_features(path: Path, extractor: FeatureExtractor) -> tuple[Float32[np
         for member in archive:
             try:
                 data = archive.read(member)
-                batch.append(load_rgb(data, extractor.input_size))
+                batch.append(extractor.read(data))
             except RefusedError as reason:
                 raise TaskError("invalid_dataset", f"{member.path}: {reason} ({reason.code})", member.path) from reason
             digests.append(hashlib.sha256(data).hexdigest())
             if len(batch) == _BATCH:
-                features.append(extractor(np.stack(batch)))
+                features.append(extractor.features(np.stack(batch)))
                 batch.clear()
     if batch:
-        features.append(extractor(np.stack(batch)))
+        features.append(extractor.features(np.stack(batch)))
     if not features:
         raise TaskError("no_images", f"{path.name} holds no images", path.name)
     return np.concatenate(features), sha256_json(sorted(digests))

@@ -1,0 +1,138 @@
+"""What every feature extractor is: images in, features out, known by its id and the digest of its weights.
+
+Shapes: n images, h w pixels, s pixels a side as the network sees them, d features, b images of a batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Shaped, UInt8
+from torch import Tensor
+
+from difftune_core.data.images import load_whole
+from difftune_core.extractor_card import FeatureExtractorCard
+from difftune_core.files import sha256_file
+from difftune_core.hooks import TaskError
+
+WEIGHTS = "model.safetensors"
+
+
+@runtime_checkable  # the tests check arguments at run time
+class FeatureExtractor(Protocol):
+    """From images to features."""
+
+    @property
+    def id(self) -> str:
+        """Public id."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Which network it is; gives its distances their names."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """sha256 of its weights."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Number of features."""
+        ...
+
+    @property
+    def input_size(self) -> int:
+        """Pixels a side that the network sees."""
+        ...
+
+    @property
+    def resizing(self) -> str:
+        """How images are brought to that size, in words."""
+        ...
+
+    @property
+    def comparable(self) -> bool:
+        """Whether distances over its features may be set beside published ones."""
+        ...
+
+    def read(self, data: bytes) -> Shaped[np.ndarray, "s s 3"]:
+        """An encoded image, prepared for `features`.
+
+        Raises:
+            RefusedError: as `data.images.check_image`.
+        """
+        ...
+
+    def features(self, prepared: Shaped[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n d"]:
+        """Features of prepared images."""
+        ...
+
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        """Features of RGB images of any one size."""
+        ...
+
+
+class BatchedExtractor(ABC):
+    """The common part: weights known by their digest, images taken batch by batch."""
+
+    kind: ClassVar[str]
+    dim: int
+    input_size: int
+    resizing: str
+    _batch: ClassVar[int] = 32
+
+    def __init__(self, folder: Path, card: FeatureExtractorCard, device: torch.device | str) -> None:
+        """Check that the weights are the card's.
+
+        Raises:
+            TaskError: `model_mismatch`.
+            FileNotFoundError: there are no weights.
+        """
+        self.id = card.id
+        self.comparable = card.comparable
+        self.digest = sha256_file(folder / WEIGHTS)
+        if card.digest not in {"", self.digest}:
+            raise TaskError("model_mismatch", f"the weights of {card.id!r} do not fit the digest in its card")
+        self._device = torch.device(device)
+
+    @abstractmethod
+    def prepare(self, images: UInt8[np.ndarray, "b h w 3"]) -> Shaped[np.ndarray, "b s s 3"]:
+        """RGB images of any one size as `features` takes them."""
+
+    @abstractmethod
+    def _forward(self, prepared: Tensor) -> Tensor:
+        """Features [b, d] of prepared images [b, s, s, 3]."""
+
+    def read(self, data: bytes) -> Shaped[np.ndarray, "s s 3"]:
+        """An encoded image, whole, prepared for `features`.
+
+        Raises:
+            RefusedError: as `data.images.check_image`.
+        """
+        prepared: Shaped[np.ndarray, "s s 3"] = self.prepare(load_whole(data)[None])[0]
+        return prepared
+
+    def features(self, prepared: Shaped[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n d"]:
+        """Features of prepared images, in float32 also where the device could be faster with less."""
+        return self._joined([self._of(prepared[i : i + self._batch]) for i in range(0, len(prepared), self._batch)])
+
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        """Features of RGB images of any one size; what is prepared is never more than a batch."""
+        starts = range(0, len(images), self._batch)
+        return self._joined([self._of(self.prepare(images[i : i + self._batch])) for i in starts])
+
+    @torch.inference_mode()
+    def _of(self, prepared: Shaped[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b d"]:
+        # TF32 keeps 10 bits of each product: distances over such features are not the published ones.
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            found: Float32[np.ndarray, "b d"] = self._forward(torch.from_numpy(prepared).to(self._device)).cpu().numpy()
+        return found
+
+    def _joined(self, batches: list[Float32[np.ndarray, "_ d"]]) -> Float32[np.ndarray, "n d"]:
+        return np.concatenate(batches) if batches else np.empty((0, self.dim), np.float32)
