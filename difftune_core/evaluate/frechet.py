@@ -101,6 +101,21 @@ def frechet_estimate(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -
     return Estimate(frechet_of_features(x, y), _group_error(x, y), f"jackknife over {_GROUPS} groups of images")
 
 
+def frechet_difference(
+    real: Float[np.ndarray, "n d"], before: Float[np.ndarray, "m d"], after: Float[np.ndarray, "m d"]
+) -> Estimate:
+    """Distance of `after` to `real` less that of `before`, where image i of both came of the same noise.
+
+    What the pairs and the real images have in common cancels, so the error is below that of two distances apart.
+    """
+    value = frechet_of_features(real, after) - frechet_of_features(real, before)
+    if min(len(real), len(after)) >= max(_REGULAR * real.shape[1], MIN_IMAGES):
+        _, of_real, of_before = _influences(real, before)
+        _, still_of_real, of_after = _influences(real, after)
+        return Estimate(value, _mean_error(still_of_real - of_real, of_after - of_before), "infinitesimal jackknife")
+    return Estimate(value, _paired_group_error(real, before, after), f"jackknife over {_GROUPS} groups of pairs")
+
+
 def _check(a: Moments, b: Moments) -> None:
     if min(a.n, b.n) < MIN_IMAGES:
         raise TaskError("too_few_images", f"a Fréchet distance needs at least {MIN_IMAGES} images on each side")
@@ -122,7 +137,14 @@ def _spectrum(cov: Float64[np.ndarray, "d d"]) -> tuple[Float64[np.ndarray, "d r
 
 
 def _regular_estimate(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> Estimate:
-    """The error by the first-order effect of each image: d tr((S1 S2)^(1/2)) / d S2 = T / 2.
+    value, of_x, of_y = _influences(x, y)
+    return Estimate(value, _mean_error(of_x, of_y), "infinitesimal jackknife")
+
+
+def _influences(
+    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]
+) -> tuple[float, Float64[np.ndarray, " n"], Float64[np.ndarray, " m"]]:
+    """The distance and the first-order effect of each image on it: d tr((S1 S2)^(1/2)) / d S2 = T / 2.
 
     T transports the second Gaussian to the first: with S1 = L L^T, T = L (L^T S2 L)^(-1/2) L^T takes N(0, S2) to
     N(0, S1), and its inverse is the way back (Bhatia, Jain and Lim 2019, section 3).
@@ -135,20 +157,25 @@ def _regular_estimate(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) 
     to_a = root @ (u / w) @ u.T @ root.T
     to_b = inverse @ (u * w) @ u.T @ inverse.T
     step = a.mean - b.mean
-    se = float(np.hypot(_side_error(x, a, step, to_b), _side_error(y, b, -step, to_a)))
-    return Estimate(value, se, "infinitesimal jackknife")
+    return value, _side_influence(x, a, step, to_b), _side_influence(y, b, -step, to_a)
 
 
-def _side_error(
+def _side_influence(
     x: Float[np.ndarray, "n d"],
     moments: Moments,
     step: Float64[np.ndarray, " d"],
     transport: Float64[np.ndarray, "d d"],
-) -> float:
-    """Standard error from one side's images: the spread of 2 step (x - m) + (x - m)^T (I - T) (x - m)."""
+) -> Float64[np.ndarray, " n"]:
+    """Of one side's images: 2 step (x - m) + (x - m)^T (I - T) (x - m)."""
     centred = x - moments.mean
-    influence = 2 * centred @ step + np.einsum("nd,nd->n", centred, centred - centred @ transport)
-    return float(influence.std(ddof=1) / np.sqrt(len(x)))
+    effect: Float64[np.ndarray, " n"]
+    effect = 2 * centred @ step + np.einsum("nd,nd->n", centred, centred - centred @ transport)
+    return effect
+
+
+def _mean_error(*influences: Float64[np.ndarray, " _"]) -> float:
+    """Standard error of a sum of means over independent sets."""
+    return float(np.hypot.reduce([effect.std(ddof=1) / np.sqrt(len(effect)) for effect in influences]))
 
 
 def _group_error(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
@@ -162,3 +189,18 @@ def _group_error(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> fl
 def _groups(size: int) -> list[Int64[np.ndarray, " g"]]:
     """Disjoint groups to leave out in turn."""
     return np.array_split(np.random.default_rng(0).permutation(size), min(_GROUPS, size))
+
+
+def _paired_group_error(
+    real: Float[np.ndarray, "n d"], before: Float[np.ndarray, "m d"], after: Float[np.ndarray, "m d"]
+) -> float:
+    if min(len(real), len(after)) <= MIN_IMAGES:
+        return float("nan")
+    of_real, of_pairs = [], []
+    for group in _groups(len(real)):
+        rest = np.delete(real, group, axis=0)
+        of_real.append(frechet_of_features(rest, after) - frechet_of_features(rest, before))
+    for group in _groups(len(after)):
+        a, b = np.delete(after, group, axis=0), np.delete(before, group, axis=0)
+        of_pairs.append(frechet_of_features(real, a) - frechet_of_features(real, b))
+    return float(np.sqrt(sum((len(values) - 1) * np.var(values) for values in (of_real, of_pairs))))

@@ -1,0 +1,55 @@
+"""`python -m difftune_core analyse`: its arguments, and what follows from them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from difftune_core.analysis_config import MAX_CHECKPOINTS, ChainOfForgetting
+from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments but for the pipes."""
+    parser.add_argument("config", type=Path, help="analysis config, JSON; at the least `model`")
+    parser.add_argument(
+        "--checkpoint", action="append", required=True, metavar="NAME=DIR", help="a checkpoint's folder; up to four"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="what the checkpoints were trained on")
+    parser.add_argument("--validation", type=Path, help="their held-out set, where they had one")
+    parser.add_argument("--models", type=Path, action="append", default=[], help="folder of base models")
+    parser.add_argument("--cache", type=Path, help="shared caches; default: inside --out")
+    parser.add_argument("--out", type=Path, required=True)
+
+
+def run(args: argparse.Namespace, bundled: Path, hooks: Hooks) -> OutcomeEvent:
+    """Analyse as the arguments say.
+
+    Raises:
+        TaskError: `invalid_checkpoint` for a wrong `--checkpoint`, or the analysis' own.
+    """
+    config = ChainOfForgetting.model_validate_json(args.config.read_bytes())
+    checkpoints = _named(args.checkpoint)
+
+    from difftune_core.evaluate.analyse import analyse
+    from difftune_core.train.prepare import Folders
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    cache = args.cache or args.out / "cache"
+    models = [*args.models, bundled]
+    folders = Folders(data=args.data, validation=args.validation, models=models, cache=cache, out=args.out)
+    return analyse(config, checkpoints, folders, hooks)
+
+
+def _named(given: list[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for text in given:
+        name, is_named, folder = text.partition("=")
+        if not (name and is_named and Path(folder).is_dir()):
+            raise TaskError("invalid_checkpoint", f"--checkpoint {text}: not NAME=DIR of a folder", "checkpoint")
+        if name in found:
+            raise TaskError("invalid_checkpoint", f"--checkpoint {text}: the name is taken", "checkpoint")
+        found[name] = Path(folder)
+    if len(found) > MAX_CHECKPOINTS:
+        raise TaskError("invalid_checkpoint", f"{len(found)} checkpoints; at most {MAX_CHECKPOINTS}", "checkpoint")
+    return found

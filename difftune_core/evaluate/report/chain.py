@@ -1,0 +1,181 @@
+"""The page of a chain of forgetting: what it shows in words, the plot, the figures, the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from difftune_core.evaluate.report.chain_picture import chain_picture
+from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
+from difftune_core.evaluate.report.numbers import number, with_error
+from difftune_core.evaluate.report.view import how_made
+from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
+from difftune_core.files import write_durably
+
+JSON_FILE = "chain.json"
+HTML_FILE = "chain.html"
+PNG_FILE = "chain.png"
+_X_LABEL = "% of the steps by the base model"
+_SCALE = 2
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tuned model alone, and where its line goes."""
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A share and, checkpoint by checkpoint, FID, its change and KID."""
+
+    share: str
+    steps: str
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The images of a checkpoint, a row for each share, a column for each class."""
+
+    title: str
+    src: str
+    width: int
+    shares: list[str]
+    classes: list[str]
+
+
+def write_chain_report(result: dict[str, Any], grids: Mapping[str, Image.Image], out: Path) -> None:
+    """Write `chain.json`, `chain.html` and `chain.png`.
+
+    Args:
+        result: of the analysis: `base_model`, `class_names`, `recipe`, `checkpoints` with `points` and `minimum`.
+        grids: name of a checkpoint to its images, a row for each share, transparent between images.
+        out: where to.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(plain(result), out / JSON_FILE)
+    write_durably(out / HTML_FILE, chain_page(plain(result), grids).encode())
+    chain_picture(grids, _shares(result), result["class_names"]).save(out / PNG_FILE)
+
+
+def chain_page(result: dict[str, Any], grids: Mapping[str, Image.Image]) -> str:
+    """The page as HTML that needs nothing beside it."""
+    checkpoints = result["checkpoints"]
+    every_point = [point for checkpoint in checkpoints for point in checkpoint["points"]]
+    return render(
+        "chain.html.j2",
+        title=f"Chain of forgetting of {result['base_model']['id']}",
+        summary=_summary(result),
+        tiny=not result["comparable_with_published"],
+        extractor=result["recipe"]["feature_extractor"],
+        findings=[finding(checkpoint) for checkpoint in checkpoints],
+        tiles=[_tile(checkpoint) for checkpoint in checkpoints],
+        charts=_charts(checkpoints),
+        names=[checkpoint["name"] for checkpoint in checkpoints],
+        rows=_rows(checkpoints),
+        blocks=[_block(name, grid, result) for name, grid in grids.items()],
+        how=how_made({"recipe": result["recipe"], "evaluations": every_point}),
+        warnings=list(dict.fromkeys(w for point in every_point for w in point.get("warnings", []))),
+        facts=[("Base model", result["base_model"]), ("Environment", result["environment"])],
+        weights=[(c["name"], f"step {number(c['step'])}, {c['digest']}") for c in checkpoints],
+    )
+
+
+def finding(checkpoint: dict[str, Any]) -> str:
+    """What a line shows, in words."""
+    name, found, points = checkpoint["name"], checkpoint["minimum"], checkpoint["points"]
+    alone, lowest = number(points[0]["fid"]), number(found["fid"])
+    at = f"the last {_percent(found['fraction'])} of the steps"
+    low, high = (number(end, 3) for end in found["fid_change_interval"])
+    if found["fraction"] == 0:
+        text = f"{name}: no part of the chain is better left to the base model; alone it reaches {alone}."
+    elif found["is_below_tuned"]:
+        text = (
+            f"{name}: FID is lowest with {at} handed to the base model, {lowest} against {alone} of the tuned model "
+            f"alone, a change of {number(found['fid_change'], 3)} ({low} to {high}): near the data the tuned model "
+            "has forgotten what the base model still knows."
+        )
+    else:
+        text = (
+            f"{name}: FID is lowest with {at} handed to the base model, {lowest} against {alone} of the tuned model "
+            f"alone, which is within the error ({low} to {high})."
+        )
+    if found["worse_from"] is None:
+        return f"{text} At no share is it measurably worse."
+    return f"{text} From {_percent(found['worse_from'])} on it is measurably worse."
+
+
+def _summary(result: dict[str, Any]) -> str:
+    recipe, names = result["recipe"], [checkpoint["name"] for checkpoint in result["checkpoints"]]
+    return " · ".join(
+        [
+            ", ".join(names),
+            f"{number(recipe['num_generated'])} images at each of {len(result['fractions'])} shares",
+            f"{number(recipe['num_real'])} held out",
+            f"{len(result['class_names'])} classes",
+        ]
+    )
+
+
+def _tile(checkpoint: dict[str, Any]) -> Tile:
+    points, found = checkpoint["points"], checkpoint["minimum"]
+    lowest = f"lowest {number(found['fid'], 3)} at {_percent(found['fraction'])}"
+    last = f"{number(points[-1]['fid'], 3)} at {_percent(points[-1]['fraction'])}"
+    return Tile(f"{checkpoint['name']}, alone", with_error(points[0]["fid"], points[0]["fid_se"]), f"{lowest}, {last}")
+
+
+def _charts(checkpoints: list[dict[str, Any]]) -> list[Chart]:
+    alone = [Rule("tuned model alone", 0.0)]
+    return [
+        line_chart("FID on held-out images", _lines(checkpoints, "fid"), x_label=_X_LABEL, show_last=False),
+        line_chart(
+            "Change in FID by handing over",
+            _lines(checkpoints, "fid_change"),
+            x_label=_X_LABEL,
+            rules=alone,
+            show_last=False,
+        ),
+        line_chart("KID on held-out images", _lines(checkpoints, "kid"), x_label=_X_LABEL, show_last=False),
+    ]
+
+
+def _lines(checkpoints: list[dict[str, Any]], key: str) -> list[Series]:
+    lines = []
+    for checkpoint in checkpoints:
+        points: list[Point] = [(100 * p["fraction"], p.get(key, 0.0)) for p in checkpoint["points"]]
+        lines.append(Series(checkpoint["name"], points, [p.get(f"{key}_se") or 0.0 for p in checkpoint["points"]]))
+    return lines
+
+
+def _rows(checkpoints: list[dict[str, Any]]) -> list[Row]:
+    rows = []
+    for points in zip(*(checkpoint["points"] for checkpoint in checkpoints), strict=True):
+        cells = []
+        for p in points:
+            change = with_error(p["fid_change"], p["fid_change_se"]) if "fid_change" in p else number(None)
+            cells += [with_error(p["fid"], p["fid_se"]), change, with_error(p["kid"], p["kid_se"])]
+        rows.append(Row(_percent(points[0]["fraction"]), number(points[0]["base_steps"]), cells))
+    return rows
+
+
+def _block(name: str, grid: Image.Image, result: dict[str, Any]) -> Block:
+    shares = _shares(result)
+    columns = round((grid.width + 1) / ((grid.height + 1) / len(shares)))  # images are square, a pixel between two
+    big = grid.resize((grid.width * _SCALE, grid.height * _SCALE), Image.Resampling.NEAREST)
+    return Block(name, data_uri(big), big.width, shares, result["class_names"][:columns])
+
+
+def _shares(result: dict[str, Any]) -> list[str]:
+    return [_percent(fraction) for fraction in result["fractions"]]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}\u202f%"

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.evaluate.analyse import minimum
+from difftune_core.evaluate.chain import HandOver, Remembering, chain_latents
+from difftune_core.evaluate.frechet import frechet_difference, frechet_estimate
+from difftune_core.evaluate.report.chain import finding
+from difftune_core.models.dit import DiT
+
+LABELS = torch.tensor([0, 1, 2, 0, 1])
+SAMPLINGS = [
+    Sampling(sampler="ddim", num_inference_steps=5, guidance_scale=2.0, seed=3),
+    Sampling(sampler="ddpm", num_inference_steps=5, guidance_scale=2.0, seed=3),
+    Sampling(sampler="ddim", num_inference_steps=5, guidance_scale=2.0, guidance="domain"),
+    Sampling(sampler="ddim", num_inference_steps=5, guidance_scale=1.0),
+]
+
+
+@pytest.fixture
+def base(toy_model: DiT) -> DiT:
+    """A source with another label table."""
+    torch.manual_seed(1)
+    model = DiT(replace(toy_model.config, num_classes=7))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+class Counting(DiT):
+    """A model that counts its passes."""
+
+    def __init__(self, model: DiT) -> None:
+        torch.nn.Module.__init__(self)
+        self.config, self.pos_embed, self.model, self.passes = model.config, model.pos_embed, model, 0
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return self.model(x, t, y)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda s: f"{s.sampler}-{s.guidance}-{s.guidance_scale}")
+def test_the_ends_are_the_two_models_alone_bit_for_bit(toy_model: DiT, base: DiT, sampling: Sampling) -> None:
+    drawn, steps = chain_latents(toy_model, base, LABELS, sampling, [0.0, 0.4, 1.0], first_index=2)
+    tuned = sample_latents(toy_model, LABELS, sampling, source=base, first_index=2)
+    null = torch.full_like(LABELS, base.null_label)
+    alone = sample_latents(base, null, sampling, source=base, first_index=2)
+    assert steps == [0, 2, 5]
+    assert torch.equal(drawn[0], tuned)
+    assert torch.equal(drawn[2], alone)
+    assert not torch.allclose(drawn[1], tuned, atol=1e-3)
+    assert not torch.allclose(drawn[1], alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda s: f"{s.sampler}-{s.guidance}-{s.guidance_scale}")
+def test_shared_steps_equal_computed_ones_bit_for_bit(toy_model: DiT, base: DiT, sampling: Sampling) -> None:
+    drawn, _ = chain_latents(toy_model, base, LABELS, sampling, [0.0, 0.2, 0.6])
+    chain = HandOver(toy_model, base)
+    chain.hand_over(0.0)
+    sample_latents(chain, LABELS, sampling, source=base)
+    for share, shared in ((0.2, drawn[1]), (0.6, drawn[2])):
+        chain.hand_over(share)
+        assert torch.equal(sample_latents(chain, LABELS, sampling, source=base), shared)
+
+
+def test_the_tuned_model_runs_its_chain_once(toy_model: DiT, base: DiT) -> None:
+    tuned, source = Counting(toy_model), Counting(base)
+    sampling = SAMPLINGS[0]
+    chain_latents(tuned, source, LABELS, sampling, [0.0, 0.2, 0.4, 1.0])
+    assert tuned.passes == 2 * 5, "a conditional and an unconditional pass a step"
+    assert source.passes == 1 + 2 + 5, "the tails; under the null label guidance costs nothing"
+
+
+def test_only_the_very_same_pass_is_remembered(toy_model: DiT) -> None:
+    counting = Counting(toy_model)
+    model = Remembering(counting)
+    x, t = torch.randn(2, 4, 8, 8), torch.full((2,), 10.0)
+    first = model(x, t, torch.tensor([0, 1]))
+    assert torch.equal(model(x.clone(), t, torch.tensor([0, 1])), first)
+    assert counting.passes == 1
+    assert torch.equal(model(x, t, torch.tensor([1, 1])), toy_model(x, t, torch.tensor([1, 1])))
+    assert torch.equal(model(x + 1, t, torch.tensor([1, 1])), toy_model(x + 1, t, torch.tensor([1, 1])))
+
+
+def test_a_chain_begins_with_the_tuned_model_alone(toy_model: DiT, base: DiT) -> None:
+    with pytest.raises(AssertionError, match="the first chain"):
+        chain_latents(toy_model, base, LABELS, SAMPLINGS[0], [0.5])
+
+
+@pytest.mark.parametrize(("n", "m", "d", "too_high"), [(300, 240, 4, 0.2), (24, 30, 40, 0.5)])
+def test_the_error_of_a_paired_difference_is_its_spread(n: int, m: int, d: int, too_high: float) -> None:
+    """Groups left out of few images, fewer than features, err on the safe side."""
+
+    def draw(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        real, before = rng.normal(size=(n, d)), 1.3 * rng.normal(size=(m, d)) + 0.2
+        return real, before, 0.95 * before + 0.1 * rng.normal(size=(m, d))
+
+    found = [frechet_difference(*draw(seed)) for seed in range(120)]
+    values = np.array([estimate.value for estimate in found])
+    errors = np.array([estimate.se for estimate in found])
+    assert -0.2 < errors.mean() / values.std(ddof=1) - 1 < too_high
+    real, before, after = draw(0)
+    apart = frechet_estimate(real, after), frechet_estimate(real, before)
+    assert found[0].value == pytest.approx(apart[0].value - apart[1].value, rel=1e-9)
+    assert found[0].se < 0.6 * np.hypot(apart[0].se, apart[1].se), "pairs have most in common"
+
+
+def points(*changes: float, se: float = 1.0) -> list[dict[str, Any]]:
+    first = {"fraction": 0.0, "fid": 50.0}
+    rest = [
+        {"fraction": (i + 1) / len(changes), "fid": 50 + change, "fid_change": change, "fid_change_se": se}
+        for i, change in enumerate(changes)
+    ]
+    return [first, *rest]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fraction", "below", "worse_from", "words"),
+    [
+        ((-5.0, 0.0, 9.0, 20.0), 0.25, True, 0.75, "has forgotten"),
+        ((-1.9, 0.0, 9.0, 20.0), 0.25, False, 0.75, "within the error"),
+        ((-2.2, 0.0, 0.0, 0.0), 0.25, False, None, "At no share"),
+        ((4.0, 5.0, 9.0, 20.0), 0.0, False, 0.25, "no part of the chain"),
+    ],
+)
+def test_the_minimum_counts_only_beyond_the_error_of_all_comparisons(
+    changes: tuple[float, ...], fraction: float, below: bool, worse_from: float | None, words: str
+) -> None:
+    found = minimum(points(*changes))
+    assert (found["fraction"], found["is_below_tuned"], found["worse_from"]) == (fraction, below, worse_from)
+    assert words in finding({"name": "tuned", "points": points(*changes), "minimum": found})
