@@ -60,15 +60,18 @@ class DiffTuningHyperparameters(TrainingHyperparameters):
     """`power`: psi = (t/T)^tau. `snr`: psi = 1 / (1 + SNR(t)), the paper's alternative."""
     tau: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Exponent of psi. 0 is plain fine-tuning; 1 is the paper's default."""
-    recipe: Literal["algorithm1", "released"] = "algorithm1"
+    recipe: Literal["algorithm1", "released", "distillation"] = "algorithm1"
     """`algorithm1`: t uniform, the source of each image drawn by psi(t), unweighted loss (App. B.2). `released`: as the
-    authors' code: a fixed share of the batch is retention, t drawn by a law of its own for each source."""
+    authors' code: a fixed share of the batch is retention, t drawn by a law of its own for each source. `distillation`:
+    as `algorithm1`, but the base model teaches on target images in place of a retention set (App. C)."""
     components: Literal["both", "reconsolidation", "retention"] = "both"
-    """The ablation of Fig. 6b, with `algorithm1`: `reconsolidation` is xi = 0, `retention` is psi = 1."""
+    """The ablation of Fig. 6b, not with `released`: `reconsolidation` is xi = 0, `retention` is psi = 1."""
     retention_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Recipe `released`: share of the batch that is retention, rounded down (6 of 32)."""
     retention_weight: Annotated[float, Field(ge=0)] = 0.1
     """Recipe `released`: weight of the retention loss."""
+    distillation_weight: Annotated[float, Field(ge=0)] = 0.05
+    """Recipe `distillation`: weight of the squared distance to the base model's prediction."""
     retention_set: Literal["auto"] | RetentionSetId | RetentionSetConfig = "auto"
     """`auto` samples with the settings of the base model's card; or state them; or the id of a retention set."""
 
@@ -96,6 +99,11 @@ class Supervised(Frozen):
         """The method's hyper-parameters."""
         return self.supervised.hyperparameters
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the base model is asked in every step."""
+        return False
+
 
 class DiffTuning(Frozen):
     """The method `diff_tuning`."""
@@ -107,6 +115,11 @@ class DiffTuning(Frozen):
     def hyperparameters(self) -> DiffTuningHyperparameters:
         """The method's hyper-parameters."""
         return self.diff_tuning.hyperparameters
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the base model is asked in every step."""
+        return self.hyperparameters.recipe == "distillation"
 
 
 Method = Annotated[Supervised | DiffTuning, Field(discriminator="type")]

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from difftune_core.checkpoint.deviation import pipeline_deviation
-from difftune_core.diffusion.sampler import Sampling, make_scheduler
+from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
 
@@ -106,7 +107,8 @@ def export_diffusers(
 
     vae: Any = AutoencoderKL.from_pretrained(autoencoder_folder, use_safetensors=True, local_files_only=True)
     labels = dict(enumerate(class_names))
-    pipeline: Any = DiTPipeline(to_diffusers(model), vae.float(), make_scheduler("ddim", 50), id2label=labels)
+    scheduler = make_scheduler("ddim", 50, model.config)
+    pipeline: Any = DiTPipeline(to_diffusers(model), vae.float(), scheduler, id2label=labels)
     pipeline.register_to_config(id2label=labels)  # its class takes the names and forgets to save them
     pipeline.save_pretrained(folder, safe_serialization=True)
     device = model.pos_embed.device

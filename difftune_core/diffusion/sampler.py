@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from difftune_core.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START
+from difftune_core.diffusion.process import make_process
+from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.models.dit import DiT
 from difftune_core.rng import generator
-from difftune_core.sampling_config import Guidance
+from difftune_core.sampling_config import Guidance, Sampler
 
 _BATCH = 128
 
@@ -26,14 +27,14 @@ _BATCH = 128
 class Sampling:
     """How images are drawn; part of every figure's recipe."""
 
-    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampler: Sampler = "ddim"
     num_inference_steps: int = 50
     guidance_scale: float = 1.5
     guidance: Guidance = "cfg"
-    """Whose null branch is guided away from: the model's own, the source model's (Domain Guidance, ICLR 2025), or none's,
-    whatever the scale."""
+    """Whose null branch is guided away from: the model's own, the source model's (Domain Guidance, ICLR 2025), or
+    none's, whatever the scale."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Shares of the chain, t/T, between which guidance is on (Kynkaanniemi et al. 2024)."""
+    """Noise levels as shares of the chain, t/T, between which guidance is on (Kynkaanniemi et al. 2024)."""
     guided_channels: int | None = None
     """Guide the first channels only; DiT's published sampler guides 3 of 4. None: all."""
     seed: int = 0
@@ -42,28 +43,6 @@ class Sampling:
     def is_guided(self) -> bool:
         """Whether guidance changes anything for labels that are classes."""
         return self.guidance != "none" and self.guidance_scale != 1
-
-
-def make_scheduler(sampler: Literal["ddim", "ddpm"], num_inference_steps: int, *, learn_sigma: bool = True) -> Any:
-    """The scheduler (diffusers') for DiT's linear schedule.
-
-    DDPM takes the variance that the model learned, else the posterior's.
-    `trailing` spacing starts at pure noise and keeps DDIM's constant stride consistent down to x_0.
-    """
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-
-    common: dict[str, Any] = {
-        "beta_start": LINEAR_BETA_START,
-        "beta_end": LINEAR_BETA_END,
-        "beta_schedule": "linear",
-        "clip_sample": False,
-        "timestep_spacing": "trailing",
-    }
-    variance = "learned_range" if learn_sigma else "fixed_small"
-    scheduler: Any = DDIMScheduler(**common) if sampler == "ddim" else DDPMScheduler(variance_type=variance, **common)
-    scheduler.set_timesteps(num_inference_steps)
-    return scheduler
 
 
 @torch.inference_mode()
@@ -99,24 +78,27 @@ def _sample_batch(model: DiT, null_model: DiT, labels: Tensor, sampling: Samplin
     x = torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
     labels = labels.to(device)
     guided = sampling.is_guided and bool((labels != model.null_label).any())
-    scheduler = make_scheduler(sampling.sampler, sampling.num_inference_steps, learn_sigma=config.learn_sigma)
+    process = make_process(config)
+    scheduler = make_scheduler(sampling.sampler, sampling.num_inference_steps, config)
     extra: dict[str, Any] = {"generator": streams} if sampling.sampler == "ddpm" else {}
-    low, high = (share * scheduler.config.num_train_timesteps for share in sampling.guidance_interval)
+    channels = config.out_channels if sampling.sampler == "ddpm" else config.in_channels  # ddpm needs the variance
+    low, high = sampling.guidance_interval
     for t in scheduler.timesteps:
-        times = t.to(device).float().expand(len(x))
-        output: Tensor = model(x, times, labels)
-        if guided and low <= t <= high:
-            output = _guided(output, null_model, x, times, sampling)
-        if sampling.sampler == "ddim" or not config.learn_sigma:
-            output = output[:, : config.in_channels]
-        x = scheduler.step(output, t, x, **extra).prev_sample
+        inputs = process.network_inputs(x, t.expand(len(x)).to(device))
+        output: Tensor = model(*inputs, labels)
+        if guided and low <= process.level(t[None]) <= high:
+            output = _guided(output, null_model, inputs, sampling)
+        x = scheduler.step(output[:, :channels], t, x, **extra).prev_sample
     return x
 
 
-def _guided(output: Tensor, null_model: DiT, x: Tensor, times: Tensor, sampling: Sampling) -> Tensor:
-    """e_null + s (e_class - e_null) on the noise; the variance is the class branch's own."""
-    null = torch.full((len(x),), null_model.null_label, device=x.device)
-    unconditional: Tensor = null_model(x, times, null)
+def _guided(output: Tensor, null_model: DiT, inputs: tuple[Tensor, Tensor], sampling: Sampling) -> Tensor:
+    """e_null + s (e_class - e_null) on the prediction; the variance is the class branch's own.
+
+    Every kind of prediction is linear in the noise, so guiding it guides the noise.
+    """
+    null = torch.full((len(output),), null_model.null_label, device=output.device)
+    unconditional: Tensor = null_model(*inputs, null)
     channels = sampling.guided_channels or null_model.config.in_channels
     base = unconditional[:, :channels]
     noise = base + sampling.guidance_scale * (output[:, :channels] - base)

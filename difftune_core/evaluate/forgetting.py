@@ -9,30 +9,26 @@ import torch
 from torch import Tensor
 
 from difftune_core.data.latents import LatentSet
-from difftune_core.diffusion.schedule import NoiseSchedule
+from difftune_core.diffusion.process import Process
 from difftune_core.models.dit import DiT
 from difftune_core.objectives.denoising import noised
 from difftune_core.rng import generator
 
 NUM_BINS = 10
 _BATCH = 256
+_KEY_WIDTH = 100  # a bin's number times this names its random stream; bins were 100 timesteps before
 
 
 @torch.inference_mode()
-def retention_loss_by_t(model: DiT, reference: LatentSet, schedule: NoiseSchedule, *, seed: int) -> list[float]:
-    """Mean epsilon MSE on the reference set with the null label, in ten equal bins of t, the data's end first.
+def retention_loss_by_t(model: DiT, reference: LatentSet, process: Process, *, seed: int) -> list[float]:
+    """Mean squared error of the output on the reference set with the null label, in ten bins, the data's end first.
 
-    Each image is noised once in each bin; timesteps and noise depend on the seed alone, so models are compared on the
-    same draws.
+    A bin is a tenth of the times of training. Each image is noised once in each bin; times and noise depend on the
+    seed alone, so models are compared on the same draws.
     """
     device = model.pos_embed.device
-    width = schedule.num_timesteps // NUM_BINS
-    return [
-        float(
-            torch.cat(_bin_losses(model, reference.to(device), schedule, low=i * width, width=width, seed=seed)).mean()
-        )
-        for i in range(NUM_BINS)
-    ]
+    reference, process = reference.to(device), process.to(device)
+    return [float(torch.cat(_bin_losses(model, reference, process, i, seed=seed)).mean()) for i in range(NUM_BINS)]
 
 
 @torch.no_grad()
@@ -45,16 +41,16 @@ def l2_from_base(trained: dict[str, Tensor], start: DiT) -> float:
     return sum(float((tensor.double() - first[name].double()).square().sum()) for name, tensor in trained.items())
 
 
-def _bin_losses(
-    model: DiT, reference: LatentSet, schedule: NoiseSchedule, *, low: int, width: int, seed: int
-) -> list[Tensor]:
+def _bin_losses(model: DiT, reference: LatentSet, process: Process, number: int, *, seed: int) -> list[Tensor]:
     losses = []
+    share = (number / NUM_BINS, (number + 1) / NUM_BINS)
     for start in range(0, len(reference), _BATCH):
         x0 = reference.mean[0, start : start + _BATCH].float()
-        stream = generator(seed, "forgetting", low, start)
-        t = (low + torch.randint(width, (len(x0),), generator=stream)).to(x0.device)
+        stream = generator(seed, "forgetting", number * _KEY_WIDTH, start)
+        t = process.draw_times(len(x0), stream, share).to(x0.device)
         noise = torch.randn(x0.shape, generator=stream).to(x0.device)
-        batch = noised(x0, noise, t, schedule)
-        output = model(batch.x_t, t.float(), torch.full_like(t, model.null_label))
-        losses.append((output[:, : noise.shape[1]] - noise).square().flatten(1).mean(1))
+        batch = noised(x0, noise, t, process)
+        null = torch.full((len(x0),), model.null_label, device=x0.device)
+        output = model(*process.network_inputs(batch.x_t, t), null)[:, : noise.shape[1]]
+        losses.append((output - process.target(x0, noise, t)).square().flatten(1).mean(1))
     return losses

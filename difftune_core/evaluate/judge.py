@@ -125,9 +125,7 @@ class Judge:
         null = torch.full((self.config.num_images,), model.null_label)
         images = self.draw(model, null, progress)
         source = self.features(self.source)
-        losses = retention_loss_by_t(
-            model, self.source_latents, self.base.schedule().to(self.device), seed=self.config.seed
-        )
+        losses = retention_loss_by_t(model, self.source_latents, self.base.process(), seed=self.config.seed)
         return {
             "null_fid": frechet_distance(moments_of(self.features(images)), moments_of(source)),
             "num_source": len(self.source),

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
+from difftune_core.sampling_config import Prediction
+
 _FREQUENCY_DIM = 256
 _MAX_PERIOD = 10_000
 
@@ -37,10 +39,12 @@ class DiTConfig:
     """Whether the output carries a variance beside the noise."""
     timestep_frequencies: Literal["original", "diffusers"] = "original"
     """The original divides the exponent by half the frequencies, diffusers by half - 1."""
+    prediction: Prediction = "epsilon"
+    """What the first `in_channels` of the output are."""
 
     @property
     def out_channels(self) -> int:
-        """Channels of the output: noise, and variance where it is learned."""
+        """Channels of the output: the prediction, and variance where it is learned."""
         return self.in_channels * 2 if self.learn_sigma else self.in_channels
 
 
@@ -189,7 +193,7 @@ class FinalLayer(nn.Module):
 
 
 class DiT(nn.Module):
-    """The denoiser: noise (and variance) from noised latents, timesteps and labels."""
+    """The denoiser: a prediction (and variance) from noised latents, timesteps and labels."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()

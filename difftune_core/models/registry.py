@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from difftune_core.adapter_config import Adapter
 from difftune_core.adapters.select import adapt
 from difftune_core.card import BaseModelCard, list_cards, read_card
+from difftune_core.diffusion.process import Process, make_process
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
 from difftune_core.files import sha256_file, sha256_json
 from difftune_core.hooks import TaskError
@@ -24,6 +25,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _NUM_TIMESTEPS = 1000
 _ADAPTER = "adapter"
+_LATER_FIELDS = ("prediction",)  # written only where they are not the default: older files have none
 _ADAPTERS: TypeAdapter[Adapter] = TypeAdapter(Adapter)
 
 
@@ -49,6 +51,10 @@ class BaseModel:
     def autoencoder_digest(self) -> str:
         """Identifies the autoencoder's weights and config: part of the key of latent caches."""
         return folder_digest(self.folder / "vae")
+
+    def process(self) -> Process:
+        """How noise enters, as in its training."""
+        return make_process(self.dit_config())
 
     def schedule(self) -> NoiseSchedule:
         """The noise schedule that it was trained with."""
@@ -113,7 +119,10 @@ def check_state(state: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
 
 def write_dit_config(folder: Path, config: DiTConfig, adapter: Adapter | None = None) -> None:
     """`config.json` beside the weights; with the adapter where the weights are not those of a plain DiT."""
-    fields = asdict(config) | ({_ADAPTER: adapter.model_dump()} if adapter is not None else {})
+    default = DiTConfig()
+    unsaid = {name for name in _LATER_FIELDS if getattr(config, name) == getattr(default, name)}
+    fields = {name: value for name, value in asdict(config).items() if name not in unsaid}
+    fields |= {_ADAPTER: adapter.model_dump()} if adapter is not None else {}
     (folder / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 

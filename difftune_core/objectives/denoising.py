@@ -1,7 +1,7 @@
-"""The denoising loss of DiT and ADM: epsilon MSE plus the variational bound for a learned variance.
+"""The denoising loss: squared error of the model's own prediction, plus the bound where DiT learns a variance.
 
 Improved DDPM (Nichol and Dhariwal 2021), sec. 3.1: the variance is interpolated in the log domain between beta and its
-posterior (eq. 15) and trained by the bound with the mean held fixed, so that the bound does not disturb the noise
+posterior (eq. 15) and trained by the bound with the mean held fixed, so that the bound does not disturb the
 prediction. T = 1000 makes the bound's weight 1, as DiT uses it. Shapes: b images, c latent channels, h w their size.
 """
 
@@ -11,9 +11,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
+from difftune_core.diffusion.process import DDPM, Process
 from difftune_core.diffusion.schedule import NoiseSchedule
 
 _HALF_BIN = 1 / 255  # a bin of 8-bit data scaled to [-1, 1] is 2/255 wide; kept for latents as the originals do
@@ -28,33 +29,34 @@ class NoisedBatch:
     x0: Float[Tensor, "b c h w"]
     noise: Float[Tensor, "b c h w"]
     x_t: Float[Tensor, "b c h w"]
-    t: Int[Tensor, " b"]
+    t: Real[Tensor, " b"]
 
 
 def noised(
-    x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: Int[Tensor, " b"], schedule: NoiseSchedule
+    x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: Real[Tensor, " b"], process: Process
 ) -> NoisedBatch:
-    """Carry x0 to timesteps t."""
-    return NoisedBatch(x0, noise, schedule.add_noise(x0, noise, t), t)
+    """Carry x0 to times t."""
+    return NoisedBatch(x0, noise, process.add_noise(x0, noise, t), t)
 
 
 def denoising_loss(
     output: Float[Tensor, "b out h w"],
     batch: NoisedBatch,
-    schedule: NoiseSchedule,
+    process: Process,
     weight: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, " b"]:
-    """Loss per image: the epsilon MSE, plus the bound in bits per dimension where `output` carries a variance.
+    """Loss per image: the MSE, plus the bound in bits per dimension where the output of a DDPM carries a variance.
 
     `weight` scales the MSE alone: the bound trains the variance, which has no part in a reweighting of the noise.
     """
     channels = batch.noise.shape[1]
-    epsilon = output[:, :channels]
-    loss = (epsilon - batch.noise).square().flatten(1).mean(1)
+    predicted = output[:, :channels]
+    loss = (predicted - process.target(batch.x0, batch.noise, batch.t)).square().flatten(1).mean(1)
     if weight is not None:
         loss = loss * weight
-    if output.shape[1] == 2 * channels:
-        loss = loss + variational_bound(epsilon.detach(), output[:, channels:], batch, schedule)
+    if isinstance(process, DDPM) and output.shape[1] == 2 * channels:
+        x0 = process.implied_x0(predicted.detach(), batch.x_t, batch.t)
+        loss = loss + variational_bound(x0, output[:, channels:], batch, process.schedule)
     return loss
 
 
@@ -69,7 +71,7 @@ def learned_log_variance(
 
 
 def variational_bound(
-    epsilon: Float[Tensor, "b c h w"],
+    predicted_x0: Float[Tensor, "b c h w"],
     fraction: Float[Tensor, "b c h w"],
     batch: NoisedBatch,
     schedule: NoiseSchedule,
@@ -77,7 +79,7 @@ def variational_bound(
     """One term of the bound per image in bits per dimension: a KL for t > 0, the decoder's likelihood for t = 0."""
     x0, x_t, t = batch.x0, batch.x_t, batch.t
     log_variance = learned_log_variance(fraction, t, schedule)
-    mean = schedule.posterior_mean(schedule.x0_from_noise(x_t, epsilon, t), x_t, t)
+    mean = schedule.posterior_mean(predicted_x0, x_t, t)
     true_mean = schedule.posterior_mean(x0, x_t, t)
     true_log_variance = schedule.at("posterior_log_variance", t, x0)
     kl = gaussian_kl(true_mean, true_log_variance, mean, log_variance)

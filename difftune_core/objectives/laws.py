@@ -1,6 +1,6 @@
-"""Functions of the timestep: psi, the laws that t is drawn by, and weights of the loss.
+"""Functions of the time: psi, the laws that timesteps are drawn by, and weights of the loss.
 
-Timesteps are indices 0..T-1; the paper's t runs from 1 to T, so index t stands for t + 1. All in float64.
+Timesteps are indices 0..T-1; the paper's t runs from 1 to T, so index t stands for t + 1.
 """
 
 from __future__ import annotations
@@ -8,22 +8,21 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int, Real
 from torch import Tensor
 
 from difftune_core.config import DiffTuningHyperparameters
-from difftune_core.diffusion.schedule import NoiseSchedule
+from difftune_core.diffusion.process import Process
 
 MIN_SNR_GAMMA = 5.0
 P2_GAMMA, P2_K = 0.5, 1.0
 
 
-def psi(hyperparameters: DiffTuningHyperparameters, schedule: NoiseSchedule) -> Float[Tensor, " T"]:
-    """Weight of the target data at every t: 1 at pure noise, towards 0 at the data (Diff-Tuning sec. 3.3)."""
+def psi(hyperparameters: DiffTuningHyperparameters, process: Process, t: Real[Tensor, " b"]) -> Float64[Tensor, " b"]:
+    """Weight of the target data at t: 1 at pure noise, towards 0 at the data (Diff-Tuning sec. 3.3)."""
     if hyperparameters.psi == "snr":
-        return 1 - schedule.alphas_cumprod.double()  # 1 / (1 + SNR)
-    steps = torch.arange(1, schedule.num_timesteps + 1, dtype=torch.float64)
-    return ((steps / schedule.num_timesteps) ** hyperparameters.tau).to(schedule.alphas_cumprod.device)
+        return process.noise_share(t)
+    return process.level(t) ** hyperparameters.tau
 
 
 def power_law(num_timesteps: int, exponent: float, *, rising: bool) -> Float[Tensor, " T"]:
@@ -33,25 +32,22 @@ def power_law(num_timesteps: int, exponent: float, *, rising: bool) -> Float[Ten
     return weights / weights.sum()
 
 
-def draw_timesteps(
-    law: Float[Tensor, " T"] | None, count: int, num_timesteps: int, stream: torch.Generator
-) -> Int[Tensor, " {count}"]:
-    """Timestep indices by `law`, uniform where it is None."""
-    if law is None:
-        return torch.randint(num_timesteps, (count,), generator=stream)
+def draw_timesteps(law: Float[Tensor, " T"], count: int, stream: torch.Generator) -> Int[Tensor, " {count}"]:
+    """Timestep indices by `law`."""
     return torch.multinomial(law, count, replacement=True, generator=stream)
 
 
 def mse_weight(
-    kind: Literal["none", "min_snr", "p2"], schedule: NoiseSchedule, t: Int[Tensor, " b"]
+    kind: Literal["none", "min_snr", "p2"], process: Process, t: Real[Tensor, " b"]
 ) -> Float[Tensor, " b"] | None:
-    """Weight of the squared error of the noise prediction; None for 1.
+    """Weight of the squared error of the model's output; None for 1.
 
-    Min-SNR (Hang et al. 2023) in its form for noise prediction, min(SNR, gamma) / SNR: without the division, as in the
-    released code, it would weigh noisy timesteps down to nothing. P2 (Choi et al. 2022): (k + SNR)^-gamma.
+    Min-SNR (Hang et al. 2023) is min(SNR, gamma) on the error of x_0, P2 (Choi et al. 2022) is (k + SNR)^-gamma on the
+    error of the noise, which is SNR times that of x_0. Divided by what an output's error is of x_0's they become
+    min(SNR, gamma) / SNR for epsilon and min(SNR, gamma) / (1 + SNR) for v. Without the division for epsilon, as in the
+    released code, Min-SNR would weigh noisy timesteps down to nothing.
     """
     if kind == "none":
         return None
-    kept = schedule.alphas_cumprod[t]
-    snr = kept / (1 - kept)
-    return snr.clamp(max=MIN_SNR_GAMMA) / snr if kind == "min_snr" else (P2_K + snr) ** -P2_GAMMA
+    snr, ratio = process.snr(t), process.error_ratio(t)
+    return snr.clamp(max=MIN_SNR_GAMMA) / ratio if kind == "min_snr" else (P2_K + snr) ** -P2_GAMMA * (snr / ratio)

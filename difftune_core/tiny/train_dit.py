@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
+from difftune_core.diffusion.process import Process, make_process
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
 from difftune_core.models.registry import WEIGHTS, write_dit_config
@@ -50,14 +50,14 @@ def learning_rate(progress: float, step: int) -> float:
     return LEARNING_RATE * warm * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(progress, 1))))
 
 
-def batches(latents: tuple[Tensor, Tensor, Tensor], schedule: NoiseSchedule) -> Iterator[tuple[Tensor, ...]]:
+def batches(latents: tuple[Tensor, Tensor, Tensor], process: Process) -> Iterator[tuple[Tensor, ...]]:
     """Endless (x0, noise, t, labels) with 10 % of the labels dropped."""
     mean, std, labels = latents
     while True:
         chosen = torch.randint(len(labels), (BATCH,))
         x0 = mean[chosen].float() + std[chosen].float() * torch.randn(BATCH, *mean.shape[1:])
         y = labels[chosen].masked_fill(torch.rand(BATCH) < LABEL_DROPOUT, CONFIG.num_classes)
-        yield x0, torch.randn_like(x0), torch.randint(schedule.num_timesteps, (BATCH,)), y
+        yield x0, torch.randn_like(x0), process.draw_times(BATCH, torch.default_generator), y
 
 
 def save(model: DiT, folder: Path) -> None:
@@ -74,8 +74,8 @@ def save(model: DiT, folder: Path) -> None:
 def train(out: Path, minutes: float, images: int, seed: int, start_from: Path | None) -> None:
     """Train for `minutes` of wall time and save the average every few minutes."""
     torch.manual_seed(seed)
-    schedule = NoiseSchedule(linear_betas(1000))
-    stream = batches(source_latents(images, out / "vae", seed), schedule)
+    process = make_process(CONFIG)
+    stream = batches(source_latents(images, out / "vae", seed), process)
     model = DiT(CONFIG)
     if start_from is not None:
         from difftune_core.models.registry import load_dit
@@ -86,8 +86,8 @@ def train(out: Path, minutes: float, images: int, seed: int, start_from: Path | 
     begin, step, running, saved = time.monotonic(), 0, 0.0, 0.0
     while (elapsed := (time.monotonic() - begin) / 60) < minutes:
         x0, noise, t, labels = next(stream)
-        batch = noised(x0, noise, t, schedule)
-        loss = denoising_loss(model(batch.x_t, t.float(), labels), batch, schedule).mean()
+        batch = noised(x0, noise, t, process)
+        loss = denoising_loss(model(*process.network_inputs(batch.x_t, t), labels), batch, process).mean()
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

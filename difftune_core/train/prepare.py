@@ -135,15 +135,17 @@ class Preparation:
     def training_data(self, target: Images, null_label: int) -> TrainingData:
         """Latents of target and retention set on the device."""
         flip = self.config.method.hyperparameters.horizontal_flip
-        retention = None
-        if isinstance(self.config.method, DiffTuning):
+        retention, teacher = None, None
+        if self.config.method.needs_teacher:
+            teacher = self.base.load_dit(self.device).eval().requires_grad_(False)  # noqa: FBT003  # no name there
+        elif isinstance(self.config.method, DiffTuning):
             self.phase("building_retention_set")
             bank = self._bank(self.config.method.hyperparameters.retention_set)
             self.phase("caching_latents")
             retention = self.latents(Images(bank.images, bank.labels, bank.digest), flip=flip)
         self.phase("caching_latents")
-        schedule = self.base.schedule().to(self.device)
-        return TrainingData(self.latents(target, flip=flip), retention, null_label, schedule)
+        process = self.base.process().to(self.device)
+        return TrainingData(self.latents(target, flip=flip), retention, null_label, process, teacher)
 
     def _bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
         """The retention set that is trained on: the file's, or sampled as stated."""

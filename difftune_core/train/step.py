@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from difftune_core.config import TransferConfig
+from difftune_core.config import TrainingHyperparameters, TransferConfig
 from difftune_core.data.latents import LatentSet
-from difftune_core.diffusion.schedule import NoiseSchedule
+from difftune_core.diffusion.process import Process
 from difftune_core.hooks import TaskError
+from difftune_core.models.dit import DiT
 from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, noised
+from difftune_core.objectives.distillation import distillation_loss
 from difftune_core.objectives.draws import draw
 from difftune_core.objectives.laws import mse_weight
 from difftune_core.rng import generator, stream_indices
@@ -27,7 +29,9 @@ class TrainingData:
     retention: LatentSet | None
     """None where the method needs none."""
     null_label: int
-    schedule: NoiseSchedule
+    process: Process
+    teacher: DiT | None = None
+    """The frozen base model, where it is distilled."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class StepResult:
 def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
     """The batch of optimizer step `step` (from 0)."""
     seed, size = config.seed, config.method.hyperparameters.batch_size
-    draws = draw(config.method, seed=seed, step=step, schedule=data.schedule)
+    draws = draw(config.method, seed=seed, step=step, process=data.process)
     flip = torch.rand(size, generator=generator(seed, step, "flip")) < 0.5  # noqa: PLR2004  # a fair coin
     shape = (size, *data.target.mean.shape[2:])
     posterior = torch.randn(shape, generator=generator(seed, step, "posterior"))
@@ -62,15 +66,31 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
     x0 = data.target.draw(target, flip.to(device), posterior.to(device))
     dropped = torch.rand(size, generator=generator(seed, step, "label")) < config.method.hyperparameters.label_dropout
     labels = data.target.labels[target].masked_fill(dropped.to(device), data.null_label)
+    is_target = draws.is_target.to(device)
+    labels = labels.masked_fill(~is_target, data.null_label)
     if data.retention is not None:
         kept = stream_indices(seed, "retention order", size=len(data.retention), **place).to(device)
         retained = data.retention.draw(kept, flip.to(device), posterior.to(device))
-        is_target = draws.is_target.to(device)
         x0 = torch.where(is_target[:, None, None, None], x0, retained)
-        labels = labels.masked_fill(~is_target, data.null_label)
     noise = torch.randn(shape, generator=generator(seed, step, "noise")).to(device)
-    batch = noised(x0, noise, draws.t.to(device), data.schedule)
-    return Batch(batch, labels, draws.is_target.to(device), draws.weight.to(device))
+    batch = noised(x0, noise, draws.t.to(device), data.process)
+    return Batch(batch, labels, is_target, draws.weight.to(device))
+
+
+def losses_of(
+    model: DiT, batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
+) -> Float[Tensor, " b"]:
+    """Loss of each slot, before the draws' weight."""
+    x_t, t = batch.noised.x_t, batch.noised.t
+    x, time = data.process.network_inputs(x_t, t)
+    output = model(x, time, batch.labels)
+    weight = mse_weight(hyperparameters.loss_weighting, data.process, t)
+    losses = denoising_loss(output, batch.noised, data.process, weight)
+    if data.teacher is None or bool(batch.is_target.all()):
+        return losses
+    taught = torch.nonzero(~batch.is_target).flatten()
+    inputs, weight = (x[taught], time[taught]), None if weight is None else weight[taught]
+    return losses.index_copy(0, taught, distillation_loss(output[taught], data.teacher, inputs, weight))
 
 
 def train_step(state: TrainState, config: TransferConfig, data: TrainingData) -> StepResult:
@@ -81,9 +101,7 @@ def train_step(state: TrainState, config: TransferConfig, data: TrainingData) ->
     """
     hyperparameters = config.method.hyperparameters
     batch = make_batch(config, data, state.step)
-    output = state.model(batch.noised.x_t, batch.noised.t.float(), batch.labels)
-    weight = mse_weight(hyperparameters.loss_weighting, data.schedule, batch.noised.t)
-    losses = denoising_loss(output, batch.noised, data.schedule, weight)
+    losses = losses_of(state.model, batch, hyperparameters, data)
     state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward((batch.weight * losses).mean())
     limit = hyperparameters.max_grad_norm
@@ -97,5 +115,5 @@ def train_step(state: TrainState, config: TransferConfig, data: TrainingData) ->
     assert hyperparameters.ema_decay is not None, "resolved at submit"
     update_average(state.average, state.model, hyperparameters.ema_decay)
     state.step += 1
-    state.target_images += int(batch.is_target.sum())
+    state.target_images += len(losses) if data.teacher is not None else int(batch.is_target.sum())
     return StepResult(losses.detach(), batch.is_target, float(norm))

@@ -8,6 +8,7 @@ import torch
 from difftune_core.card import BaseModelCard
 from difftune_core.config import TransferConfig, resolve
 from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
 from difftune_core.hooks import Event, StopKind
 from difftune_core.models.dit import DiT, DiTConfig
@@ -54,6 +55,11 @@ def schedule() -> NoiseSchedule:
     return NoiseSchedule(linear_betas(1000))
 
 
+@pytest.fixture(scope="session")
+def ddpm(schedule: NoiseSchedule) -> DDPM:
+    return DDPM(schedule)
+
+
 @pytest.fixture
 def toy_model() -> DiT:
     """A small DiT whose gates are open, so that every parameter matters."""
@@ -66,8 +72,8 @@ def toy_model() -> DiT:
 
 
 @pytest.fixture
-def training_data(schedule: NoiseSchedule) -> TrainingData:
-    return TrainingData(latent_set("target", 24), latent_set("retention", 40), NUM_CLASSES, schedule)
+def training_data(ddpm: DDPM) -> TrainingData:
+    return TrainingData(latent_set("target", 24), latent_set("retention", 40), NUM_CLASSES, ddpm)
 
 
 def toy_config(method: str = "diff_tuning", **hyperparameters: object) -> TransferConfig:

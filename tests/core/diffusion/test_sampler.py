@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from difftune_core.diffusion.sampler import Sampling, make_scheduler, sample_latents
+from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.models.dit import DiT
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmsolver++", "unipc"])
 def test_an_image_does_not_depend_on_its_batch(toy_model: DiT, sampler: str) -> None:
     sampling = Sampling(sampler=sampler, num_inference_steps=4, guidance_scale=2.0, seed=3)
     labels = torch.tensor([0, 1, 2, 0, 1])

@@ -1,0 +1,58 @@
+"""A Gaussian mixture whose exact denoiser is known in closed form, as a model of any process and prediction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from difftune_core.diffusion.process import DDPM, make_process
+from difftune_core.models.dit import DiT, DiTConfig
+
+MEANS = torch.tensor([[-1.5, 0.5], [1.0, -0.5]])
+WEIGHTS = torch.tensor([0.3, 0.7])
+WIDTH = 0.2
+
+
+def anatomy(**fields: object) -> DiTConfig:
+    """Of a model of points in the plane."""
+    given = {"input_size": 1, "patch_size": 1, "in_channels": 2, "hidden_size": 8, "depth": 0, "num_heads": 1}
+    return DiTConfig(**{**given, "num_classes": 1, "learn_sigma": False, **fields})  # type: ignore[arg-type]  # a table
+
+
+def expected_x0(point: Tensor, signal: Tensor, scale: Tensor) -> Tensor:
+    """E[x_0 | signal x_0 + scale eps = point]. [b, 2] from [b, 2] and two of [b, 1], in float64."""
+    variance = signal.square() * WIDTH**2 + scale.square()
+    offsets = point[:, None] - signal[..., None] * MEANS.double()
+    chance = (WEIGHTS.double().log() - offsets.square().sum(2) / (2 * variance)).softmax(1)
+    each = MEANS.double() + (signal * WIDTH**2 / variance)[..., None] * offsets
+    return (chance[..., None] * each).sum(1)
+
+
+class ExactDenoiser(DiT):
+    """The output that is expected given x_t, plus trainable errors that are zero."""
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__(anatomy(**fields))
+        self.process = make_process(self.config)
+        self.errors = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:  # noqa: ARG002  # the mixture has no classes
+        point, time, signal, scale = self.seen(x.flatten(1).double(), t)
+        x0 = expected_x0(point, signal, scale)
+        noise = (point - signal * x0) / scale
+        output = self.process.target(x0, noise, time)
+        level = self.process.level(time)[:, None]
+        features = torch.stack([torch.ones_like(point), point, point * level, point**3], dim=-1)
+        return (output + features @ self.errors).reshape(x.shape).float()
+
+    def seen(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x_t, the process's time, and the scales of signal and noise, from what the network was given."""
+        assert isinstance(self.process, DDPM)
+        kept = self.process.schedule.alphas_cumprod.double()[t.long()][:, None]
+        return x, t.long(), kept.sqrt(), (1 - kept).sqrt()
+
+
+def draw_mixture(count: int, stream: torch.Generator) -> Tensor:
+    """Points of the mixture. [count, 2, 1, 1]."""
+    component = torch.multinomial(WEIGHTS, count, replacement=True, generator=stream)
+    return (MEANS[component] + WIDTH * torch.randn(count, 2, generator=stream))[..., None, None]
