@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from difftune_core.hooks import (
+    BestEvent,
     CheckpointEvent,
     Command,
     Event,
@@ -108,6 +109,8 @@ def _sentence(event: Event) -> str | None:
             text = f"  step {event.step}: " + "  ".join(f"{k} {v:.5g}" for k, v in event.values.items())
         case CheckpointEvent():
             text = f"  checkpoint {event.name}"
+        case BestEvent():
+            text = f"  best {event.metric} so far: {event.value:.5g}"
         case LogEvent():
             text = f"  {event.message}"
         case OutcomeEvent():

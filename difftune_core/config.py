@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.card import BaseModelCard
-from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.evaluation_config import EvaluationConfig, check_measured
 from difftune_core.frozen import Frozen
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
 
@@ -155,8 +155,18 @@ def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard) -> Ret
     return RetentionSetConfig.model_validate(_with_defaults(stated, card.defaults.retention_set))
 
 
+def _resolve_evaluation(given: EvaluationConfig, card: BaseModelCard) -> EvaluationConfig:
+    resolved = EvaluationConfig.model_validate(_with_defaults(given, card.defaults.evaluation))
+    check_measured(resolved)
+    return resolved
+
+
 def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) -> TransferConfig:
-    """The complete config: what was left out comes from the card, `auto` and null become numbers."""
+    """The complete config: what was left out comes from the card, `auto` and null become numbers.
+
+    Raises:
+        TaskError: fields that do not go together; `param` names the one at fault.
+    """
     given = config.method.hyperparameters
     training = _with_defaults(given, card.defaults.training)
     steps = int(training["max_steps"])
@@ -171,7 +181,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
         {
             **config.model_dump(),
             "method": {"type": config.method.type, config.method.type: {"hyperparameters": training}},
-            "evaluation": _with_defaults(config.evaluation, card.defaults.evaluation),
+            "evaluation": _resolve_evaluation(config.evaluation, card),
             "num_threads": config.num_threads or num_threads,
         }
     )

@@ -72,6 +72,15 @@ class CheckpointEvent(_Line):
     is_last: bool = False
 
 
+class BestEvent(_Line):
+    """The checkpoint of this step, announced before, is the best by its evaluation so far."""
+
+    type: Literal["best"] = "best"
+    step: int
+    metric: str
+    value: float
+
+
 class ArtifactEvent(_Line):
     """A result file is whole on disk: report, samples, export."""
 
@@ -102,7 +111,7 @@ class OutcomeEvent(_Line):
 
 
 Event = Annotated[
-    PhaseEvent | ProgressEvent | MetricsEvent | CheckpointEvent | ArtifactEvent | LogEvent | OutcomeEvent,
+    PhaseEvent | ProgressEvent | MetricsEvent | CheckpointEvent | BestEvent | ArtifactEvent | LogEvent | OutcomeEvent,
     Field(discriminator="type"),
 ]
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

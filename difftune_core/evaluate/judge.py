@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel
+from difftune_core.sampling_config import Guidance
 
 _FORMAT = 1
 Progress = Callable[[int], None]
@@ -59,6 +60,29 @@ class Judge:
         fields = {"sampler", "num_inference_steps", "guidance_scale", "guidance", "seed"}
         return Sampling(**self.config.model_dump(include=fields))
 
+    @property
+    def other_guidance(self) -> list[Guidance]:
+        """Guidances to be judged beside the main one."""
+        return [name for name in dict.fromkeys(self.config.other_guidance) if name != self.config.guidance]
+
+    @property
+    def base_guidance(self) -> list[Guidance]:
+        """The same for the base model, whose null branch is the source's own: `domain` is `cfg` to it."""
+        own: dict[Guidance, Guidance] = {"domain": "cfg"}
+        main = own.get(self.config.guidance, self.config.guidance)
+        names = dict.fromkeys(own.get(name, name) for name in self.other_guidance)
+        return [name for name in names if name != main]
+
+    @property
+    def images_an_evaluation(self) -> int:
+        """Images that `judge` draws: as many for forgetting as for quality."""
+        return 2 * self.config.num_images
+
+    @property
+    def images_of_references(self) -> int:
+        """Images that `references` draws where they are not cached."""
+        return self.images_an_evaluation + self.config.num_images * len(self.base_guidance)
+
     def recipe(self) -> dict[str, Any]:
         """How every figure was made."""
         return {
@@ -77,21 +101,33 @@ class Judge:
         return self.extractor(images)
 
     def judge(self, model: DiT, step: int, progress: Progress) -> tuple[dict[str, Any], UInt8[np.ndarray, "k s s 3"]]:
-        """One evaluation of `model`, and the images it drew. `progress` hears how many of `2 num_images` are done."""
+        """One evaluation of `model`, and its images. `progress` hears how many of `images_an_evaluation` are done."""
         begin = time.monotonic()
         images = self.draw(model, self._labels(model.config.num_classes), progress)
         quality = _compared(self.features(self.real), self.features(images))
-        forgetting = self._forgetting(model, lambda done: progress(self.config.num_images + done))
+        forgetting = self._forgetting(model, _after(self.config.num_images, progress))
         return {"step": step, **quality, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
+
+    def judge_guidance(self, model: DiT, names: list[Guidance], progress: Progress) -> dict[str, dict[str, Any]]:
+        """Quality under other guidances, from the seeds and labels of the main one; `num_images` are drawn for each."""
+        found: dict[str, dict[str, Any]] = {}
+        labels = self._labels(model.config.num_classes)
+        for name in names:
+            heard = _after(len(found) * self.config.num_images, progress)
+            images = self.draw(model, labels, heard, guidance=name)
+            found[name] = _compared(self.features(self.real), self.features(images))
+        return found
 
     def references(self, progress: Progress) -> dict[str, Any]:
         """Ceiling and floor beside which a figure can be read; made once per data set and base model."""
-        key = {
+        key: dict[str, Any] = {
             "format": _FORMAT,
             "base": self.base.card.digest,
             "recipe": self.recipe(),
             "source": self.source_latents.digest,
         }
+        if self.base_guidance:
+            key["other_guidance"] = self.base_guidance
         place = self.cache / "references" / sha256_json(key)
         folder = build_once(place, lambda aside: self._build(aside, progress))
         loaded: dict[str, Any] = json.loads((folder / "references.json").read_text(encoding="utf-8"))
@@ -99,6 +135,9 @@ class Judge:
 
     def _build(self, folder: Path, progress: Progress) -> None:
         entry, images = self.judge(self.base_model, 0, progress)
+        if self.base_guidance:
+            heard = _after(self.images_an_evaluation, progress)
+            entry["other_guidance"] = self.judge_guidance(self.base_model, self.base_guidance, heard)
         real = self.features(self.real)
         order = np.random.default_rng(self.config.seed).permutation(len(real))
         half = min(self.config.num_images, len(real) // 2)
@@ -115,10 +154,18 @@ class Judge:
     def _labels(self, num_classes: int) -> torch.Tensor:
         return torch.arange(self.config.num_images) % num_classes
 
-    def draw(self, model: DiT, labels: torch.Tensor, progress: Progress | None = None) -> UInt8[np.ndarray, "k s s 3"]:
-        """Images of these labels, drawn as this judge draws."""
-        source = self.base_model if self.sampling.guidance == "domain" else None
-        return self.autoencoder.decode(sample_latents(model, labels, self.sampling, source=source, progress=progress))
+    def draw(
+        self,
+        model: DiT,
+        labels: torch.Tensor,
+        progress: Progress | None = None,
+        *,
+        guidance: Guidance | None = None,
+    ) -> UInt8[np.ndarray, "k s s 3"]:
+        """Images of these labels, drawn as this judge draws, or under another guidance."""
+        sampling = replace(self.sampling, guidance=guidance or self.sampling.guidance)
+        source = self.base_model if sampling.guidance == "domain" else None
+        return self.autoencoder.decode(sample_latents(model, labels, sampling, source=source, progress=progress))
 
     def _forgetting(self, model: DiT, progress: Progress) -> dict[str, Any]:
         """Distance of the null branch's images to the base model's, and the loss on them by t."""
@@ -132,6 +179,11 @@ class Judge:
             "retention_loss": losses[0],
             "retention_loss_by_t": losses,
         }
+
+
+def _after(first: int, progress: Progress) -> Progress:
+    """The same listener, for work that begins when `first` images are done."""
+    return lambda done: progress(first + done)
 
 
 def _compared(real: Float32[np.ndarray, "n d"], fake: Float32[np.ndarray, "m d"]) -> dict[str, Any]:

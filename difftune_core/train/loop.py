@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from difftune_core.checkpoint.manifest import checkpoint_name
 from difftune_core.checkpoint.save import save_checkpoint
 from difftune_core.config import TransferConfig
-from difftune_core.hooks import Hooks, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
+from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
+from difftune_core.hooks import BestEvent, Hooks, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
 from difftune_core.train.state import TrainState
 from difftune_core.train.step import StepResult, TrainingData, train_step
 
@@ -33,17 +35,20 @@ class Loop:
     evaluate: Callable[[], None]
     """Judges the state's average now and adds to its history."""
     _window: list[StepResult] = field(default_factory=list)
+    _saved: int | None = None
+    """Step of the newest checkpoint that this attempt saved."""
 
     def run(self) -> StopKind | None:
-        """Train to the end; returns what stopped it before, else None."""
+        """Train to the last step, or to where evaluations say enough; returns what stopped it before, else None."""
         hyperparameters = self.config.method.hyperparameters
         announced = False
         while True:
             step, last = self.state.step, hyperparameters.max_steps
             if self._evaluation_due(step, last):
                 self.evaluate()
+                self._keep_if_best()
                 announced = False
-            if step == last:
+            if step == last or self._has_enough():
                 return None
             if not announced:  # at the start, and after each evaluation
                 self.hooks.emit(PhaseEvent(phase="training"))
@@ -67,9 +72,39 @@ class Loop:
                 self.state, self.checkpoints, identity=self.identity, envelope=self.envelope, is_last=is_last
             )
         )
+        self._saved = self.state.step
+        best = self._best()
+        kept = None if best is None else checkpoint_name(best["step"])
         for folder in sorted(self.checkpoints.glob("step-*"))[:-_KEPT]:
-            if self.hooks.release(folder):
+            if folder.name != kept and self.hooks.release(folder):
                 shutil.rmtree(folder)
+
+    def tell_best(self) -> None:
+        """Announce the best checkpoint so far, if there is one."""
+        best, metric = self._best(), self.config.evaluation.best_metric
+        value = None if best is None else figure(best, metric)
+        if best is not None and value is not None:
+            self.hooks.emit(BestEvent(step=best["step"], metric=metric, value=value))
+
+    def _best(self) -> dict[str, Any] | None:
+        return best_evaluation(self.state.history.evaluations, self.config.evaluation.best_metric)
+
+    def _keep_if_best(self) -> None:
+        """Save the checkpoint of this evaluation if it is the best so far, and say so."""
+        best = self._best()
+        if best is not None and best["step"] == self.state.step:
+            if self._saved != self.state.step:
+                self.save()
+            self.tell_best()
+
+    def _has_enough(self) -> bool:
+        """Whether the evaluations say that training ends here, with a checkpoint of this step."""
+        reason = stopped_early(self.state.history.evaluations, self.config.evaluation)
+        if reason is None:
+            return False
+        self.save(is_last=True)  # one of this step that is there already stays, and is announced as the last
+        self.hooks.emit(LogEvent(message=reason))
+        return True
 
     def _evaluation_due(self, step: int, last: int) -> bool:
         every = self.config.evaluation.every_steps

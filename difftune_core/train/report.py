@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.report import write_report
+from difftune_core.hooks import MetricsEvent
+from difftune_core.models.dit import DiT
+from difftune_core.train.deliver import Delivered
 
 if TYPE_CHECKING:
     from difftune_core.train.run import Run
@@ -19,12 +23,32 @@ if TYPE_CHECKING:
 _ROWS = 8  # images of each class in a grid
 _MAX_CLASSES = 12
 _SCALE = 2
+_FIGURES = ("fid", "kid", "null_fid", "retention_loss", "l2_from_base")
 
 
-def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Path) -> None:
+def figures_event(entry: dict[str, Any]) -> MetricsEvent:
+    """An evaluation as metrics."""
+    values = {f"eval_{name}": value for name in _FIGURES if (value := figure(entry, name)) is not None}
+    return MetricsEvent(step=entry["step"], values=values)
+
+
+def other_guidance_event(entry: dict[str, Any]) -> MetricsEvent:
+    """FID and KID under other guidances as metrics."""
+    return MetricsEvent(
+        step=entry["step"],
+        values={
+            f"eval_{name}_guidance_{guidance}": value
+            for guidance, found in entry["other_guidance"].items()
+            for name in ("fid", "kid")
+            if (value := figure(found, name)) is not None
+        },
+    )
+
+
+def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Path, result: Delivered) -> None:
     """Write `report.json`, `report.html` and `samples.png`."""
     state = run.loop.state
-    grids = _grids(run, judge)
+    grids = _grids(run, judge, result.model)
     grids[0]["image"].save(out / "samples.png")
     write_report(
         {
@@ -43,6 +67,8 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
             "retention_set": run.preparation.retention_used,
             "curves": state.history.curves,
             "evaluations": state.history.evaluations,
+            "delivered_step": result.step,
+            "best": _best(run),
             "references": references,
             "grids": grids,
             "recipe": judge.recipe(),
@@ -52,14 +78,23 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
                 "device": str(judge.device),
                 "threads": torch.get_num_threads(),
             },
-            "notes": _notes(judge),
+            "notes": _notes(run, judge),
         },
         out,
     )
 
 
-def _notes(judge: Judge) -> list[str]:
-    notes = []
+def _best(run: Run) -> dict[str, Any] | None:
+    metric = run.loop.config.evaluation.best_metric
+    best = best_evaluation(run.loop.state.history.evaluations, metric)
+    return None if best is None else {"metric": metric, "step": best["step"], "value": figure(best, metric)}
+
+
+def _notes(run: Run, judge: Judge) -> list[str]:
+    loop, notes = run.loop, []
+    over = stopped_early(loop.state.history.evaluations, loop.config.evaluation)
+    if over is not None and loop.state.step < loop.config.method.hyperparameters.max_steps:
+        notes.append(over)
     if judge.extractor.id.startswith("tiny"):
         notes.append(
             f"The feature extractor {judge.extractor.id} is a small network of our own: "
@@ -68,8 +103,8 @@ def _notes(judge: Judge) -> list[str]:
     return notes
 
 
-def _grids(run: Run, judge: Judge) -> list[dict[str, Any]]:
-    model = run.loop.state.average.to(judge.device)
+def _grids(run: Run, judge: Judge, model: DiT) -> list[dict[str, Any]]:
+    model = model.to(judge.device)
     classes = min(model.config.num_classes, _MAX_CLASSES)
     labels = torch.arange(classes).repeat(_ROWS)
     samples = judge.draw(model, labels)

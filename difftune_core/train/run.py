@@ -30,10 +30,11 @@ from difftune_core.hooks import (
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.models.transfer import with_classes
+from difftune_core.train.deliver import Delivered, delivered
 from difftune_core.train.loop import Loop
 from difftune_core.train.prepare import Folders, Images, Preparation, Stopped
-from difftune_core.train.report import write_run_report
-from difftune_core.train.state import TrainState, new_state
+from difftune_core.train.report import figures_event, other_guidance_event, write_run_report
+from difftune_core.train.state import new_state
 from difftune_core.train.step import TrainingData
 
 _OUTCOMES: dict[StopKind | None, str] = {None: "succeeded", "stop": "stopped", "pause": "paused"}
@@ -97,12 +98,12 @@ class Run:
         """Judge the average now; its figures become metrics and part of the history."""
         judge, state = self.judge(), self.loop.state
         self.preparation.phase("evaluating")
-        total = 2 * judge.config.num_images
-        entry, _ = judge.judge(state.average, state.step, self.preparation.progress("evaluating", total))
+        progress = self.preparation.progress("evaluating", judge.images_an_evaluation)
+        entry, _ = judge.judge(state.average, state.step, progress)
         entry["target_images"] = state.target_images
         entry["l2_from_base"] = l2_from_base(state.average_trainable(), self._start())
         state.history.evaluations.append(entry)
-        self.loop.hooks.emit(_figures(entry))
+        self.loop.hooks.emit(figures_event(entry))
 
     def _start(self) -> DiT:
         """The model as it was before the first step, made anew: it is a function of base, config and classes."""
@@ -111,12 +112,13 @@ class Run:
         return adapt(model, hyperparameters.adapter, seed=self.preparation.config.seed)
 
     def finish(self) -> None:
-        """Report and export."""
-        judge = self.judge()
-        references = judge.references(self.preparation.progress("evaluating", 2 * judge.config.num_images))
+        """Report and export of the model that is delivered."""
+        judge, result = self.judge(), delivered(self.loop)
+        references = judge.references(self.preparation.progress("evaluating", judge.images_of_references))
+        self._judge_guidance(result)
         out = self.preparation.folders.out
-        exported = self._export(out / "diffusers.zip")
-        write_run_report(self, judge, references, out)
+        exported = self._export(result, out / "diffusers.zip")
+        write_run_report(self, judge, references, out, result)
         step = self.loop.state.step
         for kind, name in (("report_json", "report.json"), ("report_html", "report.html"), ("samples", "samples.png")):
             self.loop.hooks.emit(
@@ -124,10 +126,21 @@ class Run:
             )
         if exported:
             self.loop.hooks.emit(
-                ArtifactEvent(kind="export_diffusers", step=step, file=file_info(out / "diffusers.zip", out))
+                ArtifactEvent(kind="export_diffusers", step=result.step, file=file_info(out / "diffusers.zip", out))
             )
 
-    def _export(self, target: Path) -> bool:
+    def _judge_guidance(self, result: Delivered) -> None:
+        """The other guidances' figures, into the result's evaluation."""
+        judge = self.judge()
+        names = judge.other_guidance
+        if not names:
+            return
+        self.preparation.phase("evaluating")
+        progress = self.preparation.progress("evaluating", judge.config.num_images * len(names))
+        result.entry["other_guidance"] = judge.judge_guidance(result.model, names, progress)
+        self.loop.hooks.emit(other_guidance_event(result.entry))
+
+    def _export(self, result: Delivered, target: Path) -> bool:
         """Whether there can be an export: a diffusers pipeline has no place for adapters that cannot be merged."""
         self.preparation.phase("exporting")
         base, config = self.preparation.base, self.preparation.config
@@ -136,10 +149,10 @@ class Run:
             text = f"no diffusers export: {adapter.type} is no change of weights and cannot be merged into them"
             self.loop.hooks.emit(LogEvent(level="warn", message=text))
             return False
-        card = {"base_model": base.card.id, "method": config.method.model_dump(), "step": self.loop.state.step}
+        card = {"base_model": base.card.id, "method": config.method.model_dump(), "step": result.step}
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             export_diffusers(
-                merged(self.loop.state.average),
+                merged(result.model),
                 base.folder / "vae",
                 Path(folder),
                 class_names=self.class_names,
@@ -162,32 +175,26 @@ def _prepare(preparation: Preparation) -> Run:
     envelope = _envelope(config, data)
     checkpoints = folders.out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    _resume(state, checkpoints, identity, envelope, preparation.hooks)
     loop = Loop(
         config, state, data, preparation.hooks, checkpoints, identity, envelope, evaluate=lambda: run.evaluate()
     )
+    _resume(loop)
     run = Run(preparation, loop, target, held_out, class_names)
     return run
 
 
-def _resume(
-    state: TrainState, checkpoints: Path, identity: dict[str, Any], envelope: dict[str, Any], hooks: Hooks
-) -> None:
-    differing = resume(state, checkpoints, identity=identity, envelope=envelope)
+def _resume(loop: Loop) -> None:
+    state, hooks = loop.state, loop.hooks
+    differing = resume(state, loop.checkpoints, identity=loop.identity, envelope=loop.envelope)
     if differing is None:
         return
     for step, values in state.history.newest(_TOLD_AGAIN).items():  # whoever listened before may have died unheard
         hooks.emit(MetricsEvent(step=step, values=values))
     for entry in state.history.evaluations:
-        hooks.emit(_figures(entry))
+        hooks.emit(figures_event(entry))
+    loop.tell_best()
     how = "exactly" if not differing else f"continued, not exact: {', '.join(differing)} changed"
     hooks.emit(LogEvent(level="warn" if differing else "info", message=f"resumed at step {state.step} ({how})"))
-
-
-def _figures(entry: dict[str, Any]) -> MetricsEvent:
-    values = {f"eval_{name}": entry[name] for name in ("fid", "kid") if entry[name] is not None}
-    values |= {f"eval_{name}": entry["forgetting"][name] for name in ("null_fid", "retention_loss")}
-    return MetricsEvent(step=entry["step"], values=values)
 
 
 def _identity(config: TransferConfig, base: BaseModel, target: Images) -> dict[str, Any]:

@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from difftune_core.evaluate.best import figure
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
-from difftune_core.evaluate.report.numbers import Number, number, with_error
-from difftune_core.evaluate.report.scale import Mark, Scale, place
+from difftune_core.evaluate.report.entries import REFERENCES, Report, base_figure, measures, result_of
+from difftune_core.evaluate.report.numbers import Number, number
+from difftune_core.evaluate.report.tables import scale, table, tiles
 
-Report = dict[str, Any]
+__all__ = ["REFERENCES", "context", "how_made"]
 
 METHODS = {"diff_tuning": "Diff-Tuning", "supervised": "Plain fine-tuning"}
-REFERENCES = {
-    "base_model": "Base model, not tuned",
-    "real_vs_real": "Real against real",
-    "autoencoder_floor": "Autoencoder alone",
-}
-_MEANINGS = {
-    "base_model": "The base model, label table of the target, before the first step.",
-    "real_vs_real": "Two parts of the held-out images: what equally good images would score, at this count.",
-    "autoencoder_floor": "Held-out images encoded and decoded: what the autoencoder costs, however good the samples.",
-}
 _LOSSES = {"train_loss": "all", "target_loss": "target images", "retention_loss": "retention images"}
 _CURVES = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
 _HIDDEN = {"target_images"}
+_CHARTED = {
+    "fid": ("FID", "FID on held-out images"),
+    "fid_infinity": ("FID\u221e", "FID\u221e on held-out images"),
+    "precision": ("precision", "Precision"),
+    "recall": ("recall", "Recall"),
+    "null_fid": ("null branch to source", "Forgetting"),
+    "l2_from_base": ("squared L2", "Distance from the base model's weights"),
+}
 _DIGEST_CHARS = 12
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A headline figure."""
-
-    label: str
-    value: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """A line of the table of figures."""
-
-    name: str
-    cells: list[str]
-    meaning: str = ""
-    is_result: bool = False
 
 
 def context(report: Report) -> dict[str, Any]:
@@ -56,10 +36,10 @@ def context(report: Report) -> dict[str, Any]:
         "summary": _summary(report),
         "tiny": _is_tiny(report),
         "extractor": _recipe(report).get("feature_extractor", "unknown"),
-        "tiles": _tiles(report),
-        "scale": _scale(report),
+        "tiles": tiles(report),
+        "scale": scale(report),
         "charts": _charts(report),
-        "table": _table(report),
+        "table": table(report),
         "how": how_made(report),
         "facts": _facts(report),
         "class_names": report.get("dataset", {}).get("class_names", []),
@@ -70,18 +50,19 @@ def context(report: Report) -> dict[str, Any]:
 def _warnings(report: Report) -> list[str]:
     """What the comparisons themselves warn of, once each."""
     entries = [*report.get("evaluations", []), *report.get("references", {}).values()]
+    entries += [other for entry in list(entries) for other in entry.get("other_guidance", {}).values()]
     return list(dict.fromkeys(warning for entry in entries for warning in entry.get("warnings", [])))
 
 
 def how_made(report: Report) -> str:
     """One sentence: how FID, KID and forgetting came about."""
     recipe = _recipe(report)
-    sampling = recipe.get("sampling", {})
+    sampling = {**recipe.get("sampling", {}), "guided": _guided(recipe.get("sampling", {}))}
     parts = [
         _join("FID and KID of {num_generated} generated against {num_real} held-out images", recipe),
         _join("reference set {reference_set_digest}", recipe),
         _join("features of {feature_extractor} ({feature_extractor_digest})", recipe),
-        _join("{sampler} with {num_inference_steps} steps, guidance {guidance_scale}, seed {seed}", sampling),
+        _join("{sampler} with {num_inference_steps} steps, {guided}, seed {seed}", sampling),
         _join("weights: {weights}", recipe),
         _join("classes: {class_distribution}", recipe),
     ]
@@ -90,6 +71,13 @@ def how_made(report: Report) -> str:
     kernels = sorted({e["kid_method"] for e in report.get("evaluations", []) if "kid_method" in e})
     parts += [f"KID by {' and '.join(kernels)}"] if kernels else []
     return "; ".join(part for part in parts if part) + "." if any(parts) else ""
+
+
+def _guided(sampling: dict[str, Any]) -> str:
+    if sampling.get("guidance") == "none":
+        return "no guidance"
+    kind = "domain guidance" if sampling.get("guidance") == "domain" else "guidance"
+    return _join(f"{kind} {{guidance_scale}}", sampling)
 
 
 def _join(text: str, values: dict[str, Any]) -> str:
@@ -136,47 +124,6 @@ def _summary(report: Report) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _last(report: Report) -> dict[str, Any]:
-    evaluations = report.get("evaluations", [])
-    return dict(evaluations[-1]) if evaluations else {}
-
-
-def _tiles(report: Report) -> list[Tile]:
-    last, references = _last(report), report.get("references", {})
-    base, real = references.get("base_model", {}), references.get("real_vs_real", {})
-    tiles = []
-    for key, label in (("fid", "FID on held-out images"), ("kid", "KID on held-out images")):
-        if key in last:
-            detail = f"base model {number(base.get(key), 3)}, real against real {number(real.get(key), 3)}"
-            tiles.append(Tile(label, with_error(last[key], last.get(f"{key}_se")), detail))
-    forgetting = last.get("forgetting", {})
-    if "null_fid" in forgetting:
-        kept = _base_forgetting(report, "null_fid")
-        tiles.append(Tile("Forgetting", number(forgetting["null_fid"]), f"base model itself {number(kept, 3)}"))
-    images = report.get("curves", {}).get("target_images", [])
-    if images:
-        tiles.append(Tile("Target images seen", number(int(images[-1][1])), f"in {number(int(images[-1][0]))} steps"))
-    return tiles
-
-
-def _base_forgetting(report: Report, key: str) -> Any:
-    """The base model's own figure, as a reference or beside the result."""
-    base = report.get("references", {}).get("base_model", {}).get("forgetting", {})
-    return base.get(key, _last(report).get("forgetting", {}).get(f"{key}_base"))
-
-
-def _scale(report: Report) -> Scale | None:
-    last = _last(report)
-    marks = [
-        Mark(name, report["references"][key]["fid"], report["references"][key].get("fid_se"))
-        for key, name in REFERENCES.items()
-        if report.get("references", {}).get(key, {}).get("fid") is not None
-    ]
-    if last.get("fid") is not None:
-        marks.append(Mark("This run", last["fid"], last.get("fid_se"), is_result=True))
-    return place(marks)
-
-
 def _charts(report: Report) -> list[Chart]:
     curves = {k: points for k, v in report.get("curves", {}).items() if (points := _points(v))}
     losses = [Series(name, curves[key]) for key, name in _LOSSES.items() if key in curves]
@@ -197,57 +144,40 @@ def _points(values: list[list[Number | None]]) -> list[Point]:
 
 
 def _evaluation_charts(report: Report) -> list[Chart]:
-    evaluations, references = report.get("evaluations", []), report.get("references", {})
     charts = []
-    scored = [e for e in evaluations if e.get("fid") is not None]
-    if len(scored) > 1:
-        known = [k for k in ("base_model", "real_vs_real") if references.get(k, {}).get("fid") is not None]
-        rules = [Rule(REFERENCES[k], references[k]["fid"]) for k in known]
-        series = Series("FID", [(e["step"], e["fid"]) for e in scored], [e.get("fid_se") or 0.0 for e in scored])
-        charts.append(line_chart("FID on held-out images", [series], x_label="step", rules=rules))
-    remembered = [e for e in evaluations if e.get("forgetting", {}).get("null_fid") is not None]
-    if len(remembered) > 1:
-        base = _base_forgetting(report, "null_fid")
-        series = Series("null branch to source", [(e["step"], e["forgetting"]["null_fid"]) for e in remembered])
-        rules = [Rule(REFERENCES["base_model"], base)] if base is not None else []
-        charts.append(line_chart("Forgetting", [series], x_label="step", rules=rules))
-    by_t = _last(report).get("forgetting", {}).get("retention_loss_by_t")
+    for measure in measures(report):
+        points, errors = _over_steps(report, measure.key)
+        if len(points) > 1 and measure.key in _CHARTED:
+            name, title = _CHARTED[measure.key]
+            charts.append(
+                line_chart(title, [Series(name, points, errors)], x_label="step", rules=_rules(report, measure.key))
+            )
+    by_t = result_of(report).get("forgetting", {}).get("retention_loss_by_t")
     if by_t:
         lines = [Series("tuned", _bins(by_t))]
-        base = _base_forgetting(report, "retention_loss_by_t")
+        base = report.get("references", {}).get("base_model", {}).get("forgetting", {}).get("retention_loss_by_t")
         lines += [Series("base model", _bins(base))] if base else []
         title = "Loss on the base model's images by t"
         charts.append(line_chart(title, lines, x_label="t / T", show_last=False))
     return charts
 
 
+def _over_steps(report: Report, key: str) -> tuple[list[Point], list[Number]]:
+    """A figure over the run, with its standard errors."""
+    scored = [(e, value) for e in report.get("evaluations", []) if (value := figure(e, key)) is not None]
+    return [(e["step"], value) for e, value in scored], [e.get(f"{key}_se") or 0.0 for e, _ in scored]
+
+
+def _rules(report: Report, key: str) -> list[Rule]:
+    """The references' values of a figure."""
+    found = {"base_model": base_figure(report, key)}
+    found["real_vs_real"] = figure(report.get("references", {}).get("real_vs_real", {}), key)
+    return [Rule(REFERENCES[name], value) for name, value in found.items() if value is not None]
+
+
 def _bins(values: list[Number]) -> list[Point]:
     """Values at the middle of equal bins of t in [0, 1]."""
     return [((i + 0.5) / len(values), value) for i, value in enumerate(values)]
-
-
-def _table(report: Report) -> list[TableRow]:
-    references = report.get("references", {})
-    evaluations = report.get("evaluations", [])
-    rows = [
-        TableRow(f"After step {number(entry['step'])}", _cells(entry), is_result=entry is evaluations[-1])
-        for entry in evaluations
-    ]
-    return rows + [
-        TableRow(name, _cells(references[key]), _MEANINGS[key]) for key, name in REFERENCES.items() if key in references
-    ]
-
-
-def _cells(entry: dict[str, Any]) -> list[str]:
-    forgetting = entry.get("forgetting", {})
-    return [
-        with_error(entry.get("fid"), entry.get("fid_se")),
-        with_error(entry.get("kid"), entry.get("kid_se")),
-        number(forgetting.get("null_fid")),
-        number(forgetting.get("retention_loss")),
-        f"{number(entry.get('num_fake'))} / {number(entry.get('num_real'))}",
-        number(entry.get("seconds"), 3),
-    ]
 
 
 def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:

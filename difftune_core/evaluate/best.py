@@ -1,0 +1,60 @@
+"""Which evaluation of a run is the best, and when further ones are not worth waiting for.
+
+Functions of the history alone, which travels with each checkpoint: a resumed run comes to the same answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from difftune_core.evaluation_config import EvaluationConfig
+
+HIGHER_IS_BETTER = frozenset({"precision", "recall"})
+Entry = dict[str, Any]
+
+
+def figure(entry: Entry, metric: str) -> float | None:
+    """The value of a metric in an evaluation; None where it was not measured or is no finite number."""
+    value = entry.get(metric, entry.get("forgetting", {}).get(metric))
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def best_evaluation(entries: Sequence[Entry], metric: str) -> Entry | None:
+    """The evaluation with the best value, the earliest of equals; None where none has a value."""
+    costs = _costs(entries, metric)
+    return entries[min(costs, key=lambda index: costs[index])] if costs else None
+
+
+def evaluations_in_vain(entries: Sequence[Entry], metric: str, min_delta: float) -> int:
+    """How many evaluations followed the last one that improved by more than `min_delta` on the one before that did."""
+    reference, count = math.inf, 0
+    for cost in _costs(entries, metric).values():
+        count += 1
+        if cost < reference - min_delta:
+            reference, count = cost, 0
+    return count
+
+
+def stopped_early(entries: Sequence[Entry], config: EvaluationConfig) -> str | None:
+    """Why training ends with the newest evaluation, as a sentence; None where it goes on."""
+    limit = config.early_stopping
+    if limit is None:
+        return None
+    in_vain = evaluations_in_vain(entries, config.best_metric, limit.min_delta)
+    best = best_evaluation(entries, config.best_metric)
+    if best is None or in_vain < limit.patience:
+        return None
+    margin = f" by more than {limit.min_delta:g}" if limit.min_delta else ""
+    return (
+        f"Stopped early at step {entries[-1]['step']}: {config.best_metric} has not improved{margin} in "
+        f"{in_vain} evaluations; the best is {figure(best, config.best_metric):.6g} at step {best['step']}."
+    )
+
+
+def _costs(entries: Sequence[Entry], metric: str) -> dict[int, float]:
+    """Measured values by index, with the sign that makes lower better."""
+    sign = -1.0 if metric in HIGHER_IS_BETTER else 1.0
+    found = {index: figure(entry, metric) for index, entry in enumerate(entries)}
+    return {index: sign * value for index, value in found.items() if value is not None}

@@ -1,0 +1,103 @@
+"""What the parts of the page read from the report's dict: the result, the references, the names of figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from difftune_core.evaluate.best import Entry, figure
+
+Report = dict[str, Any]
+
+REFERENCES = {
+    "base_model": "Base model, not tuned",
+    "real_vs_real": "Real against real",
+    "autoencoder_floor": "Autoencoder alone",
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of an evaluation."""
+
+    key: str
+    title: str
+    meaning: str
+    always: bool = False
+    """Whether it has its column also where no evaluation has it."""
+    of_images: bool = True
+    """Whether it judges images against held-out ones, so that references have it too."""
+
+
+_MEASURES = (
+    Measure(
+        "fid",
+        "FID",
+        "Fréchet distance between Gaussians fitted to the features of generated and held-out images. It is biased "
+        "upwards with few images: compare at equal counts only.",
+        always=True,
+    ),
+    Measure(
+        "kid",
+        "KID",
+        "Squared maximum mean discrepancy of the same features with a cubic kernel; unbiased, may fall below 0.",
+        always=True,
+    ),
+    Measure(
+        "fid_infinity",
+        "FID∞",
+        "FID extrapolated to endlessly many images, which takes its bias away (Chong and Forsyth 2020).",
+    ),
+    Measure("precision", "Precision", "Share of generated images that lie among the held-out ones; higher is better."),
+    Measure("recall", "Recall", "Share of held-out images that lie among the generated ones; higher is better."),
+)
+_FORGETTING = (
+    Measure(
+        "null_fid",
+        "Forgetting",
+        "Fréchet distance of what the tuned model draws under the null label to the base model's own images; the base "
+        "model's own figure is where tuning starts.",
+        always=True,
+        of_images=False,
+    ),
+    Measure(
+        "retention_loss",
+        "Retention loss",
+        "Mean squared error of the prediction on the base model's images in the tenth of the chain next to the data, "
+        "where Diff-Tuning retains.",
+        always=True,
+        of_images=False,
+    ),
+    Measure(
+        "l2_from_base",
+        "L2 from base",
+        "Squared distance of the trained parameters from where they began, the paper's measure of forgetting.",
+        of_images=False,
+    ),
+)
+
+
+def measures(report: Report) -> list[Measure]:
+    """The figures that this report has, in the page's order."""
+    entries = [*report.get("evaluations", []), *report.get("references", {}).values()]
+    others = report.get("recipe", {}).get("other_feature_extractors", {})
+    further = [Measure(f"fd_{id_}", f"FD {id_}", f"Fréchet distance over the features of {id_}.") for id_ in others]
+    known = [*_MEASURES, *further, *_FORGETTING]
+    return [m for m in known if m.always or any(_has(entry, m.key) for entry in entries)]
+
+
+def result_of(report: Report) -> Entry:
+    """The evaluation of what is delivered, which is the last one unless the report names another step."""
+    evaluations = report.get("evaluations", [])
+    named = [entry for entry in evaluations if entry["step"] == report.get("delivered_step")]
+    return dict((named or evaluations)[-1]) if evaluations else {}
+
+
+def base_figure(report: Report, key: str) -> float | None:
+    """The base model's own figure, as a reference or beside the result."""
+    found = figure(report.get("references", {}).get("base_model", {}), key)
+    return figure(result_of(report), f"{key}_base") if found is None else found
+
+
+def _has(entry: Entry, key: str) -> bool:
+    return key in entry or key in entry.get("forgetting", {})

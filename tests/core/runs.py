@@ -1,0 +1,70 @@
+"""Whole runs at the smallest scale: the bundled autoencoder and feature network, and a DiT of random values."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.torch import save_file
+
+import difftune_core
+from difftune_core.card import CARD_FILE, BaseModelCard, read_card
+from difftune_core.config import TransferConfig, resolve
+from difftune_core.hooks import OutcomeEvent
+from difftune_core.models.dit import DiT
+from difftune_core.models.registry import folder_digest, write_dit_config
+from difftune_core.train.prepare import Folders
+from difftune_core.train.run import train
+from tests.core.conftest import RecordingHooks
+
+BUNDLED = Path(difftune_core.__file__).parent / "tiny" / "weights"
+EVALUATION = {"num_images": 8, "num_inference_steps": 2, "every_steps": 2}
+RETENTION = {"num_images": 8, "num_inference_steps": 2}
+
+
+@dataclass(frozen=True)
+class ToyFolders:
+    """A base model `toy` and a data set of noise in two classes."""
+
+    root: Path
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    def config(self, *, evaluation: dict[str, Any], **hyperparameters: object) -> TransferConfig:
+        given = {"max_steps": 4, "batch_size": 4, **hyperparameters}
+        method = {"type": "diff_tuning", "diff_tuning": {"hyperparameters": given}}
+        fields = {"model": "toy", "method": method, "evaluation": {"holdout_fraction": 0.3, **evaluation}}
+        return resolve(TransferConfig.model_validate(fields), read_card(self.models / "toy"), num_threads=1)
+
+    def train(self, config: TransferConfig, out: str, hooks: RecordingHooks) -> OutcomeEvent:
+        folder = self.root / out
+        folder.mkdir(exist_ok=True)
+        return train(config, Folders(self.data, None, [self.models, BUNDLED], self.root / "cache", folder), hooks)
+
+
+def toy_folders(model: DiT, root: Path) -> ToyFolders:
+    folder = root / "models" / "toy"
+    shutil.copytree(BUNDLED / "tiny-dit" / "vae", folder / "vae")
+    (folder / "dit").mkdir()
+    save_file(model.state_dict(), folder / "dit" / "model.safetensors")
+    write_dit_config(folder / "dit", model.config)
+    fields = {"id": "toy", "family": "dit", "image_size": 32, "num_classes": 3, "feature_extractor": "tiny-features"}
+    defaults = {"retention_set": RETENTION, "evaluation": EVALUATION}
+    card = BaseModelCard.model_validate({**fields, "digest": folder_digest(folder), "defaults": defaults})
+    (folder / CARD_FILE).write_text(card.model_dump_json(), encoding="utf-8")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        (root / "data" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "data" / str(i % 2) / f"{i}.png")
+    return ToyFolders(root)
