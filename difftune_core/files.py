@@ -26,6 +26,13 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def folder_digest(folder: Path) -> str:
+    """sha256 over names and contents of a model folder's weights and configs, in order."""
+    kept = (".safetensors", "config.json")
+    files = sorted(path for path in folder.rglob("*") if path.name.endswith(kept))
+    return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
+
+
 def fsync(path: Path) -> None:
     """Make a file or a folder's entries durable."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import difftune_core
 from difftune_core.card import CARD_FILE, BaseModelCard, Defaults, list_cards
-from difftune_core.files import folder_aside, sha256_file
+from difftune_core.files import folder_aside, folder_digest, sha256_file
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.models.convert.diffusers_dit import read_diffusers
 from difftune_core.models.convert.hub import fetch, pinned
@@ -20,7 +20,7 @@ from difftune_core.models.convert.original import preset_name, read_original
 from difftune_core.models.convert.request import ImportRequest
 from difftune_core.models.convert.vae import Vae, read_vae
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS, Converted
-from difftune_core.models.registry import CONFIG, WEIGHTS, folder_digest, write_dit_config
+from difftune_core.models.registry import CONFIG, WEIGHTS, write_dit_config
 
 DIT_XL_LICENCE = (
     "CC-BY-NC-4.0, non-commercial: the licence under which the DiT-XL/2 weights were published, to be checked by the "

@@ -16,7 +16,7 @@ from difftune_core.adapters.select import adapt
 from difftune_core.card import BaseModelCard, list_cards, read_card
 from difftune_core.diffusion.process import Process, make_process
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
-from difftune_core.files import sha256_file, sha256_json
+from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig, position_embedding
@@ -74,13 +74,6 @@ def find_base_model(model_id: str, roots: list[Path]) -> BaseModel:
     if model.card.digest != folder_digest(folder):
         raise TaskError("model_mismatch", f"the files of {model_id!r} do not fit the digest in its card", "model")
     return model
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 over names and contents of a model folder's weights and configs, in order."""
-    kept = (".safetensors", CONFIG)
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith(kept))
-    return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
 
 
 def load_dit(folder: Path, config: DiTConfig, device: torch.device | str = "cpu") -> DiT:

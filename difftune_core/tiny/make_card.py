@@ -18,8 +18,9 @@ from difftune_core.card import CARD_FILE
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
+from difftune_core.files import folder_digest
 from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.registry import folder_digest, load_dit
+from difftune_core.models.registry import load_dit
 from difftune_core.tiny.train_dit import CONFIG
 from difftune_core.tiny.world import SOURCE_CLASSES, World
 

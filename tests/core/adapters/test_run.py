@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 import difftune_core
 from difftune_core.card import CARD_FILE, BaseModelCard
 from difftune_core.config import TransferConfig, resolve
+from difftune_core.files import folder_digest
 from difftune_core.hooks import ArtifactEvent, CheckpointEvent, LogEvent, TaskError
 from difftune_core.models.dit import DiT
-from difftune_core.models.registry import folder_digest, load_dit, read_dit_config, write_dit_config
+from difftune_core.models.registry import load_dit, read_dit_config, write_dit_config
 from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
