@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from api import errors
 from api.storage import StoreError
+from difftune_core.hooks import TaskError
 
 _STATUS: dict[type[errors.ServiceError], HTTPStatus] = {
     errors.MalformedError: HTTPStatus.BAD_REQUEST,
@@ -50,6 +51,7 @@ def install(app: FastAPI) -> None:
     """All handlers but that of unforeseen errors, which `api.middleware` answers with `unforeseen`."""
     app.add_exception_handler(errors.ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(TaskError, _on_config_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(StoreError, _on_store_error)
     app.add_exception_handler(OSError, _on_system_error)
@@ -153,6 +155,13 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     listed = [{name: value for name, value in fault.items() if name != "param"} for fault in faults]
     summary = errors.ServiceError(first["code"], message, param=first["param"], errors=listed)
     return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, summary)
+
+
+def _on_config_error(request: Request, error: Exception) -> JSONResponse:
+    """Fields of a config that are right one by one and do not go together: `difftune_core.config.resolve` says so."""
+    assert isinstance(error, TaskError)
+    refused = errors.InvalidInputError(error.code, f"{error}.", param=error.param)
+    return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, refused)
 
 
 def _fault(fault: dict[str, Any], body: Any) -> dict[str, Any]:

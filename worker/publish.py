@@ -22,6 +22,7 @@ from difftune_core.checkpoint.manifest import MANIFEST, RESUME, whole
 from difftune_core.files import sha256_file
 from difftune_core.hooks import (
     ArtifactEvent,
+    BestEvent,
     CheckpointEvent,
     Event,
     FileInfo,
@@ -65,6 +66,9 @@ class Publisher:
         if isinstance(event, CheckpointEvent):
             self.flush()
             self._publish_checkpoint(event)
+        elif isinstance(event, BestEvent):
+            self.flush()
+            self._publish_best(event)
         elif isinstance(event, ArtifactEvent):
             self._publish_file(event)
         elif len(self._pending) < _MAX_PENDING:
@@ -184,7 +188,17 @@ class Publisher:
             fence = self._run.lease.fence
             lifecycle.checkpoint_saved(session, job, fence=fence, step=event.step, name=event.name, files=files)
             repository.note_progress(session, self._run.lease)
-            return lifecycle.drop_old_resume_files(session, job.id, resume_file=RESUME, keep=_RESUMES_KEPT)
+            return lifecycle.drop_old_resume_files(session, job, resume_file=RESUME, keep=_RESUMES_KEPT)
+
+    def _publish_best(self, event: BestEvent) -> None:
+        delete_objects(self._run.tools.store, self._run.insist(lambda: self._write_best(event)))
+
+    def _write_best(self, event: BestEvent) -> list[str]:
+        """The one that was the best before has no claim to stay whole any more."""
+        with self._run.unit() as (session, _):
+            job = lifecycle.lock(session, self._job_id)
+            lifecycle.best_found(session, job, step=event.step, metric=event.metric, value=event.value)
+            return lifecycle.drop_old_resume_files(session, job, resume_file=RESUME, keep=_RESUMES_KEPT)
 
     def _publish_file(self, event: ArtifactEvent) -> None:
         key = f"{self._prefix}/files/{event.step}/{event.file.path}"

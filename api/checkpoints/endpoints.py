@@ -72,4 +72,5 @@ def download_checkpoint(
 
 def _shown(session: Session, checkpoint: Checkpoint, job: Job, last_step: int | None) -> CheckpointOut:
     metrics = service.metrics_at(session, checkpoint, job)
-    return checkpoint_out(checkpoint, metrics=metrics, is_latest=checkpoint.step == last_step)
+    is_best = checkpoint.id == job.best_checkpoint
+    return checkpoint_out(checkpoint, metrics=metrics, is_latest=checkpoint.step == last_step, is_best=is_best)

@@ -25,7 +25,9 @@ class CheckpointOut(Listed):
     metrics: dict[str, float | None]
     """Newest values at this step, and `step`."""
     tags: list[str]
-    """`latest`."""
+    """`latest`, `best`."""
+    best: bool
+    """Whether it is the best so far, by the job's `evaluation.best_metric`; it is never collected."""
     files: list[CheckpointFile]
     """`model.safetensors` is the weight average, the one to use."""
     resume_available: bool
@@ -42,7 +44,10 @@ class DownloadLink(Out):
     sha256: str
 
 
-def checkpoint_out(checkpoint: Checkpoint, *, metrics: dict[str, float | None], is_latest: bool) -> CheckpointOut:
+def checkpoint_out(
+    checkpoint: Checkpoint, *, metrics: dict[str, float | None], is_latest: bool, is_best: bool
+) -> CheckpointOut:
+    tags = {"latest": is_latest, "best": is_best}
     return CheckpointOut(
         id=checkpoint.id,
         created_at=int(checkpoint.created_at),
@@ -50,7 +55,8 @@ def checkpoint_out(checkpoint: Checkpoint, *, metrics: dict[str, float | None], 
         fine_tuning_job_id=checkpoint.job_id,
         step_number=checkpoint.step,
         metrics={**metrics, "step": checkpoint.step},
-        tags=["latest"] if is_latest else [],
+        tags=[tag for tag, has in tags.items() if has],
+        best=is_best,
         files=[CheckpointFile(name=f["name"], bytes=f["bytes"], sha256=f["sha256"]) for f in checkpoint.files],
         resume_available=checkpoint.resume_available,
         download_url=f"/v1/checkpoints/{checkpoint.id}/download",

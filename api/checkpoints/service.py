@@ -87,7 +87,7 @@ def download(session: Session, checkpoint: Checkpoint, format_: Format) -> Downl
 
 def _no_export(checkpoint: Checkpoint, job: Job, steps: list[int]) -> ConflictError | NotFoundError:
     if job.status not in FINAL and not steps:
-        message = f"Job {job.id} is {job.status} and has no diffusers export yet; it makes one of its last step."
+        message = f"Job {job.id} is {job.status} and has no diffusers export yet; it makes one of its result."
         return ConflictError("export_not_ready", message)
     there_are = f"steps with one: {', '.join(map(str, steps))}" if steps else "the job has none"
     message = f"There is no diffusers export of step {checkpoint.step} ({there_are})."

@@ -17,7 +17,7 @@ class EventOut(Listed):
     """`info`, `warn` or `error`."""
     message: str
     type: str
-    """`message`, `metrics`, `phase`, `progress`, `status` or `checkpoint`."""
+    """`message`, `metrics`, `phase`, `progress`, `status`, `checkpoint` or `best`."""
     data: dict[str, Any] | None
 
 

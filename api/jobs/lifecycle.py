@@ -115,6 +115,12 @@ def newest_step(session: Session, job_id: str) -> int:
     return session.scalar(select(func.max(Checkpoint.step)).where(Checkpoint.job_id == job_id)) or 0
 
 
+def best_to_deliver(session: Session, job_id: str) -> Checkpoint | None:
+    """The best checkpoint so far of a job that delivers its best one."""
+    job = session.get_one(Job, job_id)
+    return session.get(Checkpoint, job.best_checkpoint) if delivers_best(job) and job.best_checkpoint else None
+
+
 def has_checkpoint(session: Session, job_id: str, step: int) -> bool:
     """Whether the job, in this attempt or an earlier one, has saved this step."""
     query = select(Checkpoint.id).where(Checkpoint.job_id == job_id, Checkpoint.step == step)
@@ -142,11 +148,22 @@ def checkpoint_saved(
     events.append(session, job, "checkpoint", f"Checkpoint at step {step}.", data={"step": step, "id": row.id})
 
 
-def drop_old_resume_files(session: Session, job_id: str, *, resume_file: str, keep: int) -> list[str]:
-    """Forget the resume files of all but the newest `keep` checkpoints; returns the keys to delete after the commit."""
-    query = select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.resume_available)
+def best_found(session: Session, job: Job, *, step: int, metric: str, value: float) -> None:
+    """The checkpoint of this step is the best so far; one that is known as such already is not told of again."""
+    row = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step == step)).one_or_none()
+    if row is None or row.id == job.best_checkpoint:
+        return
+    job.best_checkpoint = row.id
+    data = {"step": step, "id": row.id, "metric": metric, "value": value}
+    events.append(session, job, "best", f"Best {metric} so far at step {step}: {value:.6g}.", data=data)
+
+
+def drop_old_resume_files(session: Session, job: Job, *, resume_file: str, keep: int) -> list[str]:
+    """Forget the resume files of all but the best and the newest `keep` checkpoints; keys to delete after a commit."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.resume_available)
     dropped: list[str] = []
-    for row in session.scalars(query.order_by(Checkpoint.step.desc()).offset(keep)):
+    rows = session.scalars(query.order_by(Checkpoint.step.desc()).offset(keep))
+    for row in [row for row in rows if row.id != job.best_checkpoint]:
         dropped += [f["key"] for f in row.files if f["name"] == resume_file]
         row.files = [f for f in row.files if f["name"] != resume_file]
         row.resume_available = False
@@ -168,11 +185,17 @@ def add_files(session: Session, job: Job, files: Sequence[StoredFile]) -> None:
 
 
 def succeeded(session: Session, job: Job) -> None:
-    """The job is done; its newest checkpoint is the result."""
+    """The job is done; its newest checkpoint is the result, or its best one if the config says so."""
     newest = newest_checkpoint(session, job.id)
-    job.fine_tuned_model = newest.id if newest else None
+    best = job.best_checkpoint if delivers_best(job) else None
+    job.fine_tuned_model = best or (newest.id if newest else None)
     job.step = newest.step if newest else job.step
     _end(session, job, JobStatus.SUCCEEDED, "The job has successfully completed")
+
+
+def delivers_best(job: Job) -> bool:
+    """Whether the result is the best checkpoint, not the last."""
+    return bool(job.config["evaluation"].get("deliver") == "best")
 
 
 def failed(session: Session, job: Job, *, code: str, message: str, param: str | None) -> None:

@@ -44,6 +44,8 @@ class Job(Base):
     error_param: Mapped[str | None] = mapped_column(String(255))
     fine_tuned_model: Mapped[str | None] = mapped_column(String(40))
     """Checkpoint id, once succeeded."""
+    best_checkpoint: Mapped[str | None] = mapped_column(String(40))
+    """Checkpoint id of the best evaluation so far, by `evaluation.best_metric`."""
     last_event: Mapped[int] = mapped_column(default=0)
     """Number of the newest event; raised under this row's lock, so that readers never miss a late commit."""
     created_at: Mapped[float] = mapped_column(Double)

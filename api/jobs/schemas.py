@@ -106,7 +106,9 @@ class JobOut(Listed):
     estimated_finish: int | None
     model: str
     fine_tuned_model: str | None
-    """Id of the last checkpoint, once succeeded."""
+    """Id of the last checkpoint, once succeeded; of the best one where `evaluation.deliver` says so."""
+    best_checkpoint: str | None
+    """Id of the best checkpoint so far, by `evaluation.best_metric`."""
     training_file: str
     validation_file: str | None
     retention_set: JobRetentionSet | None
@@ -171,6 +173,7 @@ def job_out(job: Job, *, attempts: list[Attempt], files: list[JobFile], queue_po
         estimated_finish=_estimated_finish(job),
         model=job.model,
         fine_tuned_model=job.fine_tuned_model,
+        best_checkpoint=job.best_checkpoint,
         training_file=job.training_file,
         validation_file=job.validation_file,
         retention_set=_retention_set(job),

@@ -32,6 +32,7 @@ from api.work import service as work
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind
 from difftune_core.config import Supervised, SupervisedSpec, TrainingHyperparameters, TransferConfig
+from difftune_core.evaluation_config import EvaluationConfig
 from migrations.run import upgrade
 from worker.service import Worker
 
@@ -76,7 +77,9 @@ class Bench:
         plan = {"steps": 20, **(plan or {})}
         dataset = dataset or self.dataset(plan)
         spec = SupervisedSpec(hyperparameters=TrainingHyperparameters(max_steps=plan["steps"]))
-        config = TransferConfig(model="tiny-dit", method=Supervised(type="supervised", supervised=spec), num_threads=1)
+        method = Supervised(type="supervised", supervised=spec)
+        judged = EvaluationConfig(every_steps=5, deliver=plan.get("deliver", "last"))
+        config = TransferConfig(model="tiny-dit", method=method, evaluation=judged, num_threads=1)
         with self.database.write() as session:
             return jobs.create(session, "t", Submission(config, dataset)).id
 

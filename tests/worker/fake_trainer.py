@@ -17,6 +17,7 @@ from difftune_core.checkpoint.manifest import MANIFEST, MODEL, RESUME, Manifest,
 from difftune_core.files import folder_aside, sha256_file
 from difftune_core.hooks import (
     ArtifactEvent,
+    BestEvent,
     CheckpointEvent,
     FileInfo,
     MetricsEvent,
@@ -54,6 +55,8 @@ class Trainer:
             self.hooks.emit(ProgressEvent(phase="training", done=step, total=self.plan["steps"]))
             if step % self.plan.get("every", 5) == 0:
                 self.save(step)
+                if step in self.plan.get("best_at", []):
+                    self.hooks.emit(BestEvent(step=step, metric="fid", value=100.0 - step))
                 saves += 1
                 if saves == self.plan.get("die_after_saves"):
                     time.sleep(0.3)
