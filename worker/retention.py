@@ -22,6 +22,7 @@ from api.work.models import WorkItem
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
+from worker.models import model_arguments
 from worker.run import Run
 from worker.settle import settle_retention_set
 from worker.workspace import Check, ensure_dataset, ensure_file
@@ -59,8 +60,7 @@ class RetentionSetMaking:
             arguments += ["--data", str(workspace.input_file("data", dataset.filename, cached))]
             request["images_sha256"] = dataset.sha256
         request |= {**(artifact.settings or {}), "num_threads": self.num_threads}
-        for root in settings.model_roots:
-            arguments += ["--models", str(root.resolve())]
+        arguments += model_arguments(self._run.tools.store, settings, [artifact.model], self._run.check)
         cache = (settings.data_dir / "cache").resolve()
         return [str(workspace.write_config(request)), *arguments, "--cache", str(cache), "--out", str(workspace.out)]
 

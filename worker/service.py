@@ -127,7 +127,7 @@ def _forget_finished(tools: Tools) -> None:
             shutil.rmtree(path, ignore_errors=True)
     for path in (data_dir / "cache").glob(f"*/{INCOMING}*"):
         if _age_s(path) > _DOWNLOADS_KEPT_S:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     for path in (data_dir / "logs" / "runs").glob("*.log"):
         if _age_s(path) > _LOGS_KEPT_S:
             path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from difftune_core.config import TransferConfig
 from difftune_core.hooks import Command, Event, TaskError
 from worker.child import Child
 from worker.failures import Ending
+from worker.models import model_arguments
 from worker.publish import Publisher
 from worker.retention import ensure_retention_set
 from worker.run import Run
@@ -56,8 +57,7 @@ class Training:
             arguments += [f"--{option}", str(self._input(option, dataset))]
         if job.retention_set:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
-        for root in settings.model_roots:
-            arguments += ["--models", str(root.resolve())]
+        arguments += model_arguments(self._run.tools.store, settings, [config.model], self._run.check)
         self._restore(workspace.out / CHECKPOINTS)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
 

@@ -125,11 +125,11 @@ def fetch_dataset(store: ObjectStore, parts: list[dict[str, Any]], data_dir: Pat
     """
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     folder = cached_dataset(data_dir, "").parent
-    with _aside(folder) as aside:
+    with aside_of(folder) as aside:
         with aside.open("xb") as file:
             for part in parts:
                 size = 0
-                for chunk in _chunks(store, part["key"]):
+                for chunk in chunks_of(store, part["key"]):
                     check()
                     sha256.update(chunk)
                     md5.update(chunk)
@@ -171,9 +171,9 @@ def ensure_file(store: ObjectStore, key: str, sha256: str, path: Path, check: Ch
             os.utime(path)  # last use, for eviction
         return path
     digest = hashlib.sha256()
-    with _aside(path.parent) as aside:
+    with aside_of(path.parent) as aside:
         with aside.open("xb") as file:
-            for chunk in _chunks(store, key):
+            for chunk in chunks_of(store, key):
                 check()
                 digest.update(chunk)
                 file.write(chunk)
@@ -190,12 +190,12 @@ def fetch_checkpoint(store: ObjectStore, files: list[dict[str, Any]], target: Pa
     Raises:
         TaskError: `object_missing` or `damaged_file`.
     """
-    with _aside(target.parent) as aside:
+    with aside_of(target.parent) as aside:
         aside.mkdir()
         for entry in files:
             digest = hashlib.sha256()
             with (aside / Path(entry["name"]).name).open("xb") as file:
-                for chunk in _chunks(store, entry["key"]):
+                for chunk in chunks_of(store, entry["key"]):
                     check()
                     digest.update(chunk)
                     file.write(chunk)
@@ -206,7 +206,7 @@ def fetch_checkpoint(store: ObjectStore, files: list[dict[str, Any]], target: Pa
 
 
 @contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
+def aside_of(folder: Path) -> Iterator[Path]:
     """A name for something unfinished in `folder`; what is left of it at the end is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f"{INCOMING}{secrets.token_hex(8)}"
@@ -219,7 +219,7 @@ def _aside(folder: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
-def _chunks(store: ObjectStore, key: str) -> Iterator[bytes]:
+def chunks_of(store: ObjectStore, key: str) -> Iterator[bytes]:
     try:
         yield from store.read(key)
     except FileNotFoundError:

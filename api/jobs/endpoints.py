@@ -28,7 +28,7 @@ def create_job(
 ) -> JobOut:
     """Submit a job. What is left out comes from the base model's card; the answer shows it all."""
     config = body.transfer_config()
-    card = models.card_for_job(used.settings, config.model)
+    card = models.card_for_job(used.settings, used.store, config.model)
     asked = service.Submission(
         config=resolve(config, card, num_threads=used.settings.num_threads),
         training_file=body.training_file,

@@ -1,4 +1,4 @@
-"""Base models, as the cards in the model folders describe them."""
+"""Base models, as the cards in the model folders and in the object store describe them; a folder's goes first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from api.errors import InvalidInputError, NotFoundError, not_found
+from api.models import store as stored
 from api.settings import Settings
+from api.storage import ObjectStore
 from difftune_core.card import BaseModelCard, list_cards, read_card
 from difftune_core.config import DiffTuning, Supervised
 
@@ -16,10 +18,15 @@ METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": 
 log = structlog.get_logger(__name__)
 
 
-def cards(settings: Settings) -> dict[str, BaseModelCard]:
+def cards(settings: Settings, store: ObjectStore) -> dict[str, BaseModelCard]:
     """Cards by model id. One that cannot be read is left out and logged: the others still serve."""
+    in_folders = _in_folders(settings)
+    return dict(sorted((_in_store(store) | in_folders).items()))
+
+
+def _in_folders(settings: Settings) -> dict[str, BaseModelCard]:
     found = {}
-    for model_id, folder in sorted(list_cards(settings.model_roots).items()):
+    for model_id, folder in list_cards(settings.model_roots).items():
         try:
             found[model_id] = read_card(folder)
         except (ValidationError, OSError) as error:
@@ -27,25 +34,37 @@ def cards(settings: Settings) -> dict[str, BaseModelCard]:
     return found
 
 
-def card(settings: Settings, model_id: str) -> BaseModelCard:
+def _in_store(store: ObjectStore) -> dict[str, BaseModelCard]:
+    found = {}
+    for model_id, model in stored.listed(store):
+        if model is not None and not model.is_base_model:
+            continue
+        try:
+            found[model_id] = BaseModelCard.model_validate(model and model.card)
+        except ValidationError as error:
+            log.warning("unreadable_model_card", model=model_id, error=str(error))
+    return found
+
+
+def card(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard:
     """One card.
 
     Raises:
         NotFoundError: there is no such model.
     """
-    found = cards(settings).get(model_id)
+    found = cards(settings, store).get(model_id)
     if found is None:
         raise not_found("model", model_id)
     return found
 
 
-def card_for_job(settings: Settings, model_id: str) -> BaseModelCard:
+def card_for_job(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard:
     """The card of a job's base model.
 
     Raises:
         InvalidInputError: there is no such model; names the field `model` and the models there are.
     """
-    found = cards(settings)
+    found = cards(settings, store)
     if model_id not in found:
         message = f"There is no base model {model_id!r}. There are: {', '.join(found) or 'none'}."
         raise InvalidInputError("model_not_found", message, param="model", available=list(found))

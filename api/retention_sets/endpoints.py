@@ -24,7 +24,7 @@ def create_retention_set(
     body: RetentionSetCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
 ) -> RetentionSetOut:
     """Have a retention set made; the same settings for the same base model give the set that is there."""
-    card = models.card_for_job(used.settings, body.model)
+    card = models.card_for_job(used.settings, used.store, body.model)
     if body.training_file is None:
         wanted = service.sampled(card, resolve_retention_set(body, card))
     else:
