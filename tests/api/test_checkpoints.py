@@ -69,6 +69,17 @@ def test_a_download_redirects_to_a_link(client: TestClient, job_id: str) -> None
     assert f"digits-{job_id}-step-75.safetensors" in answer.headers["content-disposition"]
 
 
+def test_the_best_says_so(client: TestClient, job_id: str, set_job: Any) -> None:
+    url = f"/v1/fine_tuning/jobs/{job_id}"
+    assert client.get(url).json()["best_checkpoint"] is None
+    set_job(job_id, best_checkpoint="ckpt_75")
+    assert client.get(url).json()["best_checkpoint"] == "ckpt_75"
+    newest, best = client.get(f"{url}/checkpoints").json()["data"]
+    assert [(c["best"], c["tags"]) for c in (newest, best)] == [(False, ["latest"]), (True, ["best"])]
+    set_job(job_id, best_checkpoint="ckpt_150")
+    assert client.get("/v1/checkpoints/ckpt_150").json()["tags"] == ["latest", "best"]
+
+
 @pytest.mark.parametrize("ask", [{"params": {"redirect": "false"}}, {"headers": {"accept": "application/json"}}])
 @pytest.mark.usefixtures("job_id")
 def test_a_download_can_be_asked_for_as_json(client: TestClient, ask: dict[str, Any]) -> None:

@@ -96,6 +96,11 @@ _BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"status": "succeeded"}, "#/status", "unknown_field"),
     ({"evaluation": {"num_images": 1}}, "#/evaluation/num_images", "invalid_value"),
     ({"seed": True}, "#/seed", "invalid_value"),
+    ({"evaluation": {"early_stopping": {"patience": 2}}}, "#/evaluation/every_steps", "evaluations_needed"),
+    ({"evaluation": {"deliver": "best"}}, "#/evaluation/every_steps", "evaluations_needed"),
+    ({"evaluation": {"best_metric": "precision"}}, "#/evaluation/best_metric", "metric_not_measured"),
+    ({"evaluation": {"best_metric": "loss"}}, "#/evaluation/best_metric", "invalid_value"),
+    ({"evaluation": {"early_stopping": {"patience": 0}}}, "#/evaluation/early_stopping/patience", "invalid_value"),
     (
         {"method": {"type": "supervised", "supervised": {"hyperparameters": {"max_steps": True}}}},
         "#/method/supervised/hyperparameters/max_steps",
