@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 
 from api import __version__, error_handlers
 from api.checkpoints.endpoints import router as checkpoints
+from api.comparisons.endpoints import router as comparisons
 from api.datasets.endpoints import router as datasets
 from api.db import Database
 from api.deps import MAX_RECEIVING, Services, tenant
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(jobs, dependencies=needs_key)
     app.include_router(events, dependencies=needs_key)
     app.include_router(checkpoints, dependencies=needs_key)
+    app.include_router(comparisons, dependencies=needs_key)
     app.include_router(retention_sets, dependencies=needs_key)
     app.include_router(objects)
     app.include_router(health)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api.checkpoints.models import Checkpoint
+from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
 from api.datasets.models import Dataset
 from api.db import Base
 from api.events.models import Event
@@ -17,6 +18,9 @@ __all__ = [
     "Attempt",
     "Base",
     "Checkpoint",
+    "Comparison",
+    "ComparisonFile",
+    "ComparisonJob",
     "Dataset",
     "Event",
     "Job",

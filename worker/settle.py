@@ -8,6 +8,11 @@ from typing import Protocol
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
+from api.comparisons import lifecycle as comparisons
+from api.comparisons.models import ComparisonFile
+from api.comparisons.repository import lock as lock_comparison
+from api.comparisons.states import FINAL as COMPARISON_FINAL
+from api.comparisons.states import ComparisonStatus
 from api.datasets import lifecycle as datasets
 from api.datasets.lifecycle import Finding
 from api.datasets.states import DatasetStatus
@@ -117,6 +122,32 @@ def settle_retention_set(
     repository.finish(session, item, reason, end_step=end_step)
 
 
+def settle_comparison(
+    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, files: Sequence[ComparisonFile] = ()
+) -> None:
+    """Move the comparison on by its report, or by why there is none."""
+    comparison, reason = lock_comparison(session, item.subject_id), ending.code
+    if comparison.status in COMPARISON_FINAL:
+        reason = "not_wanted"
+    elif comparison.cancel_requested_at is not None:
+        comparisons.cancelled(comparison)
+        reason = "cancelled"
+    elif ending.code == SUCCEEDED:
+        comparisons.succeeded(session, comparison, files)
+    else:
+        verdict = _verdict(session, item, ending, end_step=None, settings=settings)
+        if verdict.delay_s is not None:
+            repository.requeue(session, item, reason, delay_s=verdict.delay_s)
+            return
+        comparisons.failed(comparison, code=verdict.code, message=verdict.message, param=ending.param)
+    repository.finish(session, item, reason)
+
+
+def _begin_comparison(session: Session, item: WorkItem) -> bool:
+    comparison = lock_comparison(session, item.subject_id)
+    return comparison.status == ComparisonStatus.RUNNING and comparison.cancel_requested_at is None
+
+
 def _begin_dataset(session: Session, item: WorkItem) -> bool:
     dataset = datasets.lock(session, item.subject_id)
     return dataset.status == DatasetStatus.VALIDATING and dataset.deleted_at is None
@@ -160,9 +191,11 @@ _BEGIN: dict[WorkKind, Callable[[Session, WorkItem], bool]] = {
     WorkKind.VALIDATE_DATASET: _begin_dataset,
     WorkKind.MAKE_RETENTION_SET: _begin_retention_set,
     WorkKind.TRAIN: _begin_job,
+    WorkKind.COMPARE: _begin_comparison,
 }
 _SETTLE: dict[WorkKind, _Settle] = {
     WorkKind.VALIDATE_DATASET: settle_dataset,
     WorkKind.MAKE_RETENTION_SET: settle_retention_set,
     WorkKind.TRAIN: settle_job,
+    WorkKind.COMPARE: settle_comparison,
 }

@@ -20,6 +20,7 @@ from api.work.repository import Lease, LeaseLostError
 from api.work.states import Slot, WorkKind
 from difftune_core.hooks import Command, Event
 from worker.child import Child
+from worker.comparison import Comparing
 from worker.environment import child_environment, gpu_of_slot
 from worker.failures import SUCCEEDED, Ending, of_exception, of_exit
 from worker.lease import Heartbeat
@@ -56,6 +57,7 @@ ACTIVITIES: dict[WorkKind, Callable[[Run], Activity]] = {
     WorkKind.VALIDATE_DATASET: Validation,
     WorkKind.MAKE_RETENTION_SET: RetentionSetMaking,
     WorkKind.TRAIN: Training,
+    WorkKind.COMPARE: Comparing,
 }
 
 

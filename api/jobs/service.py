@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.comparisons import lifecycle as comparisons
 from api.datasets import repository as datasets
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
@@ -155,6 +156,7 @@ def move(session: Session, job: Job, status: JobStatus, message: str, *, level: 
     job.set_status(status)
     session.flush()
     events.append(session, job, "status", message, data={"status": str(status)}, level=level)
+    comparisons.job_moved(session, job)
 
 
 def _usable(session: Session, tenant_id: str, param: str, dataset_id: str) -> Dataset:

@@ -12,6 +12,7 @@ class WorkKind(StrEnum):
     EVALUATE = "evaluate"
     ANALYSE = "analyse"
     GENERATE = "generate"
+    COMPARE = "compare"
 
 
 class WorkState(StrEnum):

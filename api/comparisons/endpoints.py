@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
+
+from api.comparisons import repository, service
+from api.comparisons.models import Comparison
+from api.comparisons.schemas import ComparisonCreate, ComparisonOut, comparison_out
+from api.comparisons.states import ComparisonStatus
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.ids import cursor
+from api.models import service as models
+from api.schemas import Page, page_of
+
+router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+
+
+@router.post("")
+def create_comparison(
+    body: ComparisonCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> ComparisonOut:
+    """Run several methods over several seeds at equal budgets; one report of all when the last job has ended."""
+    card = models.card_for_job(used.settings, used.store, body.model)
+    configs = service.resolved(body, card, num_threads=used.settings.num_threads)
+    made = service.create(session, tenant, body, configs, card)
+    background.add_task(used.doorbell.ring)
+    return _shown(session, made)
+
+
+@router.get("")
+def list_comparisons(
+    tenant: Tenant,
+    session: ReadSession,
+    *,
+    after: After = None,
+    limit: Limit = 20,
+    order: Order = "desc",
+    status: Annotated[list[ComparisonStatus] | None, Query(description="Only those of these statuses.")] = None,
+    model: Annotated[str | None, Query(max_length=64, description="Only those on this base model.")] = None,
+) -> Page[ComparisonOut]:
+    """The comparisons, newest first."""
+    rows = repository.page(
+        session,
+        tenant,
+        after=cursor(after, "cmp"),
+        limit=limit + 1,
+        ascending=order == "asc",
+        statuses=status or (),
+        model=model,
+    )
+    ids = [row.id for row in rows]
+    members, files = repository.members_of(session, ids), repository.files_of(session, ids)
+    return page_of(rows, limit, lambda row: comparison_out(row, members[row.id], files[row.id]))
+
+
+@router.get("/{comparison_id}")
+def retrieve_comparison(comparison_id: str, tenant: Tenant, session: ReadSession) -> ComparisonOut:
+    """One comparison, with its jobs and, once succeeded, the files of its report."""
+    return _shown(session, service.get(session, tenant, comparison_id))
+
+
+@router.post("/{comparison_id}/cancel")
+def cancel_comparison(
+    comparison_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> ComparisonOut:
+    """Cancel every job that is not final. There is no report then; jobs that had succeeded keep theirs."""
+    row = service.get(session, tenant, comparison_id)
+    service.request_cancel(session, row)
+    background.add_task(used.doorbell.ring)  # a worker that holds a job looks at once
+    return _shown(session, row)
+
+
+@router.get("/{comparison_id}/reports/{filename}", response_class=Response, status_code=302)
+def retrieve_comparison_report(
+    comparison_id: str, filename: str, tenant: Tenant, used: ServicesDep, session: ReadSession
+) -> Response:
+    """A file of the joint report (`comparison.json`, `comparison.html`, `comparison.png`), by a link that expires."""
+    found = service.report(session, service.get(session, tenant, comparison_id), filename)
+    url = used.store.url_get(
+        found.key, filename=found.filename, content_type=found.content_type, expires_s=used.settings.link_ttl_s
+    )
+    return RedirectResponse(url, status_code=302)
+
+
+def _shown(session: Session, row: Comparison) -> ComparisonOut:
+    members, files = repository.members_of(session, [row.id]), repository.files_of(session, [row.id])
+    return comparison_out(row, members[row.id], files[row.id])

@@ -1,0 +1,204 @@
+"""Comparisons as the API makes and ends them; what jobs and workers do to them is in `api.comparisons.lifecycle`."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from sqlalchemy.orm import Session
+
+from api.comparisons import lifecycle, repository
+from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
+from api.comparisons.schemas import ComparisonCreate
+from api.comparisons.states import FINAL
+from api.errors import ConflictError, InvalidInputError, NotFoundError, ServiceError, not_found
+from api.ids import new_id
+from api.jobs import service as jobs
+from api.jobs.models import Job
+from api.jobs.states import FINAL as JOB_FINAL
+from api.jobs.states import JobStatus
+from api.work.states import Request, WorkState
+from difftune_core.card import BaseModelCard
+from difftune_core.config import TransferConfig, resolve
+from difftune_core.hooks import TaskError
+
+BUDGET = ("max_steps", "batch_size")
+METADATA = ("comparison", "comparison_method")
+"""Keys that say in a job's metadata what it belongs to."""
+_OTHER_GUIDANCE = ("none", "domain")
+
+
+def resolved(body: ComparisonCreate, card: BaseModelCard, *, num_threads: int) -> list[TransferConfig]:
+    """The complete config of each method, for the first seed.
+
+    Raises:
+        InvalidInputError: names or seeds repeat, budgets differ, or metadata has one of our keys; names the field.
+    """
+    _check_unique([method.name for method in body.methods], "methods.{}.name", "Two methods are called {!r}.")
+    _check_unique(body.seeds, "seeds.{}", "The seed {!r} is there twice.")
+    for key in METADATA:
+        if key in (body.metadata or {}):
+            raise InvalidInputError("reserved_key", f"The key {key!r} is set by the comparison.", param="metadata")
+    configs = [_resolve(body, number, card, num_threads) for number in range(len(body.methods))]
+    _check_budgets(body, configs)
+    return configs
+
+
+def create(
+    session: Session, tenant_id: str, body: ComparisonCreate, configs: list[TransferConfig], card: BaseModelCard
+) -> Comparison:
+    """The comparison and its jobs: all methods of the first seed, then of the next.
+
+    Raises:
+        InvalidInputError: as `api.jobs.service.create`; a field of a method is named as one of `methods`.
+        ConflictError: as `api.jobs.service.create`.
+    """
+    row = Comparison(
+        id=new_id("cmp"),
+        tenant_id=tenant_id,
+        model=body.model,
+        methods=[
+            {"name": named.name, "method": config.model_dump(mode="json")["method"]}
+            for named, config in zip(body.methods, configs, strict=True)
+        ],
+        seeds=list(body.seeds),
+        evaluation=configs[0].evaluation.model_dump(mode="json"),
+        num_threads=configs[0].num_threads,
+        training_file=body.training_file,
+        validation_file=body.validation_file,
+        suffix=body.suffix,
+        metadata_=body.metadata,
+        priority=body.priority,
+        created_at=time.time(),
+    )
+    made = [
+        (_create_job(session, row, number, configs[number].model_copy(update={"seed": seed}), card), number, seed)
+        for seed in body.seeds
+        for number in range(len(body.methods))
+    ]
+    session.add(row)
+    session.flush()
+    for job, number, seed in made:
+        member = ComparisonJob(job_id=job.id, comparison_id=row.id, method=body.methods[number].name, seed=seed)
+        session.add(member)
+    session.flush()
+    return row
+
+
+def get(session: Session, tenant_id: str, comparison_id: str) -> Comparison:
+    """The tenant's comparison.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = repository.find(session, tenant_id, comparison_id)
+    if found is None:
+        raise not_found("comparison", comparison_id)
+    return found
+
+
+def report(session: Session, comparison: Comparison, filename: str) -> ComparisonFile:
+    """A file of the joint report.
+
+    Raises:
+        ConflictError: there is no report yet.
+        NotFoundError: it has no such file; says which there are.
+    """
+    files = {file.filename: file for file in repository.files_of(session, [comparison.id])[comparison.id]}
+    if filename in files:
+        return files[filename]
+    if comparison.status not in FINAL:
+        message = f"Comparison {comparison.id} is {comparison.status} and has no report yet."
+        raise ConflictError("report_not_ready", message)
+    there_are = f"files: {', '.join(files)}" if files else "it has none"
+    raise NotFoundError("report_not_found", f"There is no {filename!r} in the report of {comparison.id} ({there_are}).")
+
+
+def request_cancel(session: Session, comparison: Comparison) -> None:
+    """Cancel each job that is not final; the comparison ends with the last of them, without a report.
+
+    Raises:
+        ConflictError: it is final, or is being cancelled already.
+    """
+    item = repository.open_work(session, comparison.id)
+    repository.lock_work_of_jobs(session, comparison.id)
+    comparison = repository.lock(session, comparison.id)
+    if comparison.status in FINAL or comparison.cancel_requested_at is not None:
+        state = comparison.status if comparison.status in FINAL else "being cancelled"
+        message = f"Comparison {comparison.id} is {state} and cannot be cancelled."
+        raise ConflictError("comparison_not_cancellable", message)
+    comparison.cancel_requested_at = time.time()
+    session.flush()
+    for member in repository.members_of(session, [comparison.id])[comparison.id]:
+        if member.job.status not in JOB_FINAL and member.job.status != JobStatus.CANCELLING:
+            jobs.request_cancel(session, member.job)
+    if item is None:
+        return
+    if item.state == WorkState.LEASED:
+        item.request = Request.CANCEL
+    else:
+        item.state, item.finished_at = WorkState.DONE, time.time()
+        lifecycle.cancelled(comparison)
+
+
+def _resolve(body: ComparisonCreate, number: int, card: BaseModelCard, num_threads: int) -> TransferConfig:
+    """A method's config; the evaluation's own defaults for comparisons are filled in where nobody else has any."""
+    given = body.evaluation.model_dump(exclude_unset=True)
+    card_has = card.defaults.evaluation
+    if "other_guidance" not in given and "other_guidance" not in card_has:
+        given["other_guidance"] = _OTHER_GUIDANCE
+    threads = {} if body.num_threads is None else {"num_threads": body.num_threads}
+    method = body.methods[number].method.model_dump(exclude_unset=True)
+    asked = {"model": body.model, "method": method, "seed": body.seeds[0], "evaluation": given, **threads}
+    try:
+        config = resolve(TransferConfig.model_validate(asked), card, num_threads=num_threads)
+    except TaskError as error:  # settings that do not go together
+        param = error.param or "method"
+        where = f"methods.{number}.{param}" if param.split(".")[0] == "method" else param
+        raise InvalidInputError(error.code, str(error), param=where) from None
+    max_steps, every = config.method.hyperparameters.max_steps, config.evaluation.every_steps
+    if "every_steps" in given or (every is not None and every < max_steps):
+        return config
+    half = math.ceil(max_steps / 2)
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"every_steps": half})})
+
+
+def _check_unique(values: list[str] | list[int], param: str, message: str) -> None:
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise InvalidInputError("not_unique", message.format(value), param=param.format(i))
+
+
+def _check_budgets(body: ComparisonCreate, configs: list[TransferConfig]) -> None:
+    """Equal steps of equal batches; a default of the card is a budget like any other."""
+    first = configs[0].method.hyperparameters
+    for number, (named, config) in enumerate(zip(body.methods, configs, strict=True)):
+        for field in BUDGET:
+            value, wanted = getattr(config.method.hyperparameters, field), getattr(first, field)
+            if value != wanted:
+                message = (
+                    f"Methods are compared at equal budgets: {field} of {named.name!r} is {value}, "
+                    f"and of {body.methods[0].name!r} {wanted}."
+                )
+                param = f"methods.{number}.method.{config.method.type}.hyperparameters.{field}"
+                raise InvalidInputError("unequal_budgets", message, param=param)
+
+
+def _create_job(session: Session, row: Comparison, number: int, config: TransferConfig, card: BaseModelCard) -> Job:
+    ours = dict(zip(METADATA, (row.id, row.methods[number]["name"]), strict=True))
+    asked = jobs.Submission(
+        config=config,
+        training_file=row.training_file,
+        validation_file=row.validation_file,
+        suffix=row.suffix,
+        metadata={**(row.metadata_ or {}), **ours},
+        priority=row.priority or 0,
+        base_digest=card.digest,
+    )
+    try:
+        return jobs.create(session, row.tenant_id, asked)
+    except ServiceError as error:
+        if error.param and error.param.startswith("method."):  # a job's field is a method's field here
+            error.param = f"methods.{number}.{error.param}"
+            error.pointer = "#/" + error.param.replace(".", "/")
+        raise
