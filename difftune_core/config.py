@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.card import BaseModelCard
-from difftune_core.evaluation_config import EvaluationConfig, check_measured
+from difftune_core.evaluation_config import PRESETS, EvaluationConfig, check_measured
 from difftune_core.frozen import Frozen
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
 
@@ -156,7 +156,8 @@ def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard) -> Ret
 
 
 def _resolve_evaluation(given: EvaluationConfig, card: BaseModelCard) -> EvaluationConfig:
-    resolved = EvaluationConfig.model_validate(_with_defaults(given, card.defaults.evaluation))
+    preset = PRESETS[given.preset] if given.preset else {}
+    resolved = EvaluationConfig.model_validate(_with_defaults(given, {**card.defaults.evaluation, **preset}))
     check_measured(resolved)
     return resolved
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from difftune_core.card import BaseModelCard
+from difftune_core.config import TransferConfig, resolve
+from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.hooks import TaskError
+
+CARD = BaseModelCard(
+    id="toy",
+    family="dit",
+    image_size=32,
+    feature_extractor="own",
+    digest="d",
+    defaults={"evaluation": {"num_images": 77, "num_inference_steps": 3, "every_steps": 5}},
+)
+
+
+def judged(card: BaseModelCard = CARD, **fields: object) -> EvaluationConfig:
+    given = TransferConfig.model_validate({"model": "toy", "evaluation": fields})
+    resolved = resolve(given, card, num_threads=1)
+    assert resolve(resolved, card, num_threads=1) == resolved
+    assert TransferConfig.model_validate_json(resolved.model_dump_json()) == resolved
+    return resolved.evaluation
+
+
+@pytest.mark.parametrize(("preset", "images", "steps"), [("paper", 10_000, 50), ("dit", 50_000, 250)])
+def test_a_preset_goes_over_the_card_and_below_what_is_stated(preset: str, images: int, steps: int) -> None:
+    found = judged(preset=preset)
+    assert (found.num_images, found.num_inference_steps, found.sampler) == (images, steps, "ddpm")
+    assert (found.guidance_scale, found.guidance, found.other_guidance) == (1.5, "cfg", ("none", "domain"))
+    assert found.every_steps == 5, "the card's, of which the preset says nothing"
+    stated = judged(preset=preset, num_images=9, guidance="domain", other_guidance=[])
+    assert (stated.num_images, stated.num_inference_steps) == (9, steps)
+    assert (stated.guidance, stated.other_guidance) == ("domain", ())
+
+
+def test_without_a_preset_the_card_counts() -> None:
+    found = judged()
+    assert (found.preset, found.num_images, found.num_inference_steps, found.other_guidance) == (None, 77, 3, ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"best_metric": "precision"}, "metric_not_measured", "evaluation.best_metric"),
+        ({"best_metric": "fd_dinov2"}, "metric_not_measured", "evaluation.best_metric"),
+        ({"deliver": "best", "every_steps": None}, "evaluations_needed", "evaluation.every_steps"),
+        ({"early_stopping": {"patience": 1}, "every_steps": None}, "evaluations_needed", "evaluation.every_steps"),
+    ],
+)
+def test_what_is_not_measured_is_refused_by_name(fields: dict[str, object], code: str, param: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        judged(**fields)
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_the_card_may_give_the_evaluations_that_early_stopping_needs() -> None:
+    limit = judged(early_stopping={"patience": 3}, deliver="best").early_stopping
+    assert limit is not None
+    assert (limit.patience, limit.min_delta) == (3, 0.0)
