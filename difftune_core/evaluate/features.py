@@ -61,9 +61,16 @@ def _inception(folder: Path, card: FeatureExtractorCard, device: torch.device | 
     return InceptionFeatures(folder, card, device)
 
 
+def _dinov2(folder: Path, card: FeatureExtractorCard, device: torch.device | str) -> FeatureExtractor:
+    from difftune_core.evaluate.dinov2 import Dinov2Features
+
+    return Dinov2Features(folder, card, device)
+
+
 _KINDS: dict[str, Callable[[Path, FeatureExtractorCard, torch.device | str], FeatureExtractor]] = {
     "tiny": TinyFeatures,
     "inception": _inception,
+    "dinov2": _dinov2,
 }
 
 
