@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError
 from api.ids import cursor
-from api.jobs import repository, service
+from api.jobs import repository, retention, service
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, job_out, metric_out, report_out
 from api.jobs.states import JobStatus
@@ -29,8 +29,10 @@ def create_job(
     """Submit a job. What is left out comes from the base model's card; the answer shows it all."""
     config = body.transfer_config()
     card = models.card_for_job(used.settings, used.store, config.model)
+    resolved = resolve(config, card, num_threads=used.settings.num_threads)
+    retention.check_settings(card, resolved)
     asked = service.Submission(
-        config=resolve(config, card, num_threads=used.settings.num_threads),
+        config=resolved,
         training_file=body.training_file,
         validation_file=body.validation_file,
         suffix=body.suffix,

@@ -9,6 +9,7 @@ from api.errors import ConflictError, InvalidInputError
 from api.retention_sets import repository
 from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.retention_sets.states import RetentionSetStatus
+from difftune_core.card import BaseModelCard
 from difftune_core.config import DiffTuning, TransferConfig
 from difftune_core.retention_config import RetentionSetConfig, retention_digest
 
@@ -66,5 +67,27 @@ def is_made(session: Session, set_id: str | None) -> bool:
     return set_id is None or session.scalar(query.where(RetentionSet.id == set_id)) == RetentionSetStatus.SUCCEEDED
 
 
+def check_classes(card: BaseModelCard, settings: RetentionSetConfig, *, param: str = "class_distribution") -> None:
+    """Refuse classes that the base model does not have.
+
+    Raises:
+        InvalidInputError: `label_out_of_range`, naming `param`.
+    """
+    if settings.class_distribution != "uniform":
+        highest = max(share.label for share in settings.class_distribution)
+        if highest >= card.num_classes:
+            message = f"The base model {card.id} has classes 0 to {card.num_classes - 1}, not {highest}."
+            raise InvalidInputError("label_out_of_range", message, param=param)
+
+
+def check_settings(card: BaseModelCard, config: TransferConfig) -> None:
+    """As `check_classes`, for the settings in a resolved config."""
+    settings = _setting(config)
+    if isinstance(settings, RetentionSetConfig):
+        check_classes(card, settings, param=f"{FIELD}.class_distribution")
+
+
 def _setting(config: TransferConfig) -> str | RetentionSetConfig | None:
-    return config.method.hyperparameters.retention_set if isinstance(config.method, DiffTuning) else None
+    """What the config says of its retention set; None where the method uses none."""
+    method = config.method
+    return method.hyperparameters.retention_set if isinstance(method, DiffTuning) and not method.needs_teacher else None

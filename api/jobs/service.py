@@ -85,18 +85,22 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     )
     session.add(job)
     session.flush()
+    _tell_beginning(session, job)
+    if retained and retained.status != RetentionSetStatus.SUCCEEDED:
+        events.append(session, job, "message", f"Waiting for the retention set {retained.id}")
+    _queue_if_ready(session, job)
+    return job
+
+
+def _tell_beginning(session: Session, job: Job) -> None:
     events.append(session, job, "message", f"Created fine-tuning job: {job.id}")
     message = f"Validating training file: {job.training_file}"
     if job.validation_file:
         message += f" and validation file: {job.validation_file}"
     events.append(session, job, "status", message, data={"status": job.status})
-    if asked.validation_file == asked.training_file:
+    if job.validation_file == job.training_file:
         message = "The validation file is the training file: the result is judged by images that it was trained on."
         events.append(session, job, "message", message, level="warn")
-    if retained and retained.status != RetentionSetStatus.SUCCEEDED:
-        events.append(session, job, "message", f"Waiting for the retention set {retained.id}")
-    _queue_if_ready(session, job)
-    return job
 
 
 def dataset_settled(session: Session, dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from api.datasets.states import DatasetStatus
 from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
 from api.ids import new_id
 from api.jobs import repository as jobs
+from api.jobs.retention import check_classes
 from api.retention_sets import repository
 from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.retention_sets.states import FINAL, RetentionSetStatus
@@ -43,11 +44,7 @@ def sampled(card: BaseModelCard, settings: RetentionSetConfig) -> Wanted:
     Raises:
         InvalidInputError: the base model has fewer classes.
     """
-    if settings.class_distribution != "uniform":
-        highest = settings.class_distribution[-1].label
-        if highest >= card.num_classes:
-            message = f"The base model {card.id} has classes 0 to {card.num_classes - 1}, not {highest}."
-            raise InvalidInputError("label_out_of_range", message, param="class_distribution")
+    check_classes(card, settings)
     digest = retention_digest(card.digest, settings)
     return Wanted(digest, "", settings.num_images, settings=settings.model_dump(mode="json"))
 

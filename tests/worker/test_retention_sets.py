@@ -23,11 +23,10 @@ from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs.models import Job, JobFile
 from api.jobs.service import Submission
-from api.models import service as models
 from api.retention_sets import service
 from api.retention_sets.models import RetentionSet
 from api.settings import Settings
-from difftune_core.card import BaseModelCard
+from difftune_core.card import BaseModelCard, read_card
 from difftune_core.config import TransferConfig, resolve
 from difftune_core.retention_config import RetentionSetConfig
 from tests.worker.conftest import Bench
@@ -45,7 +44,7 @@ def real(settings: Settings) -> Iterator[Bench]:
 
 @pytest.fixture
 def card(settings: Settings) -> BaseModelCard:
-    return models.card(settings, "tiny-dit")
+    return read_card(settings.bundled_models / "tiny-dit")
 
 
 def ask(bench: Bench, card: BaseModelCard, tenant: str = "t", **given: Any) -> str:
