@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from api.models import store as stored
 from api.settings import Settings
+from api.storage import ObjectStore, StoreError, open_store
+from cli.settings import failed, read_settings
 from difftune_core.hooks import LogEvent, OutcomeEvent, PhaseEvent, parse_event
 
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY", "CREDENTIAL")
@@ -32,6 +36,7 @@ InputSize = Annotated[int | None, typer.Option(help="Latent size of a .pt withou
 Classes = Annotated[int | None, typer.Option(help="Of a diffusers folder whose label table was padded.")]
 Frequencies = Annotated[str | None, typer.Option(help="Of a diffusers folder: original or diffusers (default).")]
 DataDir = Annotated[Path | None, typer.Option(help="The data folder that gets the model.")]
+ToStore = Annotated[bool, typer.Option("--to-store", help="Put it into the object store, for every node, instead.")]
 
 
 def import_model(
@@ -47,9 +52,12 @@ def import_model(
     num_classes: Classes = None,
     timestep_frequencies: Frequencies = None,
     data_dir: DataDir = None,
+    to_store: ToStore = False,
 ) -> None:
-    """Convert a base model to safetensors with a card and put it into the data folder's models."""
-    folder = (data_dir or Settings().data_dir).expanduser().resolve() / "models"
+    """Convert a base model to safetensors with a card and put it into the data folder's models, or the object store."""
+    settings = read_settings(data_dir)
+    folder = settings.data_dir.expanduser().resolve() / "models"
+    store = _store_without(settings, model_id) if to_store else None
     given = {
         "id": model_id,
         "models": folder,
@@ -66,9 +74,32 @@ def import_model(
     outcome, status = _run([*options, "--", source])
     if outcome is None or outcome.code != "succeeded":
         why = f"{outcome.message} ({outcome.code})" if outcome else f"the conversion {_end(status)} without a word"
-        typer.echo(f"difftune: not imported: {why}", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"imported {outcome.message}\n  in {folder / model_id}")
+        raise failed(f"not imported: {why}")
+    where = _moved(store, folder / model_id) if store is not None else f"in {folder / model_id}"
+    typer.echo(f"imported {outcome.message}\n  {where}")
+
+
+def _store_without(settings: Settings, model_id: str) -> ObjectStore:
+    """The object store, asked first whether it has that id: a conversion takes long."""
+    try:
+        store = open_store(settings)
+        taken = stored.find(store, model_id) is not None
+    except (StoreError, ValueError) as error:
+        raise failed(str(error)) from None
+    if taken:
+        raise failed(f"not imported: the object store has a model {model_id!r}; remove it first (model_exists)")
+    return store
+
+
+def _moved(store: ObjectStore, folder: Path) -> str:
+    """Move an imported model into the store; where it is now."""
+    typer.echo("uploading ...")
+    try:
+        model = stored.publish(store, folder)
+    except (OSError, ValueError) as error:
+        raise failed(f"the model is in {folder}, but not in the object store: {error}") from None
+    shutil.rmtree(folder)
+    return f"in the object store, digest {model.digest}"
 
 
 def _run(arguments: list[str]) -> tuple[OutcomeEvent | None, int]:

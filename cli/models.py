@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import httpx2
 import typer
 from pydantic import ValidationError
 
+from api.models import store as stored
 from api.settings import Settings
+from api.storage import StoreError, open_store
 from cli.importing import import_model
+from cli.removing import remove_model
+from cli.service import ask
+from cli.settings import failed, read_settings
 from difftune_core.card import list_cards, read_card
 
-models = typer.Typer(name="models", help="Base models: list them, show one, bring one in.", no_args_is_help=True)
+models = typer.Typer(name="models", help="Base models: list, show, bring in, remove.", no_args_is_help=True)
 
 Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service to ask.")]
 Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
@@ -29,14 +33,13 @@ _COLUMNS = {
     "num_parameters": "PARAMETERS",
     "licence": "LICENCE",
 }
-_TIMEOUT_S = 30.0
 _MAX_CELL = 40
 
 
 @models.command("list")
 def list_models(url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Base models of a running service, or of a data folder and those bundled."""
-    found = _ask(url, key, "")["data"] if url else list(_local(data_dir).values())
+    found = ask(url, key, "/v1/models")["data"] if url else list(_local(data_dir).values())
     typer.echo(json.dumps(found, indent=1) if as_json else _table(found))
 
 
@@ -44,49 +47,45 @@ def list_models(url: Url = None, key: Key = None, data_dir: DataDir = None, as_j
 def show_model(model: str, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """One base model: where it comes from, its licence, digest, defaults and figures."""
     if url:
-        found = _ask(url, key, f"/{quote(model, safe='')}")
+        found = ask(url, key, f"/v1/models/{quote(model, safe='')}")
     else:
         cards = _local(data_dir)
         if model not in cards:
-            raise _failure(f"there is no base model {model!r}. There are: {', '.join(cards) or 'none'}.")
+            raise failed(f"there is no base model {model!r}. There are: {', '.join(cards) or 'none'}.")
         found = cards[model]
     typer.echo(json.dumps(found, indent=1) if as_json else _sheet(found))
 
 
 models.command("import")(import_model)
+models.command("remove")(remove_model)
 
 
 def _local(data_dir: Path | None) -> dict[str, dict[str, Any]]:
-    """Cards by id, read from the model folders; one that cannot be read is named and left out."""
-    settings = Settings() if data_dir is None else Settings(data_dir=data_dir.expanduser())
-    found = {}
-    for model_id, folder in sorted(list_cards(settings.model_roots).items()):
+    """Cards by id, from the model folders and the store; one that cannot be read is named and left out."""
+    settings = read_settings(data_dir)
+    found = _in_store(settings)
+    for model_id, folder in list_cards(settings.model_roots).items():
         try:
             found[model_id] = read_card(folder).model_dump()
         except (ValidationError, OSError):
             typer.echo(f"difftune: the card in {folder} cannot be read", err=True)
-    return found
+    return dict(sorted(found.items()))
 
 
-def _ask(url: str, key: str | None, path: str) -> dict[str, Any]:
-    """What `/v1/models` and what is below it answer."""
-    if not key:
-        raise _failure("--url needs an API key: --key, or DIFFTUNE_API_KEY in the environment")
+def _in_store(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Where no store was named and none was made yet, nothing is made."""
+    if settings.store_url is None and not (settings.data_dir / "objects").is_dir():
+        return {}
+    found = {}
     try:
-        with httpx2.Client(base_url=url, timeout=_TIMEOUT_S, headers={"authorization": f"Bearer {key}"}) as client:
-            answer = client.get(f"/v1/models{path}")
-            body = answer.json()
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        raise _failure(f"{url} does not answer as a difftune service: {error}") from None
-    if not isinstance(body, dict) or answer.is_error:
-        detail = body.get("detail") if isinstance(body, dict) else None
-        raise _failure(detail or f"{url} answers with status {answer.status_code}")
-    return body
-
-
-def _failure(message: str) -> typer.Exit:
-    typer.echo(f"difftune: {message}", err=True)
-    return typer.Exit(1)
+        for model_id, model in stored.listed(open_store(settings)):
+            if model is None:
+                typer.echo(f"difftune: the index of {model_id} in the object store cannot be read", err=True)
+            elif model.is_base_model:
+                found[model_id] = model.card
+    except (StoreError, ValueError) as error:
+        typer.echo(f"difftune: {error}", err=True)
+    return found
 
 
 def _table(found: list[dict[str, Any]]) -> str:

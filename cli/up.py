@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from api.settings import Settings
+from cli.settings import failed, read_settings
 from cli.stack import Stack, StackError
 
 _MAX_THREADS = 8
@@ -25,7 +24,7 @@ def up(
     ] = None,
 ) -> None:
     """Start API, worker and sweep on this machine; Ctrl-C stops everything."""
-    settings = _settings()
+    settings = read_settings()
     folder = (data_dir or settings.data_dir).expanduser().resolve()
     environment = _environment(slots)
     try:
@@ -38,22 +37,9 @@ def up(
         )
         stack.run(lambda: typer.echo(_greeting(stack.url, folder, environment)))
     except StackError as error:
-        raise _failed(str(error)) from None
+        raise failed(str(error)) from None
     except OSError as error:
-        raise _failed(f"{error.filename or folder}: {error.strerror}") from None
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        faults = [f"DIFFTUNE_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
-        raise _failed("; ".join(faults)) from None
-
-
-def _failed(message: str) -> typer.Exit:
-    typer.echo(f"difftune: {message}", err=True)
-    return typer.Exit(1)
+        raise failed(f"{error.filename or folder}: {error.strerror}") from None
 
 
 def _environment(slots: int | None) -> dict[str, str]:

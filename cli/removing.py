@@ -1,0 +1,55 @@
+"""`difftune models remove`: an imported model out of the data folder and the object store."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.jobs.states import FINAL, JobStatus
+from api.models import store as stored
+from api.settings import Settings
+from api.storage import StoreError, open_store
+from cli.service import ask
+from cli.settings import failed, read_settings
+
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+DataDir = Annotated[Path | None, typer.Option(help="The data folder that has the model.")]
+Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service to ask who uses it.")]
+Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
+
+
+def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+    """Remove an imported model; with --url not while a job that this key sees is to use it. Its results stay."""
+    if not _ID.fullmatch(model):
+        raise failed(f"{model!r} is no id of a model")
+    settings = read_settings(data_dir)
+    if url:
+        _refuse_if_used(url, key, model)
+    folder = settings.data_dir.expanduser() / "models" / model
+    in_folder, in_store = folder.is_dir(), _removed_from_store(settings, model)
+    if in_folder:
+        shutil.rmtree(folder)
+    if not (in_folder or in_store):
+        elsewhere = [str(root / model) for root in settings.model_roots if (root / model).is_dir()]
+        more = f"; {elsewhere[0]} was not imported by this command" if elsewhere else ""
+        raise failed(f"there is no model {model!r} in {folder.parent} or the object store{more}")
+    where = " and ".join(name for name, found in ((str(folder), in_folder), ("the object store", in_store)) if found)
+    typer.echo(f"removed {model} from {where}")
+
+
+def _refuse_if_used(url: str, key: str | None, model: str) -> None:
+    live = [str(status) for status in JobStatus if status not in FINAL]
+    jobs = ask(url, key, "/v1/fine_tuning/jobs", model=model, status=live)["data"]
+    if jobs:
+        raise failed(f"{model} is used by {', '.join(job['id'] for job in jobs)}: cancel them first")
+
+
+def _removed_from_store(settings: Settings, model: str) -> bool:
+    try:
+        return stored.remove(open_store(settings), model)
+    except (StoreError, ValueError) as error:
+        raise failed(str(error)) from None
