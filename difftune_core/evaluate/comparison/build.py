@@ -83,7 +83,7 @@ def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[Missi
         "curves": {figure.key: along(by_method, figure) for figure in figures},
         "training": {name: training_curve(by_method, name) for name in ("target_loss",)},
         "retention_loss_by_t": retention_by_t(by_method),
-        "runs": [{"method": run.method, "seed": run.seed, "evaluation": run.last} for run in runs],
+        "runs": [{"method": run.method, "seed": run.seed, "evaluation": run.result} for run in runs],
         "notes": _notes(by_method, runs),
     }
 
@@ -120,8 +120,8 @@ def _notes(runs: Runs, found: list[FinishedRun]) -> list[str]:
         if len(set(budgets.values())) > 1:
             told = ", ".join(f"{name} {value}" for name, value in budgets.items())
             notes.append(f"The budgets are not equal: {field.replace('_', ' ')} of {told}.")
-    if len({run.last["step"] for run in found}) > 1:
-        notes.append("Not all runs end at the same step: some have stopped early.")
+    if len({run.result["step"] for run in found}) > 1:
+        notes.append("Not all results are of the same step: runs have stopped early, or deliver their best checkpoint.")
     if len(runs.methods) > 1 and max(len(runs.common(*pair)) for pair in runs.pairs()) == 1:
         notes.append("There is one seed in common: differences have no interval, and nothing is tested.")
     if len({run.report["recipe"].get("reference_set_digest") for run in found}) > 1:

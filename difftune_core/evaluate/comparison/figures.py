@@ -65,8 +65,9 @@ FIGURES = (
 
 
 def figures_in(runs: Iterable[FinishedRun]) -> list[Figure]:
-    """The figures that any of the runs has at its end, those under other guidances among them."""
-    ends = [run.last for run in runs]
+    """The figures that any of the runs has, those under other guidances and in other features among them."""
+    ends = [run.result for run in runs]
+    features = {key: None for end in ends for key in end if key.startswith("fd_") and not key.endswith("_se")}
     names = {name: None for end in ends for name in end.get("other_guidance") or {}}
     others = [
         Figure(
@@ -77,6 +78,7 @@ def figures_in(runs: Iterable[FinishedRun]) -> list[Figure]:
         )
         for name in names
     ]
+    others += [Figure(key, f"FD, {key[3:]}", f"As FID, in the features of {key[3:]}.", (key,)) for key in features]
     known = (*FIGURES[:1], *others, *FIGURES[1:])
     return [figure for figure in known if any(figure.of(end) is not None for end in ends)]
 
@@ -111,13 +113,13 @@ def at_equal_steps(runs: Runs, figure: Figure) -> dict[str, Any]:
     """
     methods = {}
     for method in runs.methods:
-        values = {seed: value for seed, run in runs.of(method).items() if (value := figure.of(run.last)) is not None}
+        values = {seed: value for seed, run in runs.of(method).items() if (value := figure.of(run.result)) is not None}
         if values:
             methods[method] = {**asdict(spread(list(values.values()))), "values": values}
     pairs = [
         compared
         for first, second in runs.pairs()
-        if (compared := _compared(runs, figure, (first, second), lambda run: run.last)) is not None
+        if (compared := _compared(runs, figure, (first, second), lambda run: run.result)) is not None
     ]
     return {"methods": methods, "pairs": _corrected(pairs)}
 
@@ -199,7 +201,7 @@ def training_curve(runs: Runs, name: str) -> dict[str, list[list[Number]]]:
 def retention_by_t(runs: Runs) -> dict[str, list[dict[str, Any]]]:
     """Loss on the base model's images in equal bins of t, the data's end first, by method; `base_model` beside them."""
     found = {
-        method: [run.last["forgetting"].get("retention_loss_by_t") for run in runs.of(method).values()]
+        method: [run.result["forgetting"].get("retention_loss_by_t") for run in runs.of(method).values()]
         for method in runs.methods
     }
     base = [run.report.get("references", {}).get("base_model", {}) for run in runs.of(runs.methods[0]).values()]

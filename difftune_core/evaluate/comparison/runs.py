@@ -30,9 +30,11 @@ class FinishedRun:
     """The grid of its samples."""
 
     @property
-    def last(self) -> dict[str, Any]:
-        """Its last evaluation."""
-        return dict(self.report["evaluations"][-1])
+    def result(self) -> dict[str, Any]:
+        """The evaluation of the checkpoint that it delivers: the last one, or the best where it was asked for that."""
+        evaluations = self.report["evaluations"]
+        step = self.report.get("delivered_step")
+        return dict(next((entry for entry in evaluations if entry["step"] == step), evaluations[-1]))
 
     @property
     def name(self) -> str:

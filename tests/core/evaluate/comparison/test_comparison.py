@@ -197,6 +197,14 @@ def test_other_guidances_are_figures_of_their_own(tmp_path: Path, add_run: AddRu
     assert "FID, no guidance" in page
 
 
+def test_the_delivered_checkpoint_is_what_counts(tmp_path: Path, add_run: AddRun) -> None:
+    add_run("plain", 0, [12.0, 15.0], delivered_step=10)
+    add_run("diff", 0, [17.0, 16.0], delivered_step=20)
+    found, _ = compared(both(1), tmp_path / "runs")
+    assert found["figures"]["fid"]["pairs"][0]["difference"] == 4.0
+    assert any("not all results are of the same step" in note.lower() for note in found["notes"])
+
+
 def test_the_page_needs_no_network_and_no_script(runs: Path) -> None:
     _, page = compared(both(), runs)
     assert not re.search(r'(src|href)="(?!data:)', page)
