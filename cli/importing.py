@@ -24,7 +24,8 @@ _PHASES = {"loading_model": "reading and checking the weights ...", "exporting":
 
 
 Source = Annotated[
-    str, typer.Argument(help="An original DiT .pt, a diffusers folder, or org/name@<40 hex digits> on a hub.")
+    str,
+    typer.Argument(help="An original .pt, a tuned model.safetensors, a diffusers folder, or org/name@<40 hex digits>."),
 ]
 ModelId = Annotated[str, typer.Option("--id", help="Id of the model from now on.")]
 Vae = Annotated[str | None, typer.Option(help="AutoencoderKL folder or pinned hub id; default: the pipeline's own.")]

@@ -17,6 +17,8 @@ from difftune_core.evaluation_config import PRESETS, EvaluationConfig, check_mea
 from difftune_core.frozen import Frozen
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
 
+MAX_CLASSES = 1000
+"""Of a target: diffusers' pipeline looks for the null label in row 1000 of an export's table."""
 EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
 
 

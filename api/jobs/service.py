@@ -22,7 +22,7 @@ from api.retention_sets.models import RetentionArtifact
 from api.retention_sets.states import RetentionSetStatus
 from api.work import service as work
 from api.work.states import Request, Slot, WorkKind, WorkState
-from difftune_core.config import TransferConfig
+from difftune_core.config import MAX_CLASSES, TransferConfig
 
 _NAMED_CLASSES = 10
 _NAMES = {"training_file": "training", "validation_file": "validation"}
@@ -58,14 +58,16 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     """A new job: `queued` when its data sets are ready, else `validating_files`.
 
     Raises:
-        InvalidInputError: a data set or the retention set is not there, the two data sets have different classes, or
-            the retention set is of another base model.
+        InvalidInputError: a data set or the retention set is not there, the two data sets have different classes, one
+            has too many, or the retention set is of another base model.
         ConflictError: a data set is invalid, or the retention set could not be made.
     """
     named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
     in_order = sorted((id_, param) for param, id_ in named.items() if id_)  # one order of locks for all submissions
     used = {param: _usable(session, tenant_id, param, id_) for id_, param in in_order}
     _check_pair(used["training_file"], used.get("validation_file"))
+    if excess := _excess_of_classes(used["training_file"]):
+        raise InvalidInputError("too_many_classes", excess, param="training_file")
     retained = retention.chosen(session, tenant_id, asked.config, asked.base_digest)
     job = Job(
         id=new_id("ftjob"),
@@ -112,7 +114,9 @@ def dataset_settled(session: Session, dataset: Dataset) -> None:
     for job in repository.waiting_for(session, dataset.id):
         named = {"training_file": job.training_file, "validation_file": job.validation_file}
         if dataset.status == DatasetStatus.INVALID:
-            _fail(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
+            _fail_invalid(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
+        elif dataset.id == job.training_file and (excess := _excess_of_classes(dataset)):
+            _fail(session, job, "too_many_classes", "training_file", excess)
         elif dataset.status == DatasetStatus.READY:
             _queue_if_ready(session, job)
 
@@ -124,10 +128,8 @@ def retention_set_settled(session: Session, artifact: RetentionArtifact) -> None
         if artifact.status == RetentionSetStatus.SUCCEEDED:
             _queue_if_ready(session, job)
             continue
-        job.error_code, job.error_param = "retention_set_failed", retention.FIELD
-        job.error_message = f"The retention set {job.retention_set} could not be made: {artifact.error_message}"
-        job.finished_at = time.time()
-        move(session, job, JobStatus.FAILED, f"Fine-tuning job failed: {job.error_message}"[:4000], level="error")
+        message = f"The retention set {job.retention_set} could not be made: {artifact.error_message}"
+        _fail(session, job, "retention_set_failed", retention.FIELD, message)
 
 
 def request_cancel(session: Session, job: Job) -> None:
@@ -190,6 +192,14 @@ def _check_pair(training: Dataset, validation: Dataset | None) -> None:
         raise InvalidInputError("class_mismatch", message, param="validation_file")
 
 
+def _excess_of_classes(training: Dataset) -> str | None:
+    """What to say of a set that has been validated and has too many classes."""
+    count = len(training.class_names or ())
+    if count <= MAX_CLASSES:
+        return None
+    return f"The training data set {training.id} has {count} classes; a model can be tuned to at most {MAX_CLASSES}."
+
+
 def _all_ready(session: Session, dataset_ids: list[str]) -> bool:
     query = select(Dataset.status).where(Dataset.id.in_(dataset_ids))
     return set(session.scalars(query)) == {DatasetStatus.READY}
@@ -203,11 +213,12 @@ def _queue_if_ready(session: Session, job: Job) -> None:
     move(session, job, JobStatus.QUEUED, "Files validated, moving job to queued state")
 
 
-def _fail(session: Session, job: Job, param: str, dataset: Dataset) -> None:
-    job.error_code, job.error_param = "dataset_invalid", param
-    job.error_message = (
-        f"The {_NAMES[param]} data set {dataset.id} ({dataset.filename}) is invalid: "
-        f"{dataset.error_message or 'see its report'}"
-    )
+def _fail_invalid(session: Session, job: Job, param: str, dataset: Dataset) -> None:
+    which = f"The {_NAMES[param]} data set {dataset.id} ({dataset.filename})"
+    _fail(session, job, "dataset_invalid", param, f"{which} is invalid: {dataset.error_message or 'see its report'}")
+
+
+def _fail(session: Session, job: Job, code: str, param: str, message: str) -> None:
+    job.error_code, job.error_param, job.error_message = code, param, message
     job.finished_at = time.time()
-    move(session, job, JobStatus.FAILED, f"Fine-tuning job failed: {job.error_message}", level="error")
+    move(session, job, JobStatus.FAILED, f"Fine-tuning job failed: {message}"[:4000], level="error")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from difftune_core.adapter_config import Adapter
@@ -27,6 +29,7 @@ _NUM_TIMESTEPS = 1000
 _ADAPTER = "adapter"
 _LATER_FIELDS = ("prediction",)  # written only where they are not the default: older files have none
 _ADAPTERS: TypeAdapter[Adapter] = TypeAdapter(Adapter)
+_CONFIGS = TypeAdapter(DiTConfig)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,16 @@ class BaseModel:
         return read_dit_config(self.folder / "dit")
 
     def load_dit(self, device: torch.device | str = "cpu") -> DiT:
-        """The pre-trained denoiser in float32."""
+        """The pre-trained denoiser in float32.
+
+        Raises:
+            TaskError: `adapter_not_mergeable` where it is a tuned model with an adapter inside; else as `load_dit`.
+        """
+        adapter = _fields(self.folder / "dit").get(_ADAPTER)
+        if adapter is not None:
+            kind = adapter.get("type") if isinstance(adapter, dict) else adapter
+            message = f"{self.card.id!r} has {kind} inside, which cannot be merged: only a plain DiT can be tuned"
+            raise TaskError("adapter_not_mergeable", message, "model")
         return load_dit(self.folder / "dit", self.dit_config(), device)
 
     def load_autoencoder(self, device: torch.device | str = "cpu") -> Autoencoder:
@@ -82,14 +94,18 @@ def load_dit(folder: Path, config: DiTConfig, device: torch.device | str = "cpu"
     Where `config.json` beside it names an adapter (one that cannot be merged), the model comes with it.
 
     Raises:
-        TaskError: `model_mismatch` with the missing, unexpected or misshapen names; `not_finite` for NaN or infinity.
+        TaskError: `model_mismatch` with the missing, unexpected or misshapen names; `not_finite` for NaN or infinity;
+            `unreadable_weights` for a file that is no whole safetensors file.
     """
     with torch.device("meta"):
         model = DiT(config)
     adapter = _fields(folder).get(_ADAPTER) if (folder / CONFIG).is_file() else None
     if adapter is not None:
         adapt(model, _ADAPTERS.validate_python(adapter))
-    state = load_file(folder / WEIGHTS)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise TaskError("unreadable_weights", f"{folder.name}/{WEIGHTS}: {error}", WEIGHTS) from None
     if "pos_embed" not in state:  # fixed by the anatomy, so files may leave it out
         state["pos_embed"] = position_embedding(config.hidden_size, config.input_size // config.patch_size)
     check_state(state, model)
@@ -107,7 +123,7 @@ def check_state(state: dict[str, torch.Tensor], model: torch.nn.Module) -> None:
         raise TaskError("model_mismatch", f"weights: missing {missing}, unexpected {extra}, other shape {shaped}")
     broken = sorted(name for name, tensor in state.items() if not tensor.isfinite().all())
     if broken:
-        raise TaskError("not_finite", f"weights hold NaN or infinity: {broken}")
+        raise TaskError("not_finite", f"weights hold NaN or infinity: {broken}", broken[0])
 
 
 def write_dit_config(folder: Path, config: DiTConfig, adapter: Adapter | None = None) -> None:
@@ -120,10 +136,32 @@ def write_dit_config(folder: Path, config: DiTConfig, adapter: Adapter | None = 
 
 
 def read_dit_config(folder: Path) -> DiTConfig:
-    """The anatomy in `config.json`."""
-    return DiTConfig(**{name: value for name, value in _fields(folder).items() if name != _ADAPTER})
+    """The anatomy in `config.json`.
+
+    Raises:
+        TaskError: `unreadable_weights` for what is no JSON object, `model_mismatch` naming the field at fault.
+    """
+    fields = {name: value for name, value in _fields(folder).items() if name != _ADAPTER}
+    unknown = sorted(fields.keys() - {field.name for field in dataclass_fields(DiTConfig)})
+    if unknown:
+        raise TaskError("model_mismatch", f"{CONFIG} has fields that this version does not know: {unknown}", unknown[0])
+    try:
+        config = _CONFIGS.validate_json(json.dumps(fields), strict=True)  # from Python it would want the class itself
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        raise TaskError("model_mismatch", f"{CONFIG}, {field}: {first['msg']}", field) from None
+    if config.num_heads < 1 or config.hidden_size % config.num_heads:
+        message = f"{CONFIG}: a width of {config.hidden_size} is not divided by {config.num_heads} heads"
+        raise TaskError("model_mismatch", message, "num_heads")
+    return config
 
 
 def _fields(folder: Path) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    try:
+        fields = json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError) as error:
+        raise TaskError("unreadable_weights", f"{folder.name}/{CONFIG}: {error}", CONFIG) from None
+    if not isinstance(fields, dict):
+        raise TaskError("unreadable_weights", f"{folder.name}/{CONFIG} is no JSON object", CONFIG)
     return fields

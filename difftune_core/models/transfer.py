@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from difftune_core.config import MAX_CLASSES
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 
@@ -24,8 +25,9 @@ def with_classes(source: DiT, num_classes: int, rows: Literal["reuse_rows", "mea
     Raises:
         TaskError: `too_many_classes` where K exceeds 1000, DiTPipeline's null label.
     """
-    if num_classes > 1000:  # noqa: PLR2004  # the limit is explained in the message
-        raise TaskError("too_many_classes", f"{num_classes} classes; exports keep row 1000 for the null label")
+    if num_classes > MAX_CLASSES:
+        message = f"{num_classes} classes, at most {MAX_CLASSES}: exports keep row {MAX_CLASSES} for the null label"
+        raise TaskError("too_many_classes", message, "training_file")
     table = source.y_embedder.embedding_table.weight.detach()
     classes, null = table[:-1], table[-1:]
     chosen = {

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.weights import Converted, State, check_tensors, fitted
+from difftune_core.models.convert.weights import Converted, State, check_tensors, fitted, read_safetensors
 from difftune_core.models.dit import PRESETS, DiTConfig
 
 _NESTED = ("ema", "model")
@@ -28,6 +28,8 @@ _REFUSED = re.compile(r"GLOBAL (\S+)")
 
 def read_original(path: Path, *, num_heads: int | None = None, input_size: int | None = None) -> Converted:
     """A DiT from a `.pt` of the original code: the weights alone, or under `ema` or `model` of a training checkpoint.
+
+    A `.safetensors` under the same names (a checkpoint of ours) is read as well.
 
     Args:
         path: the file.
@@ -52,6 +54,8 @@ def preset_name(config: DiTConfig) -> str | None:
 
 def _load(path: Path) -> Any:
     """The file's content: tensors, containers of them, and a training run's arguments; anything else is refused."""
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

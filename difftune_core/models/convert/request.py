@@ -17,7 +17,7 @@ class ImportRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: Annotated[str, Field(min_length=1)]
-    """An original `.pt`, a diffusers folder, or `org/name@<40 hex digits>` on a hub."""
+    """An original `.pt`, a tuned `model.safetensors`, a diffusers folder, or `org/name@<40 hex digits>` on a hub."""
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     """Public id: the name of the model's folder."""
     models: Path

@@ -46,7 +46,9 @@ def read_component(folder: Path) -> tuple[dict[str, Any], State]:
         message = f"{folder.name}/ holds files that can carry code: {pickles}; only safetensors are read"
         raise TaskError("unsafe_weights", message, pickles[0])
     config = read_json(folder / CONFIG)
-    state = _load(folder / DIFFUSERS_WEIGHTS) if (folder / DIFFUSERS_WEIGHTS).is_file() else _read_shards(folder)
+    state = (
+        read_safetensors(folder / DIFFUSERS_WEIGHTS) if (folder / DIFFUSERS_WEIGHTS).is_file() else _read_shards(folder)
+    )
     check_tensors(state)
     return config, state
 
@@ -115,7 +117,7 @@ def _read_shards(folder: Path) -> State:
     state: State = {}
     found: dict[str, str] = {}
     for shard in sorted(set(where.values())):
-        tensors = _load(folder / shard)
+        tensors = read_safetensors(folder / shard)
         state |= tensors
         found |= dict.fromkeys(tensors, shard)
     wrong = sorted(name for name in where.keys() | found.keys() if where.get(name) != found.get(name))
@@ -124,7 +126,12 @@ def _read_shards(folder: Path) -> State:
     return state
 
 
-def _load(path: Path) -> State:
+def read_safetensors(path: Path) -> State:
+    """All tensors of a file.
+
+    Raises:
+        TaskError: `unreadable_weights`, it is no whole safetensors file.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

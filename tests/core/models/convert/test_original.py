@@ -119,6 +119,15 @@ def test_a_missing_name_that_tells_the_anatomy_is_named(tmp_path: Path, state: S
     assert refused(saved(tmp_path, state), "missing").param == name
 
 
+def test_a_tuned_checkpoint_of_ours_is_read(tmp_path: Path, state: State) -> None:
+    save_file(state, tmp_path / WEIGHTS)
+    assert save(read_original(tmp_path / WEIGHTS, num_heads=2).state) == save(state)
+    save_file({**state, "blocks.0.attn.gate": torch.zeros(2)}, tmp_path / WEIGHTS)
+    assert refused(tmp_path / WEIGHTS, r"unexpected \[.blocks\.0\.attn\.gate").code == "model_mismatch"
+    (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:-1])
+    assert refused(tmp_path / WEIGHTS, WEIGHTS).code == "unreadable_weights"
+
+
 def test_a_wrong_shape_is_named(tmp_path: Path, state: State) -> None:
     state["blocks.1.mlp.fc2.bias"] = torch.zeros(31)
     refused(saved(tmp_path, state), r"other shape \['blocks.1.mlp.fc2.bias'\]")

@@ -1,0 +1,137 @@
+"""Base models on disk that cannot be used, each refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import difftune_core
+from difftune_core.card import CARD_FILE
+from difftune_core.files import folder_digest
+from difftune_core.hooks import TaskError
+from difftune_core.models.dit import DiT
+from difftune_core.models.registry import CONFIG, WEIGHTS, find_base_model, load_dit, read_dit_config, write_dit_config
+from difftune_core.models.transfer import with_classes
+
+BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
+
+
+@pytest.fixture
+def folder(toy_model: DiT, tmp_path: Path) -> Path:
+    """The `dit/` of a base model `toy`."""
+    shutil.copytree(BUNDLED / "tiny-dit" / "vae", tmp_path / "toy" / "vae")
+    inner = tmp_path / "toy" / "dit"
+    inner.mkdir()
+    save_file(toy_model.state_dict(), inner / WEIGHTS)
+    write_dit_config(inner, toy_model.config)
+    return inner
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    (folder / CONFIG).write_text(json.dumps({**config, **fields}), encoding="utf-8")
+
+
+def load(folder: Path) -> DiT:
+    """As a run does, with a card that fits the files."""
+    fields = {"id": "toy", "family": "dit", "image_size": 32, "feature_extractor": "tiny-features"}
+    card = json.dumps({**fields, "digest": folder_digest(folder.parent)})
+    (folder.parent / CARD_FILE).write_text(card, encoding="utf-8")
+    return find_base_model("toy", [folder.parents[1]]).load_dit()
+
+
+def refused(folder: Path, match: str) -> TaskError:
+    with pytest.raises(TaskError, match=match) as caught:
+        load(folder)
+    return caught.value
+
+
+def test_a_whole_one_loads(folder: Path, toy_model: DiT) -> None:
+    loaded = load(folder).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in toy_model.state_dict().items())
+
+
+def test_missing_and_extra_names_are_listed(folder: Path) -> None:
+    state = load_file(folder / WEIGHTS)
+    del state["blocks.1.attn.qkv.bias"], state["t_embedder.mlp.0.weight"]
+    save_file({**state, "blocks.0.gamma": torch.ones(2)}, folder / WEIGHTS)
+    names = r"missing \['blocks.1.attn.qkv.bias', 't_embedder.mlp.0.weight'\], unexpected \['blocks.0.gamma'\]"
+    assert refused(folder, names).code == "model_mismatch"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(folder: Path, value: float) -> None:
+    state = load_file(folder / WEIGHTS)
+    state["blocks.1.mlp.fc2.bias"][3] = value
+    save_file(state, folder / WEIGHTS)
+    error = refused(folder, r"NaN or infinity: \['blocks\.1\.mlp\.fc2\.bias'\]")
+    assert (error.code, error.param) == ("not_finite", "blocks.1.mlp.fc2.bias")
+
+
+@pytest.mark.parametrize("kept", [0, 7, 1000, -1])
+def test_a_truncated_file_is_named(folder: Path, kept: int) -> None:
+    path = folder / WEIGHTS
+    path.write_bytes(path.read_bytes()[:kept])
+    assert refused(folder, "dit/model.safetensors").code == "unreadable_weights"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prediction", "noise"),
+        ("process", "cosine"),
+        ("timestep_frequencies", "halved"),
+        ("num_heads", 3),
+        ("num_heads", 0),
+        ("depth", "two"),
+        ("layout", "mmdit"),
+    ],
+)
+def test_a_config_of_another_kind_is_refused_by_its_field(folder: Path, field: str, value: object) -> None:
+    change_config(folder, **{field: value})
+    error = refused(folder, field if field != "num_heads" else "heads")
+    assert (error.code, error.param) == ("model_mismatch", field)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00"])
+def test_a_config_that_is_no_json_object_is_named(folder: Path, text: str) -> None:
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    assert refused(folder, r"dit/config\.json").code == "unreadable_weights"
+
+
+def test_a_config_that_does_not_fit_the_weights_lists_the_names(folder: Path) -> None:
+    change_config(folder, num_classes=7)
+    refused(folder, r"other shape \['y_embedder\.embedding_table\.weight'\]")
+
+
+@pytest.mark.parametrize("kind", ["adaptformer", "vpt"])
+def test_a_tuned_model_with_an_adapter_inside_is_no_base_model(folder: Path, kind: str) -> None:
+    change_config(folder, adapter={"type": kind})
+    error = refused(folder, f"'toy' has {kind} inside")
+    assert (error.code, error.param) == ("adapter_not_mergeable", "model")
+
+
+def test_files_that_do_not_fit_the_cards_digest_are_refused(folder: Path) -> None:
+    load(folder)
+    change_config(folder, depth=1)
+    with pytest.raises(TaskError, match="digest in its card"):
+        find_base_model("toy", [folder.parents[1]])
+
+
+def test_more_classes_than_an_export_has_rows_are_refused(toy_model: DiT) -> None:
+    assert with_classes(toy_model, 1000, "mean").null_label == 1000
+    with pytest.raises(TaskError, match="at most 1000") as caught:
+        with_classes(toy_model, 1001, "mean")
+    assert (caught.value.code, caught.value.param) == ("too_many_classes", "training_file")
+
+
+def test_a_checkpoint_folder_is_read_by_the_same_rules(folder: Path) -> None:
+    change_config(folder, patch="2")
+    with pytest.raises(TaskError, match=r"does not know: \['patch'\]"):
+        load_dit(folder, read_dit_config(folder))
