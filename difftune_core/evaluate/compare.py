@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
+from difftune_core.evaluate.extrapolate import frechet_infinity
 from difftune_core.evaluate.features import FeatureExtractor
-from difftune_core.evaluate.frechet import frechet_estimate
+from difftune_core.evaluate.frechet import Estimate, frechet_estimate
 from difftune_core.evaluate.kernel import BLOCK_SIZE, kernel_distance
+from difftune_core.evaluate.neighbours import COVERAGE_K, PRECISION_K, density_coverage, precision_recall
+from difftune_core.hooks import TaskError
+
+Metric = Literal["fid", "kid", "fid_infinity", "precision_recall", "density_coverage"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+DEFAULT_METRICS: tuple[Metric, ...] = ("fid", "kid")
+_PLAIN = {"tiny", "inception"}  # kinds of extractor whose distances are called FID and KID
+
+Figures = dict[str, Any]
 
 
 def compare(
@@ -17,37 +30,32 @@ def compare(
     fake: Float[np.ndarray, "m d"],
     *,
     extractor: FeatureExtractor | None = None,
+    metrics: Sequence[Metric] = DEFAULT_METRICS,
     block_size: int = BLOCK_SIZE,
     seed: int = 0,
-) -> dict[str, Any]:
-    """FID and KID of `fake` against `real`, each with its standard error and how that was found.
+) -> Figures:
+    """`metrics` of `fake` against `real`, each with its standard error, 95 % interval and how they were found.
+
+    FID and KID raise for too few images. The other metrics ask for more: where there are too few for one, its figures
+    are None and the reason is among the warnings.
 
     Args:
         real: features of the reference images.
         fake: features of the judged images.
-        extractor: named in the result with its digest.
+        extractor: named in the result with its digest; gives the figures their names (`metric_name`).
+        metrics: what to compute.
         block_size: of KID.
-        seed: of KID's blocks.
+        seed: of KID's blocks and FID-infinity's parts.
 
     Raises:
         TaskError: `too_few_images`, `not_finite`.
     """
-    fid = frechet_estimate(real, fake)
-    kid = kernel_distance(real, fake, block_size=block_size, seed=seed)
-    result: dict[str, Any] = {
-        "fid": fid.value,
-        "fid_se": fid.se,
-        "fid_interval": list(fid.interval),
-        "fid_se_method": fid.method,
-        "kid": kid.value,
-        "kid_se": kid.se,
-        "kid_blocks": kid.num_blocks,
-        "kid_block_size": kid.block_size,
-        "kid_method": kid.method,
-        "num_real": len(real),
-        "num_fake": len(fake),
-    }
-    if warnings := _warnings(len(real), len(fake), real.shape[1]):
+    pair = _Pair(real, fake, "inception" if extractor is None else extractor.kind, block_size, seed)
+    result: Figures = {}
+    for metric in dict.fromkeys(metrics):
+        result |= _COMPUTED[metric](pair)
+    result |= {"num_real": len(real), "num_fake": len(fake)}
+    if warnings := [*_few_for_features(pair, metrics), *pair.warnings]:
         result["warnings"] = warnings
     if extractor is not None:
         result["extractor"] = describe(extractor)
@@ -64,7 +72,105 @@ def describe(extractor: FeatureExtractor) -> dict[str, Any]:
     }
 
 
-def _warnings(num_real: int, num_fake: int, num_features: int) -> list[str]:
-    if min(num_real, num_fake) > num_features:
+def metric_name(name: str, kind: str) -> str:
+    """The name of a figure over an extractor's features: `fid` over DINOv2 is `fd_dinov2`, `recall` `recall_dinov2`."""
+    if kind in _PLAIN:
+        return name
+    distances = {"fid": f"fd_{kind}", "fid_infinity": f"fd_{kind}_infinity", "kid": f"kd_{kind}"}
+    return distances.get(name, f"{name}_{kind}")
+
+
+@dataclass
+class _Pair:
+    """Two sets, and what more than one metric needs of them."""
+
+    real: Float[np.ndarray, "n d"]
+    fake: Float[np.ndarray, "m d"]
+    kind: str
+    block_size: int
+    seed: int
+    warnings: list[str] = field(default_factory=list)
+
+    @cached_property
+    def fid(self) -> Estimate:
+        return frechet_estimate(self.real, self.fake)
+
+    def name(self, name: str) -> str:
+        return metric_name(name, self.kind)
+
+    def refused(self, error: TaskError, *names: str) -> Figures:
+        """No figures, and why."""
+        if error.code != "too_few_images":
+            raise error
+        self.warnings.append(str(error))
+        parts = ("", "_se", "_interval", "_se_method")
+        return {f"{self.name(name)}{part}": None for name in names for part in parts}
+
+
+def _figures(name: str, estimate: Estimate) -> Figures:
+    return {
+        name: estimate.value,
+        f"{name}_se": estimate.se,
+        f"{name}_interval": list(estimate.interval),
+        f"{name}_se_method": estimate.method,
+    }
+
+
+def _fid(pair: _Pair) -> Figures:
+    return _figures(pair.name("fid"), pair.fid)
+
+
+def _kid(pair: _Pair) -> Figures:
+    kid, name = kernel_distance(pair.real, pair.fake, block_size=pair.block_size, seed=pair.seed), pair.name("kid")
+    return {
+        name: kid.value,
+        f"{name}_se": kid.se,
+        f"{name}_interval": list(Estimate(kid.value, kid.se, kid.method).interval),
+        f"{name}_blocks": kid.num_blocks,
+        f"{name}_block_size": kid.block_size,
+        f"{name}_method": kid.method,
+    }
+
+
+def _fid_infinity(pair: _Pair) -> Figures:
+    name = pair.name("fid_infinity")
+    try:
+        found = frechet_infinity(pair.real, pair.fake, full=pair.fid, seed=pair.seed)
+    except TaskError as error:
+        return {**pair.refused(error, "fid_infinity"), f"{pair.name('fid')}_bias": None}
+    return {**_figures(name, found.estimate), f"{pair.name('fid')}_bias": found.bias}
+
+
+def _precision_recall(pair: _Pair) -> Figures:
+    try:
+        precision, recall = precision_recall(pair.real, pair.fake)
+    except TaskError as error:
+        return pair.refused(error, "precision", "recall")
+    figures = {**_figures(pair.name("precision"), precision), **_figures(pair.name("recall"), recall)}
+    return {**figures, pair.name("precision_recall_k"): PRECISION_K}
+
+
+def _density_coverage(pair: _Pair) -> Figures:
+    try:
+        density, coverage = density_coverage(pair.real, pair.fake)
+    except TaskError as error:
+        return pair.refused(error, "density", "coverage")
+    figures = {**_figures(pair.name("density"), density), **_figures(pair.name("coverage"), coverage)}
+    return {**figures, pair.name("density_coverage_k"): COVERAGE_K}
+
+
+_COMPUTED: dict[Metric, Callable[[_Pair], Figures]] = {
+    "fid": _fid,
+    "kid": _kid,
+    "fid_infinity": _fid_infinity,
+    "precision_recall": _precision_recall,
+    "density_coverage": _density_coverage,
+}
+
+
+def _few_for_features(pair: _Pair, metrics: Sequence[Metric]) -> list[str]:
+    count, num_features, name = min(len(pair.real), len(pair.fake)), pair.real.shape[1], pair.name("fid")
+    if count > num_features or "fid" not in metrics:
         return []
-    return [f"{min(num_real, num_fake)} images for {num_features} features: no full covariance, FID is far too high"]
+    shown = "FID" if name == "fid" else name
+    return [f"{count} images for {num_features} features: no full covariance, {shown} is far too high"]
