@@ -101,10 +101,15 @@ def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 def _evaluate(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
     from difftune_core.evaluate.folders import evaluate_folders
 
-    _require(args, "real", "fake", "features")
+    _require(args, "real", "fake")
+    named = args.features or [_BUNDLED / "tiny-features"]
+    missing = next((path for path in named if not path.exists()), None)
+    if missing is not None:
+        raise TaskError("file_not_found", f"--features: there is no {missing}", "features")
     # The folder holds the weights and, where it is not the bundled kind, a card that says what they are.
-    folder = args.features.parent if args.features.is_file() else args.features
-    print(json.dumps(evaluate_folders(args.real, args.fake, folder)))  # noqa: T201  # the command's output
+    folders = [path.parent if path.is_file() else path for path in named]
+    metrics = args.metrics.split(",")
+    print(json.dumps(evaluate_folders(args.real, args.fake, folders, metrics)))  # noqa: T201  # the command's output
     return OutcomeEvent(code="succeeded")
 
 
@@ -134,11 +139,18 @@ def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    evaluate = commands.add_parser("evaluate", help="FID and KID between two sets of images, as JSON")
+    evaluate = commands.add_parser("evaluate", help="FID, KID and others between two sets of images, as JSON")
     evaluate.set_defaults(command=_evaluate, events_fd=None)
     evaluate.add_argument("--real", type=Path, required=True, help="folder or archive of reference images")
     evaluate.add_argument("--fake", type=Path, required=True, help="folder or archive of judged images")
-    evaluate.add_argument("--features", type=Path, default=_BUNDLED / "tiny-features", help="feature extractor")
+    evaluate.add_argument(
+        "--features", type=Path, action="append", help="feature extractor, may be repeated; default: tiny-features"
+    )
+    evaluate.add_argument(
+        "--metrics",
+        default="fid,kid",
+        help="some of fid, kid, fid_infinity, precision_recall, density_coverage, with commas between",
+    )
     for name, command in (("train", _train), ("validate", _validate), ("retain", _retain)):
         sub = commands.add_parser(name)
         sub.set_defaults(command=command)

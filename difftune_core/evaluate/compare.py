@@ -30,7 +30,7 @@ def compare(
     fake: Float[np.ndarray, "m d"],
     *,
     extractor: FeatureExtractor | None = None,
-    metrics: Sequence[Metric] = DEFAULT_METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     block_size: int = BLOCK_SIZE,
     seed: int = 0,
 ) -> Figures:
@@ -48,8 +48,13 @@ def compare(
         seed: of KID's blocks and FID-infinity's parts.
 
     Raises:
-        TaskError: `too_few_images`, `not_finite`.
+        TaskError: `too_few_images`, `not_finite`, `metric_unknown`.
     """
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown:
+        raise TaskError(
+            "metric_unknown", f"no metric {unknown[0]!r} is known; there are {', '.join(METRICS)}", "metrics"
+        )
     pair = _Pair(real, fake, "inception" if extractor is None else extractor.kind, block_size, seed)
     result: Figures = {}
     for metric in dict.fromkeys(metrics):
@@ -159,7 +164,7 @@ def _density_coverage(pair: _Pair) -> Figures:
     return {**figures, pair.name("density_coverage_k"): COVERAGE_K}
 
 
-_COMPUTED: dict[Metric, Callable[[_Pair], Figures]] = {
+_COMPUTED: dict[str, Callable[[_Pair], Figures]] = {
     "fid": _fid,
     "kid": _kid,
     "fid_infinity": _fid_infinity,
@@ -168,7 +173,7 @@ _COMPUTED: dict[Metric, Callable[[_Pair], Figures]] = {
 }
 
 
-def _few_for_features(pair: _Pair, metrics: Sequence[Metric]) -> list[str]:
+def _few_for_features(pair: _Pair, metrics: Sequence[str]) -> list[str]:
     count, num_features, name = min(len(pair.real), len(pair.fake)), pair.real.shape[1], pair.name("fid")
     if count > num_features or "fid" not in metrics:
         return []

@@ -39,6 +39,27 @@ def test_evaluate_names_what_is_missing(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_evaluate_takes_a_choice_of_metrics(tmp_path: Path) -> None:
+    real, fake = noise_images(tmp_path / "real", 200), noise_images(tmp_path / "fake", 90)
+    done = difftune_core("evaluate", "--real", real, "--fake", fake, "--metrics", "kid,precision_recall")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert "fid" not in result
+    assert result["kid"] > 0
+    assert result["precision"] is None
+    assert "at least 100 images" in result["warnings"][0]
+    done = difftune_core("evaluate", "--real", real, "--fake", fake, "--metrics", "fid,is")
+    assert done.returncode == 1
+    assert "metric_unknown: no metric 'is': known are fid, kid, fid_infinity" in done.stderr
+
+
+def test_evaluate_names_extractors_that_are_missing(tmp_path: Path) -> None:
+    real = noise_images(tmp_path / "real", 200)
+    done = difftune_core("evaluate", "--real", real, "--fake", real, "--features", tmp_path / "inception")
+    assert done.returncode == 1
+    assert "file_not_found: --features: there is no" in done.stderr
+
+
 def test_train_names_the_wrong_field(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"model": "tiny-dit", "method": {"type": "supervised", "supervised": {"lr": 1}}}')

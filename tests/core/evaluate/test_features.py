@@ -96,24 +96,45 @@ def test_a_comparison_says_how_it_was_made(extractor_folder: Path) -> None:
 
 def test_folders_are_compared_image_by_image(tmp_path: Path, extractor_folder: Path) -> None:
     real, fake = pictures(1, 150), pictures(2, 140)
-    result = evaluate_folders(write(tmp_path / "real", real), write(tmp_path / "fake", fake), extractor_folder)
+    result = evaluate_folders(write(tmp_path / "real", real), write(tmp_path / "fake", fake), [extractor_folder])
     extractor = load_extractor(extractor_folder)
     wanted = compare(extractor(real), extractor(fake))
     assert result["fid"] == pytest.approx(wanted["fid"], rel=1e-3)
     assert result["kid"] == pytest.approx(wanted["kid"], rel=1e-3)
     assert result["recipe"]["real_digest"] != result["recipe"]["fake_digest"]
-    same = evaluate_folders(tmp_path / "real", tmp_path / "real", extractor_folder)
+    same = evaluate_folders(tmp_path / "real", tmp_path / "real", [extractor_folder])
     assert same["fid"] == pytest.approx(0, abs=1e-6)
+
+
+def test_figures_of_several_extractors_stand_side_by_side(
+    tmp_path: Path, extractor_folder: Path, dinov2_folder: Path
+) -> None:
+    real, fake = write(tmp_path / "real", pictures(1, 110, 40)), write(tmp_path / "fake", pictures(2, 104, 24))
+    Image.fromarray(pictures(3, 1, 70)[0, :50]).save(real / "class0" / "odd.png")  # sizes may differ
+    result = evaluate_folders(real, fake, [extractor_folder, dinov2_folder], ["fid", "precision_recall"])
+    tiny = evaluate_folders(real, fake, [extractor_folder], ["fid", "precision_recall"])
+    assert all(result[name] == value for name, value in tiny.items() if name != "recipe")
+    assert (result["num_real"], result["num_fake"]) == (111, 104)
+    assert result["fd_dinov2"] > 0
+    assert result["fd_dinov2_interval"][0] < result["fd_dinov2"]
+    assert {"recall", "recall_dinov2"} <= result.keys()
+    assert "kd_dinov2" not in result
+    assert [extractor["id"] for extractor in result["extractors"]] == [extractor_folder.name, "dinov2"]
+    assert result["extractor"]["id"] == extractor_folder.name
+    assert "centre crop" in result["recipe"]["resize"]
+    assert "224" in result["recipe"]["resizes"]["dinov2"]
+    with pytest.raises(TaskError, match="would both give 'fd_dinov2'"):
+        evaluate_folders(real, fake, [dinov2_folder, dinov2_folder])
 
 
 def test_a_bad_file_in_a_folder_is_named(tmp_path: Path, extractor_folder: Path) -> None:
     write(tmp_path / "real", pictures(1, 10))
     (tmp_path / "real" / "class0" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(TaskError, match=r"class0/cut.png: .*truncated_image"):
-        evaluate_folders(tmp_path / "real", tmp_path / "real", extractor_folder)
+        evaluate_folders(tmp_path / "real", tmp_path / "real", [extractor_folder])
     (tmp_path / "none").mkdir()
     with pytest.raises(TaskError, match="none holds no images"):
-        evaluate_folders(tmp_path / "none", tmp_path / "none", extractor_folder)
+        evaluate_folders(tmp_path / "none", tmp_path / "none", [extractor_folder])
 
 
 def test_a_grid_shows_every_image_in_its_place() -> None:
