@@ -16,6 +16,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from api import __version__, error_handlers
+from api.analyses.endpoints import router as analyses
 from api.checkpoints.endpoints import router as checkpoints
 from api.comparisons.endpoints import router as comparisons
 from api.datasets.endpoints import router as datasets
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(checkpoints, dependencies=needs_key)
     app.include_router(comparisons, dependencies=needs_key)
     app.include_router(retention_sets, dependencies=needs_key)
+    app.include_router(analyses, dependencies=needs_key)
     app.include_router(objects)
     app.include_router(health)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

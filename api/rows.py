@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from api.analyses.models import Analysis, AnalysisFile
 from api.checkpoints.models import Checkpoint
 from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
 from api.datasets.models import Dataset
@@ -14,6 +15,8 @@ from api.uploads.models import Upload, UploadPart
 from api.work.models import Attempt, WorkItem
 
 __all__ = [
+    "Analysis",
+    "AnalysisFile",
     "ApiKey",
     "Attempt",
     "Base",

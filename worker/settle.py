@@ -13,6 +13,9 @@ from api.comparisons.models import ComparisonFile
 from api.comparisons.repository import lock as lock_comparison
 from api.comparisons.states import FINAL as COMPARISON_FINAL
 from api.comparisons.states import ComparisonStatus
+from api.analyses import lifecycle as analyses
+from api.analyses.states import FINAL as ANALYSIS_FINAL
+from api.analyses.states import AnalysisStatus
 from api.datasets import lifecycle as datasets
 from api.datasets.lifecycle import Finding
 from api.datasets.states import DatasetStatus
@@ -148,6 +151,34 @@ def _begin_comparison(session: Session, item: WorkItem) -> bool:
     return comparison.status == ComparisonStatus.RUNNING and comparison.cancel_requested_at is None
 
 
+def settle_analysis(
+    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, files: Sequence[StoredFile] = ()
+) -> None:
+    """Move the analysis on, with the rows of its files. The item is locked."""
+    analysis = analyses.lock(session, item.subject_id)
+    reason = ending.code
+    if analysis.status in ANALYSIS_FINAL:
+        reason = "cancelled" if analysis.status == AnalysisStatus.CANCELLED else "not_wanted"
+    elif ending.code == SUCCEEDED:
+        analyses.succeeded(session, analysis, files)
+    else:
+        verdict = _verdict(session, item, ending, end_step=None, settings=settings)
+        if verdict.delay_s is not None:
+            analyses.requeued(analysis)
+            repository.requeue(session, item, reason, delay_s=verdict.delay_s)
+            return
+        analyses.failed(analysis, code=verdict.code, message=verdict.message, param=ending.param)
+    repository.finish(session, item, reason)
+
+
+def _begin_analysis(session: Session, item: WorkItem) -> bool:
+    analysis = analyses.lock(session, item.subject_id)
+    wanted = analysis.status == AnalysisStatus.QUEUED
+    if wanted:
+        analyses.started(analysis)
+    return wanted
+
+
 def _begin_dataset(session: Session, item: WorkItem) -> bool:
     dataset = datasets.lock(session, item.subject_id)
     return dataset.status == DatasetStatus.VALIDATING and dataset.deleted_at is None
@@ -191,11 +222,13 @@ _BEGIN: dict[WorkKind, Callable[[Session, WorkItem], bool]] = {
     WorkKind.VALIDATE_DATASET: _begin_dataset,
     WorkKind.MAKE_RETENTION_SET: _begin_retention_set,
     WorkKind.TRAIN: _begin_job,
+    WorkKind.ANALYSE: _begin_analysis,
     WorkKind.COMPARE: _begin_comparison,
 }
 _SETTLE: dict[WorkKind, _Settle] = {
     WorkKind.VALIDATE_DATASET: settle_dataset,
     WorkKind.MAKE_RETENTION_SET: settle_retention_set,
     WorkKind.TRAIN: settle_job,
+    WorkKind.ANALYSE: settle_analysis,
     WorkKind.COMPARE: settle_comparison,
 }

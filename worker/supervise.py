@@ -19,6 +19,7 @@ from api.work.models import WorkItem
 from api.work.repository import Lease, LeaseLostError
 from api.work.states import Slot, WorkKind
 from difftune_core.hooks import Command, Event
+from worker.analysis import AnalysisRun
 from worker.child import Child
 from worker.comparison import Comparing
 from worker.environment import child_environment, gpu_of_slot
@@ -57,6 +58,7 @@ ACTIVITIES: dict[WorkKind, Callable[[Run], Activity]] = {
     WorkKind.VALIDATE_DATASET: Validation,
     WorkKind.MAKE_RETENTION_SET: RetentionSetMaking,
     WorkKind.TRAIN: Training,
+    WorkKind.ANALYSE: AnalysisRun,
     WorkKind.COMPARE: Comparing,
 }
 

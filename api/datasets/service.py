@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from api.analyses import repository as analyses
 from api.datasets import repository
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
@@ -77,13 +78,14 @@ def delete(session: Session, tenant_id: str, dataset_id: str) -> list[str]:
 
     Raises:
         NotFoundError: there is none.
-        ConflictError: a job that is not final uses it, or a retention set is being made from it.
+        ConflictError: a job or an analysis that is not final uses it, or a retention set is being made from it.
     """
     dataset = get(session, tenant_id, dataset_id, lock=True)
     users, sets = jobs.live_users_of(session, dataset_id), retention_sets.made_from(session, dataset_id)
-    if users or sets:
-        message = f"The data set {dataset_id} is used by {', '.join([*users, *sets][:5])}."
-        raise ConflictError("dataset_in_use", message, jobs=users, retention_sets=sets)
+    looks = analyses.live_users_of(session, dataset_id)
+    if users or sets or looks:
+        message = f"The data set {dataset_id} is used by {', '.join([*users, *sets, *looks][:5])}."
+        raise ConflictError("dataset_in_use", message, jobs=users, retention_sets=sets, analyses=looks)
     dataset.deleted_at = time.time()
     keys = [part["key"] for part in dataset.parts]
     return keys + [key for key in (dataset.report_key, dataset.items_key) if key]

@@ -73,6 +73,7 @@ def test_the_database_itself_refuses_an_unknown_status(tmp_path: Path) -> None:
     database.close()
     assert named == {
         "ck_comparisons_status",
+        "ck_analyses_status",
         "ck_datasets_status",
         "ck_jobs_status",
         "ck_retention_artifacts_status",

@@ -63,7 +63,9 @@ def write_chain_report(result: dict[str, Any], grids: Mapping[str, Image.Image],
     out.mkdir(parents=True, exist_ok=True)
     write_json(plain(result), out / JSON_FILE)
     write_durably(out / HTML_FILE, chain_page(plain(result), grids).encode())
-    chain_picture(grids, _shares(result), result["class_names"]).save(out / PNG_FILE)
+    chain_picture(grids, [share.replace("\u202f", " ") for share in _shares(result)], result["class_names"]).save(
+        out / PNG_FILE
+    )
 
 
 def chain_page(result: dict[str, Any], grids: Mapping[str, Image.Image]) -> str:
@@ -133,7 +135,7 @@ def _tile(checkpoint: dict[str, Any]) -> Tile:
 
 
 def _charts(checkpoints: list[dict[str, Any]]) -> list[Chart]:
-    alone = [Rule("tuned model alone", 0.0)]
+    alone = [Rule("tuned model alone", 0)]
     return [
         line_chart("FID on held-out images", _lines(checkpoints, "fid"), x_label=_X_LABEL, show_last=False),
         line_chart(

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
+
+from api.analyses import repository, service
+from api.analyses.models import Analysis
+from api.analyses.schemas import AnalysisCreate, AnalysisOut, analysis_out
+from api.analyses.states import AnalysisStatus
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.ids import cursor
+from api.models import service as models
+from api.schemas import Deleted, Page, page_of
+from api.storage.cleaning import delete_objects
+
+router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
+
+
+@router.post("")
+def create_analysis(
+    body: AnalysisCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> AnalysisOut:
+    """Have checkpoints analysed: images are drawn with the base model taking over a growing part of the chain."""
+    tuned = service.checked(session, tenant, body.checkpoints, models.cards(used.settings, used.store))
+    made = service.create(session, tenant, body.config(tuned[0].job), tuned, body.metadata)
+    background.add_task(used.doorbell.ring)
+    return analysis_out(made, [])
+
+
+@router.get("")
+def list_analyses(
+    tenant: Tenant,
+    session: ReadSession,
+    *,
+    after: After = None,
+    limit: Limit = 20,
+    order: Order = "desc",
+    status: Annotated[AnalysisStatus | None, Query(description="Only analyses of this status.")] = None,
+) -> Page[AnalysisOut]:
+    """The analyses, newest first."""
+    since, ascending = cursor(after, "ana"), order == "asc"
+    rows = repository.page(session, tenant, after=since, limit=limit + 1, ascending=ascending, status=status)
+    files = repository.files_of(session, [row.id for row in rows])
+    return page_of(rows, limit, lambda row: analysis_out(row, files[row.id]))
+
+
+@router.get("/{analysis_id}")
+def retrieve_analysis(analysis_id: str, tenant: Tenant, session: ReadSession) -> AnalysisOut:
+    """One analysis, with its progress."""
+    return _shown(session, service.get(session, tenant, analysis_id))
+
+
+@router.post("/{analysis_id}/cancel")
+def cancel_analysis(
+    analysis_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> AnalysisOut:
+    """End an analysis that is not final."""
+    analysis = service.request_cancel(session, tenant, analysis_id)
+    background.add_task(used.doorbell.ring)
+    return _shown(session, analysis)
+
+
+@router.delete("/{analysis_id}")
+def delete_analysis(
+    analysis_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> Deleted:
+    """Delete a final analysis and its files."""
+    background.add_task(delete_objects, used.store, service.delete(session, tenant, analysis_id))
+    return Deleted(id=analysis_id, object="analysis")
+
+
+@router.get("/{analysis_id}/reports/{filename}", response_class=Response, status_code=302)
+def retrieve_analysis_report(
+    analysis_id: str, filename: str, tenant: Tenant, used: ServicesDep, session: ReadSession
+) -> Response:
+    """A file of the report (`chain.html`, `chain.json`, `chain.png`), by a link that expires."""
+    found = service.report(session, service.get(session, tenant, analysis_id), filename)
+    url = used.store.url_get(
+        found.key, filename=found.filename, content_type=found.content_type, expires_s=used.settings.link_ttl_s
+    )
+    return RedirectResponse(url, status_code=302)
+
+
+def _shown(session: Session, analysis: Analysis) -> AnalysisOut:
+    return analysis_out(analysis, repository.files_of(session, [analysis.id])[analysis.id])

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from api.analyses.models import Analysis, AnalysisFile
+from api.analyses.states import AnalysisStatus
+from api.jobs.models import Job
+from api.schemas import In, Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
+from difftune_core.analysis_config import MAX_CHECKPOINTS, ChainOfForgetting, Fractions
+from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.sampling_config import Guidance, Sampler
+
+_MAX_METADATA = 16
+_CheckpointId = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class AnalysisEvaluation(In):
+    """How images are drawn; what is left out is as the first checkpoint's job was judged."""
+
+    num_images: Annotated[int, Field(ge=4, le=1_000_000)] | None = None
+    """Images at each share of each checkpoint."""
+    sampler: Sampler | None = None
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
+    guidance_scale: Annotated[float, Field(ge=1, le=20)] | None = None
+    guidance: Guidance | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+
+class AnalysisCreate(In):
+    """The chain of forgetting: the last part of the reverse chain by the base model, FID against its share."""
+
+    type: Literal["chain_of_forgetting"]
+    """The kind of analysis."""
+    checkpoints: Annotated[list[_CheckpointId], Field(min_length=1, max_length=MAX_CHECKPOINTS)]
+    """Ids of one to four checkpoints of jobs with the same base model, data set and held-out images: a line each."""
+    fractions: Fractions | None = None
+    """Shares of the chain, those next to the data, that the base model takes: rising from 0. Left out: tenths."""
+    evaluation: AnalysisEvaluation = AnalysisEvaluation()
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=_MAX_METADATA)] | None = None
+    """Up to 16 pairs of your own."""
+
+    def config(self, job: Job) -> ChainOfForgetting:
+        """The complete config, on the first checkpoint's job."""
+        given = self.evaluation.model_dump(exclude_none=True)
+        evaluation = EvaluationConfig.model_validate({**job.config["evaluation"], **given})
+        config = ChainOfForgetting(
+            model=job.model,
+            seed=job.config["seed"],
+            evaluation=evaluation,
+            num_threads=job.config["num_threads"],
+        )
+        return config if self.fractions is None else config.model_copy(update={"fractions": self.fractions})
+
+
+class AnalysedCheckpoint(Out):
+    """A line of the plot."""
+
+    id: str
+    name: str
+    """In the report."""
+    job_id: str
+    step: int
+
+
+class AnalysisError(Out):
+    """Why an analysis failed."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class AnalysisProgress(Out):
+    """Images that are drawn and judged, of all."""
+
+    done: int
+    total: int
+
+
+class AnalysisReport(Out):
+    """A file of the report."""
+
+    kind: str
+    """`report_json`, `report_html` or `samples`."""
+    filename: str
+    content_type: str
+    bytes: int
+    sha256: str
+    created_at: int
+    url: str
+    """Where its bytes are, with your key."""
+
+
+class AnalysisOut(Listed):
+    """A look at tuned models."""
+
+    object: Literal["analysis"] = "analysis"
+    type: str
+    status: AnalysisStatus
+    model: str
+    checkpoints: list[AnalysedCheckpoint]
+    fractions: list[float]
+    evaluation: Resolved
+    training_file: str
+    validation_file: str | None
+    progress: AnalysisProgress
+    reports: list[AnalysisReport]
+    """Once succeeded: the page with the plot, the figures as JSON, the images as one picture."""
+    metadata: dict[str, str] | None
+    error: AnalysisError | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+
+
+def analysis_out(analysis: Analysis, files: list[AnalysisFile]) -> AnalysisOut:
+    config: dict[str, Any] = analysis.config
+    code, message = analysis.error_code, analysis.error_message
+    return AnalysisOut(
+        id=analysis.id,
+        type=analysis.type,
+        status=AnalysisStatus(analysis.status),
+        model=config["model"],
+        checkpoints=[AnalysedCheckpoint.model_validate(entry) for entry in analysis.checkpoints],
+        fractions=config["fractions"],
+        evaluation=config["evaluation"],
+        training_file=analysis.training_file,
+        validation_file=analysis.validation_file,
+        progress=AnalysisProgress(done=analysis.done, total=analysis.total),
+        reports=[report_out(file) for file in files],
+        metadata=analysis.metadata_,
+        error=AnalysisError(code=code, message=message or "", param=analysis.error_param) if code else None,
+        created_at=int(analysis.created_at),
+        started_at=seconds(analysis.started_at),
+        finished_at=seconds(analysis.finished_at),
+    )
+
+
+def report_out(file: AnalysisFile) -> AnalysisReport:
+    return AnalysisReport(
+        kind=file.kind,
+        filename=file.filename,
+        content_type=file.content_type,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        created_at=int(file.created_at),
+        url=f"/v1/analyses/{file.analysis_id}/reports/{file.filename}",
+    )

@@ -1,0 +1,202 @@
+"""Analyses: what is asked of tuned models after training. Checkpoints of one analysis share base model and data."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.analyses import lifecycle, repository
+from api.analyses.models import Analysis, AnalysisFile
+from api.analyses.states import FINAL, AnalysisStatus
+from api.checkpoints import repository as checkpoints
+from api.checkpoints.models import Checkpoint
+from api.datasets.models import Dataset
+from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
+from api.ids import new_id
+from api.jobs.models import Job
+from api.work import service as work
+from api.work.states import Request, Slot, WorkKind, WorkState
+from difftune_core.analysis_config import ChainOfForgetting
+from difftune_core.card import BaseModelCard
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A checkpoint with the job that made it and what that was run on."""
+
+    checkpoint: Checkpoint
+    job: Job
+    data: Dataset
+    held_out: Dataset | None
+
+    @property
+    def judged_by(self) -> str:
+        """What identifies the held-out images."""
+        if self.held_out is not None:
+            return f"validation file {self.held_out.sha256}"
+        fraction = self.job.config["evaluation"]["holdout_fraction"]
+        return f"{fraction} of the training file by seed {self.job.config['seed']}"
+
+
+def checked(
+    session: Session, tenant_id: str, checkpoint_ids: Sequence[str], cards: dict[str, BaseModelCard]
+) -> list[Tuned]:
+    """The tenant's checkpoints, which are of one base model, one data set and one set of held-out images.
+
+    Raises:
+        InvalidInputError: one is not there, is named twice, or differs; names it and both digests.
+        ConflictError: their data set was deleted.
+    """
+    found: list[Tuned] = []
+    for position, checkpoint_id in enumerate(checkpoint_ids):
+        param = f"checkpoints.{position}"
+        if checkpoint_id in checkpoint_ids[:position]:
+            raise InvalidInputError("duplicate_checkpoint", f"{checkpoint_id} is named twice.", param=param)
+        tuned = _tuned(session, tenant_id, checkpoint_id, param)
+        _check_same(found[0] if found else tuned, tuned, cards, param)
+        found.append(tuned)
+    return found
+
+
+def create(
+    session: Session, tenant_id: str, config: ChainOfForgetting, tuned: Sequence[Tuned], metadata: dict[str, str] | None
+) -> Analysis:
+    """A new analysis, queued."""
+    first = tuned[0]
+    analysis = Analysis(
+        id=new_id("ana"),
+        tenant_id=tenant_id,
+        type=config.type,
+        status=AnalysisStatus.QUEUED,
+        config=config.model_dump(mode="json"),
+        checkpoints=_named(tuned),
+        training_file=first.data.id,
+        validation_file=first.held_out.id if first.held_out else None,
+        metadata_=metadata,
+        total=len(tuned) * len(config.fractions) * config.evaluation.num_images,
+        created_at=time.time(),
+    )
+    session.add(analysis)
+    session.flush()
+    work.enqueue(session, WorkKind.ANALYSE, analysis.id, tenant_id=tenant_id, slot=Slot.GPU)
+    return analysis
+
+
+def get(session: Session, tenant_id: str, analysis_id: str) -> Analysis:
+    """The tenant's analysis.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = repository.find(session, tenant_id, analysis_id)
+    if found is None:
+        raise not_found("analysis", analysis_id)
+    return found
+
+
+def report(session: Session, analysis: Analysis, filename: str) -> AnalysisFile:
+    """A file of the report.
+
+    Raises:
+        ConflictError: there is no report yet.
+        NotFoundError: it has no such file; says which there are.
+    """
+    files = {file.filename: file for file in repository.files_of(session, [analysis.id])[analysis.id]}
+    if filename in files:
+        return files[filename]
+    if analysis.status not in FINAL:
+        message = f"The analysis {analysis.id} is {analysis.status} and has no report yet."
+        raise ConflictError("report_not_ready", message)
+    there_are = f"files: {', '.join(files)}" if files else "it has none"
+    raise NotFoundError("report_not_found", f"There is no {filename!r} in the report of {analysis.id} ({there_are}).")
+
+
+def request_cancel(session: Session, tenant_id: str, analysis_id: str) -> Analysis:
+    """End an analysis that is not final; whoever works on it stops.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: it is final.
+    """
+    get(session, tenant_id, analysis_id)
+    item = repository.open_work(session, analysis_id)
+    analysis = lifecycle.lock(session, analysis_id)
+    if analysis.status in FINAL:
+        message = f"The analysis {analysis_id} is {analysis.status} and cannot be cancelled."
+        raise ConflictError("analysis_not_cancellable", message)
+    if item is not None and item.state == WorkState.LEASED:
+        item.request = Request.CANCEL
+    elif item is not None:
+        item.state, item.finished_at = WorkState.DONE, time.time()
+    analysis.set_status(AnalysisStatus.CANCELLED)
+    analysis.finished_at = time.time()
+    return analysis
+
+
+def delete(session: Session, tenant_id: str, analysis_id: str) -> list[str]:
+    """Delete a final analysis with its files; returns the keys to delete after the commit.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: it is not final.
+    """
+    analysis = get(session, tenant_id, analysis_id)
+    if analysis.status not in FINAL:
+        message = f"The analysis {analysis_id} is {analysis.status}; cancel it first."
+        raise ConflictError("analysis_not_final", message)
+    files = repository.files_of(session, [analysis_id])[analysis_id]
+    for file in files:
+        session.delete(file)
+    session.flush()
+    session.delete(analysis)
+    return [file.key for file in files]
+
+
+def _tuned(session: Session, tenant_id: str, checkpoint_id: str, param: str) -> Tuned:
+    checkpoint = checkpoints.find(session, tenant_id, checkpoint_id)
+    if checkpoint is None:
+        raise InvalidInputError("checkpoint_not_found", f"There is no checkpoint {checkpoint_id!r}.", param=param)
+    job = session.get_one(Job, checkpoint.job_id)
+    data = session.get_one(Dataset, job.training_file)
+    held_out = session.get_one(Dataset, job.validation_file) if job.validation_file else None
+    for dataset in (data, held_out):
+        if dataset is not None and dataset.deleted_at is not None:
+            message = f"The data set {dataset.id} of {checkpoint_id} was deleted: there is nothing to compare with."
+            raise ConflictError("dataset_deleted", message, param=param, pointer=f"#/{param.replace('.', '/')}")
+    return Tuned(checkpoint, job, data, held_out)
+
+
+def _check_same(first: Tuned, other: Tuned, cards: dict[str, BaseModelCard], param: str) -> None:
+    pairs = {
+        "base_model_mismatch": ("base model", *(_model(tuned.job.model, cards) for tuned in (first, other))),
+        "data_mismatch": ("training data", str(first.data.sha256), str(other.data.sha256)),
+        "held_out_mismatch": ("held-out images", first.judged_by, other.judged_by),
+    }
+    for code, (what, ours, theirs) in pairs.items():
+        if ours != theirs:
+            message = (
+                f"Checkpoints of one analysis need the same {what}: {other.checkpoint.id} has {theirs}, "
+                f"{first.checkpoint.id} has {ours}."
+            )
+            raise InvalidInputError(code, message, param=param)
+
+
+def _model(model_id: str, cards: dict[str, BaseModelCard]) -> str:
+    return f"{model_id} ({cards[model_id].digest if model_id in cards else 'not installed'})"
+
+
+def _named(tuned: Sequence[Tuned]) -> list[dict[str, Any]]:
+    """Names for plots: the job's suffix or method; with the step, and at last the id, where that says too little."""
+    names = [t.job.suffix or t.job.config["method"]["type"] for t in tuned]
+    for endings in ([f" step {t.checkpoint.step}" for t in tuned], [f" {t.checkpoint.id}" for t in tuned]):
+        count = Counter(names)
+        names = [name + ending if count[name] > 1 else name for name, ending in zip(names, endings, strict=True)]
+    return [
+        {"id": t.checkpoint.id, "name": name, "job_id": t.job.id, "step": t.checkpoint.step}
+        for name, t in zip(names, tuned, strict=True)
+    ]

@@ -1,0 +1,140 @@
+"""An analysis of checkpoints as a run."""
+
+from __future__ import annotations
+
+import mimetypes
+import time
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from api.analyses import lifecycle
+from api.analyses.models import Analysis
+from api.analyses.states import FINAL, AnalysisStatus
+from api.checkpoints.models import Checkpoint
+from api.datasets.models import Dataset
+from api.jobs.lifecycle import StoredFile
+from api.storage.cleaning import delete_objects
+from api.work import repository
+from api.work.models import WorkItem
+from difftune_core.analysis_config import ChainOfForgetting
+from difftune_core.checkpoint.manifest import MANIFEST, MODEL
+from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent, TaskError
+from worker.child import Child
+from worker.failures import SUCCEEDED, Ending
+from worker.models import model_arguments
+from worker.run import Run
+from worker.settle import settle_analysis
+from worker.workspace import CHECKPOINTS, ensure_dataset, fetch_checkpoint
+
+_FLUSH_S = 0.5
+_NEEDED = frozenset({MODEL, MANIFEST, "config.json"})
+"""What an analysis reads of a checkpoint; the rest is for a resume."""
+_RESULTS = 3
+
+
+class AnalysisRun:
+    """One attempt. Chains that an earlier one has drawn on this node lie in the cache, where the child finds them."""
+
+    command = "analyse"
+
+    def __init__(self, run: Run) -> None:
+        """Nothing happens yet."""
+        self._run = run
+        self._progress: ProgressEvent | None = None
+        self._flushed_at = 0.0
+        self._stored: list[StoredFile] = []
+        self.num_threads = 1
+
+    def prepare(self) -> list[str]:
+        """Fetch data sets and weights; the child's arguments.
+
+        Raises:
+            TaskError: an input is missing or damaged.
+        """
+        workspace, settings = self._run.workspace, self._run.tools.settings
+        analysis, datasets, checkpoints = self._rows()
+        config = ChainOfForgetting.model_validate(analysis.config)
+        self.num_threads = config.num_threads or settings.num_threads
+        complete = config.model_copy(update={"num_threads": self.num_threads})
+        arguments = [str(workspace.write_config(complete.model_dump(mode="json")))]
+        for name, checkpoint in checkpoints.items():
+            arguments += ["--checkpoint", f"{name}={self._weights(checkpoint)}"]
+        for option, dataset in datasets.items():
+            arguments += [f"--{option}", str(self._input(option, dataset))]
+        arguments += model_arguments(self._run.tools.store, settings, [config.model], self._run.check)
+        return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
+
+    def begin(self, child: Child) -> None:
+        """The child has started."""
+
+    def handle(self, event: Event) -> None:
+        """Remember its progress; store its files."""
+        if isinstance(event, ProgressEvent):
+            self._progress = event
+        elif isinstance(event, ArtifactEvent):
+            self._flush()
+            self._store(event)
+
+    def idle(self) -> None:
+        """Called several times a second."""
+        if time.monotonic() - self._flushed_at >= _FLUSH_S:
+            self._flush()
+
+    def complete(self, ending: Ending) -> Ending:
+        """The child has ended: write what is left."""
+        self._flush()
+        if ending.code == SUCCEEDED and len(self._stored) != _RESULTS:
+            return Ending("crashed", "The child ended without all of its files.")
+        return ending
+
+    def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool:
+        """Move the analysis on; True if its workspace is not needed any more."""
+        settings = self._run.tools.settings
+        settle_analysis(session, item, ending, settings=settings, files=self._stored)
+        status = lifecycle.lock(session, item.subject_id).status
+        if status != AnalysisStatus.SUCCEEDED:
+            delete_objects(self._run.tools.store, [file.key for file in self._stored])
+        return status in FINAL
+
+    def _rows(self) -> tuple[Analysis, dict[str, Dataset], dict[str, Checkpoint]]:
+        with self._run.tools.database.read() as session:
+            analysis = session.get_one(Analysis, self._run.lease.subject_id)
+            named = {"data": analysis.training_file, "validation": analysis.validation_file}
+            datasets = {option: session.get_one(Dataset, id_) for option, id_ in named.items() if id_}
+            rows = {entry["name"]: session.get_one(Checkpoint, entry["id"]) for entry in analysis.checkpoints}
+            return analysis, datasets, rows
+
+    def _weights(self, checkpoint: Checkpoint) -> Path:
+        """The checkpoint's folder in the workspace, which appears whole or not at all."""
+        folder = self._run.workspace.folder / CHECKPOINTS / checkpoint.id
+        if not folder.is_dir():
+            files = [file for file in checkpoint.files if file["name"] in _NEEDED]
+            fetch_checkpoint(self._run.tools.store, files, folder, self._run.check)
+        return folder
+
+    def _input(self, role: str, dataset: Dataset) -> Path:
+        if dataset.sha256 is None:
+            raise TaskError("dataset_not_ready", f"Data set {dataset.id} has not been validated.", f"{role}_file")
+        tools = self._run.tools
+        cached = ensure_dataset(tools.store, dataset.parts, dataset.sha256, tools.settings.data_dir, self._run.check)
+        return self._run.workspace.input_file(role, dataset.filename, cached)
+
+    def _store(self, event: ArtifactEvent) -> None:
+        name, info = Path(event.file.path).name, event.file
+        key = f"analyses/{self._run.lease.subject_id}/{self._run.lease.fence}/{name}"
+        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self._run.upload(key, self._run.workspace.out / name, info, content_type=content_type)
+        self._stored.append(StoredFile(event.kind, event.step, name, key, info.bytes, info.sha256, content_type))
+
+    def _flush(self) -> None:
+        event, self._progress = self._progress, None
+        if event is not None:
+            self._flushed_at = time.monotonic()
+            self._run.insist(lambda: self._write(event))
+
+    def _write(self, event: ProgressEvent) -> None:
+        with self._run.unit() as (session, _):
+            analysis = lifecycle.lock(session, self._run.lease.subject_id)
+            lifecycle.progressed(analysis, done=event.done, total=event.total)
+            repository.note_progress(session, self._run.lease)
