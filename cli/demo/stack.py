@@ -16,7 +16,7 @@ _STOP_TIMEOUT_S = 30.0
 
 
 class DemoStack:
-    """Starts on entry with a free port and its own data folder; stops everything on exit."""
+    """Starts on entry, over a data folder and with a free port; stops everything on exit."""
 
     def __init__(self, data_dir: Path) -> None:
         """Nothing runs yet."""
@@ -27,7 +27,7 @@ class DemoStack:
 
     def __enter__(self) -> Self:
         """Wait until the API is ready."""
-        self._data_dir.mkdir(parents=True)
+        self._data_dir.mkdir(parents=True, exist_ok=True)
         log = (self._data_dir / "up.log").open("wb")
         command = [sys.executable, "-m", "cli", "up", "--data-dir", str(self._data_dir), "--port", "0"]
         self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603  # ours

@@ -1,0 +1,1 @@
+"""`difftune compare`: several methods and seeds on one data set, through the service."""

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[Path, typer.Option(help="Archive of images to tune on: class folders in a zip or tar.")]
+Validation = Annotated[Path | None, typer.Option(help="Archive of held-out images to judge by.")]
+Model = Annotated[str | None, typer.Option(help="Id of the base model; default: tiny-dit.")]
+Methods = Annotated[str | None, typer.Option(help="Separated by commas; default: supervised,diff_tuning.")]
+Seeds = Annotated[str | None, typer.Option(help="Separated by commas; default: 0,1,2.")]
+MaxSteps = Annotated[
+    int | None, typer.Option(help="Optimizer steps of every method; default: the model card's.", min=1)
+]
+Config = Annotated[Path | None, typer.Option(help="JSON as for POST /v1/comparisons; options above go before it.")]
+Folder = Annotated[Path, typer.Option(help="Where the report is put.")]
+Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service; without it one is started.")]
+Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
+DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service where no --url is given.")]
+
+
+def compare(
+    *,
+    data: Data,
+    validation: Validation = None,
+    model: Model = None,
+    methods: Methods = None,
+    seeds: Seeds = None,
+    max_steps: MaxSteps = None,
+    config: Config = None,
+    folder: Folder = Path("comparison"),
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Fine-tune with several methods and seeds at equal budgets, and write one report of them all."""
+    from cli.compare.request import read_request
+    from cli.compare.run import run_comparison
+
+    request = read_request(config, model=model, methods=methods, seeds=seeds, max_steps=max_steps)
+    files = {"training_file": data} | ({"validation_file": validation} if validation else {})
+    raise typer.Exit(run_comparison(request, files, folder, url=url, key=key, data_dir=data_dir))
