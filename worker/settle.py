@@ -8,14 +8,14 @@ from typing import Protocol
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
+from api.analyses import lifecycle as analyses
+from api.analyses.states import FINAL as ANALYSIS_FINAL
+from api.analyses.states import AnalysisStatus
 from api.comparisons import lifecycle as comparisons
 from api.comparisons.models import ComparisonFile
 from api.comparisons.repository import lock as lock_comparison
 from api.comparisons.states import FINAL as COMPARISON_FINAL
 from api.comparisons.states import ComparisonStatus
-from api.analyses import lifecycle as analyses
-from api.analyses.states import FINAL as ANALYSIS_FINAL
-from api.analyses.states import AnalysisStatus
 from api.datasets import lifecycle as datasets
 from api.datasets.lifecycle import Finding
 from api.datasets.states import DatasetStatus
