@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
@@ -39,9 +39,20 @@ class Figure:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+_SHARES = {
+    "precision": "Share of generated images that lie among the held-out ones",
+    "recall": "Share of held-out images that lie among the generated ones",
+    "density": "How many held-out neighbourhoods a generated image lies in",
+    "coverage": "Share of held-out images with a generated one near by",
+}
 FIGURES = (
     Figure("fid", "FID", "Fréchet distance of generated to held-out images.", ("fid",)),
     Figure("kid", "KID", "Squared maximum mean discrepancy of the same images.", ("kid",)),
+    Figure("fid_infinity", "FID∞", "FID extrapolated to endlessly many images.", ("fid_infinity",)),
+    *(
+        Figure(name, name.capitalize(), f"{meaning}; higher is better.", (name,), lower_is_better=False)
+        for name, meaning in _SHARES.items()
+    ),
     Figure(
         "null_fid",
         "Forgetting",
@@ -64,10 +75,10 @@ FIGURES = (
 )
 
 
-def figures_in(runs: Iterable[FinishedRun]) -> list[Figure]:
+def figures_in(runs: Sequence[FinishedRun]) -> list[Figure]:
     """The figures that any of the runs has, those under other guidances and in other features among them."""
     ends = [run.result for run in runs]
-    features = {key: None for end in ends for key in end if key.startswith("fd_") and not key.endswith("_se")}
+    extractors = {name: None for run in runs for name in run.report["recipe"].get("other_feature_extractors") or {}}
     names = {name: None for end in ends for name in end.get("other_guidance") or {}}
     others = [
         Figure(
@@ -78,7 +89,10 @@ def figures_in(runs: Iterable[FinishedRun]) -> list[Figure]:
         )
         for name in names
     ]
-    others += [Figure(key, f"FD, {key[3:]}", f"As FID, in the features of {key[3:]}.", (key,)) for key in features]
+    others += [
+        Figure(f"fd_{name}", f"FD {name}", f"Fréchet distance over the features of {name}.", (f"fd_{name}",))
+        for name in extractors
+    ]
     known = (*FIGURES[:1], *others, *FIGURES[1:])
     return [figure for figure in known if any(figure.of(end) is not None for end in ends)]
 

@@ -8,8 +8,9 @@ from typing import Any
 from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
 from difftune_core.evaluate.comparison.tables import pair_groups, settings
 from difftune_core.evaluate.report.charts import Chart, Rule, Series, line_chart
+from difftune_core.evaluate.report.entries import REFERENCES
 from difftune_core.evaluate.report.numbers import Number, number, with_error
-from difftune_core.evaluate.report.view import REFERENCES, how_made
+from difftune_core.evaluate.report.view import how_made
 
 Comparison = dict[str, Any]
 _STRIPS = ("fid", "null_fid")
@@ -132,9 +133,10 @@ def _test_note(comparison: Comparison) -> str:
 
 
 def _tests(comparison: Comparison) -> list[dict[str, Any]]:
-    figures = [figure for figure in comparison["figures"].values() if figure["lower_is_better"]]
-    ends = [(figure["label"], figure["pairs"]) for figure in figures]
-    equal = [(figure["label"], figure["equal_target_images"]) for figure in figures]
+    figures = [figure for figure in comparison["figures"].values() if figure["lower_is_better"] is not None]
+    labels = [figure["label"] + ("" if figure["lower_is_better"] else " (higher is better)") for figure in figures]
+    ends = [(label, figure["pairs"]) for label, figure in zip(labels, figures, strict=True)]
+    equal = [(label, figure["equal_target_images"]) for label, figure in zip(labels, figures, strict=True)]
     parts = [{"title": "At equal steps", "note": "", "groups": pair_groups(ends)}]
     matches = comparison["equal_target_images"]
     if matches:

@@ -197,6 +197,20 @@ def test_other_guidances_are_figures_of_their_own(tmp_path: Path, add_run: AddRu
     assert "FID, no guidance" in page
 
 
+def test_further_figures_are_compared_where_they_were_measured(tmp_path: Path, add_run: AddRun) -> None:
+    for method, value in (("plain", 0.5), ("diff", 0.75)):
+        folder = add_run(method, 0, [12.0], recipe__other_feature_extractors={"dinov2": "digest"})
+        report = json.loads((folder / "report.json").read_text())
+        report["evaluations"][-1] |= {"recall": value, "fd_dinov2": 100 * value, "fd_dinov2_se": 1.0}
+        (folder / "report.json").write_text(json.dumps(report))
+    found, page = compared(both(1), tmp_path / "runs")
+    assert found["figures"]["recall"]["pairs"][0]["difference"] == 0.25
+    assert found["figures"]["fd_dinov2"]["pairs"][0]["difference"] == 25.0
+    assert "fd_dinov2_se" not in found["figures"]
+    assert "precision" not in found["figures"]
+    assert "Recall (higher is better)" in page
+
+
 def test_the_delivered_checkpoint_is_what_counts(tmp_path: Path, add_run: AddRun) -> None:
     add_run("plain", 0, [12.0, 15.0], delivered_step=10)
     add_run("diff", 0, [17.0, 16.0], delivered_step=20)
