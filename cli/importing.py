@@ -28,6 +28,10 @@ Source = Annotated[
     typer.Argument(help="An original .pt, a tuned model.safetensors, a diffusers folder, or org/name@<40 hex digits>."),
 ]
 ModelId = Annotated[str, typer.Option("--id", help="Id of the model from now on.")]
+Kind = Annotated[
+    str | None, typer.Option(help="dit (default), or a feature extractor for metrics: inception or dinov2.")
+]
+Resizing = Annotated[str | None, typer.Option(help="Of inception: clean-fid (default), pytorch-fid or torch-fidelity.")]
 Vae = Annotated[str | None, typer.Option(help="AutoencoderKL folder or pinned hub id; default: the pipeline's own.")]
 Licence = Annotated[str | None, typer.Option(help="Licence of the weights; known for DiT-XL/2, to be checked.")]
 Description = Annotated[str | None, typer.Option(help="Shown to users; default: its anatomy.")]
@@ -44,6 +48,8 @@ def import_model(
     source: Source,
     *,
     model_id: ModelId,
+    kind: Kind = None,
+    resizing: Resizing = None,
     vae: Vae = None,
     licence: Licence = None,
     description: Description = None,
@@ -55,13 +61,15 @@ def import_model(
     data_dir: DataDir = None,
     to_store: ToStore = False,
 ) -> None:
-    """Convert a base model to safetensors with a card and put it into the data folder's models, or the object store."""
+    """Convert a base model or a feature extractor to safetensors with a card, for the data folder or the object store."""
     settings = read_settings(data_dir)
     folder = settings.data_dir.expanduser().resolve() / "models"
     store = _store_without(settings, model_id) if to_store else None
     given = {
         "id": model_id,
         "models": folder,
+        "kind": kind,
+        "resizing": resizing,
         "vae": vae,
         "licence": licence,
         "description": description,

@@ -52,9 +52,7 @@ def compare(
     """
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown:
-        raise TaskError(
-            "metric_unknown", f"no metric {unknown[0]!r} is known; there are {', '.join(METRICS)}", "metrics"
-        )
+        raise TaskError("metric_unknown", f"no metric {unknown[0]!r}: known are {', '.join(METRICS)}", "metrics")
     pair = _Pair(real, fake, "inception" if extractor is None else extractor.kind, block_size, seed)
     result: Figures = {}
     for metric in dict.fromkeys(metrics):

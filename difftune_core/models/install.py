@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 import difftune_core
 from difftune_core.card import CARD_FILE, BaseModelCard, Defaults, list_cards
 from difftune_core.files import folder_aside, folder_digest, sha256_file
@@ -20,7 +18,9 @@ from difftune_core.models.convert.original import preset_name, read_original
 from difftune_core.models.convert.request import ImportRequest
 from difftune_core.models.convert.vae import Vae, read_vae
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS, Converted
+from difftune_core.models.install_extractor import install_extractor
 from difftune_core.models.registry import CONFIG, WEIGHTS, write_dit_config
+from difftune_core.tensors import save_tensors
 
 DIT_XL_LICENCE = (
     "CC-BY-NC-4.0, non-commercial: the licence under which the DiT-XL/2 weights were published, to be checked by the "
@@ -35,6 +35,10 @@ def install(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
     Raises:
         TaskError: `model_exists`, `licence_missing`, or why the files were refused.
     """
+    if request.kind != "dit":
+        return install_extractor(request, hooks)
+    if "resizing" in request.model_fields_set:
+        raise TaskError("invalid_option", "a base model has no option resizing", "resizing")
     final = request.models / request.id
     if final.exists():
         raise TaskError("model_exists", f"there is a model {request.id!r} in {request.models}; remove it first", "id")
@@ -100,10 +104,10 @@ def _origin(named: str, found: Path) -> str:
 def _write_weights(folder: Path, converted: Converted, vae: Vae) -> None:
     (folder / "dit").mkdir()
     write_dit_config(folder / "dit", converted.config)
-    save_file(converted.state, folder / "dit" / WEIGHTS)
+    save_tensors(converted.state, folder / "dit" / WEIGHTS)
     (folder / "vae").mkdir()
     (folder / "vae" / CONFIG).write_text(json.dumps(vae.config, indent=2) + "\n", encoding="utf-8")
-    save_file(vae.state, folder / "vae" / DIFFUSERS_WEIGHTS, metadata={"format": "pt"})
+    save_tensors(vae.state, folder / "vae" / DIFFUSERS_WEIGHTS, metadata={"format": "pt"})
 
 
 def _card(request: ImportRequest, converted: Converted, vae: Vae, licence: str, origin: str) -> BaseModelCard:

@@ -84,3 +84,11 @@ def toy_config(method: str = "diff_tuning", **hyperparameters: object) -> Transf
         {"model": "toy", "seed": 7, "method": {"type": method, method: {"hyperparameters": given}}}
     )
     return resolve(config, card, num_threads=1)
+
+
+@pytest.fixture(scope="session")
+def dinov2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small DINOv2 with random weights; transformers takes long to load, so only where it is asked for."""
+    from tests.core.dinov2_files import write_dinov2
+
+    return write_dinov2(tmp_path_factory.mktemp("dinov2"))

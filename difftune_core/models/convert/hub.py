@@ -16,7 +16,7 @@ _WANTED = (
     "diffusion_pytorch_model-*.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
 )
-_PATTERNS = [f"{part}{name}" for part in ("", "transformer/", "vae/") for name in _WANTED]
+_PATTERNS = [f"{part}{name}" for part in ("", "transformer/", "vae/") for name in _WANTED] + ["model.safetensors"]
 
 
 def pinned(source: str) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def read_original(path: Path, *, num_heads: int | None = None, input_size: int |
     Raises:
         TaskError: `unsafe_weights`, `unreadable_weights`, `not_finite`, or `model_mismatch` with the names at fault.
     """
-    state, notes = _weights(_load(path), path.name)
+    state, notes = load_weights(path)
     check_tensors(state)
     return fitted(state, _anatomy(state, num_heads, input_size), notes)
 
@@ -50,6 +50,15 @@ def preset_name(config: DiTConfig) -> str | None:
         if replace(config, **{field: getattr(preset, field) for field in _FREE}) == preset:
             return name
     return None
+
+
+def load_weights(path: Path) -> tuple[State, tuple[str, ...]]:
+    """The tensors of a `.pt` or safetensors file by name, unchecked, and notes on where in it they were.
+
+    Raises:
+        TaskError: `unsafe_weights`, `unreadable_weights`, `model_mismatch` for what is no tensor.
+    """
+    return _weights(_load(path), path.name)
 
 
 def _load(path: Path) -> Any:

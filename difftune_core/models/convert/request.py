@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from difftune_core.extractor_card import InceptionResizing
+
 Count = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class ImportRequest(BaseModel):
-    """A base model to bring in; field names are the command's options."""
+    """A base model or a feature extractor to bring in; field names are the command's options."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -22,6 +24,10 @@ class ImportRequest(BaseModel):
     """Public id: the name of the model's folder."""
     models: Path
     """Folder of base models."""
+    kind: Literal["dit", "inception", "dinov2"] = "dit"
+    """A base model (`dit`), or the feature extractor that it is: `inception` of FID, or `dinov2`."""
+    resizing: InceptionResizing = "clean-fid"
+    """Of `inception`: whose way of bringing images to 299 pixels is followed."""
     vae: str | None = None
     """Folder or hub id of the AutoencoderKL; left out, the pipeline's own."""
     licence: Annotated[str, Field(min_length=1, max_length=500)] | None = None
