@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from difftune_core.sampling_config import ProcessName
+
 CARD_FILE = "card.json"
 
 
@@ -31,6 +33,8 @@ class BaseModelCard(CardPart):
     id: str
     """Folder name and public id."""
     family: Literal["dit", "stable-diffusion"]
+    process: ProcessName = "ddpm"
+    """How noise entered in its training: which samplers and recipes fit."""
     description: str = ""
     licence: str = "unknown"
     source: str = ""

@@ -15,7 +15,9 @@ from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.card import BaseModelCard
 from difftune_core.evaluation_config import PRESETS, EvaluationConfig, check_measured
 from difftune_core.frozen import Frozen
+from difftune_core.hooks import TaskError
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
+from difftune_core.sampling_config import SAMPLERS, check_sampler
 
 MAX_CLASSES = 1000
 """Of a target: diffusers' pipeline looks for the null label in row 1000 of an export's table."""
@@ -150,18 +152,43 @@ def _with_defaults(given: BaseModel, defaults: dict[str, Any]) -> dict[str, Any]
     return {**given.model_dump(), **known, **given.model_dump(include=given.model_fields_set)}
 
 
-def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard) -> RetentionSetConfig:
-    """The complete settings of a retention set: what was left out comes from the card."""
+def _of_process(card: BaseModelCard, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The card's defaults, with the sampler of its process where they name none."""
+    return {"sampler": SAMPLERS[card.process][0], **defaults}
+
+
+def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard, param: str = "sampler") -> RetentionSetConfig:
+    """The complete settings of a retention set: what was left out comes from the card.
+
+    Raises:
+        TaskError: `sampler_not_for_process`, naming `param`.
+    """
     own = given.model_fields_set & RetentionSetConfig.model_fields.keys()
     stated = RetentionSetConfig.model_validate(given.model_dump(include=own))
-    return RetentionSetConfig.model_validate(_with_defaults(stated, card.defaults.retention_set))
+    defaults = _of_process(card, card.defaults.retention_set)
+    resolved = RetentionSetConfig.model_validate(_with_defaults(stated, defaults))
+    check_sampler(resolved.sampler, card.process, param)
+    return resolved
 
 
 def _resolve_evaluation(given: EvaluationConfig, card: BaseModelCard) -> EvaluationConfig:
     preset = PRESETS[given.preset] if given.preset else {}
-    resolved = EvaluationConfig.model_validate(_with_defaults(given, {**card.defaults.evaluation, **preset}))
+    defaults = _of_process(card, {**card.defaults.evaluation, **preset})
+    resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults))
     check_measured(resolved)
+    check_sampler(resolved.sampler, card.process, "evaluation.sampler")
     return resolved
+
+
+def _resolve_diff_tuning(given: DiffTuningHyperparameters, card: BaseModelCard) -> dict[str, Any]:
+    where = "method.diff_tuning.hyperparameters"
+    if given.recipe == "released" and card.process != "ddpm":
+        message = f"the recipe 'released' draws DDPM timesteps; {card.id} is a model of the process {card.process!r}"
+        raise TaskError("recipe_not_for_process", message, f"{where}.recipe")
+    if isinstance(given.retention_set, str) and given.retention_set != "auto":
+        return {"retention_set": given.retention_set}
+    stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()
+    return {"retention_set": resolve_retention_set(stated, card, f"{where}.retention_set.sampler")}
 
 
 def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) -> TransferConfig:
@@ -178,8 +205,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     if training["checkpoint_every_steps"] is None:
         training["checkpoint_every_steps"] = math.ceil(steps / 4)
     if isinstance(given, DiffTuningHyperparameters):
-        stated = RetentionSetConfig() if given.retention_set == "auto" else given.retention_set
-        training["retention_set"] = stated if isinstance(stated, str) else resolve_retention_set(stated, card)
+        training |= _resolve_diff_tuning(given, card)
     return TransferConfig.model_validate(
         {
             **config.model_dump(),

@@ -20,7 +20,7 @@ SAMPLERS: dict[ProcessName, tuple[Sampler, ...]] = {
 """The samplers of each process, the default first."""
 
 
-def check_sampler(sampler: Sampler, process: ProcessName) -> None:
+def check_sampler(sampler: Sampler, process: ProcessName, param: str = "sampler") -> None:
     """Refuse a sampler that cannot run this process backwards.
 
     Raises:
@@ -28,4 +28,4 @@ def check_sampler(sampler: Sampler, process: ProcessName) -> None:
     """
     if sampler not in SAMPLERS[process]:
         message = f"the sampler {sampler!r} does not fit a model of the process {process!r}, which has: "
-        raise TaskError("sampler_not_for_process", message + ", ".join(SAMPLERS[process]), "sampler")
+        raise TaskError("sampler_not_for_process", message + ", ".join(SAMPLERS[process]), param)

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
+from difftune_core.diffusion.edm import EDM
+from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.prediction import implied_x0, output_for
-from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
+from difftune_core.diffusion.schedule import NUM_TIMESTEPS, NoiseSchedule, linear_betas
 from difftune_core.models.dit import DiTConfig
 from difftune_core.sampling_config import Prediction
-
-NUM_TIMESTEPS = 1000
 
 
 @runtime_checkable  # the tests check arguments at run time
@@ -144,4 +144,8 @@ class DDPM:
 
 def make_process(config: DiTConfig) -> Process:
     """The process that a model of this anatomy was trained on."""
+    if config.process == "flow":
+        return Flow()
+    if config.process == "edm":
+        return EDM(config.sigma_data)
     return DDPM(NoiseSchedule(linear_betas(NUM_TIMESTEPS)), config.prediction)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from difftune_core.diffusion.process import make_process
-from difftune_core.diffusion.solvers import make_scheduler
+from difftune_core.diffusion.solvers import make_solver
 from difftune_core.models.dit import DiT
 from difftune_core.rng import generator
 from difftune_core.sampling_config import Guidance, Sampler
@@ -79,16 +79,17 @@ def _sample_batch(model: DiT, null_model: DiT, labels: Tensor, sampling: Samplin
     labels = labels.to(device)
     guided = sampling.is_guided and bool((labels != model.null_label).any())
     process = make_process(config)
-    scheduler = make_scheduler(sampling.sampler, sampling.num_inference_steps, config)
+    solver = make_solver(sampling.sampler, sampling.num_inference_steps, config)
+    x = x * solver.initial_scale
     extra: dict[str, Any] = {"generator": streams} if sampling.sampler == "ddpm" else {}
     channels = config.out_channels if sampling.sampler == "ddpm" else config.in_channels  # ddpm needs the variance
     low, high = sampling.guidance_interval
-    for t in scheduler.timesteps:
+    for timestep, t in zip(solver.scheduler.timesteps, solver.times, strict=True):
         inputs = process.network_inputs(x, t.expand(len(x)).to(device))
         output: Tensor = model(*inputs, labels)
         if guided and low <= process.level(t[None]) <= high:
             output = _guided(output, null_model, inputs, sampling)
-        x = scheduler.step(output[:, :channels], t, x, **extra).prev_sample
+        x = solver.scheduler.step(output[:, :channels], timestep, x, **extra).prev_sample
     return x
 
 

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 LINEAR_BETA_START, LINEAR_BETA_END = 1e-4, 0.02  # DDPM, sec. 4, for T = 1000
-_REFERENCE_STEPS = 1000
+NUM_TIMESTEPS = 1000
 
 
 def linear_betas(num_timesteps: int) -> Float[Tensor, " T"]:
     """Betas rising linearly, scaled so that every T adds about the same noise as DDPM's 1000 steps. float64."""
-    scale = _REFERENCE_STEPS / num_timesteps
+    scale = NUM_TIMESTEPS / num_timesteps
     return torch.linspace(scale * LINEAR_BETA_START, scale * LINEAR_BETA_END, num_timesteps, dtype=torch.float64)
 
 

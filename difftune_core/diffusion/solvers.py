@@ -1,29 +1,77 @@
-"""Diffusers' schedulers as samplers: one table of what fits which process, and how each is set up.
+"""Diffusers' schedulers as samplers: how each is set up for a process.
 
-All but `ddpm` are deterministic. `dpmsolver++` (Lu et al. 2022) and `unipc` (Zhao et al. 2023) are of order 2. A
-scheduler keeps state over the steps of a chain, so every batch needs one of its own.
+All but `ddpm` are deterministic. `dpmsolver++` (Lu et al. 2022) and `unipc` (Zhao et al. 2023) are of order 2, `heun`
+asks the model twice a step. A scheduler keeps state over the steps of a chain, so every batch needs one of its own.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from difftune_core.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START
+import numpy as np
+import torch
+from jaxtyping import Real
+from torch import Tensor
+
+from difftune_core.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NUM_TIMESTEPS
 from difftune_core.models.dit import DiTConfig
-from difftune_core.sampling_config import Sampler
+from difftune_core.sampling_config import Sampler, check_sampler
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 
 
-def make_scheduler(sampler: Sampler, num_inference_steps: int, config: DiTConfig | None = None) -> Any:
-    """A fresh scheduler for a model of this anatomy (without one: DiT's as published).
+@dataclass(frozen=True)
+class Solver:
+    """A scheduler at the start of a chain, in terms of the model's process."""
+
+    scheduler: Any
+    times: Real[Tensor, " steps"]
+    """The process's time at each of `scheduler.timesteps`."""
+    initial_scale: float
+    """Standard deviation of the noise that the chain starts from."""
+
+
+def make_solver(sampler: Sampler, num_inference_steps: int, config: DiTConfig) -> Solver:
+    """A fresh solver for a model of this anatomy.
 
     Raises:
         TaskError: `sampler_not_for_process`.
     """
-    scheduler = _ddpm_scheduler(sampler, config or DiTConfig())
+    scheduler = make_scheduler(sampler, num_inference_steps, config)
+    if config.process == "ddpm":
+        return Solver(scheduler, scheduler.timesteps, 1.0)
+    scheduler.set_begin_index(0)  # by its timesteps, which are rounded, it might begin at another
+    if config.process == "edm":
+        scheduler.is_scale_input_called = True  # the process scales the model's input
+        return Solver(scheduler, scheduler.sigmas[:-1], float(scheduler.sigmas[0]))
+    whole = sampler in {"euler", "heun"}
+    return Solver(scheduler, scheduler.timesteps / NUM_TIMESTEPS if whole else scheduler.sigmas[:-1], 1.0)
+
+
+def make_scheduler(sampler: Sampler, num_inference_steps: int, config: DiTConfig | None = None) -> Any:
+    """Diffusers' scheduler for a model of this anatomy (without one: DiT's as published).
+
+    Raises:
+        TaskError: `sampler_not_for_process`.
+    """
+    config = config or DiTConfig()
+    check_sampler(sampler, config.process)
+    if config.process == "flow":
+        return _flow_scheduler(sampler, num_inference_steps)
+    scheduler = _edm_scheduler(sampler, config) if config.process == "edm" else _ddpm_scheduler(sampler, config)
     scheduler.set_timesteps(num_inference_steps)
+    if len(scheduler.timesteps) > num_inference_steps:
+        _drop_last(scheduler, num_inference_steps)
     return scheduler
+
+
+def _drop_last(scheduler: Any, num_inference_steps: int) -> None:
+    """For some counts (61, 103, ...) a sum of rounded strides leaves a step too many, at timestep -1."""
+    scheduler.timesteps = scheduler.timesteps[:num_inference_steps]
+    scheduler.num_inference_steps = num_inference_steps
+    if isinstance(getattr(scheduler, "sigmas", None), Tensor):
+        scheduler.sigmas = torch.cat([scheduler.sigmas[:num_inference_steps], scheduler.sigmas[-1:]])
 
 
 def _ddpm_scheduler(sampler: Sampler, config: DiTConfig) -> Any:
@@ -51,3 +99,34 @@ def _ddpm_scheduler(sampler: Sampler, config: DiTConfig) -> Any:
         return DDIMScheduler(**common, clip_sample=False)
     variance = "learned_range" if config.learn_sigma else "fixed_small"
     return DDPMScheduler(**common, variance_type=variance, clip_sample=False)
+
+
+def _flow_scheduler(sampler: Sampler, num_inference_steps: int) -> Any:
+    """From t = 1, pure noise, to 0 in equal steps; Heun's and DPM-Solver++'s ends are diffusers' own."""
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+    from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
+    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+
+    flow: dict[str, Any] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 2}
+    scheduler: Any = {
+        "euler": FlowMatchEulerDiscreteScheduler,
+        "heun": FlowMatchHeunDiscreteScheduler,
+        "dpmsolver++": lambda: DPMSolverMultistepScheduler(**flow),
+        "unipc": lambda: UniPCMultistepScheduler(**flow),
+    }[sampler]()
+    if sampler == "euler":
+        scheduler.set_timesteps(sigmas=np.linspace(1, 0, num_inference_steps + 1)[:-1])
+    else:
+        scheduler.set_timesteps(num_inference_steps)
+    return scheduler
+
+
+def _edm_scheduler(sampler: Sampler, config: DiTConfig) -> Any:
+    """EDM's own steps (eq. 5), from sigma = 80 to 0.002 and 0."""
+    from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import EDMDPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
+
+    if sampler == "euler":
+        return EDMEulerScheduler(sigma_data=config.sigma_data)
+    return EDMDPMSolverMultistepScheduler(sigma_data=config.sigma_data, solver_order=2)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
-from difftune_core.sampling_config import Prediction
+from difftune_core.sampling_config import Prediction, ProcessName
 
 _FREQUENCY_DIM = 256
 _MAX_PERIOD = 10_000
@@ -39,8 +39,12 @@ class DiTConfig:
     """Whether the output carries a variance beside the noise."""
     timestep_frequencies: Literal["original", "diffusers"] = "original"
     """The original divides the exponent by half the frequencies, diffusers by half - 1."""
+    process: ProcessName = "ddpm"
+    """How noise enters."""
     prediction: Prediction = "epsilon"
-    """What the first `in_channels` of the output are."""
+    """What the first `in_channels` of the output are, for `ddpm`; `flow` puts out a velocity, `edm` its F."""
+    sigma_data: float = 0.5
+    """Standard deviation of the latents, for `edm`."""
 
     @property
     def out_channels(self) -> int:

@@ -27,7 +27,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _NUM_TIMESTEPS = 1000
 _ADAPTER = "adapter"
-_LATER_FIELDS = ("prediction",)  # written only where they are not the default: older files have none
+_LATER_FIELDS = ("process", "prediction", "sigma_data")  # written only where not the default: older files have none
 _ADAPTERS: TypeAdapter[Adapter] = TypeAdapter(Adapter)
 _CONFIGS = TypeAdapter(DiTConfig)
 
@@ -85,6 +85,9 @@ def find_base_model(model_id: str, roots: list[Path]) -> BaseModel:
     model = BaseModel(folder, read_card(folder))
     if model.card.digest != folder_digest(folder):
         raise TaskError("model_mismatch", f"the files of {model_id!r} do not fit the digest in its card", "model")
+    if model.card.family == "dit" and model.card.process != (made := model.dit_config().process):
+        message = f"the card of {model_id!r} says process {model.card.process!r}, its config.json {made!r}"
+        raise TaskError("model_mismatch", message, "model")
     return model
 
 

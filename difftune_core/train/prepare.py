@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from difftune_core.config import DiffTuning, TransferConfig
+from difftune_core.config import DiffTuning, TransferConfig, resolve_retention_set
 from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
 from difftune_core.data.latents import LatentSet, cached_latents
 from difftune_core.evaluate.features import load_extractor
@@ -163,7 +163,7 @@ class Preparation:
     def judge(self, held_out: Images) -> Judge:
         """The judge of this run, with its own images of the base model."""
         self.phase("building_retention_set")
-        defaults = RetentionSetConfig.model_validate(self.base.card.defaults.retention_set)
+        defaults = resolve_retention_set(RetentionSetConfig(), self.base.card)
         changes = {"seed": defaults.seed + REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
         source = self.retained(defaults.model_copy(update=changes))
         source_images = Images(source.images, source.labels, source.digest)

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from difftune_core.card import BaseModelCard
 from difftune_core.config import DiffTuning, TransferConfig, resolve
+from difftune_core.hooks import TaskError
+from difftune_core.retention_config import RetentionSetConfig
 
 CARD = BaseModelCard(
     id="toy",
@@ -51,6 +53,29 @@ def test_resolving_twice_changes_nothing() -> None:
     once = resolve(config(), CARD, num_threads=1)
     assert resolve(once, CARD, num_threads=8) == once
     assert TransferConfig.model_validate_json(once.model_dump_json()) == once
+
+
+@pytest.mark.parametrize(("process", "sampler"), [("ddpm", "ddim"), ("flow", "euler"), ("edm", "euler")])
+def test_the_default_sampler_is_the_processes(process: str, sampler: str) -> None:
+    resolved = resolve(config(), CARD.model_copy(update={"process": process}), num_threads=1)
+    assert isinstance(resolved.method, DiffTuning)
+    assert isinstance(resolved.method.hyperparameters.retention_set, RetentionSetConfig)
+    assert resolved.method.hyperparameters.retention_set.sampler == resolved.evaluation.sampler == sampler
+
+
+def test_what_does_not_fit_the_process_is_refused_by_its_field() -> None:
+    flow = CARD.model_copy(update={"process": "flow"})
+    evaluated = TransferConfig.model_validate({"model": "toy", "evaluation": {"sampler": "ddpm"}})
+    cases = {
+        "method.diff_tuning.hyperparameters.recipe": config(recipe="released"),
+        "method.diff_tuning.hyperparameters.retention_set.sampler": config(retention_set={"sampler": "ddim"}),
+        "evaluation.sampler": evaluated,
+    }
+    for param, given in cases.items():
+        assert resolve(given, CARD, num_threads=1)
+        with pytest.raises(TaskError, match="flow") as caught:
+            resolve(given, flow, num_threads=1)
+        assert caught.value.param == param
 
 
 def test_an_explicit_null_is_a_wish_not_a_gap() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from difftune_core.diffusion.edm import EDM
+from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.process import DDPM, make_process
 from difftune_core.models.dit import DiT, DiTConfig
 
@@ -47,6 +49,13 @@ class ExactDenoiser(DiT):
 
     def seen(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x_t, the process's time, and the scales of signal and noise, from what the network was given."""
+        if isinstance(self.process, Flow):
+            time = t.double()[:, None]
+            return x, t, 1 - time, time
+        if isinstance(self.process, EDM):
+            sigma = (4 * t.double()).exp()[:, None]
+            unscaled = x * (sigma**2 + self.process.sigma_data**2).sqrt()
+            return unscaled, sigma[:, 0], torch.ones_like(sigma), sigma
         assert isinstance(self.process, DDPM)
         kept = self.process.schedule.alphas_cumprod.double()[t.long()][:, None]
         return x, t.long(), kept.sqrt(), (1 - kept).sqrt()
