@@ -7,14 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import Tensor
-
 from difftune_core.adapters.merge import merged
 from difftune_core.checkpoint.manifest import ADAPTER, MANIFEST, MODEL, RESUME, Manifest, checkpoint_name, whole
 from difftune_core.files import folder_aside, sha256_file
 from difftune_core.hooks import CheckpointEvent, FileInfo
 from difftune_core.models.registry import CONFIG, write_dit_config
+from difftune_core.tensors import save_tensors
 from difftune_core.train.state import TrainState
 
 
@@ -53,10 +51,10 @@ def _write(state: TrainState, folder: Path, identity: dict[str, Any], envelope: 
     # One key only: safetensors writes metadata in no fixed order, and equal runs shall give equal bytes.
     metadata = {"difftune": json.dumps({"step": state.step, "base_model": identity["base_model"]})}
     delivered = merged(state.average) if state.adapter.mergeable else state.average
-    _save(delivered.state_dict(), folder / MODEL, metadata)
-    _save(state.resume_tensors(), folder / RESUME)
+    save_tensors(delivered.state_dict(), folder / MODEL, metadata)
+    save_tensors(state.resume_tensors(), folder / RESUME)
     if not state.is_full:
-        _save(state.average_trainable(), folder / ADAPTER, metadata)
+        save_tensors(state.average_trainable(), folder / ADAPTER, metadata)
     write_dit_config(folder, state.average.config, None if state.adapter.mergeable else state.adapter)
     names = (MODEL, RESUME, CONFIG) if state.is_full else (MODEL, RESUME, CONFIG, ADAPTER)
     manifest = Manifest(
@@ -68,7 +66,3 @@ def _write(state: TrainState, folder: Path, identity: dict[str, Any], envelope: 
         files=[file_info(folder / name, folder) for name in names],
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-
-
-def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float16, Int, UInt8
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from difftune_core.files import build_once, sha256_file, sha256_json
 from difftune_core.models.autoencoder import Autoencoder
+from difftune_core.tensors import save_tensors
 
 _FORMAT = 1
 _FILE = "latents.safetensors"
@@ -79,7 +80,7 @@ def cached_latents(
             "std": torch.stack([std for _, std in encoded]).contiguous(),
             "labels": labels,
         }
-        save_file(tensors, folder / _FILE)
+        save_tensors(tensors, folder / _FILE)
 
     digest = sha256_json({"format": _FORMAT, "flip": flip, **key})
     path = build_once(cache / "latents" / digest, build) / _FILE

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from difftune_core.diffusion.process import make_process
 from difftune_core.diffusion.solvers import make_solver
+from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 from difftune_core.rng import generator
 from difftune_core.sampling_config import Guidance, Sampler
@@ -59,9 +60,16 @@ def sample_latents(
 
     Labels equal to the null label, or a guidance scale of 1, need one pass a step instead of two.
     `source` is the pre-trained model, needed for guidance `domain`.
+
+    Raises:
+        TaskError: `label_outside_table`, a label that the table has no row for.
     """
     null_model = source if sampling.guidance == "domain" else model
     assert null_model is not None, "domain guidance needs the source model"
+    outside = labels[(labels < 0) | (labels > model.null_label)]
+    if len(outside):
+        message = f"label {int(outside[0])} is outside the table: 0 to {model.null_label}, the last of them null"
+        raise TaskError("label_outside_table", message, "labels")
     done: list[Tensor] = []
     for start in range(0, len(labels), _BATCH):
         batch = labels[start : start + _BATCH]

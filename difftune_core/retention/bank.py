@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int, UInt8
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from difftune_core.files import build_once
@@ -24,6 +24,7 @@ from difftune_core.hooks import TaskError
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention.sample import sample_images
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetInfo, retention_digest
+from difftune_core.tensors import save_tensors
 
 _FILE = "images.safetensors"
 _METADATA = "difftune"  # one key only: safetensors writes metadata in no fixed order
@@ -57,7 +58,7 @@ def retention_set(
     chunks = folder.with_name(f".{digest}.chunks")
 
     def build(aside: Path) -> None:
-        save_file(sample_images(base, config, chunks, device=device, progress=progress), aside / _FILE)
+        save_tensors(sample_images(base, config, chunks, device=device, progress=progress), aside / _FILE)
 
     tensors = load_file(build_once(folder, build) / _FILE)
     shutil.rmtree(chunks, ignore_errors=True)
@@ -67,7 +68,7 @@ def retention_set(
 def save_retention_set(found: RetentionSet, info: RetentionSetInfo, path: Path) -> None:
     """One file that says in its header what it is; equal sets give equal bytes."""
     tensors = {"images": torch.from_numpy(found.images), "labels": found.labels}
-    save_file(tensors, path, {_METADATA: info.model_dump_json()})
+    save_tensors(tensors, path, {_METADATA: info.model_dump_json()})
 
 
 def load_retention_set(path: Path, base: BaseModel) -> RetentionSet:

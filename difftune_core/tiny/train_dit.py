@@ -13,7 +13,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from difftune_core.diffusion.process import Process, make_process
@@ -21,6 +20,7 @@ from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
 from difftune_core.models.registry import WEIGHTS, write_dit_config
 from difftune_core.objectives.denoising import denoising_loss, noised
+from difftune_core.tensors import save_tensors
 from difftune_core.tiny.world import SOURCE_CLASSES, World
 from difftune_core.train.state import update_average
 
@@ -65,7 +65,7 @@ def save(model: DiT, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: t.half().contiguous() for name, t in model.state_dict().items() if name != "pos_embed"}
     aside = folder / f".{WEIGHTS}"
-    save_file(state, aside)
+    save_tensors(state, aside)
     aside.chmod(0o644)  # safetensors writes for the owner alone
     aside.replace(folder / WEIGHTS)
     write_dit_config(folder, model.config)

@@ -111,6 +111,8 @@ def main() -> None:
     steps = train(options.out, seed=options.seed, schedule=schedule, images=pool, labels=torch.from_numpy(labels))
     net = load_feature_net(options.out)
     card = {
+        "kind": "tiny",
+        "id": "tiny-features",
         "made_by": "python -m difftune_core.tiny.train_features",
         "seed": options.seed,
         "steps": steps,

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+
+from difftune_core.tensors import save_tensors
 
 
 @dataclass
@@ -83,7 +84,7 @@ def save_half(tensors: Mapping[str, torch.Tensor], file: Path) -> None:
     """Saves tensors as safetensors, floating-point ones in fp16."""
     half = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     half = {name: t.detach().cpu().contiguous() for name, t in half.items()}
-    replace(file, lambda partial: save_file(half, partial, metadata={"format": "pt"}))
+    replace(file, lambda partial: save_tensors(half, partial, metadata={"format": "pt"}))
 
 
 def save_json(content: Mapping[str, object], file: Path) -> None:

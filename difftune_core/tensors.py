@@ -1,0 +1,23 @@
+"""Writing tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file with the access rights that any new file here gets; the library's own are the owner's alone.
+
+    Args:
+        tensors: by name; what is not contiguous is written as if it were.
+        path: replaced as a whole.
+        metadata: more than one key comes out in no fixed order, and so in other bytes each time.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
+    path.chmod(mode)
