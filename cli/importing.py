@@ -61,7 +61,7 @@ def import_model(
     data_dir: DataDir = None,
     to_store: ToStore = False,
 ) -> None:
-    """Convert a base model or a feature extractor to safetensors with a card, for the data folder or the object store."""
+    """Convert a base model or a feature extractor to safetensors with a card, for the data folder or the store."""
     settings = read_settings(data_dir)
     folder = settings.data_dir.expanduser().resolve() / "models"
     store = _store_without(settings, model_id) if to_store else None

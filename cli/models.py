@@ -18,12 +18,14 @@ from cli.removing import remove_model
 from cli.service import ask
 from cli.settings import failed, read_settings
 from difftune_core.card import list_cards, read_card
+from difftune_core.extractor_card import FeatureExtractorCard, readable_extractors
 
 models = typer.Typer(name="models", help="Base models: list, show, bring in, remove.", no_args_is_help=True)
 
 Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service to ask.")]
 Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder to read where no --url is given.")]
+Extractors = Annotated[bool, typer.Option("--extractors", help="The metrics' feature extractors alone; without --url.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 _COLUMNS = {
     "id": "ID",
@@ -33,23 +35,46 @@ _COLUMNS = {
     "num_parameters": "PARAMETERS",
     "licence": "LICENCE",
 }
+_EXTRACTOR_COLUMNS = {
+    "id": "FEATURE EXTRACTOR",
+    "kind": "KIND",
+    "comparable": "COMPARABLE",
+    "num_parameters": "PARAMETERS",
+    "licence": "LICENCE",
+}
 _MAX_CELL = 40
 
 
 @models.command("list")
-def list_models(url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Base models of a running service, or of a data folder and those bundled."""
+def list_models(
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    extractors: Extractors = False,
+    as_json: AsJson = False,
+) -> None:
+    """Base models of a running service; or of a data folder and those bundled, with the feature extractors there."""
+    if extractors and not url:
+        kept = list(_extractors(data_dir).values())
+        typer.echo(json.dumps(kept, indent=1) if as_json else _table(kept, _EXTRACTOR_COLUMNS))
+        return
+    if extractors:
+        raise failed("a service lists base models only: ask without --url for feature extractors")
     found = ask(url, key, "/v1/models")["data"] if url else list(_local(data_dir).values())
-    typer.echo(json.dumps(found, indent=1) if as_json else _table(found))
+    typer.echo(json.dumps(found, indent=1) if as_json else _table(found, _COLUMNS))
+    if not url and not as_json:
+        typer.echo("\n" + _table(list(_extractors(data_dir).values()), _EXTRACTOR_COLUMNS))
 
 
 @models.command("show")
 def show_model(model: str, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """One base model: where it comes from, its licence, digest, defaults and figures."""
+    """One base model or feature extractor: where it comes from, its licence, digest, defaults and figures."""
     if url:
         found = ask(url, key, f"/v1/models/{quote(model, safe='')}")
     else:
         cards = _local(data_dir)
+        if model not in cards:
+            cards |= _extractors(data_dir)
         if model not in cards:
             raise failed(f"there is no base model {model!r}. There are: {', '.join(cards) or 'none'}.")
         found = cards[model]
@@ -72,7 +97,20 @@ def _local(data_dir: Path | None) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
-def _in_store(settings: Settings) -> dict[str, dict[str, Any]]:
+def _extractors(data_dir: Path | None) -> dict[str, dict[str, Any]]:
+    """Cards of feature extractors by id, from the model folders and the store."""
+    settings = read_settings(data_dir)
+    found = {}
+    for extractor_id, card in _in_store(settings, base_models=False).items():
+        try:
+            found[extractor_id] = FeatureExtractorCard.model_validate({"id": extractor_id, **card}).model_dump()
+        except ValidationError:
+            typer.echo(f"difftune: the card of {extractor_id} in the object store cannot be read", err=True)
+    here = readable_extractors(settings.model_roots)
+    return dict(sorted((found | {name: card.model_dump() for name, card in here.items()}).items()))
+
+
+def _in_store(settings: Settings, *, base_models: bool = True) -> dict[str, dict[str, Any]]:
     """Where no store was named and none was made yet, nothing is made."""
     if settings.store_url is None and not (settings.data_dir / "objects").is_dir():
         return {}
@@ -81,21 +119,22 @@ def _in_store(settings: Settings) -> dict[str, dict[str, Any]]:
         for model_id, model in stored.listed(open_store(settings)):
             if model is None:
                 typer.echo(f"difftune: the index of {model_id} in the object store cannot be read", err=True)
-            elif model.is_base_model:
+            elif model.is_base_model is base_models:
                 found[model_id] = model.card
     except (StoreError, ValueError) as error:
         typer.echo(f"difftune: {error}", err=True)
     return found
 
 
-def _table(found: list[dict[str, Any]]) -> str:
-    rows = [list(_COLUMNS.values()), *([_cell(model.get(name)) for name in _COLUMNS] for model in found)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+def _table(found: list[dict[str, Any]], columns: dict[str, str]) -> str:
+    rows = [list(columns.values()), *([_cell(model.get(name)) for name in columns] for model in found)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _cell(value: Any) -> str:
+    value = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
     text = f"{value:,}" if isinstance(value, int) else str(value or "").split("\n")[0]
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
 

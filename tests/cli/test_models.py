@@ -89,6 +89,31 @@ def test_list_reads_the_data_folder_and_the_bundled_models(data_dir: Path) -> No
     assert {"letters"} <= listed <= {"letters"} | bundled
 
 
+def test_feature_extractors_are_listed_apart_from_base_models(data_dir: Path) -> None:
+    folder = data_dir / "models" / "inception"
+    folder.mkdir()
+    card = {
+        "kind": "inception",
+        "id": "inception",
+        "comparable": True,
+        "licence": "Apache-2.0",
+        "num_parameters": 21_785_568,
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+    models, extractors = run("list", "--data-dir", data_dir).stdout.split("\n\n")
+    assert "inception" not in models
+    header, row, tiny = extractors.splitlines()
+    assert header.split() == ["FEATURE", "EXTRACTOR", "KIND", "COMPARABLE", "PARAMETERS", "LICENCE"]
+    assert row.split() == ["inception", "inception", "yes", "21,785,568", "Apache-2.0"]
+    assert tiny.split()[:3] == ["tiny-features", "tiny", "no"]
+    assert [found["id"] for found in shown("list", "--extractors", "--data-dir", data_dir)] == [
+        "inception",
+        "tiny-features",
+    ]
+    assert shown("show", "inception", "--data-dir", data_dir)["resizing"] == "clean-fid"
+    assert "base models only" in run("list", "--extractors", "--url", "http://127.0.0.1:9", "--key", "k").stderr
+
+
 def test_an_unreadable_card_is_named_and_left_out(data_dir: Path) -> None:
     (data_dir / "models" / "broken").mkdir()
     (data_dir / "models" / "broken" / "card.json").write_text('{"family": "dit"}')
