@@ -35,7 +35,7 @@ class EDM:
         """By the quantiles of the log-normal law."""
         low, high = share
         quantile = low + (high - low) * torch.rand(count, generator=stream, dtype=torch.float64)
-        normal = torch.special.ndtri(quantile.clamp(_LEAST, 1 - _LEAST))
+        normal: Tensor = torch.special.ndtri(quantile.clamp(_LEAST, 1 - _LEAST))
         return (self.p_mean + self.p_std * normal).exp().float()
 
     def add_noise(
@@ -67,7 +67,8 @@ class EDM:
 
     def level(self, t: Real[Tensor, " b"]) -> Float64[Tensor, " b"]:
         """The share of training that sees less noise, cdf(sigma) (Diff-Tuning, App. E)."""
-        return torch.special.ndtr((t.double().log() - self.p_mean) / self.p_std)
+        share: Tensor = torch.special.ndtr((t.double().log() - self.p_mean) / self.p_std)
+        return share
 
     def noise_share(self, t: Real[Tensor, " b"]) -> Float64[Tensor, " b"]:
         """sigma^2 / (1 + sigma^2)."""

@@ -141,13 +141,15 @@ class Run:
         self.loop.hooks.emit(other_guidance_event(result.entry))
 
     def _export(self, result: Delivered, target: Path) -> bool:
-        """Whether there can be an export: a diffusers pipeline has no place for adapters that cannot be merged."""
+        """Whether there can be an export: DiTPipeline has no place for unmerged adapters and other processes."""
         self.preparation.phase("exporting")
         base, config = self.preparation.base, self.preparation.config
         adapter = self.loop.state.adapter
-        if not adapter.mergeable:
-            text = f"no diffusers export: {adapter.type} is no change of weights and cannot be merged into them"
-            self.loop.hooks.emit(LogEvent(level="warn", message=text))
+        why = None if adapter.mergeable else f"{adapter.type} is no change of weights and cannot be merged into them"
+        if base.card.process != "ddpm":
+            why = f"DiTPipeline cannot sample a model of the process {base.card.process!r}"
+        if why is not None:
+            self.loop.hooks.emit(LogEvent(level="warn", message=f"no diffusers export: {why}"))
             return False
         card = {"base_model": base.card.id, "method": config.method.model_dump(), "step": result.step}
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:

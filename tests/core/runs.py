@@ -61,7 +61,8 @@ def toy_folders(model: DiT, root: Path) -> ToyFolders:
     write_dit_config(folder / "dit", model.config)
     fields = {"id": "toy", "family": "dit", "image_size": 32, "num_classes": 3, "feature_extractor": "tiny-features"}
     defaults = {"retention_set": RETENTION, "evaluation": EVALUATION}
-    card = BaseModelCard.model_validate({**fields, "digest": folder_digest(folder), "defaults": defaults})
+    made = {"digest": folder_digest(folder), "process": model.config.process, "defaults": defaults}
+    card = BaseModelCard.model_validate({**fields, **made})
     (folder / CARD_FILE).write_text(card.model_dump_json(), encoding="utf-8")
     rng = np.random.default_rng(0)
     for i in range(12):
