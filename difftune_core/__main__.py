@@ -139,18 +139,7 @@ def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    evaluate = commands.add_parser("evaluate", help="FID, KID and others between two sets of images, as JSON")
-    evaluate.set_defaults(command=_evaluate, events_fd=None)
-    evaluate.add_argument("--real", type=Path, required=True, help="folder or archive of reference images")
-    evaluate.add_argument("--fake", type=Path, required=True, help="folder or archive of judged images")
-    evaluate.add_argument(
-        "--features", type=Path, action="append", help="feature extractor, may be repeated; default: tiny-features"
-    )
-    evaluate.add_argument(
-        "--metrics",
-        default="fid,kid",
-        help="some of fid, kid, fid_infinity, precision_recall, density_coverage, with commas between",
-    )
+    _add_evaluate(commands.add_parser("evaluate", help="FID, KID and others between two sets of images, as JSON"))
     for name, command in (("train", _train), ("validate", _validate), ("retain", _retain)):
         sub = commands.add_parser(name)
         sub.set_defaults(command=command)
@@ -179,6 +168,20 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(importing)
     _add_pipes(importing)
     return parser
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.set_defaults(command=_evaluate, events_fd=None)
+    evaluate.add_argument("--real", type=Path, required=True, help="folder or archive of reference images")
+    evaluate.add_argument("--fake", type=Path, required=True, help="folder or archive of judged images")
+    evaluate.add_argument(
+        "--features", type=Path, action="append", help="feature extractor, may be repeated; default: tiny-features"
+    )
+    evaluate.add_argument(
+        "--metrics",
+        default="fid,kid",
+        help="some of fid, kid, fid_infinity, precision_recall, density_coverage, with commas between",
+    )
 
 
 def _add_pipes(parser: argparse.ArgumentParser) -> None:
