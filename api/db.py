@@ -19,6 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.functions import FunctionElement
 
 _BUSY_TIMEOUT_MS = 15_000
+_CHECKPOINT_TIMEOUT_MS = 100
 _WRITES = "difftune_writes"
 _NAMES = {  # SQLite can change a constraint only where it has a name
     "ck": "ck_%(table_name)s_%(constraint_name)s",
@@ -112,10 +113,18 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def checkpoint_wal(database: Database) -> None:
-    """Fold SQLite's write-ahead log into the file; only one process of a stack may do this."""
+    """Fold SQLite's write-ahead log into the file; only one process of a stack may do this.
+
+    It waits for readers of older states while it keeps writers out, so it waits briefly: a process that is frozen amid a
+    read would else stop them all, again and again. What it could not fold in stays for the next time.
+    """
     if database.is_sqlite:
         with database.engine.connect() as connection:
             raw = connection.connection.driver_connection
             if raw is not None:
                 connection.rollback()
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                raw.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_TIMEOUT_MS}")
+                try:
+                    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                finally:
+                    raw.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")

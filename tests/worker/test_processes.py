@@ -11,15 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from api.checkpoints.models import Checkpoint
+from api.events.models import Event
 from api.jobs.models import Job
 from api.queue import Doorbell
 
 Bench = Any  # the class of conftest.py
 Alive = Callable[[int], bool]
 LONG = {"steps": 100_000, "every": 5, "step_s": 0.02}
+
+
+def thread_states(pid: int) -> set[str]:
+    return {path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
 
 
 def test_importing_a_worker_loads_neither_torch_nor_the_web(tmp_path: Path) -> None:
@@ -63,28 +66,38 @@ def test_sigterm_drains_and_leaves_nothing_running(bench: Bench, is_alive: Alive
     assert bench.reasons(job_id) == ["drain"]
 
 
-@pytest.mark.services  # its leases of a second need the machine to themselves; `make test` runs two tests at once
 def test_a_frozen_worker_is_replaced_and_wakes_up_harmless(bench: Bench, is_alive: Alive) -> None:
-    """Two workers on one machine: the second takes the workspace from the first one's trainer, which still runs."""
+    """Two workers on one machine: the second takes the workspace from the first one's trainer, which still runs.
+
+    Leases are long enough that beside other tests a worker that is only slow keeps its own; should one lose it all the
+    same, the job is recovered once more, and nothing else may change.
+    """
+    bench.settings = bench.settings.model_copy(update={"lease_s": 8.0, "heartbeat_s": 0.5})
     job_id = bench.job(LONG)
     frozen = bench.process()
     bench.wait(lambda: bench.steps(job_id))
     pid = bench.child_pid(job_id)
-    with bench.database.write():  # frozen while it held SQLite's one write lock itself, it would stop everybody
+    with bench.database.write() as session:
+        session.connection()  # takes SQLite's one write lock: frozen while it held that, a worker would stop everybody
         frozen.send_signal(signal.SIGSTOP)
+        bench.wait(lambda: thread_states(frozen.pid) == {"T"})  # its other threads run on until one has been scheduled
+    before = max(bench.steps(job_id))
     bench.process("sweep")
     bench.process()
-    bench.wait(lambda: bench.get(Job, job_id).recoveries == 1)
+    bench.wait(lambda: bench.get(Job, job_id).recoveries >= 1)
     bench.wait(lambda: not is_alive(pid))
-    bench.wait(lambda: bench.item(job_id).fence == 2 and bench.child_pid(job_id) != pid)
+    bench.wait(lambda: bench.item(job_id).fence >= 2 and bench.child_pid(job_id) != pid)
     frozen.send_signal(signal.SIGCONT)
     reached = max(bench.steps(job_id))
     bench.wait(lambda: max(bench.steps(job_id)) > reached + 10)
-    assert bench.item(job_id).fence == 2
-    assert bench.reasons(job_id) == ["worker_lost", None]
-    assert max(row.fence for row in bench.rows(Checkpoint, job_id) if row.step > reached) == 2
+    *lost, running = bench.reasons(job_id)
+    assert running is None
+    assert set(lost) == {"worker_lost"}
+    assert max(row.step for row in bench.rows(Checkpoint, job_id) if row.fence == 1) == before
     bench.cancel(job_id)
     bench.wait_final(job_id)
+    told = [event.data["step"] for event in bench.rows(Event, job_id) if event.type == "metrics"]
+    assert sorted(told) == sorted(set(told)), "no step was told of twice"
 
 
 def test_a_message_wakes_a_worker_and_none_piles_up(bench: Bench) -> None:

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from sqlalchemy import text
+
+from api.db import Database, checkpoint_wal
+
+
+def test_a_reader_that_does_not_end_holds_up_no_writer_by_way_of_the_checkpoint(tmp_path: Path) -> None:
+    """As a frozen worker: it may have been amid a read."""
+    path = tmp_path / "rows.sqlite3"
+    database, frozen = Database(f"sqlite:///{path}"), Database(f"sqlite:///{path}")
+    with database.write() as session:
+        session.execute(text("CREATE TABLE t (n INTEGER)"))
+    with frozen.read() as reading:
+        assert reading.execute(text("SELECT count(*) FROM t")).scalar() == 0
+        with database.write() as session:
+            session.execute(text("INSERT INTO t VALUES (1)"))
+        began = time.monotonic()
+        checkpoint_wal(database)
+        assert time.monotonic() - began < 7, "half of what a writer waits before it gives up"
+    checkpoint_wal(database)
+    assert path.with_name("rows.sqlite3-wal").stat().st_size == 0, "once the reader has ended, all is folded in"
+    with database.read() as session:
+        assert session.execute(text("PRAGMA busy_timeout")).scalar() == 15_000
+    database.close()
+    frozen.close()
