@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
@@ -166,7 +166,9 @@ def _charts(comparison: Comparison) -> list[Chart]:
     losses = comparison["training"].get("target_loss", {})
     if losses:
         lines = [Series(name, [(x, y) for x, y in losses.get(name, [])]) for name in _names(comparison)]
-        charts.append(line_chart("Training loss on target images", lines, x_label="step"))
+        chart = line_chart("Training loss on target images", lines, x_label="step")
+        note = "each over the timesteps that its method draws, so a lower line is no better model"
+        charts.append(replace(chart, note="; ".join(filter(None, (chart.note, note)))))
     return charts
 
 
