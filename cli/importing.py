@@ -38,6 +38,7 @@ Description = Annotated[str | None, typer.Option(help="Shown to users; default: 
 Extractor = Annotated[str | None, typer.Option(help="Id of the network that judges its images.")]
 Heads = Annotated[int | None, typer.Option(help="Of a .pt of no published size.")]
 InputSize = Annotated[int | None, typer.Option(help="Latent size of a .pt without pos_embed.")]
+Process = Annotated[str | None, typer.Option(help="Of a .pt: ddpm (default), or flow for SiT's checkpoints.")]
 Classes = Annotated[int | None, typer.Option(help="Of a diffusers folder whose label table was padded.")]
 Frequencies = Annotated[str | None, typer.Option(help="Of a diffusers folder: original or diffusers (default).")]
 DataDir = Annotated[Path | None, typer.Option(help="The data folder that gets the model.")]
@@ -56,6 +57,7 @@ def import_model(
     feature_extractor: Extractor = None,
     num_heads: Heads = None,
     input_size: InputSize = None,
+    process: Process = None,
     num_classes: Classes = None,
     timestep_frequencies: Frequencies = None,
     data_dir: DataDir = None,
@@ -76,6 +78,7 @@ def import_model(
         "feature-extractor": feature_extractor,
         "num-heads": num_heads,
         "input-size": input_size,
+        "process": process,
         "num-classes": num_classes,
         "timestep-frequencies": timestep_frequencies,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from difftune_core.models.convert.diffusers_dit import read_diffusers
 from difftune_core.models.convert.hub import fetch, pinned
 from difftune_core.models.convert.original import preset_name, read_original
 from difftune_core.models.convert.request import ImportRequest
+from difftune_core.models.convert.sit import from_sit
 from difftune_core.models.convert.vae import Vae, read_vae
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS, Converted
+from difftune_core.models.dit import DiTConfig
 from difftune_core.models.install_extractor import install_extractor
 from difftune_core.models.registry import CONFIG, WEIGHTS, write_dit_config
 from difftune_core.tensors import save_tensors
@@ -63,7 +66,7 @@ def install(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
 def _converted(source: Path, request: ImportRequest) -> Converted:
     """The DiT, from whichever form; an option that does not belong to that form is refused."""
     folder = source.is_dir()
-    foreign = ("num_heads", "input_size") if folder else ("num_classes", "timestep_frequencies")
+    foreign = ("num_heads", "input_size", "process") if folder else ("num_classes", "timestep_frequencies")
     for name in foreign:
         if getattr(request, name) is not None:
             form = "a diffusers folder" if folder else "an original checkpoint"
@@ -71,7 +74,8 @@ def _converted(source: Path, request: ImportRequest) -> Converted:
     if folder:
         frequencies = request.timestep_frequencies or "diffusers"
         return read_diffusers(source, num_classes=request.num_classes, timestep_frequencies=frequencies)
-    return read_original(source, num_heads=request.num_heads, input_size=request.input_size)
+    read = read_original(source, num_heads=request.num_heads, input_size=request.input_size)
+    return from_sit(read) if request.process == "flow" else read
 
 
 def _vae_folder(source: Path, request: ImportRequest, scratch: Path) -> Path:
@@ -113,26 +117,32 @@ def _write_weights(folder: Path, converted: Converted, vae: Vae) -> None:
 def _card(request: ImportRequest, converted: Converted, vae: Vae, licence: str, origin: str) -> BaseModelCard:
     config = converted.config
     size = config.input_size * vae.factor
-    anatomy = preset_name(config) or f"DiT of width {config.hidden_size} and depth {config.depth}"
     return BaseModelCard(
         id=request.id,
         family="dit",
-        description=request.description or f"{anatomy}, {size} x {size} pixels, {config.num_classes} classes",
+        description=request.description or f"{_anatomy(config)}, {size} x {size} pixels, {config.num_classes} classes",
         licence=licence,
         source=origin,
         created_at=int(time.time()),
+        process=config.process,
         image_size=size,
         num_classes=config.num_classes,
         num_parameters=sum(tensor.numel() for tensor in converted.state.values()),
         feature_extractor=request.feature_extractor,
         digest="",
-        defaults=Defaults(evaluation=_evaluation(learn_sigma=config.learn_sigma)),
+        defaults=Defaults(evaluation=_evaluation(config)),
     )
 
 
-def _evaluation(*, learn_sigma: bool) -> dict[str, Any]:
+def _anatomy(config: DiTConfig) -> str:
+    """`SiT` for a DiT that was trained by flow matching."""
+    named = preset_name(replace(config, process="ddpm")) or f"DiT of width {config.hidden_size}, depth {config.depth}"
+    return named.replace("DiT", "SiT") if config.process == "flow" else named
+
+
+def _evaluation(config: DiTConfig) -> dict[str, Any]:
     """What of the paper's protocol is not the config's own default: ancestral sampling with the learned variance."""
-    return {"sampler": "ddpm"} if learn_sigma else {}
+    return {"sampler": "ddpm"} if config.learn_sigma and config.process == "ddpm" else {}
 
 
 def _remarks(request: ImportRequest, card: BaseModelCard) -> list[str]:

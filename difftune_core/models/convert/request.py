@@ -40,6 +40,8 @@ class ImportRequest(BaseModel):
     """Attention heads of an original `.pt` of no published size."""
     input_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Latent height and width of an original `.pt` without `pos_embed`."""
+    process: Literal["ddpm", "flow"] | None = None
+    """`flow` reads an original `.pt` as SiT, which was trained by flow matching under DiT's names; left out, `ddpm`."""
     num_classes: Count | None = None
     """Classes of a diffusers folder whose label table was padded to 1001 rows."""
     timestep_frequencies: Literal["original", "diffusers"] | None = None
