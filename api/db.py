@@ -115,8 +115,8 @@ def _begin_sqlite(connection: Connection) -> None:
 def checkpoint_wal(database: Database) -> None:
     """Fold SQLite's write-ahead log into the file; only one process of a stack may do this.
 
-    It waits for readers of older states while it keeps writers out, so it waits briefly: a process that is frozen amid a
-    read would else stop them all, again and again. What it could not fold in stays for the next time.
+    It waits for readers of older states while it keeps writers out, so it waits briefly: a process frozen amid a read
+    would else stop them all, again and again. What it could not fold in stays for the next time.
     """
     if database.is_sqlite:
         with database.engine.connect() as connection:

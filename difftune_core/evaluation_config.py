@@ -11,9 +11,18 @@ from difftune_core.hooks import TaskError
 from difftune_core.sampling_config import Guidance, Sampler
 
 _ALWAYS = frozenset({"fid", "kid", "null_fid", "retention_loss", "l2_from_base"})
-_METRIC = r"^(fid|kid|fid_infinity|precision|recall|null_fid|retention_loss|l2_from_base|fd_[a-z0-9][a-z0-9._-]{0,59})$"
-
-
+_ID = r"[a-z0-9][a-z0-9._-]{0,47}"
+_FIGURES = {
+    "fid_infinity": ("fid_infinity",),
+    "precision_recall": ("precision", "recall"),
+    "density_coverage": ("density", "coverage"),
+}
+_NAMES = "|".join([*sorted(_ALWAYS), *(name for names in _FIGURES.values() for name in names), f"fd_{_ID}"])
+_METRIC = f"^({_NAMES})$"
+QualityMetric = Literal["fid", "kid", "fid_infinity", "precision_recall", "density_coverage"]
+FeatureExtractors = Annotated[
+    tuple[Annotated[str, Field(pattern=rf"^{_ID}$")], ...], Field(min_length=1, max_length=4, strict=False)
+]
 _COMMON = {"sampler": "ddpm", "guidance_scale": 1.5, "guidance": "cfg", "other_guidance": ("none", "domain")}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"num_images": 10_000, "num_inference_steps": 50, **_COMMON},
@@ -55,9 +64,16 @@ class EvaluationConfig(Frozen):
     """Guidances by which the delivered model's FID and KID are measured too, at the end, from the same seeds."""
     every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Also evaluate each time this many steps are done; null evaluates the end only."""
+    metrics: Annotated[tuple[QualityMetric, ...], Field(max_length=5, strict=False)] = ("fid", "kid")
+    """What is measured of the images: FID and KID always, and where named `fid_infinity` (FID without its bias from few
+    images), `precision_recall`, `density_coverage`. One that needs more images than there are has no figure and says
+    why."""
+    feature_extractors: FeatureExtractors | None = None
+    """Ids of the networks whose features carry the distances: the first gives FID and KID, each further one `fd_<id>`.
+    Null: the one that the base model's card names."""
     best_metric: Annotated[str, Field(pattern=_METRIC)] = "fid"
-    """By which the best checkpoint is chosen: `fid`, `kid`, `null_fid`, `retention_loss` or `l2_from_base`; lower is
-    better."""
+    """By which the best checkpoint is chosen: `fid`, `kid`, `null_fid`, `retention_loss`, `l2_from_base`, or of what
+    `metrics` and `feature_extractors` name `fid_infinity`, `precision`, `recall`, `density`, `coverage`, `fd_<id>`."""
     early_stopping: EarlyStopping | None = None
     """End when the evaluations of `every_steps` bring nothing more; null goes on to the last step."""
     deliver: Literal["last", "best"] = "last"
@@ -72,10 +88,16 @@ def check_measured(config: EvaluationConfig) -> None:
     """Refuse a resolved config that goes by what it does not measure.
 
     Raises:
-        TaskError: `metric_not_measured`, `evaluations_needed`, naming the field.
+        TaskError: `not_unique`, `metric_not_measured`, `evaluations_needed`, naming the field.
     """
-    if config.best_metric not in _ALWAYS:
-        message = f"best_metric {config.best_metric!r} is not measured: there is {', '.join(sorted(_ALWAYS))}"
+    extractors = config.feature_extractors or ()
+    if len(set(extractors)) < len(extractors):
+        message = f"feature_extractors names one twice: {', '.join(extractors)}"
+        raise TaskError("not_unique", message, "evaluation.feature_extractors")
+    further = {name for metric in config.metrics for name in _FIGURES.get(metric, ())}
+    measured = _ALWAYS | further | {f"fd_{id_}" for id_ in extractors[1:]}
+    if config.best_metric not in measured:
+        message = f"best_metric {config.best_metric!r} is not measured: there is {', '.join(sorted(measured))}"
         raise TaskError("metric_not_measured", message, "evaluation.best_metric")
     wishes = {"early_stopping": config.early_stopping is not None, "deliver 'best'": config.deliver == "best"}
     wanting = [name for name, asked in wishes.items() if asked]

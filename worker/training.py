@@ -14,6 +14,7 @@ from api.jobs.models import Job
 from api.jobs.states import FINAL
 from api.retention_sets.models import RetentionSet
 from api.work.models import WorkItem
+from difftune_core.checkpoint.manifest import whole
 from difftune_core.config import TransferConfig
 from difftune_core.hooks import Command, Event, TaskError
 from worker.child import Child
@@ -106,9 +107,10 @@ class Training:
         return ensure_retention_set(tools.store, artifact, tools.settings.data_dir, self._run.check)
 
     def _restore(self, checkpoints: Path) -> None:
-        """Publish what a former attempt left here unpublished; fetch a checkpoint if the store has a newer one."""
+        """Publish what a former attempt left here unpublished; fetch the checkpoints that this node lacks."""
         checkpoints.mkdir(exist_ok=True)
         here = self._publisher.publish_leftovers(checkpoints)
+        self._fetch_best(checkpoints)
         for row in self._resumable():
             if row.step <= here:
                 return
@@ -119,6 +121,14 @@ class Training:
             else:
                 self._acknowledge(row.name)
                 return
+
+    def _fetch_best(self, checkpoints: Path) -> None:
+        """The best checkpoint so far, where it is what the job may deliver; without it the job cannot end."""
+        with self._run.tools.database.read() as session:
+            row = lifecycle.best_to_deliver(session, self._run.lease.subject_id)
+        if row is not None and whole(checkpoints / row.name) is None:
+            fetch_checkpoint(self._run.tools.store, row.files, checkpoints / row.name, self._run.check)
+            self._acknowledge(row.name)
 
     def _resumable(self) -> list[Checkpoint]:
         with self._run.tools.database.read() as session:

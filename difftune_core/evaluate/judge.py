@@ -16,13 +16,13 @@ from jaxtyping import Float32, UInt8
 
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.sampler import Sampling, sample_latents
-from difftune_core.evaluate.compare import compare
+from difftune_core.evaluate.compare import DEFAULT_METRICS
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import retention_loss_by_t
 from difftune_core.evaluate.frechet import frechet_distance, moments_of
+from difftune_core.evaluate.quality import Features, quality
 from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.files import build_once, sha256_json
-from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel
@@ -48,6 +48,13 @@ class Judge:
     source_latents: LatentSet
     cache: Path
     device: torch.device
+    other_extractors: tuple[FeatureExtractor, ...] = ()
+    """Those whose Frechet distance is measured beside FID."""
+
+    @cached_property
+    def real_features(self) -> Features:
+        """Of the held-out images, by extractor; computed once."""
+        return self.all_features(self.real)
 
     @cached_property
     def base_model(self) -> DiT:
@@ -85,6 +92,8 @@ class Judge:
 
     def recipe(self) -> dict[str, Any]:
         """How every figure was made."""
+        others = {extractor.id: extractor.digest for extractor in self.other_extractors}
+        further = [name for name in self.config.metrics if name not in DEFAULT_METRICS]
         return {
             "feature_extractor": self.extractor.id,
             "feature_extractor_digest": self.extractor.digest,
@@ -94,19 +103,23 @@ class Judge:
             "sampling": asdict(self.sampling),
             "weights": "ema",
             "class_distribution": "equal shares",
-        }
+        } | {name: found for name, found in (("other_feature_extractors", others), ("metrics", further)) if found}
 
     def features(self, images: UInt8[np.ndarray, "k s s 3"]) -> Float32[np.ndarray, "k d"]:
-        """Features of images."""
+        """Features of images by the main extractor."""
         return self.extractor(images)
+
+    def all_features(self, images: UInt8[np.ndarray, "k s s 3"]) -> Features:
+        """Features of images by every extractor."""
+        return {extractor.id: extractor(images) for extractor in (self.extractor, *self.other_extractors)}
 
     def judge(self, model: DiT, step: int, progress: Progress) -> tuple[dict[str, Any], UInt8[np.ndarray, "k s s 3"]]:
         """One evaluation of `model`, and its images. `progress` hears how many of `images_an_evaluation` are done."""
         begin = time.monotonic()
         images = self.draw(model, self._labels(model.config.num_classes), progress)
-        quality = _compared(self.features(self.real), self.features(images))
+        figures = quality(self.real_features, self.all_features(images), self.config.metrics)
         forgetting = self._forgetting(model, _after(self.config.num_images, progress))
-        return {"step": step, **quality, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
+        return {"step": step, **figures, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
 
     def judge_guidance(self, model: DiT, names: list[Guidance], progress: Progress) -> dict[str, dict[str, Any]]:
         """Quality under other guidances, from the seeds and labels of the main one; `num_images` are drawn for each."""
@@ -115,7 +128,7 @@ class Judge:
         for name in names:
             heard = _after(len(found) * self.config.num_images, progress)
             images = self.draw(model, labels, heard, guidance=name)
-            found[name] = _compared(self.features(self.real), self.features(images))
+            found[name] = quality(self.real_features, self.all_features(images), self.config.metrics)
         return found
 
     def references(self, progress: Progress) -> dict[str, Any]:
@@ -138,15 +151,16 @@ class Judge:
         if self.base_guidance:
             heard = _after(self.images_an_evaluation, progress)
             entry["other_guidance"] = self.judge_guidance(self.base_model, self.base_guidance, heard)
-        real = self.features(self.real)
-        order = np.random.default_rng(self.config.seed).permutation(len(real))
-        half = min(self.config.num_images, len(real) // 2)
+        real = self.real_features
+        order = np.random.default_rng(self.config.seed).permutation(len(self.real))
+        half = min(self.config.num_images, len(self.real) // 2)
+        first, second = ({id_: found[part] for id_, found in real.items()} for part in (order[:half], order[half:]))
         mean, _ = self.autoencoder.encode(self.real)
-        rebuilt = self.features(self.autoencoder.decode(mean.float()))
+        rebuilt = self.all_features(self.autoencoder.decode(mean.float()))
         references = {
             "base_model": entry,
-            "real_vs_real": _compared(real[order[half:]], real[order[:half]]),
-            "autoencoder_floor": _compared(real, rebuilt),
+            "real_vs_real": quality(second, first, self.config.metrics),
+            "autoencoder_floor": quality(real, rebuilt, self.config.metrics),
         }
         (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
         np.save(folder / "base_images.npy", images, allow_pickle=False)
@@ -184,14 +198,3 @@ class Judge:
 def _after(first: int, progress: Progress) -> Progress:
     """The same listener, for work that begins when `first` images are done."""
     return lambda done: progress(first + done)
-
-
-def _compared(real: Float32[np.ndarray, "n d"], fake: Float32[np.ndarray, "m d"]) -> dict[str, Any]:
-    """The comparison; where there are too few images no figures, and the reason among the warnings."""
-    try:
-        return compare(real, fake)
-    except TaskError as error:
-        if error.code != "too_few_images":
-            raise
-        counts = {"num_real": len(real), "num_fake": len(fake)}
-        return {**dict.fromkeys(("fid", "fid_se", "kid", "kid_se")), **counts, "warnings": [str(error)]}

@@ -160,6 +160,15 @@ class Preparation:
         self.retention_used = {"id": id_, "digest": found.digest, "num_images": len(found.labels)}
         return found
 
+    def extractor_folders(self) -> list[Path]:
+        """Where the feature extractors are, the main one first.
+
+        Raises:
+            TaskError: `feature_extractor_not_found`.
+        """
+        ids = self.config.evaluation.feature_extractors or (self.base.card.feature_extractor,)
+        return [extractor_folder(id_, self.folders.models) for id_ in ids]
+
     def judge(self, held_out: Images) -> Judge:
         """The judge of this run, with its own images of the base model."""
         self.phase("building_retention_set")
@@ -167,10 +176,12 @@ class Preparation:
         changes = {"seed": defaults.seed + REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
         source = self.retained(defaults.model_copy(update=changes))
         source_images = Images(source.images, source.labels, source.digest)
+        extractor, *others = [load_extractor(folder, self.device) for folder in self.extractor_folders()]
         return Judge(
             base=self.base,
             config=self.config.evaluation,
-            extractor=load_extractor(extractor_folder(self.base.card.feature_extractor, self.folders.models)),
+            extractor=extractor,
+            other_extractors=tuple(others),
             autoencoder=self.autoencoder(),
             real=held_out.pixels,
             real_digest=held_out.digest,

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 _ROWS = 8  # images of each class in a grid
 _MAX_CLASSES = 12
 _SCALE = 2
-_FIGURES = ("fid", "kid", "null_fid", "retention_loss", "l2_from_base")
+_QUALITY = ("fid", "kid", "fid_infinity", "precision", "recall", "density", "coverage")
+_FIGURES = (*_QUALITY, "null_fid", "retention_loss", "l2_from_base")
 
 
 def figures_event(entry: dict[str, Any]) -> MetricsEvent:
     """An evaluation as metrics."""
-    values = {f"eval_{name}": value for name in _FIGURES if (value := figure(entry, name)) is not None}
+    distances = [name for name in entry if name.startswith("fd_") and f"{name}_se" in entry]
+    values = {f"eval_{name}": value for name in (*_FIGURES, *distances) if (value := figure(entry, name)) is not None}
     return MetricsEvent(step=entry["step"], values=values)
 
 

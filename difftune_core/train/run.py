@@ -167,6 +167,7 @@ class Run:
 
 def _prepare(preparation: Preparation) -> Run:
     config, base, folders = preparation.config, preparation.base, preparation.folders
+    preparation.extractor_folders()  # one that is missing ends the run now, not at its first evaluation
     preparation.phase("loading_model")
     target, held_out, class_names = preparation.images()
     source = base.load_dit(preparation.device)

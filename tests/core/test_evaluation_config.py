@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from difftune_core.card import BaseModelCard
 from difftune_core.config import TransferConfig, resolve
-from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.evaluate.compare import METRICS
+from difftune_core.evaluation_config import EvaluationConfig, QualityMetric
 from difftune_core.hooks import TaskError
 
 CARD = BaseModelCard(
@@ -46,6 +49,8 @@ def test_without_a_preset_the_card_counts() -> None:
     [
         ({"best_metric": "precision"}, "metric_not_measured", "evaluation.best_metric"),
         ({"best_metric": "fd_dinov2"}, "metric_not_measured", "evaluation.best_metric"),
+        ({"best_metric": "fd_own", "feature_extractors": ["own"]}, "metric_not_measured", "evaluation.best_metric"),
+        ({"feature_extractors": ["own", "own"]}, "not_unique", "evaluation.feature_extractors"),
         ({"deliver": "best", "every_steps": None}, "evaluations_needed", "evaluation.every_steps"),
         ({"early_stopping": {"patience": 1}, "every_steps": None}, "evaluations_needed", "evaluation.every_steps"),
     ],
@@ -60,3 +65,12 @@ def test_the_card_may_give_the_evaluations_that_early_stopping_needs() -> None:
     limit = judged(early_stopping={"patience": 3}, deliver="best").early_stopping
     assert limit is not None
     assert (limit.patience, limit.min_delta) == (3, 0.0)
+
+
+def test_the_distance_of_a_further_extractor_can_choose_the_best() -> None:
+    assert judged(feature_extractors=["own", "dinov2"], best_metric="fd_dinov2").best_metric == "fd_dinov2"
+    assert judged(metrics=["precision_recall"], best_metric="recall").best_metric == "recall"
+
+
+def test_the_config_names_every_metric_that_can_be_computed() -> None:
+    assert get_args(QualityMetric) == METRICS

@@ -50,6 +50,8 @@ _MEASURES = (
     ),
     Measure("precision", "Precision", "Share of generated images that lie among the held-out ones; higher is better."),
     Measure("recall", "Recall", "Share of held-out images that lie among the generated ones; higher is better."),
+    Measure("density", "Density", "How many held-out neighbourhoods a generated image lies in; higher is better."),
+    Measure("coverage", "Coverage", "Share of held-out images with a generated one near by; higher is better."),
 )
 _FORGETTING = (
     Measure(

@@ -21,6 +21,8 @@ _CHARTED = {
     "fid_infinity": ("FID\u221e", "FID\u221e on held-out images"),
     "precision": ("precision", "Precision"),
     "recall": ("recall", "Recall"),
+    "density": ("density", "Density"),
+    "coverage": ("coverage", "Coverage"),
     "null_fid": ("null branch to source", "Forgetting"),
     "l2_from_base": ("squared L2", "Distance from the base model's weights"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import ArtifactEvent, BestEvent, CheckpointEvent, LogEvent, MetricsEvent, TaskError
 from difftune_core.models.dit import DiT
 from tests.core.conftest import RecordingHooks
-from tests.core.runs import ToyFolders, toy_folders
+from tests.core.runs import BUNDLED, ToyFolders, toy_folders
 
+PROMPTS = {"type": "vpt", "num_tokens": 3, "zero_gate": False}  # no export, which would take most of the time
 BY_DISTANCE = {"every_steps": 1, "best_metric": "l2_from_base"}
 
 
@@ -34,22 +36,55 @@ def told(hooks: RecordingHooks, kind: type) -> list[Any]:
 
 def test_other_guidances_are_measured_from_the_same_seeds(toy: ToyFolders) -> None:
     hooks = RecordingHooks()
-    config = toy.config(evaluation={"every_steps": None, "other_guidance": ["none", "domain", "cfg"]})
+    beside = {"every_steps": None, "other_guidance": ["none", "domain", "cfg"]}
+    config = toy.config(evaluation=beside, adapter=PROMPTS)
     toy.train(config, "beside", hooks)
-    beside = report_of(toy, "beside")
-    others = beside["evaluations"][-1]["other_guidance"]
+    report = report_of(toy, "beside")
+    others = report["evaluations"][-1]["other_guidance"]
     assert list(others) == ["none", "domain"], "the main one is not measured twice"
     for name in others:
-        toy.train(toy.config(evaluation={"every_steps": None, "guidance": name}), name, RecordingHooks())
+        judged = {"every_steps": None, "guidance": name}
+        toy.train(toy.config(evaluation=judged, adapter=PROMPTS), name, RecordingHooks())
         main = report_of(toy, name)["evaluations"][-1]
         assert (main["fid"], main["kid"]) == (others[name]["fid"], others[name]["kid"])
-    assert len({beside["evaluations"][-1]["fid"], *(found["fid"] for found in others.values())}) == 3
-    assert list(beside["references"]["base_model"]["other_guidance"]) == ["none"], "domain is cfg to the base model"
+    assert len({report["evaluations"][-1]["fid"], *(found["fid"] for found in others.values())}) == 3
+    assert list(report["references"]["base_model"]["other_guidance"]) == ["none"], "domain is cfg to the base model"
     newest = {name: value for event in told(hooks, MetricsEvent) for name, value in event.values.items()}
     assert newest["eval_fid_guidance_domain"] == others["domain"]["fid"]
     page = (toy.root / "beside" / "report.html").read_text(encoding="utf-8")
     assert "guidance none" in page
     assert "guidance domain" in page
+
+
+def test_a_further_extractor_gives_a_distance_of_its_own(toy: ToyFolders) -> None:
+    """A copy of the main one: its distance is FID, error and all."""
+    shutil.copytree(BUNDLED / "tiny-features", toy.models / "second", ignore=shutil.ignore_patterns("card.json"))
+    hooks = RecordingHooks()
+    judged = {"feature_extractors": ["tiny-features", "second"], "best_metric": "fd_second", "every_steps": 2}
+    judged["metrics"] = ["precision_recall", "fid_infinity"]
+    toy.train(toy.config(evaluation=judged, adapter=PROMPTS), "out", hooks)
+    report = report_of(toy, "out")
+    judged_all = [*report["evaluations"], *report["references"].values()]
+    whole = [entry for entry in judged_all if entry["fid"] is not None]  # KID needs more images, and FID waits for it
+    assert len(whole) >= len(report["evaluations"])
+    for entry in whole:
+        assert (entry["fd_second"], entry["fd_second_se"]) == pytest.approx((entry["fid"], entry["fid_se"]))
+    digests = report["recipe"]["other_feature_extractors"]
+    assert digests == {"second": report["recipe"]["feature_extractor_digest"]}
+    assert any("fd_second: 4 images for 64 features" in warning for warning in report["evaluations"][0]["warnings"])
+    assert "FD second" in (toy.root / "out" / "report.html").read_text(encoding="utf-8")
+    measured = {name for event in told(hooks, MetricsEvent) for name in event.values}
+    assert {"eval_fd_second", "eval_l2_from_base"} <= measured
+    assert report["evaluations"][0]["fid_infinity"] is None, "too few images, which is no failure"
+    assert report["recipe"]["metrics"] == ["precision_recall", "fid_infinity"]
+    assert {event.metric for event in told(hooks, BestEvent)} == {"fd_second"}
+
+
+def test_an_extractor_that_is_not_installed_ends_the_run_before_any_work(toy: ToyFolders) -> None:
+    config = toy.config(evaluation={"feature_extractors": ["tiny-features", "nowhere"]})
+    with pytest.raises(TaskError, match="'nowhere' is not installed"):
+        toy.train(config, "out", RecordingHooks())
+    assert not (toy.root / "cache").exists()
 
 
 def test_the_best_checkpoint_stays_on_disk_and_is_what_is_delivered(toy: ToyFolders) -> None:
@@ -71,19 +106,21 @@ def test_the_best_checkpoint_stays_on_disk_and_is_what_is_delivered(toy: ToyFold
 
 def test_an_evaluation_that_is_no_better_saves_nothing(toy: ToyFolders) -> None:
     hooks = RecordingHooks()
-    toy.train(toy.config(evaluation=BY_DISTANCE, max_steps=3, checkpoint_every_steps=3), "out", hooks)
+    config = toy.config(evaluation=BY_DISTANCE, max_steps=3, checkpoint_every_steps=3, adapter=PROMPTS)
+    toy.train(config, "out", hooks)
     assert [event.step for event in told(hooks, CheckpointEvent)] == [1, 3]
     assert report_of(toy, "out")["delivered_step"] == 3
 
 
 def test_training_ends_when_patience_does_and_says_why(toy: ToyFolders) -> None:
     hooks = RecordingHooks()
-    config = toy.config(evaluation={**BY_DISTANCE, "early_stopping": {"patience": 2}}, max_steps=9)
+    judged = {**BY_DISTANCE, "early_stopping": {"patience": 2}}
+    config = toy.config(evaluation=judged, max_steps=9, checkpoint_every_steps=2, adapter=PROMPTS)
     outcome = toy.train(config, "out", hooks)
     assert (outcome.code, outcome.step) == ("succeeded", 3)
     last = told(hooks, CheckpointEvent)[-1]
     assert (last.step, last.is_last) == (3, True)
-    (sentence,) = [e.message for e in told(hooks, LogEvent)]
+    (sentence,) = [e.message for e in told(hooks, LogEvent) if "export" not in e.message]
     assert sentence.startswith("Stopped early at step 3: l2_from_base has not improved in 2 evaluations; the best is ")
     report = report_of(toy, "out")
     assert sentence in report["notes"]
@@ -92,7 +129,8 @@ def test_training_ends_when_patience_does_and_says_why(toy: ToyFolders) -> None:
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_patience_is_exact_over_a_resume(cut: int, toy: ToyFolders) -> None:
-    config = toy.config(evaluation={**BY_DISTANCE, "early_stopping": {"patience": 3}, "deliver": "best"}, max_steps=9)
+    judged = {**BY_DISTANCE, "early_stopping": {"patience": 3}, "deliver": "best"}
+    config = toy.config(evaluation=judged, max_steps=9, adapter=PROMPTS)
     first = toy.train(config, "out", RecordingHooks(stop_at=cut))
     assert (first.code, first.step) == ("stopped", cut)
     hooks = RecordingHooks()

@@ -1,0 +1,60 @@
+"""All distances of a run between two sets of images, each set as the features that every extractor finds in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from difftune_core.evaluate.compare import DEFAULT_METRICS, compare
+from difftune_core.evaluate.frechet import frechet_estimate
+from difftune_core.evaluation_config import QualityMetric
+from difftune_core.hooks import TaskError
+
+Features = dict[str, Float32[np.ndarray, "_ _"]]
+"""[images, features] by extractor id, the main one first."""
+
+
+def quality(real: Features, fake: Features, metrics: Sequence[QualityMetric] = ()) -> dict[str, Any]:
+    """FID, KID and `metrics` over the first extractor's features, `fd_<id>` over each further one's.
+
+    Where there are too few images for a figure, it is None, and the reason among the warnings.
+    """
+    main, *others = real
+    result = _compared(real[main], fake[main], (*DEFAULT_METRICS, *metrics))
+    for id_ in others:
+        distance, reason = _distance(id_, real[id_], fake[id_])
+        result |= distance
+        if reason:
+            result["warnings"] = [*result.get("warnings", []), reason]
+    return result
+
+
+def _compared(
+    real: Float32[np.ndarray, "n d"], fake: Float32[np.ndarray, "m d"], metrics: Sequence[QualityMetric]
+) -> dict[str, Any]:
+    try:
+        return compare(real, fake, metrics=metrics)
+    except TaskError as error:
+        if error.code != "too_few_images":
+            raise
+        counts = {"num_real": len(real), "num_fake": len(fake)}
+        return {**dict.fromkeys(("fid", "fid_se", "kid", "kid_se")), **counts, "warnings": [str(error)]}
+
+
+def _distance(
+    id_: str, real: Float32[np.ndarray, "n d"], fake: Float32[np.ndarray, "m d"]
+) -> tuple[dict[str, float | None], str | None]:
+    """The figure with its error, and what to warn of."""
+    names = f"fd_{id_}", f"fd_{id_}_se"
+    try:
+        found = frechet_estimate(real, fake)
+    except TaskError as error:
+        if error.code != "too_few_images":
+            raise
+        return dict.fromkeys(names), f"fd_{id_}: {error}"
+    few, dim = min(len(real), len(fake)), real.shape[1]
+    biased = f"fd_{id_}: {few} images for {dim} features: no full covariance, the distance is far too high"
+    return dict(zip(names, (found.value, found.se), strict=True)), None if few > dim else biased
