@@ -18,6 +18,7 @@ from api.settings import Settings
 from api.storage import ObjectStore, StoreError, open_store
 from cli.settings import failed, read_settings
 from difftune_core.hooks import LogEvent, OutcomeEvent, PhaseEvent, parse_event
+from difftune_core.models.convert.request import ImportRequest
 
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY", "CREDENTIAL")
 _PHASES = {"loading_model": "reading and checking the weights ...", "exporting": "writing ..."}
@@ -64,25 +65,13 @@ def import_model(
     to_store: ToStore = False,
 ) -> None:
     """Convert a base model or a feature extractor to safetensors with a card, for the data folder or the store."""
+    given = dict(locals())
     settings = read_settings(data_dir)
     folder = settings.data_dir.expanduser().resolve() / "models"
     store = _store_without(settings, model_id) if to_store else None
-    given = {
-        "id": model_id,
-        "models": folder,
-        "kind": kind,
-        "resizing": resizing,
-        "vae": vae,
-        "licence": licence,
-        "description": description,
-        "feature-extractor": feature_extractor,
-        "num-heads": num_heads,
-        "input-size": input_size,
-        "process": process,
-        "num-classes": num_classes,
-        "timestep-frequencies": timestep_frequencies,
-    }
-    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    given |= {"id": model_id, "models": folder}
+    asked = {name: given[name] for name in ImportRequest.model_fields if name != "source" and given[name] is not None}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in asked.items()]
     outcome, status = _run([*options, "--", source])
     if outcome is None or outcome.code != "succeeded":
         why = f"{outcome.message} ({outcome.code})" if outcome else f"the conversion {_end(status)} without a word"

@@ -44,7 +44,7 @@ def test_functions_are_short() -> None:
 
 
 def test_the_newest_change_is_this_version() -> None:
-    found = re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(r"^## (\d\S*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None
     assert found.group(1) == __version__
 
