@@ -43,7 +43,8 @@ def evaluate_folders(
         warnings += found.pop("warnings", [])
         result = found | result  # what both have (`extractor`, the counts) stays the first's
         resizings[extractor.id] = extractor.resizing
-        recipe = {"real_digest": real_digest, "fake_digest": fake_digest, "resize": next(iter(resizings.values()))}
+        digests = {"real_digest": real_digest, "fake_digest": fake_digest}
+    recipe: dict[str, Any] = {**digests, "resize": extractors[0].resizing}
     if warnings:
         result["warnings"] = warnings
     if len(extractors) > 1:

@@ -19,7 +19,9 @@ from difftune_core.tensors import save_tensors
 INCEPTION_LICENCE = (
     "Apache-2.0: the licence that the packages which publish this file state for it, to be checked by the operator"
 )
-_FOREIGN = ("vae", "feature_extractor", "num_heads", "input_size", "num_classes", "timestep_frequencies")
+_FOREIGN = (
+    "vae", "feature_extractor", "num_heads", "input_size", "process", "num_classes", "timestep_frequencies",
+)  # fmt: skip
 
 
 def install_extractor(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
