@@ -201,7 +201,7 @@ def _resume(loop: Loop) -> None:
 
 
 def _identity(config: TransferConfig, base: BaseModel, target: Images) -> dict[str, Any]:
-    stated = config.model_dump(exclude={"num_threads"}, exclude_defaults=True)  # a later version's fields change nothing
+    stated = config.model_dump(exclude={"num_threads"}, exclude_defaults=True)  # new fields change nothing
     return {
         "base_model": base.card.digest,
         "config": sha256_json(stated),
