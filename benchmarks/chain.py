@@ -71,7 +71,7 @@ def row(checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "fid": [spread([point["fid"] for point in column]) for column in columns],
         "kid": [spread([point["kid"] for point in column]) for column in columns],
-        "fid_change": [vars(change) if change else None for change in changes],
+        "fid_change": [{k: round(v, 4) for k, v in vars(change).items()} if change else None for change in changes],
         "lowest_at": [checkpoint["minimum"]["fraction"] for checkpoint in checkpoints],
         "below_tuned": sum(checkpoint["minimum"]["is_below_tuned"] for checkpoint in checkpoints),
     }
