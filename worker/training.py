@@ -58,7 +58,8 @@ class Training:
             arguments += [f"--{option}", str(self._input(option, dataset))]
         if job.retention_set:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
-        arguments += model_arguments(self._run.tools.store, settings, [config.model], self._run.check)
+        named = [config.model, *(config.evaluation.feature_extractors or ())]
+        arguments += model_arguments(self._run.tools.store, settings, named, self._run.check)
         self._restore(workspace.out / CHECKPOINTS)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
 

@@ -132,7 +132,8 @@ class Archive:
             raise RefusedError("unsafe_path", "the name is empty")
         first = self._taken.setdefault(collision_key(path), path)
         if first != path or path in self._handles:
-            raise RefusedError("duplicate_name", f"the name is taken by {first!r} (upper and lower case are one here)")
+            message = f"the name is taken by {first!r} (upper and lower case are one here, in folders' names too)"
+            raise RefusedError("duplicate_name", message)
         if entry.bytes > self._limits.max_file_bytes:
             raise RefusedError("file_too_large", f"{entry.bytes} bytes; at most {self._limits.max_file_bytes}")
         if entry.bytes > max(_RATIO_FROM_BYTES, entry.packed_bytes * self._limits.max_ratio):

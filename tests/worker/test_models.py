@@ -136,11 +136,15 @@ def test_a_run_that_must_end_stops_fetching(store: CountingStore, settings: Sett
 def test_the_child_is_given_the_fetched_model(bench: Bench, tmp_path: Path) -> None:
     base = {"family": "dit", "image_size": 32, "feature_extractor": "tiny-features"}
     model = published(bench.store, tmp_path / "imported", "letters", **base)
+    eyes = published(bench.store, tmp_path / "imported", "eyes", kind="tiny")
     job_id = bench.job({"steps": 2})
     with bench.database.write() as session:
         row = session.get_one(Job, job_id)
-        row.config = {**row.config, "model": "letters"}
+        evaluation = {**row.config["evaluation"], "feature_extractors": ["tiny-features", "eyes"]}
+        row.config = {**row.config, "model": "letters", "evaluation": evaluation}
     with bench.worker():
         job = bench.wait_final(job_id)
     assert job.status == "succeeded", job.error_message
-    assert (bench.settings.data_dir / "cache" / "models" / model.digest / "letters" / "card.json").is_file()
+    cache = bench.settings.data_dir / "cache" / "models"
+    assert (cache / model.digest / "letters" / "card.json").is_file()
+    assert (cache / eyes.digest / "eyes" / "card.json").is_file()
