@@ -22,7 +22,7 @@ MODELS: list[dict[str, object]] = [
     {"process": "edm", "sigma_data": 1.0},
 ]
 CHAINS = [(fields, sampler) for fields in MODELS for sampler in SAMPLERS[anatomy(**fields).process]]
-STEPS = {"ddim": 100, "ddpm": 100, "euler": 100}  # of the others, which are of order 2, 50
+STEPS = {"ddim": 100, "ddpm": 200, "euler": 100}  # of the others, which are of order 2, 50
 
 
 def gradient(model: ExactDenoiser, weighting: str, count: int, stream: torch.Generator) -> Tensor:
@@ -70,7 +70,7 @@ def misses(points: Tensor) -> list[str]:
 
 
 def drawn(model: ExactDenoiser, sampler: Sampler) -> Tensor:
-    labels = torch.full((3000,), model.null_label)
+    labels = torch.full((1500,), model.null_label)
     sampling = Sampling(sampler=sampler, num_inference_steps=STEPS.get(sampler, 50))
     return sample_latents(model, labels, sampling).flatten(1)
 
