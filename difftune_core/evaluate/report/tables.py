@@ -63,11 +63,14 @@ def tiles(report: Report) -> list[Tile]:
         shown.append(Tile(title, with_error(value, result.get(f"{measure.key}_se")), _beside(report, measure)))
     images = report.get("curves", {}).get("target_images", [])
     if images:
-        shown.append(Tile("Target images seen", number(int(images[-1][1])), f"in {number(int(images[-1][0]))} steps"))
+        step, count = (result["step"], result["target_images"]) if "target_images" in result else images[-1]
+        shown.append(Tile("Target images seen", number(int(count)), f"in {number(int(step))} steps"))
     return [tile for tile in shown if tile.label != "Retention loss"]  # the chart by t says more
 
 
 def _beside(report: Report, measure: Measure) -> str:
+    if figure(result_of(report), measure.key) is None:
+        return "not measured: see the notes"
     base = number(base_figure(report, measure.key), 3)
     if measure.of_images:
         real = figure(report.get("references", {}).get("real_vs_real", {}), measure.key)
@@ -112,7 +115,8 @@ def table(report: Report) -> Table:
 def _name(report: Report, entry: Entry) -> str:
     best = report.get("best") or {}
     name = f"After step {number(entry['step'])}"
-    return f"{name}, best {best['metric']}" if best.get("step") == entry["step"] else name
+    name += f", best {best['metric']}" if best.get("step") == entry["step"] else ""
+    return f"{name}, delivered" if report.get("delivered_step") == entry["step"] else name
 
 
 def _guidance_rows(entry: Entry, columns: list[Measure]) -> list[TableRow]:

@@ -122,8 +122,17 @@ def _summary(report: Report) -> str:
         _join("{num_train} training images", data),
         _join("{num_held_out} held out", data),
         f"{len(data['class_names'])} classes" if data.get("class_names") else "",
+        _delivered(report),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _delivered(report: Report) -> str:
+    """Which step's model the page is about, where it is not the last one's."""
+    step, best, evaluations = report.get("delivered_step"), report.get("best"), report.get("evaluations", [])
+    if best is None or not evaluations or step in {None, evaluations[-1]["step"]}:
+        return ""
+    return f"delivered: step {number(step)} of {number(evaluations[-1]['step'])}, the best by {best['metric']}"
 
 
 def _charts(report: Report) -> list[Chart]:

@@ -104,6 +104,31 @@ def test_the_page_shows_result_references_and_how_they_were_made(tmp_path: Path)
     assert len(html) < 500_000
 
 
+def test_the_result_is_what_was_delivered(tmp_path: Path) -> None:
+    report = full()
+    report["delivered_step"], report["best"] = 200, {"metric": "kid", "step": 200, "value": 2.6}
+    report["evaluations"][0] |= {"target_images": 6400, "l2_from_base": 0.25, "fid_infinity": None}
+    report["evaluations"][0]["other_guidance"] = {"none": evaluation(200, 333.3), "domain": evaluation(200, 222.2)}
+    report["evaluations"][0]["other_guidance"]["none"]["warnings"] = ["said of one guidance"]
+    page, html, plain = render(report, tmp_path)
+    text = " ".join(page.texts)
+    for wanted in (
+        "delivered: step 200 of 400, the best by kid", "After step 200, best kid, delivered", "260.3 ± 6.5", "6,400",
+        "guidance none", "333.3 ± 8.3", "guidance domain", "222.2 ± 5.6", "said of one guidance",
+        "L2 from base", "0.2500", "FID∞", "not measured: see the notes",
+    ):  # fmt: skip
+        assert wanted in text, wanted
+    assert html.count('<tr class="result">') == 1
+    assert plain["evaluations"][0]["other_guidance"]["domain"]["fid"] == 222.2
+
+
+def test_guidance_is_said_in_words(tmp_path: Path) -> None:
+    report = full()
+    for guidance, words in (("none", "25 steps, no guidance, seed"), ("domain", "25 steps, domain guidance 1.5, seed")):
+        report["recipe"]["sampling"]["guidance"] = guidance
+        assert words in " ".join(render(report, tmp_path)[0].texts)
+
+
 def test_a_comparison_s_own_warning_reaches_the_page_once(tmp_path: Path) -> None:
     report = full()
     for entry in report["evaluations"]:
