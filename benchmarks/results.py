@@ -1,7 +1,8 @@
 """Tables and plots of `docs/results.md` from the saved files in `benchmarks/results`: `python -m benchmarks.results`.
 
-A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced by the table of `NAME.json`, as
-`benchmarks.transfer --save` wrote it; its plot goes to `docs/images/NAME.svg`. Nothing is measured here.
+A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced by the table of `NAME.json`, as `--save` of
+`benchmarks.transfer`, `benchmarks.guidance` (`guidance.json`) or `benchmarks.chain` (`chain.json`) wrote it; its plot
+lies in `docs/images/NAME.svg`. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,29 @@ def _paired(methods: dict[str, dict[int, list[dict[str, Any]]]], name: str) -> s
     return "" if found is None else f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
 
 
+def guidance_table(results: dict[str, Any]) -> list[str]:
+    """FID of each method (rows) under each guidance (columns)."""
+    guidances = list(next(iter(results["rows"].values())))
+    rows = [
+        _line([NAMES[method], *(f"{row[g]['fid']['mean']:.2f} ± {row[g]['fid']['sd']:.2f}" for g in guidances)])
+        for method, row in results["rows"].items()
+    ]
+    return [_line(["FID", *guidances]), _line(["---"] * (1 + len(guidances))), *rows]
+
+
+def chain_table(results: dict[str, Any]) -> list[str]:
+    """FID of each method (rows) at each share of the chain that the base model runs (columns)."""
+    first = results["runs"][0]
+    shares = [f"{100 * fraction:.0f} %" for fraction in first["fractions"]]
+    rows = []
+    for position, checkpoint in enumerate(first["checkpoints"]):
+        points = zip(*(run["checkpoints"][position]["points"] for run in results["runs"]), strict=True)
+        rows.append(
+            _line([NAMES[checkpoint["name"]], *(_cell([point["fid"] for point in seeds], 2) for seeds in points)])
+        )
+    return [_line(["FID", *shares]), _line(["---"] * (1 + len(shares))), *rows]
+
+
 def plot(results: dict[str, Any], path: Path) -> None:
     """FID and forgetting against the step, mean and range over seeds; beside them retention loss by t at the end."""
     from matplotlib import pyplot as plt
@@ -122,6 +147,9 @@ def _curve(axis: Any, seeds: list[list[dict[str, Any]]], key: str, name: str, co
     axis.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.18, lw=0)
 
 
+_TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {"guidance": guidance_table, "chain": chain_table}
+
+
 def main() -> None:
     """Renew every block of the page that has a results file, and its plot."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -131,10 +159,13 @@ def main() -> None:
         begin, end = f"<!-- begin {path.stem} -->", f"<!-- end {path.stem} -->"
         if begin not in page:
             continue
-        results = json.loads(path.read_text(encoding="utf-8"))
-        image = IMAGES / f"{path.stem}.svg"
-        plot(results, image)
-        block = "\n".join([begin, *table(results), "", f"![{path.stem}](images/{image.name})", end])
+        results, image = json.loads(path.read_text(encoding="utf-8")), IMAGES / f"{path.stem}.svg"
+        lines = _TABLES.get(path.stem, table)(results)
+        if path.stem not in _TABLES:
+            plot(results, image)
+        if image.exists():
+            lines += ["", f"![{path.stem}](images/{image.name})"]
+        block = "\n".join([begin, "", *lines, "", end])
         page = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, text=block: text, page, flags=re.DOTALL)
     PAGE.write_text(page, encoding="utf-8")
 
