@@ -85,7 +85,7 @@ def measures(report: Report) -> list[Measure]:
     others = report.get("recipe", {}).get("other_feature_extractors", {})
     further = [Measure(f"fd_{id_}", f"FD {id_}", f"Fréchet distance over the features of {id_}.") for id_ in others]
     known = [*_MEASURES, *further, *_FORGETTING]
-    return [m for m in known if m.always or any(_has(entry, m.key) for entry in entries)]
+    return [m for m in known if m.always or any(has(entry, m.key) for entry in entries)]
 
 
 def result_of(report: Report) -> Entry:
@@ -101,5 +101,6 @@ def base_figure(report: Report, key: str) -> float | None:
     return figure(result_of(report), f"{key}_base") if found is None else found
 
 
-def _has(entry: Entry, key: str) -> bool:
+def has(entry: Entry, key: str) -> bool:
+    """Whether the figure was asked for, with or without a value."""
     return key in entry or key in entry.get("forgetting", {})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from difftune_core.evaluate.best import Entry, figure
-from difftune_core.evaluate.report.entries import REFERENCES, Measure, Report, base_figure, measures, result_of
+from difftune_core.evaluate.report.entries import REFERENCES, Measure, Report, base_figure, has, measures, result_of
 from difftune_core.evaluate.report.numbers import number, with_error
 from difftune_core.evaluate.report.scale import Mark, Scale, place
 
@@ -21,6 +21,13 @@ _GUIDANCE = {
     "cfg": "Guided away from its own null branch, from the same seeds.",
 }
 _TILE_TITLES = {"fid": "FID on held-out images", "kid": "KID on held-out images"}
+_MAX_COLUMNS = 6
+Extra = tuple[str, Callable[[Entry], str]]
+_IMAGES: Extra = (
+    "Images (judged / real)",
+    lambda entry: f"{number(entry.get('num_fake'))} / {number(entry.get('num_real'))}",
+)
+_SECONDS: Extra = ("Seconds", lambda entry: number(entry.get("seconds"), 3))
 _ERROR_MEANING = ("±", "One standard error over the choice of images; it does not cover seeds of training.")
 
 
@@ -38,18 +45,17 @@ class TableRow:
     """A line of the table of figures."""
 
     name: str
-    cells: list[str]
     meaning: str = ""
     is_result: bool = False
+    cells: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Table:
-    """All figures, and what their columns mean."""
+    """Figures by name of row and column."""
 
     columns: list[str]
     rows: list[TableRow]
-    glossary: list[tuple[str, str]]
 
 
 def tiles(report: Report) -> list[Tile]:
@@ -94,22 +100,33 @@ def scale(report: Report) -> Scale | None:
     return place(marks)
 
 
-def table(report: Report) -> Table:
-    """A row for each evaluation, for each further guidance, for each reference."""
-    columns, references = measures(report), report.get("references", {})
-    rows: list[TableRow] = []
-    result = result_of(report)
+def tables(report: Report) -> list[Table]:
+    """A row for each evaluation, further guidance and reference; forgetting apart where all would be too wide."""
+    columns = measures(report)
+    if len(columns) <= _MAX_COLUMNS:
+        return [_table(report, columns, [_IMAGES, _SECONDS])] if report.get("evaluations") else []
+    quality, forgetting = [m for m in columns if m.of_images], [m for m in columns if not m.of_images]
+    return [_table(report, quality, []), _table(report, forgetting, [_IMAGES, _SECONDS])]
+
+
+def glossary(report: Report) -> list[tuple[str, str]]:
+    """What the columns mean."""
+    return [*((m.title, m.meaning) for m in measures(report)), _ERROR_MEANING]
+
+
+def _table(report: Report, columns: list[Measure], more: list[Extra]) -> Table:
+    references, result = report.get("references", {}), result_of(report)
+    rows: list[tuple[TableRow, Entry]] = []
     for entry in report.get("evaluations", []):
-        is_result = entry["step"] == result["step"]
-        rows.append(TableRow(_name(report, entry), _cells(entry, columns), is_result=is_result))
-        rows += _guidance_rows(entry, columns)
+        rows.append((TableRow(_name(report, entry), is_result=entry["step"] == result["step"]), entry))
+        rows += _guidance_rows(entry)
     for key, name in REFERENCES.items():
         if key in references:
-            rows.append(TableRow(name, _cells(references[key], columns), _MEANINGS[key]))
-            rows += _guidance_rows(references[key], columns)
-    titles = [m.title for m in columns]
-    glossary = [*((m.title, m.meaning) for m in columns), _ERROR_MEANING]
-    return Table([*titles, "Images (judged / real)", "Seconds"], rows, glossary)
+            rows.append((TableRow(name, _MEANINGS[key]), references[key]))
+            rows += _guidance_rows(references[key])
+    shown = [(row, entry) for row, entry in rows if any(has(entry, m.key) for m in columns)]
+    filled = [replace(row, cells=_cells(entry, columns, more)) for row, entry in shown]
+    return Table([*(m.title for m in columns), *(title for title, _ in more)], filled)
 
 
 def _name(report: Report, entry: Entry) -> str:
@@ -119,14 +136,11 @@ def _name(report: Report, entry: Entry) -> str:
     return f"{name}, delivered" if report.get("delivered_step") == entry["step"] else name
 
 
-def _guidance_rows(entry: Entry, columns: list[Measure]) -> list[TableRow]:
+def _guidance_rows(entry: Entry) -> list[tuple[TableRow, Entry]]:
     found: dict[str, Entry] = entry.get("other_guidance", {})
-    return [TableRow(f"\u21b3 guidance {name}", _cells(e, columns), _GUIDANCE[name]) for name, e in found.items()]
+    return [(TableRow(f"\u21b3 guidance {name}", _GUIDANCE[name]), other) for name, other in found.items()]
 
 
-def _cells(entry: dict[str, Any], columns: list[Measure]) -> list[str]:
-    return [
-        *(with_error(figure(entry, m.key), entry.get(f"{m.key}_se")) for m in columns),
-        f"{number(entry.get('num_fake'))} / {number(entry.get('num_real'))}",
-        number(entry.get("seconds"), 3),
-    ]
+def _cells(entry: Entry, columns: list[Measure], more: list[Extra]) -> list[str]:
+    own = [with_error(figure(entry, m.key), entry.get(f"{m.key}_se")) for m in columns]
+    return own + [cell(entry) for _, cell in more]

@@ -8,7 +8,7 @@ from difftune_core.evaluate.best import figure
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.entries import REFERENCES, Report, base_figure, measures, result_of
 from difftune_core.evaluate.report.numbers import Number, number
-from difftune_core.evaluate.report.tables import scale, table, tiles
+from difftune_core.evaluate.report.tables import glossary, scale, tables, tiles
 
 __all__ = ["REFERENCES", "context", "how_made"]
 
@@ -41,7 +41,8 @@ def context(report: Report) -> dict[str, Any]:
         "tiles": tiles(report),
         "scale": scale(report),
         "charts": _charts(report),
-        "table": table(report),
+        "tables": tables(report),
+        "glossary": glossary(report),
         "how": how_made(report),
         "facts": _facts(report),
         "class_names": report.get("dataset", {}).get("class_names", []),
