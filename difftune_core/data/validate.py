@@ -59,7 +59,7 @@ def validate(path: Path, out: Path, hooks: Hooks, limits: Limits | None = None) 
     hooks.emit(PhaseEvent(phase="validating"))
     try:
         with open_archive(path, limits) as archive:
-            result = scan(archive, decode=True, on_file=_progress(hooks))
+            result = scan(archive, decode=True, on_file=progress_of(hooks))
             report = _report(result, archive.entries, path.name)
     except TaskError as error:
         if error.code == "stopped":
@@ -69,8 +69,8 @@ def validate(path: Path, out: Path, hooks: Hooks, limits: Limits | None = None) 
     out.mkdir(parents=True, exist_ok=True)
     write_durably(out / ITEMS_FILE, _items(result))
     write_durably(out / REPORT_FILE, json.dumps(asdict(report), ensure_ascii=False, indent=2).encode() + b"\n")
-    hooks.emit(ArtifactEvent(kind="items", file=_file(out, ITEMS_FILE)))
-    hooks.emit(ArtifactEvent(kind="validation_report", file=_file(out, REPORT_FILE)))
+    hooks.emit(ArtifactEvent(kind="items", file=file_info(out, ITEMS_FILE)))
+    hooks.emit(ArtifactEvent(kind="validation_report", file=file_info(out, REPORT_FILE)))
 
 
 def _report(result: Scan, entries: int, name: str) -> ValidationReport:
@@ -145,7 +145,12 @@ def _items(result: Scan) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _progress(hooks: Hooks) -> Callable[[int, int], None]:
+def progress_of(hooks: Hooks) -> Callable[[int, int], None]:
+    """`on_file` that tells `hooks` a hundred times in all.
+
+    It raises `TaskError` `stopped` where the caller asked to stop.
+    """
+
     def on_file(done: int, total: int) -> None:
         if done == total or done % max(1, total // _PROGRESS_STEPS) == 0:
             hooks.emit(ProgressEvent(phase="validating", done=done, total=total))
@@ -155,6 +160,7 @@ def _progress(hooks: Hooks) -> Callable[[int, int], None]:
     return on_file
 
 
-def _file(out: Path, name: str) -> FileInfo:
+def file_info(out: Path, name: str) -> FileInfo:
+    """The finished file `name` in `out`."""
     path = out / name
     return FileInfo(path=name, bytes=path.stat().st_size, sha256=sha256_file(path))
