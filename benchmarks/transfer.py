@@ -119,7 +119,7 @@ def save(path: Path, args: argparse.Namespace, reports: dict[tuple[str, int], di
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100 images, 200 steps, three methods, three seeds")
+    parser.add_argument("--quick", action="store_true", help="100 images, 200 steps of 32, three methods, three seeds")
     parser.add_argument("--target", choices=TARGETS, default="digits")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -137,7 +137,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--save", type=Path, help="file for every evaluation of every run")
     args = parser.parse_args()
     if args.quick:
-        args.methods, args.images_per_class, args.steps = list(QUICK), 10, 200
+        args.methods, args.images_per_class, args.steps, args.batch_size = list(QUICK), 10, 200, 32
     return args
 
 
