@@ -49,6 +49,8 @@ def config(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         **changes,
     }
     evaluation = {"every_steps": args.every_steps, "guidance_scale": args.guidance_scale}
+    if args.num_images is not None:
+        evaluation["num_images"] = args.num_images
     if args.other_guidance:
         evaluation["other_guidance"] = args.other_guidance
     return {
@@ -119,7 +121,7 @@ def save(path: Path, args: argparse.Namespace, reports: dict[tuple[str, int], di
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100 images, 200 steps of 32, three methods, three seeds")
+    parser.add_argument("--quick", action="store_true", help="100 images, 200 steps of 32, 250 samples, three methods and seeds")
     parser.add_argument("--target", choices=TARGETS, default="digits")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -129,6 +131,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--guidance-scale", type=float, default=1.5)
     parser.add_argument("--other-guidance", nargs="+", default=[], help="guidances judged beside cfg at the end")
+    parser.add_argument("--num-images", type=int, help="drawn for each evaluation; the model's own default if left out")
     parser.add_argument("--every-steps", type=int, help="evaluate along the way too")
     parser.add_argument("--at-once", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--model", default="tiny-dit")
@@ -138,6 +141,7 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.quick:
         args.methods, args.images_per_class, args.steps, args.batch_size = list(QUICK), 10, 200, 32
+        args.num_images = 250
     return args
 
 
