@@ -121,7 +121,9 @@ def save(path: Path, args: argparse.Namespace, reports: dict[tuple[str, int], di
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100 images, 200 steps of 32, 250 samples, three methods and seeds")
+    parser.add_argument(
+        "--quick", action="store_true", help="100 images, 200 steps of 32, 250 samples, three methods and seeds"
+    )
     parser.add_argument("--target", choices=TARGETS, default="digits")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
