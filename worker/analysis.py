@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
-import time
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -15,19 +13,20 @@ from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.jobs.lifecycle import StoredFile
 from api.storage.cleaning import delete_objects
-from api.work import repository
 from api.work.models import WorkItem
 from difftune_core.analysis_config import ChainOfForgetting
 from difftune_core.checkpoint.manifest import MANIFEST, MODEL
-from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent, TaskError
+from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
+from worker.inputs import dataset_input
 from worker.models import model_arguments
+from worker.progress import ProgressNotes
+from worker.results import store_result
 from worker.run import Run
 from worker.settle import settle_analysis
-from worker.workspace import CHECKPOINTS, ensure_dataset, fetch_checkpoint
+from worker.workspace import CHECKPOINTS, fetch_checkpoint
 
-_FLUSH_S = 0.5
 _NEEDED = frozenset({MODEL, MANIFEST, "config.json"})
 """What an analysis reads of a checkpoint; the rest is for a resume."""
 _RESULTS = 3
@@ -41,8 +40,7 @@ class AnalysisRun:
     def __init__(self, run: Run) -> None:
         """Nothing happens yet."""
         self._run = run
-        self._progress: ProgressEvent | None = None
-        self._flushed_at = 0.0
+        self._progress = ProgressNotes(run, self._write)
         self._stored: list[StoredFile] = []
         self.num_threads = 1
 
@@ -61,7 +59,7 @@ class AnalysisRun:
         for name, checkpoint in checkpoints.items():
             arguments += ["--checkpoint", f"{name}={self._weights(checkpoint)}"]
         for option, dataset in datasets.items():
-            arguments += [f"--{option}", str(self._input(option, dataset))]
+            arguments += [f"--{option}", str(dataset_input(self._run, option, dataset))]
         arguments += model_arguments(self._run.tools.store, settings, [config.model], self._run.check)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
 
@@ -71,19 +69,19 @@ class AnalysisRun:
     def handle(self, event: Event) -> None:
         """Remember its progress; store its files."""
         if isinstance(event, ProgressEvent):
-            self._progress = event
+            self._progress.heard(event)
         elif isinstance(event, ArtifactEvent):
-            self._flush()
-            self._store(event)
+            self._progress.flush()
+            prefix = f"analyses/{self._run.lease.subject_id}/{self._run.lease.fence}"
+            self._stored.append(store_result(self._run, event, prefix))
 
     def idle(self) -> None:
         """Called several times a second."""
-        if time.monotonic() - self._flushed_at >= _FLUSH_S:
-            self._flush()
+        self._progress.flush_if_due()
 
     def complete(self, ending: Ending) -> Ending:
         """The child has ended: write what is left."""
-        self._flush()
+        self._progress.flush()
         if ending.code == SUCCEEDED and len(self._stored) != _RESULTS:
             return Ending("crashed", "The child ended without all of its files.")
         return ending
@@ -113,28 +111,6 @@ class AnalysisRun:
             fetch_checkpoint(self._run.tools.store, files, folder, self._run.check)
         return folder
 
-    def _input(self, role: str, dataset: Dataset) -> Path:
-        if dataset.sha256 is None:
-            raise TaskError("dataset_not_ready", f"Data set {dataset.id} has not been validated.", f"{role}_file")
-        tools = self._run.tools
-        cached = ensure_dataset(tools.store, dataset.parts, dataset.sha256, tools.settings.data_dir, self._run.check)
-        return self._run.workspace.input_file(role, dataset.filename, cached)
-
-    def _store(self, event: ArtifactEvent) -> None:
-        name, info = Path(event.file.path).name, event.file
-        key = f"analyses/{self._run.lease.subject_id}/{self._run.lease.fence}/{name}"
-        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        self._run.upload(key, self._run.workspace.out / name, info, content_type=content_type)
-        self._stored.append(StoredFile(event.kind, event.step, name, key, info.bytes, info.sha256, content_type))
-
-    def _flush(self) -> None:
-        event, self._progress = self._progress, None
-        if event is not None:
-            self._flushed_at = time.monotonic()
-            self._run.insist(lambda: self._write(event))
-
-    def _write(self, event: ProgressEvent) -> None:
-        with self._run.unit() as (session, _):
-            analysis = lifecycle.lock(session, self._run.lease.subject_id)
-            lifecycle.progressed(analysis, done=event.done, total=event.total)
-            repository.note_progress(session, self._run.lease)
+    def _write(self, session: Session, event: ProgressEvent) -> None:
+        analysis = lifecycle.lock(session, self._run.lease.subject_id)
+        lifecycle.progressed(analysis, done=event.done, total=event.total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import shutil
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from difftune_core.comparison_config import ComparisonConfig, MissingRun
 from difftune_core.hooks import ArtifactEvent, Event
 from worker.child import Child
 from worker.failures import Ending
+from worker.results import store_result
 from worker.run import Run
 from worker.settle import settle_comparison
 from worker.workspace import fetch_checkpoint
@@ -69,18 +69,16 @@ class Comparing:
     def handle(self, event: Event) -> None:
         """Store the files of the report; their rows are written with the end."""
         if isinstance(event, ArtifactEvent):
-            name = Path(event.file.path).name
-            key = f"comparisons/{self._run.lease.subject_id}/{self._run.lease.fence}/{name}"
-            content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-            self._run.upload(key, self._run.workspace.out / name, event.file, content_type=content_type)
+            prefix = f"comparisons/{self._run.lease.subject_id}/{self._run.lease.fence}"
+            stored = store_result(self._run, event, prefix)
             file = ComparisonFile(
                 comparison_id=self._run.lease.subject_id,
-                filename=name,
-                kind=event.kind,
-                key=key,
-                bytes=event.file.bytes,
-                sha256=event.file.sha256,
-                content_type=content_type,
+                filename=stored.filename,
+                kind=stored.kind,
+                key=stored.key,
+                bytes=stored.bytes,
+                sha256=stored.sha256,
+                content_type=stored.content_type,
                 created_at=time.time(),
             )
             self._files.append(file)

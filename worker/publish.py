@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import mimetypes
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -30,8 +29,8 @@ from difftune_core.hooks import (
     MetricsEvent,
     PhaseEvent,
     ProgressEvent,
-    TaskError,
 )
+from worker.results import inside, store_result, type_of
 from worker.run import Run
 from worker.workspace import CHECKPOINTS
 
@@ -41,7 +40,6 @@ _RATE_WINDOW_S = 10.0
 _MAX_PENDING = 10_000
 _POINTS_AT_ONCE = 500
 _RESUMES_KEPT = 2
-_BINARY = "application/octet-stream"
 log = structlog.get_logger(__name__)
 
 
@@ -173,7 +171,7 @@ class Publisher:
                 {"name": f.path, "key": f"{prefix}/{f.path}", "bytes": f.bytes, "sha256": f.sha256} for f in event.files
             ]
             for file, entry in zip(event.files, files, strict=True):
-                self._run.upload(str(entry["key"]), _inside(folder, file.path), file, content_type=_type_of(file.path))
+                self._run.upload(str(entry["key"]), inside(folder, file.path), file, content_type=type_of(file.path))
             dropped = self._run.insist(lambda: self._write_checkpoint(event, files))
             delete_objects(self._run.tools.store, dropped)
         self._acknowledge(event.name)
@@ -201,26 +199,4 @@ class Publisher:
             return lifecycle.drop_old_resume_files(session, job, resume_file=RESUME, keep=_RESUMES_KEPT)
 
     def _publish_file(self, event: ArtifactEvent) -> None:
-        key = f"{self._prefix}/files/{event.step}/{event.file.path}"
-        content_type = _type_of(event.file.path)
-        path = _inside(self._run.workspace.out, event.file.path)
-        self._run.upload(key, path, event.file, content_type=content_type)
-        name = PurePosixPath(event.file.path).name
-        info = event.file
-        self.results.append(StoredFile(event.kind, event.step, name, key, info.bytes, info.sha256, content_type))
-
-
-def _inside(folder: Path, relative: str) -> Path:
-    """A file that the child named.
-
-    Raises:
-        TaskError: `internal_error`, the path leads out of the folder.
-    """
-    path = (folder / relative).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise TaskError("internal_error", f"The trainer named a file outside its folder: {relative!r}.")
-    return path
-
-
-def _type_of(path: str) -> str:
-    return mimetypes.guess_type(path)[0] or _BINARY
+        self.results.append(store_result(self._run, event, f"{self._prefix}/files/{event.step}"))

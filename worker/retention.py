@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,16 @@ from api.retention_sets.lifecycle import StoredSet
 from api.retention_sets.models import RetentionArtifact
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
-from api.work import repository
 from api.work.models import WorkItem
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
+from worker.inputs import dataset_input
 from worker.models import model_arguments
+from worker.progress import ProgressNotes
 from worker.run import Run
 from worker.settle import settle_retention_set
-from worker.workspace import Check, ensure_dataset, ensure_file
-
-_FLUSH_S = 0.5
+from worker.workspace import Check, ensure_file
 
 
 class RetentionSetMaking:
@@ -38,8 +36,7 @@ class RetentionSetMaking:
     def __init__(self, run: Run) -> None:
         """Nothing happens yet."""
         self._run = run
-        self._progress: ProgressEvent | None = None
-        self._flushed_at = 0.0
+        self._progress = ProgressNotes(run, self._write)
         self._stored: StoredSet | None = None
         self.num_threads = run.tools.settings.num_threads
 
@@ -54,10 +51,7 @@ class RetentionSetMaking:
         request: dict[str, Any] = {"model": artifact.model, "base_digest": artifact.base_digest}
         arguments = []
         if dataset is not None:
-            assert dataset.sha256 is not None, "only sets of ready data sets are made"
-            check, store = self._run.check, self._run.tools.store
-            cached = ensure_dataset(store, dataset.parts, dataset.sha256, settings.data_dir, check)
-            arguments += ["--data", str(workspace.input_file("data", dataset.filename, cached))]
+            arguments += ["--data", str(dataset_input(self._run, "data", dataset))]
             request["images_sha256"] = dataset.sha256
         request |= {**(artifact.settings or {}), "num_threads": self.num_threads}
         arguments += model_arguments(self._run.tools.store, settings, [artifact.model], self._run.check)
@@ -70,19 +64,18 @@ class RetentionSetMaking:
     def handle(self, event: Event) -> None:
         """Remember its progress; store the file."""
         if isinstance(event, ProgressEvent):
-            self._progress = event
+            self._progress.heard(event)
         elif isinstance(event, ArtifactEvent):
-            self._flush()
+            self._progress.flush()
             self._store(event)
 
     def idle(self) -> None:
         """Called several times a second."""
-        if time.monotonic() - self._flushed_at >= _FLUSH_S:
-            self._flush()
+        self._progress.flush_if_due()
 
     def complete(self, ending: Ending) -> Ending:
         """The child has ended: write what is left."""
-        self._flush()
+        self._progress.flush()
         if ending.code == SUCCEEDED and self._stored is None:
             return Ending("crashed", "The child ended without a retention set.")
         return ending
@@ -111,16 +104,8 @@ class RetentionSetMaking:
         with suppress(OSError):  # it is there, or a job here fetches it
             os.link(path, cached)
 
-    def _flush(self) -> None:
-        event, self._progress = self._progress, None
-        if event is not None:
-            self._flushed_at = time.monotonic()
-            self._run.insist(lambda: self._write(event))
-
-    def _write(self, event: ProgressEvent) -> None:
-        with self._run.unit() as (session, _):
-            lifecycle.progressed(sets.lock(session, self._run.lease.subject_id), done=event.done, total=event.total)
-            repository.note_progress(session, self._run.lease)
+    def _write(self, session: Session, event: ProgressEvent) -> None:
+        lifecycle.progressed(sets.lock(session, self._run.lease.subject_id), done=event.done, total=event.total)
 
 
 def cached_retention_set(data_dir: Path, sha256: str) -> Path:

@@ -19,12 +19,13 @@ from difftune_core.config import TransferConfig
 from difftune_core.hooks import Command, Event, TaskError
 from worker.child import Child
 from worker.failures import Ending
+from worker.inputs import dataset_input
 from worker.models import model_arguments
 from worker.publish import Publisher
 from worker.retention import ensure_retention_set
 from worker.run import Run
 from worker.settle import settle_job
-from worker.workspace import CHECKPOINTS, ensure_dataset, fetch_checkpoint
+from worker.workspace import CHECKPOINTS, fetch_checkpoint
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class Training:
         workspace, settings = self._run.workspace, self._run.tools.settings
         arguments = [str(workspace.write_config(config.model_dump(mode="json")))]
         for option, dataset in datasets.items():
-            arguments += [f"--{option}", str(self._input(option, dataset))]
+            arguments += [f"--{option}", str(dataset_input(self._run, option, dataset))]
         if job.retention_set:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
         named = [config.model, *(config.evaluation.feature_extractors or ())]
@@ -93,13 +94,6 @@ class Training:
             job = session.get_one(Job, self._run.lease.subject_id)
             named = {"data": job.training_file, "validation": job.validation_file}
             return job, {option: session.get_one(Dataset, id_) for option, id_ in named.items() if id_}
-
-    def _input(self, role: str, dataset: Dataset) -> Path:
-        if dataset.sha256 is None:
-            raise TaskError("dataset_not_ready", f"Data set {dataset.id} has not been validated.", f"{role}_file")
-        tools = self._run.tools
-        cached = ensure_dataset(tools.store, dataset.parts, dataset.sha256, tools.settings.data_dir, self._run.check)
-        return self._run.workspace.input_file(role, dataset.filename, cached)
 
     def _retention_set(self, set_id: str) -> Path:
         tools = self._run.tools

@@ -16,9 +16,10 @@ from api.analyses.states import FINAL, AnalysisStatus
 from api.checkpoints import repository as checkpoints
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
-from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
+from api.errors import ConflictError, InvalidInputError, not_found
 from api.ids import new_id
 from api.jobs.models import Job
+from api.reports import find_report
 from api.work import service as work
 from api.work.states import Request, Slot, WorkKind, WorkState
 from difftune_core.analysis_config import ChainOfForgetting
@@ -106,14 +107,9 @@ def report(session: Session, analysis: Analysis, filename: str) -> AnalysisFile:
         ConflictError: there is no report yet.
         NotFoundError: it has no such file; says which there are.
     """
-    files = {file.filename: file for file in repository.files_of(session, [analysis.id])[analysis.id]}
-    if filename in files:
-        return files[filename]
-    if analysis.status not in FINAL:
-        message = f"The analysis {analysis.id} is {analysis.status} and has no report yet."
-        raise ConflictError("report_not_ready", message)
-    there_are = f"files: {', '.join(files)}" if files else "it has none"
-    raise NotFoundError("report_not_found", f"There is no {filename!r} in the report of {analysis.id} ({there_are}).")
+    files = repository.files_of(session, [analysis.id])[analysis.id]
+    owner, is_final = f"Analysis {analysis.id}", analysis.status in FINAL
+    return find_report(files, filename, owner=owner, status=analysis.status, is_final=is_final)
 
 
 def request_cancel(session: Session, tenant_id: str, analysis_id: str) -> Analysis:

@@ -11,12 +11,13 @@ from api.comparisons import lifecycle, repository
 from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
 from api.comparisons.schemas import ComparisonCreate
 from api.comparisons.states import FINAL
-from api.errors import ConflictError, InvalidInputError, NotFoundError, ServiceError, not_found
+from api.errors import ConflictError, InvalidInputError, ServiceError, not_found
 from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs.models import Job
 from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
+from api.reports import find_report
 from api.work.states import Request, WorkState
 from difftune_core.card import BaseModelCard
 from difftune_core.config import TransferConfig, resolve
@@ -104,14 +105,11 @@ def report(session: Session, comparison: Comparison, filename: str) -> Compariso
         ConflictError: there is no report yet.
         NotFoundError: it has no such file; says which there are.
     """
-    files = {file.filename: file for file in repository.files_of(session, [comparison.id])[comparison.id]}
-    if filename in files:
-        return files[filename]
-    if comparison.status not in FINAL:
-        message = f"Comparison {comparison.id} is {comparison.status} and has no report yet."
-        raise ConflictError("report_not_ready", message)
-    there_are = f"files: {', '.join(files)}" if files else "it has none"
-    raise NotFoundError("report_not_found", f"There is no {filename!r} in the report of {comparison.id} ({there_are}).")
+    files = repository.files_of(session, [comparison.id])[comparison.id]
+    is_final = comparison.status in FINAL
+    return find_report(
+        files, filename, owner=f"Comparison {comparison.id}", status=comparison.status, is_final=is_final
+    )
 
 
 def request_cancel(session: Session, comparison: Comparison) -> None:

@@ -152,6 +152,21 @@ def add_job(client: TestClient, ready: str) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
+def compare(client: TestClient, ready: str) -> Callable[..., Any]:
+    """Ask for a comparison of two methods over two seeds; `...` leaves a field out."""
+    methods = [
+        {"name": "plain", "method": {"type": "supervised"}},
+        {"name": "diff", "method": {"type": "diff_tuning", "diff_tuning": {"hyperparameters": {"tau": 0.5}}}},
+    ]
+
+    def send(**fields: Any) -> Any:
+        body = {"model": "tiny-dit", "training_file": ready, "methods": methods, "seeds": [0, 1], **fields}
+        return client.post("/v1/comparisons", json={name: value for name, value in body.items() if value is not ...})
+
+    return send
+
+
+@pytest.fixture
 def rows(services: Services) -> Callable[[Callable[[Session], Any]], Any]:
     """Do something to the rows, in one unit of work."""
 
