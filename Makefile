@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 install: $(INSTALLED) ## make the virtual environment and install everything
 
-demo: $(INSTALLED) ## fine-tune on handwritten digits through the real service, about 5 minutes on 2 cores
+demo: $(INSTALLED) ## fine-tune on handwritten digits through the real service, five to six minutes on 2 cores
 	@$(BIN)/python -m cli demo --folder demo-run
 
 up: $(INSTALLED) ## start the embedded service on this machine
