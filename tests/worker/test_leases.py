@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,53 +15,20 @@ from api.db import Database
 from api.ids import new_id
 from api.jobs.models import Job
 from api.settings import Settings
-from api.uploads.models import Upload, UploadPart
 from api.work import repository
 from api.work import service as work
 from api.work.models import Attempt, WorkItem
 from api.work.repository import LeaseLostError
 from api.work.states import Request, Slot, WorkKind, WorkState
-from migrations.run import upgrade
 from worker.sweep import Sweep
 
 Bench = Any  # the class of conftest.py
 KINDS = list(WorkKind)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A private server; its folder belongs to `nobody` where we are root, whom PostgreSQL refuses."""
-    if not all(shutil.which(program) for program in ("initdb", "pg_ctl", "runuser")):
-        pytest.skip("PostgreSQL's programs are not installed")
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in [folder, *folder.parents[:2]]:
-        parent.chmod(0o755)
-    folder.chmod(0o777)
-    as_user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data, quiet = str(folder / "data"), {"stdout": subprocess.DEVNULL, "cwd": folder}
-    subprocess.run([*as_user, "initdb", "-D", data, "-U", "difftune", "-A", "trust", "--no-sync"], check=True, **quiet)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
-    control = [*as_user, "pg_ctl", "-D", data, "-l", str(folder / "log"), "-w"]
-    subprocess.run([*control, "-o", options, "start"], check=True, **quiet)
-    try:
-        yield f"postgresql+psycopg://difftune@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet)
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def database(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Database]:
-    url = settings.database
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres")
-        upgrade(url)
-    database = Database(url)
-    with database.write() as session:
-        for kind in (Attempt, WorkItem, UploadPart, Upload):
-            session.execute(kind.__table__.delete())
+    database = Database(settings.database if request.param == "sqlite" else request.getfixturevalue("postgres"))
     yield database
     database.close()
 

@@ -1,0 +1,76 @@
+"""Fixtures for all tests: real servers, one a session, with a fresh database for each test that asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from api.db import Database
+from migrations.run import upgrade
+from tests.servers import PostgresServer, RedisServer, missing
+
+_MIGRATED = "migrated"
+
+
+def _skip_without(server: str) -> None:
+    if lacking := missing(server):
+        message = f"{server} is not installed: {', '.join(lacking)}"
+        if os.environ.get("CI"):  # there a test that does not run is a failure
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL of this session's own, with a migrated database as a template."""
+    _skip_without("postgresql")
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    try:
+        server.execute(f"CREATE DATABASE {_MIGRATED}")
+        upgrade(server.url(_MIGRATED))
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def empty_postgres(postgres_server: PostgresServer) -> str:
+    """URL of a database without tables."""
+    postgres_server.start()
+    return postgres_server.new_database()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> str:
+    """URL of a migrated database without rows."""
+    postgres_server.start()
+    return postgres_server.new_database(like=_MIGRATED)
+
+
+@pytest.fixture
+def postgres_database(postgres: str) -> Iterator[Database]:
+    """The same, opened."""
+    database = Database(postgres)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis of this session's own."""
+    _skip_without("redis")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> str:
+    """URL of an empty Redis."""
+    redis_server.start()
+    redis_server.flush()
+    return redis_server.url()
