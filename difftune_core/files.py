@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
+_IDENTIFYING = (".safetensors", "config.json", "vocab.json", "merges.txt", "tokenizer.json", "palette.json")
+"""Ends of the names of files that decide what a model does; not `card.json`, which holds the digest."""
 
 
 def sha256_file(path: Path) -> str:
@@ -27,9 +29,8 @@ def sha256_json(value: Any) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """sha256 over names and contents of a model folder's weights and configs, in order."""
-    kept = (".safetensors", "config.json")
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith(kept))
+    """sha256 over names and contents of a model folder's weights, configs and vocabularies, in order."""
+    files = sorted(path for path in folder.rglob("*") if path.name.endswith(_IDENTIFYING))
     return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
 
 
