@@ -20,6 +20,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 _BUSY_TIMEOUT_MS = 15_000
 _CHECKPOINT_TIMEOUT_MS = 100
+_IDLE_TIMEOUT_MS = 10_000
+_POOL_SIZE = 10
 _WRITES = "difftune_writes"
 _NAMES = {  # SQLite can change a constraint only where it has a name
     "ck": "ck_%(table_name)s_%(constraint_name)s",
@@ -59,7 +61,7 @@ class Database:
     def __init__(self, url: str) -> None:
         """Connect lazily to `url` (SQLAlchemy form). A SQLite file's folder is made."""
         self.url = url
-        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else create_engine(url, pool_pre_ping=True)
+        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -82,6 +84,19 @@ class Database:
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
+
+
+def _postgresql_engine(url: str) -> Engine:
+    """Connections that a client who is frozen or cut off cannot misuse: what it has locked is free again soon."""
+    arguments = {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+        "options": f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT_MS}",
+    }
+    return create_engine(url, pool_pre_ping=True, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, connect_args=arguments)
 
 
 def _sqlite_engine(url: str) -> Engine:

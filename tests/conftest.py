@@ -1,9 +1,15 @@
-"""Fixtures for all tests: real servers, one a session, with a fresh database for each test that asks."""
+"""Fixtures for all tests: real servers, one a session, with a fresh database for each test that asks.
+
+A module or test that is marked `both_databases` runs twice: embedded, and (with `-m services`) on PostgreSQL and Redis.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +18,27 @@ from migrations.run import upgrade
 from tests.servers import PostgresServer, RedisServer, missing
 
 _MIGRATED = "migrated"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("both_databases") and "database_kind" in metafunc.fixturenames:
+        kinds = ["sqlite", pytest.param("postgresql", marks=pytest.mark.services)]
+        metafunc.parametrize("database_kind", kinds, indirect=True)
+
+
+@pytest.fixture
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """`sqlite` or `postgresql`."""
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture
+def server_settings(request: pytest.FixtureRequest, database_kind: str) -> dict[str, Any]:
+    """Where the test's database and broker are: nothing to say of the embedded ones."""
+    if database_kind == "sqlite":
+        return {}
+    addresses = {"database_url": "postgres", "broker_url": "redis"}
+    return {name: request.getfixturevalue(fixture) for name, fixture in addresses.items()}
 
 
 def _skip_without(server: str) -> None:
@@ -23,17 +50,18 @@ def _skip_without(server: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of this session's own, with a migrated database as a template."""
     _skip_without("postgresql")
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    try:
-        server.execute(f"CREATE DATABASE {_MIGRATED}")
-        upgrade(server.url(_MIGRATED))
-        yield server
-    finally:
-        server.stop()
+    with tempfile.TemporaryDirectory(prefix="difftune-postgres-") as folder:
+        server = PostgresServer(Path(folder))
+        try:
+            server.start()
+            server.execute(f"CREATE DATABASE {_MIGRATED}")
+            upgrade(server.url(_MIGRATED))
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture

@@ -41,6 +41,8 @@ def free_port() -> int:
 class Server:
     """A child process that answers on `port` once `start` has returned. It keeps its folder between starts."""
 
+    quick_end = signal.SIGTERM
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
@@ -58,10 +60,10 @@ class Server:
                 raise RuntimeError(f"{self._command()[-1]}: {(self.folder / 'server.log').read_text()[-2000:]}")
             time.sleep(0.05)
 
-    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT in order but at once, SIGKILL as a power cut would."""
+    def stop(self, number: signal.Signals | None = None) -> None:
+        """End it at once, or as the signal says."""
         if self._process is not None:
-            self._process.send_signal(number)
+            self._process.send_signal(number or self.quick_end)
             self._process.wait()
             self._process = None
 
@@ -78,7 +80,13 @@ class Server:
 
 
 class PostgresServer(Server):
-    """PostgreSQL without a password. Durable as a test needs it: what was committed survives the death of processes."""
+    """PostgreSQL without a password. Durable as a test needs it: what was committed survives the death of processes.
+
+    Where we are root its folder goes to an unprivileged user, who must be able to reach it: pytest's folders are for
+    their owner alone.
+    """
+
+    quick_end = signal.SIGQUIT  # its children too, without a checkpoint
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -88,9 +96,6 @@ class PostgresServer(Server):
             user = pwd.getpwnam(_USER)
             self._setpriv += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
             os.chown(folder, user.pw_uid, user.pw_gid)
-            for parent in folder.parents:  # pytest's are for their owner only
-                if not (mode := parent.stat().st_mode) & 0o001:
-                    parent.chmod(mode | 0o001)
         initdb = [*self._setpriv, "initdb", "-D", str(folder / "data"), "-U", "difftune", "-A", "trust", "--no-sync"]
         subprocess.run([*initdb, "-E", "UTF8", "--locale=C.UTF-8"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
 
@@ -141,6 +146,14 @@ class RedisServer(Server):
     def flush(self) -> None:
         """Forget everything."""
         self._ask(lambda redis: redis.flushall())
+
+    def length(self, queue: str) -> object:
+        """Messages that wait in a list."""
+        return self._ask(lambda redis: redis.llen(queue))
+
+    def push(self, queue: str, message: str) -> None:
+        """Put a message into a list."""
+        self._ask(lambda redis: redis.lpush(queue, message))
 
     def snapshot(self) -> Path:
         """Save what it knows now; the file, for `restore`."""

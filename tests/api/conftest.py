@@ -70,15 +70,17 @@ def data_dir(tmp_path: Path, empty_database: Path) -> Path:
 
 
 @pytest.fixture
-def settings(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(data_dir: Path, server_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [name for name in os.environ if name.startswith("DIFFTUNE_")]:
         monkeypatch.delenv(name)
-    return Settings(data_dir=data_dir, max_part_bytes=200_000, max_file_bytes=300_000)
+    return Settings(data_dir=data_dir, max_part_bytes=200_000, max_file_bytes=300_000, **server_settings)
 
 
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
-    return create_app(settings)
+def app(settings: Settings) -> Iterator[FastAPI]:
+    made = create_app(settings)
+    yield made
+    made.state.services.database.close()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from api.jobs.states import JobStatus
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind, WorkState
 
+pytestmark = pytest.mark.both_databases
+
 Problem = Callable[..., dict[str, Any]]
 
 

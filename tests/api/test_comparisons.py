@@ -20,6 +20,8 @@ from api.work import repository as work
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind, WorkState
 
+pytestmark = pytest.mark.both_databases
+
 Json = dict[str, Any]
 Rows = Callable[[Callable[[Session], Any]], Any]
 URL = "/v1/comparisons"

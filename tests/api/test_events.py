@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
@@ -14,6 +15,8 @@ from api.events import service as events
 from api.jobs.models import Job
 from api.jobs.service import move
 from api.jobs.states import JobStatus
+
+pytestmark = pytest.mark.both_databases
 
 JOBS = "/v1/fine_tuning/jobs"
 

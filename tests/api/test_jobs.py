@@ -13,6 +13,8 @@ from api.jobs.states import JobStatus
 from api.work.models import WorkItem
 from api.work.states import WorkState
 
+pytestmark = pytest.mark.both_databases
+
 JOBS = "/v1/fine_tuning/jobs"
 Problem = Callable[..., dict[str, Any]]
 

@@ -12,6 +12,16 @@ from api.keys.models import ApiKey
 from api.rows import metadata
 from migrations.run import check, downgrade, upgrade
 
+pytestmark = pytest.mark.both_databases
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, database_kind: str, tmp_path: Path) -> str:
+    """Of a database without tables."""
+    if database_kind == "postgresql":
+        return str(request.getfixturevalue("empty_postgres"))
+    return f"sqlite:///{tmp_path / 'new folder' / 'rows.sqlite3'}"
+
 
 def tables(url: str) -> set[str]:
     database = Database(url)
@@ -20,8 +30,7 @@ def tables(url: str) -> set[str]:
     return found
 
 
-def test_up_down_up_and_the_models_match(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'new folder' / 'rows.sqlite3'}"
+def test_up_down_up_and_the_models_match(url: str) -> None:
     upgrade(url)
     assert tables(url) == {*metadata.tables, "alembic_version"}
     check(url)
@@ -31,8 +40,7 @@ def test_up_down_up_and_the_models_match(tmp_path: Path) -> None:
     check(url)
 
 
-def test_a_difference_is_found(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'rows.sqlite3'}"
+def test_a_difference_is_found(url: str) -> None:
     upgrade(url)
     database = Database(url)
     with database.write() as session:
@@ -42,8 +50,7 @@ def test_a_difference_is_found(tmp_path: Path) -> None:
         check(url)
 
 
-def test_upgrading_again_keeps_rows(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'rows.sqlite3'}"
+def test_upgrading_again_keeps_rows(url: str) -> None:
     upgrade(url)
     database = Database(url)
     with database.write() as session:
@@ -54,15 +61,13 @@ def test_upgrading_again_keeps_rows(tmp_path: Path) -> None:
     database.close()
 
 
-def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'rows.sqlite3'}"
+def test_processes_that_start_at_once_migrate_once(url: str) -> None:
     with get_context("spawn").Pool(3) as pool:
         pool.map(upgrade, [url] * 3)
     check(url)
 
 
-def test_the_database_itself_refuses_an_unknown_status(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'rows.sqlite3'}"
+def test_the_database_itself_refuses_an_unknown_status(url: str) -> None:
     upgrade(url)
     database = Database(url)
     named = {

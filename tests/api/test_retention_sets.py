@@ -18,6 +18,8 @@ from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.work.models import WorkItem
 from tests.api.conftest import CARD
 
+pytestmark = pytest.mark.both_databases
+
 Problem = Callable[..., dict[str, Any]]
 Rows = Callable[[Callable[[Session], Any]], Any]
 URL = "/v1/retention_sets"

@@ -177,7 +177,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(
+    tmp_path: Path, empty_database: Path, server_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Settings:
     for name in [name for name in os.environ if name.startswith("DIFFTUNE_")]:
         monkeypatch.delenv(name)
     for part in empty_database.parent.iterdir():
@@ -192,6 +194,7 @@ def settings(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPat
         max_attempts=3,
         retry_delay_s=0.1,
         trainer_command=[sys.executable, str(FAKE_TRAINER)],
+        **server_settings,
     )
 
 

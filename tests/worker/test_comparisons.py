@@ -75,6 +75,7 @@ def job_of(bench: Bench, comparison_id: str, method: str, seed: int) -> str:
         return session.scalars(query.where(ComparisonJob.method == method, ComparisonJob.seed == seed)).one()
 
 
+@pytest.mark.both_databases
 def test_jobs_become_one_report(bench: Bench, compare: Callable[..., str], ended: Callable[..., Comparison]) -> None:
     comparison_id = compare()
     with bench.worker():
@@ -158,6 +159,7 @@ def test_a_deleted_report_is_missing(
     assert report["missing"] == [{"method": "diff", "seed": 1, "reason": "its report was deleted"}]
 
 
+@pytest.mark.both_databases
 def test_the_sweep_ends_a_job_and_its_comparison_still_gets_its_report(
     bench: Bench, compare: Callable[..., str], ended: Callable[..., Comparison]
 ) -> None:

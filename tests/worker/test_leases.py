@@ -1,4 +1,4 @@
-"""Claims and fences, on SQLite and, where asked for (`-m services`), on a real PostgreSQL."""
+"""Claims and fences."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from worker.sweep import Sweep
 
 Bench = Any  # the class of conftest.py
 KINDS = list(WorkKind)
+pytestmark = pytest.mark.both_databases
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
-def database(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Database]:
-    database = Database(settings.database if request.param == "sqlite" else request.getfixturevalue("postgres"))
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database)
     yield database
     database.close()
 

@@ -163,6 +163,7 @@ def test_a_job_waits_for_its_set_and_takes_it_from_the_store(real: Bench, card: 
     assert len(real.reasons(row.artifact_id)) == 1
 
 
+@pytest.mark.both_databases
 def test_uploaded_images_become_a_set(real: Bench, card: BaseModelCard) -> None:
     dataset_id = images(real)
     with real.database.write() as session:
@@ -191,6 +192,7 @@ def test_a_node_with_another_base_model_fails_the_set_and_the_jobs_that_wait(rea
     assert ask(real, other) != set_id, "whoever asks again has it tried again"
 
 
+@pytest.mark.both_databases
 def test_cancelling_ends_the_child(real: Bench, card: BaseModelCard) -> None:
     set_id = ask(real, card, num_images=100_000)
     row = real.get(RetentionSet, set_id)

@@ -20,6 +20,7 @@ from api.work.states import Request, WorkState
 Bench = Any  # the class of conftest.py
 
 
+@pytest.mark.both_databases
 def test_a_job_runs_to_its_end(bench: Bench) -> None:
     job_id = bench.job({"steps": 12, "every": 5})
     with bench.worker():
@@ -84,6 +85,7 @@ def test_junk_and_unknown_events_do_no_harm(bench: Bench) -> None:
     assert len(bench.rows(Metric, job_id)) == 10
 
 
+@pytest.mark.both_databases
 def test_a_killed_child_is_recovered_from_its_last_checkpoint(bench: Bench) -> None:
     job_id = bench.job({"steps": 12, "every": 5, "kill_once_at": 8})
     with bench.worker():
@@ -143,6 +145,7 @@ def test_a_child_without_a_word_has_crashed(bench: Bench) -> None:
     assert bench.reasons(job_id) == ["crashed"] * 3
 
 
+@pytest.mark.both_databases
 def test_cancel_keeps_the_checkpoint_of_the_moment(bench: Bench) -> None:
     job_id = bench.job({"steps": 2000, "every": 100_000, "step_s": 0.02})
     with bench.worker():
@@ -181,6 +184,7 @@ def test_grandchildren_do_not_outlive_the_child(bench: Bench, is_alive: Callable
         bench.wait_final(job_id)
 
 
+@pytest.mark.both_databases
 def test_drain_saves_and_gives_the_job_back_at_once(bench: Bench) -> None:
     job_id = bench.job({"steps": 150, "every": 100_000, "step_s": 0.02})
     with bench.worker():
@@ -217,6 +221,7 @@ def test_an_unforeseen_failure_shows_no_paths(bench: Bench) -> None:
     assert job.recoveries == 1
 
 
+@pytest.mark.both_databases
 def test_another_node_goes_on_from_the_store(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
     job_id = bench.job({"steps": 60, "every": 10, "step_s": 0.02})
     with bench.worker():
@@ -229,6 +234,7 @@ def test_another_node_goes_on_from_the_store(bench: Bench, tmp_path_factory: pyt
         assert bench.wait_final(job_id).status == "succeeded"
 
 
+@pytest.mark.both_databases
 def test_a_lost_lease_kills_the_child_and_writes_nothing(bench: Bench, is_alive: Callable[[int], bool]) -> None:
     job_id = bench.job({"steps": 2000, "every": 5, "step_s": 0.02})
     with bench.worker():
@@ -244,6 +250,7 @@ def test_a_lost_lease_kills_the_child_and_writes_nothing(bench: Bench, is_alive:
     assert bench.status(job_id) == "running"
 
 
+@pytest.mark.both_databases
 def test_a_supervisor_that_cannot_renew_ends_its_child(bench: Bench, is_alive: Callable[[int], bool]) -> None:
     """The database is locked for longer than two thirds of the lease: the child must be gone before the lease is."""
     job_id = bench.job({"steps": 2000, "every": 1000, "step_s": 0.02})
@@ -251,7 +258,9 @@ def test_a_supervisor_that_cannot_renew_ends_its_child(bench: Bench, is_alive: C
         bench.wait(lambda: bench.get(Job, job_id).step > 3)
         pid = bench.child_pid(job_id)
         with bench.database.write() as session:
-            session.execute(text("SELECT 1"))  # from here nobody else can write
+            session.execute(text("SELECT 1"))  # from here nobody else can write, on SQLite
+            if not bench.database.is_sqlite:
+                session.execute(text("LOCK TABLE work_items"))
             began = time.monotonic()
             bench.wait(lambda: not is_alive(pid))
             took = time.monotonic() - began

@@ -7,11 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 from api.storage import open_store
 from api.uploads.models import Upload, UploadPart
 from worker.sweep import Sweep
+
+pytestmark = pytest.mark.both_databases
 
 Bench = Any  # the class of conftest.py
 
@@ -65,7 +68,9 @@ def test_what_a_killed_process_left_half_written_is_swept(bench: Bench) -> None:
     assert [path.name for path in folder.iterdir()] == ["young"]
 
 
-def test_the_log_is_folded_once_it_has_grown(bench: Bench) -> None:
+def test_the_log_is_folded_once_it_has_grown(bench: Bench, database_kind: str) -> None:
+    if database_kind != "sqlite":
+        pytest.skip("of SQLite's log")
     sweep = Sweep(bench.settings)
     assert sweep.fold_log() is False
     with bench.database.write() as session:

@@ -1,0 +1,76 @@
+"""Many processes, one PostgreSQL: each item is claimed once, each silence is noticed once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.pool import Pool
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from api.db import Database
+from api.ids import new_id
+from api.jobs.models import Job
+from api.work import repository
+from api.work import service as work
+from api.work.models import Attempt, WorkItem
+from api.work.states import Slot, WorkKind
+from tests.services.claims import claim_all, sweep_once
+from tests.worker.test_leases import _claim_and_admit as claim_and_vanish
+
+Bench = Any  # the class of tests/worker/conftest.py
+_START_S = 2.0  # until every process has imported what it needs
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with get_context("spawn").Pool(4) as pool:
+        pool.starmap(time.sleep, [(0.1,)] * 4)
+        yield pool
+
+
+def test_each_item_is_claimed_by_one_of_many_processes(bench: Bench, pool: Pool) -> None:
+    with bench.database.write() as session:
+        ids = [
+            work.enqueue(session, WorkKind.TRAIN, new_id("ftjob"), tenant_id=f"t{n % 3}", slot=Slot.GPU).id
+            for n in range(150)
+        ]
+    begin = time.time() + _START_S
+    claimed = pool.starmap(claim_all, [(bench.settings.database, f"w{n}", begin) for n in range(4)])
+    everything = [claim for share in claimed for claim in share]
+    assert sorted(everything) == sorted((id_, 1) for id_ in ids)
+    assert min(len(share) for share in claimed) > 0, "nobody raced"
+    with bench.database.read() as session:
+        assert len(list(session.scalars(select(Attempt)))) == 150
+
+
+def test_each_lost_job_is_recovered_by_one_of_many_sweeps(bench: Bench, pool: Pool) -> None:
+    job_ids = [bench.job() for _ in range(20)]
+    for _ in job_ids:
+        assert claim_and_vanish(bench)
+    settings = bench.settings.model_copy(update={"trainer_command": []})
+    recovered = pool.starmap(sweep_once, [(settings, time.time() + _START_S)] * 4)
+    assert sum(recovered) == 20
+    assert {bench.get(Job, job_id).recoveries for job_id in job_ids} == {1}
+    assert [bench.reasons(job_id) for job_id in job_ids] == [["worker_lost"]] * 20
+
+
+def test_who_is_frozen_amid_a_transaction_stops_the_others_for_a_moment_only(bench: Bench) -> None:
+    """What it has locked is let go by the server; what it did not commit has not happened."""
+    with bench.database.write() as session:
+        work.enqueue(session, WorkKind.TRAIN, new_id("ftjob"), tenant_id="t", slot=Slot.GPU)
+    frozen = Database(bench.settings.database)
+    with frozen.engine.connect() as connection:
+        connection.execute(text("SET idle_in_transaction_session_timeout = 300"))
+        connection.execute(select(WorkItem.id).with_for_update())
+        time.sleep(1.0)
+        with bench.database.write() as session:
+            item = repository.claim(session, kinds=list(WorkKind), slot=Slot.GPU, worker_id="w", lease_s=60.0)
+        assert item is not None
+        connection.invalidate()
+    with frozen.engine.connect() as connection:
+        assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10s"
+    frozen.close()
