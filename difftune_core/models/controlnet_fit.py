@@ -1,0 +1,47 @@
+"""Whether a ControlNet can stand beside a UNet: their configs compared. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from difftune_core.hooks import TaskError
+
+_DEFAULTS: dict[str, Any] = {
+    "in_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 1280,
+    "encoder_hid_dim": None,
+    "class_embed_type": None,
+    "num_class_embeds": None,
+    "addition_embed_type": None,
+}
+"""What both must have alike, with the value that diffusers takes where a config is silent.
+
+Channels and layers give the residuals that the UNet adds, `cross_attention_dim` and `encoder_hid_dim` the text states,
+the others what else is embedded. Prediction and attention heads may differ: neither passes between the two.
+"""
+_PER_BLOCK = ("layers_per_block", "cross_attention_dim")  # a UNet may state one value a block
+
+
+def check_controlnet_fits(controlnet_config: Mapping[str, Any], unet_config: Mapping[str, Any]) -> None:
+    """Refuse a ControlNet whose residuals or inputs are not those of the UNet. Both as in diffusers' `config.json`.
+
+    Raises:
+        TaskError: `model_mismatch`, with every field that differs and both values.
+    """
+    pairs = {name: (_value(controlnet_config, name), _value(unet_config, name)) for name in _DEFAULTS}
+    wrong = [f"{name} {theirs} (the UNet: {unet})" for name, (theirs, unet) in pairs.items() if theirs != unet]
+    if wrong:
+        message = f"the ControlNet does not fit the base model's UNet: {', '.join(wrong)}"
+        raise TaskError("model_mismatch", message, "control.init_from")
+
+
+def _value(config: Mapping[str, Any], name: str) -> Any:
+    """A field in one form: a list for each block becomes one value where all are equal."""
+    value = config.get(name, _DEFAULTS[name])
+    if not isinstance(value, list | tuple):
+        return value
+    values = list(value)
+    return values[0] if name in _PER_BLOCK and len({str(v) for v in values}) == 1 else values
