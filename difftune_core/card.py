@@ -24,6 +24,8 @@ class Defaults(CardPart):
     training: dict[str, Any] = {}
     retention_set: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
+    control: dict[str, Any] = {}
+    """Of a Stable Diffusion: `default_prompt`, `prompt_dropout` and the like."""
 
 
 class BaseModelCard(CardPart):
@@ -48,6 +50,8 @@ class BaseModelCard(CardPart):
     num_parameters: int = 0
     feature_extractor: str
     """Id of the feature extractor that judges this model's images."""
+    annotators: dict[str, str] = {}
+    """Condition -> id of the network that draws it by default; of a Stable Diffusion."""
     digest: str
     """sha256 over the model's files (name and content, sorted): identifies the weights."""
     defaults: Defaults = Defaults()

@@ -13,6 +13,8 @@ from pydantic import BaseModel, Field
 
 from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.card import BaseModelCard
+from difftune_core.control_config import CONTROL_METRICS, ControlConfig
+from difftune_core.control_resolution import controlled_training, measured_of, resolve_control
 from difftune_core.evaluation_config import PRESETS, EvaluationConfig, check_measured
 from difftune_core.frozen import Frozen
 from difftune_core.hooks import TaskError
@@ -138,6 +140,8 @@ class TransferConfig(Frozen):
     """Id of the base model, as `GET /v1/models` lists it."""
     method: Method = DiffTuning()
     """`diff_tuning` (default) or `supervised`, with its hyper-parameters under a key of the same name."""
+    control: ControlConfig | None = None
+    """Stable Diffusion only: the condition that a ControlNet beside the frozen base model is taught."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of data order, timesteps, noise and label dropout. Equal seeds pair two methods step by step."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -166,21 +170,35 @@ def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard, param:
     own = given.model_fields_set & RetentionSetConfig.model_fields.keys()
     stated = RetentionSetConfig.model_validate(given.model_dump(include=own))
     defaults = _of_process(card, card.defaults.retention_set)
+    if card.family == "stable-diffusion":
+        defaults = {"prompt": card.defaults.control.get("default_prompt", ""), **defaults}
     resolved = RetentionSetConfig.model_validate(_with_defaults(stated, defaults))
     check_sampler(resolved.sampler, card.process, param)
+    if resolved.prompt is not None and card.family == "dit":
+        raise TaskError(
+            "invalid_option", f"{card.id} draws classes and takes no prompt", param.replace("sampler", "prompt")
+        )
     return resolved
 
 
-def _resolve_evaluation(given: EvaluationConfig, card: BaseModelCard) -> EvaluationConfig:
+def _resolve_evaluation(
+    given: EvaluationConfig, card: BaseModelCard, control: ControlConfig | None
+) -> EvaluationConfig:
+    if control is None:
+        own, measured = {}, frozenset[str]()
+    else:
+        own, measured = {"best_metric": CONTROL_METRICS[control.condition]}, measured_of(control.condition)
     preset = PRESETS[given.preset] if given.preset else {}
-    defaults = _of_process(card, {**card.defaults.evaluation, **preset})
+    defaults = _of_process(card, {**card.defaults.evaluation, **preset, **own})
     resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults))
-    check_measured(resolved)
+    check_measured(resolved, measured)
     check_sampler(resolved.sampler, card.process, "evaluation.sampler")
     return resolved
 
 
-def _resolve_diff_tuning(given: DiffTuningHyperparameters, card: BaseModelCard) -> dict[str, Any]:
+def _resolve_diff_tuning(
+    given: DiffTuningHyperparameters, card: BaseModelCard, control: ControlConfig | None
+) -> dict[str, Any]:
     where = "method.diff_tuning.hyperparameters"
     if given.recipe == "released" and card.process != "ddpm":
         message = f"the recipe 'released' draws DDPM timesteps; {card.id} is a model of the process {card.process!r}"
@@ -188,6 +206,8 @@ def _resolve_diff_tuning(given: DiffTuningHyperparameters, card: BaseModelCard) 
     if isinstance(given.retention_set, str) and given.retention_set != "auto":
         return {"retention_set": given.retention_set}
     stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()
+    if control is not None and stated.prompt is None:
+        stated = RetentionSetConfig(**stated.model_dump(exclude_unset=True) | {"prompt": control.default_prompt})
     return {"retention_set": resolve_retention_set(stated, card, f"{where}.retention_set.sampler")}
 
 
@@ -197,6 +217,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     Raises:
         TaskError: fields that do not go together; `param` names the one at fault.
     """
+    control = resolve_control(config, card)
     given = config.method.hyperparameters
     training = _with_defaults(given, card.defaults.training)
     steps = int(training["max_steps"])
@@ -205,12 +226,15 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     if training["checkpoint_every_steps"] is None:
         training["checkpoint_every_steps"] = math.ceil(steps / 4)
     if isinstance(given, DiffTuningHyperparameters):
-        training |= _resolve_diff_tuning(given, card)
+        training |= _resolve_diff_tuning(given, card, control)
+    if control is not None:
+        training |= controlled_training(given)
     return TransferConfig.model_validate(
         {
             **config.model_dump(),
             "method": {"type": config.method.type, config.method.type: {"hyperparameters": training}},
-            "evaluation": _resolve_evaluation(config.evaluation, card),
+            "control": control,
+            "evaluation": _resolve_evaluation(config.evaluation, card, control),
             "num_threads": config.num_threads or num_threads,
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set  # noqa: PYI025  # the name says it
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -11,13 +12,16 @@ from difftune_core.hooks import TaskError
 from difftune_core.sampling_config import Guidance, Sampler
 
 _ALWAYS = frozenset({"fid", "kid", "null_fid", "retention_loss", "l2_from_base"})
+_OF_CONTROLS = frozenset({"ssim", "mse", "pixel_accuracy", "miou"})
 _ID = r"[a-z0-9][a-z0-9._-]{0,47}"
 _FIGURES = {
     "fid_infinity": ("fid_infinity",),
     "precision_recall": ("precision", "recall"),
     "density_coverage": ("density", "coverage"),
 }
-_NAMES = "|".join([*sorted(_ALWAYS), *(name for names in _FIGURES.values() for name in names), f"fd_{_ID}"])
+_NAMES = "|".join(
+    [*sorted(_ALWAYS | _OF_CONTROLS), *(name for names in _FIGURES.values() for name in names), f"fd_{_ID}"]
+)
 _METRIC = f"^({_NAMES})$"
 QualityMetric = Literal["fid", "kid", "fid_infinity", "precision_recall", "density_coverage"]
 FeatureExtractors = Annotated[
@@ -73,7 +77,8 @@ class EvaluationConfig(Frozen):
     Null: the one that the base model's card names."""
     best_metric: Annotated[str, Field(pattern=_METRIC)] = "fid"
     """By which the best checkpoint is chosen: `fid`, `kid`, `null_fid`, `retention_loss`, `l2_from_base`, or of what
-    `metrics` and `feature_extractors` name `fid_infinity`, `precision`, `recall`, `density`, `coverage`, `fd_<id>`."""
+    `metrics` and `feature_extractors` name `fid_infinity`, `precision`, `recall`, `density`, `coverage`, `fd_<id>`.
+    ControlNet: the condition's `ssim`, `mse`, `pixel_accuracy` or `miou`, which is also the default there."""
     early_stopping: EarlyStopping | None = None
     """End when the evaluations of `every_steps` bring nothing more; null goes on to the last step."""
     deliver: Literal["last", "best"] = "last"
@@ -84,8 +89,12 @@ class EvaluationConfig(Frozen):
     """Share of each class held out of training for evaluation where there is no validation file."""
 
 
-def check_measured(config: EvaluationConfig) -> None:
+def check_measured(config: EvaluationConfig, along_the_way: Set[str] = frozenset()) -> None:
     """Refuse a resolved config that goes by what it does not measure.
+
+    Args:
+        config: to be judged.
+        along_the_way: of a ControlNet run: all that its evaluations measure before the end.
 
     Raises:
         TaskError: `not_unique`, `metric_not_measured`, `evaluations_needed`, naming the field.
@@ -95,7 +104,7 @@ def check_measured(config: EvaluationConfig) -> None:
         message = f"feature_extractors names one twice: {', '.join(extractors)}"
         raise TaskError("not_unique", message, "evaluation.feature_extractors")
     further = {name for metric in config.metrics for name in _FIGURES.get(metric, ())}
-    measured = _ALWAYS | further | {f"fd_{id_}" for id_ in extractors[1:]}
+    measured = along_the_way or _ALWAYS | further | {f"fd_{id_}" for id_ in extractors[1:]}
     if config.best_metric not in measured:
         message = f"best_metric {config.best_metric!r} is not measured: there is {', '.join(sorted(measured))}"
         raise TaskError("metric_not_measured", message, "evaluation.best_metric")

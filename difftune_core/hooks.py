@@ -86,7 +86,14 @@ class ArtifactEvent(_Line):
 
     type: Literal["artifact"] = "artifact"
     kind: Literal[
-        "report_json", "report_html", "samples", "export_diffusers", "validation_report", "items", "retention_set"
+        "report_json",
+        "report_html",
+        "samples",
+        "export_diffusers",
+        "export_single_file",
+        "validation_report",
+        "items",
+        "retention_set",
     ]
     step: int = 0
     file: FileInfo

@@ -40,6 +40,8 @@ class RetentionSetConfig(Frozen):
         Literal["uniform"] | Annotated[tuple[ClassWeight, ...], Field(min_length=1, max_length=10_000, strict=False)]
     ) = "uniform"
     """`uniform`: all classes of the base model in equal shares; or a list of classes with their weights."""
+    prompt: Annotated[str, Field(max_length=1000)] | None = None
+    """Stable Diffusion only: the prompt of every image. Null: the base model's default prompt."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the images; jobs with equal settings share one retention set."""
 
@@ -86,10 +88,12 @@ class RetentionSetInfo(BaseModel):
 
 
 def retention_fields(config: RetentionSetConfig) -> dict[str, Any]:
-    """The settings as they are hashed and shown; a uniform distribution is left out, as before it could be stated."""
+    """The settings as they are hashed and shown; what came later is left out at its default, as before it was there."""
     fields = config.model_dump(mode="json", include=set(RetentionSetConfig.model_fields))
     if config.class_distribution == "uniform":
         del fields["class_distribution"]
+    if config.prompt is None:
+        del fields["prompt"]
     return fields
 
 

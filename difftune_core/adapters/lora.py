@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from difftune_core.adapter_config import Lora
 from difftune_core.adapters.initial import by_fan_in
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
 
 _NAME = "default"
 
 
 @torch.no_grad()
-def add_lora(model: DiT, adapter: Lora, *, seed: int) -> None:
+def add_lora(model: nn.Module, adapter: Lora, *, seed: int) -> None:
     """Put low-rank updates on the targets; B starts at 0, so that the model is the same function.
 
     Raises:
@@ -38,7 +37,7 @@ def add_lora(model: DiT, adapter: Lora, *, seed: int) -> None:
             first.copy_(by_fan_in(first, seed=seed, name=name))
 
 
-def matching(model: DiT, targets: tuple[str, ...]) -> list[str]:
+def matching(model: nn.Module, targets: tuple[str, ...]) -> list[str]:
     """Names of the linear layers that end in a target."""
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     found = {target: [name for name in layers if f".{name}".endswith(f".{target}")] for target in targets}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +14,11 @@ from difftune_core.adapters.vpt import PromptedBlock
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 
+_Model = TypeVar("_Model", bound=nn.Module)
 
-def merged(model: DiT) -> DiT:
-    """A plain DiT that is the same function; the model itself where nothing was inserted.
+
+def merged(model: _Model) -> _Model:
+    """A plain model that is the same function; the model itself where nothing was inserted.
 
     Raises:
         TaskError: `adapter_not_mergeable` for AdaptFormer and VPT, which are more than other weights.
@@ -26,9 +30,18 @@ def merged(model: DiT) -> DiT:
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(inside)}
     state |= {f"{path}.{kind}": tensor for path, weights in replaced.items() for kind, tensor in weights.items()}
     with torch.device("meta"):
-        plain = DiT(model.config)
+        plain = _same_anatomy(model)
     plain.load_state_dict(state, assign=True)
     return plain.train(model.training).requires_grad_(False)  # noqa: FBT003  # no name in the library
+
+
+def _same_anatomy(model: _Model) -> _Model:
+    config: Any = model.config
+    if isinstance(model, DiT):
+        return type(model)(config)
+    diffusers_class: Any = type(model)
+    made: _Model = diffusers_class.from_config(config)
+    return made
 
 
 def _folded(module: nn.Module) -> dict[str, Tensor] | None:

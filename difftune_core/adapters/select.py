@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from torch import nn
+
 from difftune_core.adapter_config import Adapter, AdaptFormer, BitFit, DiffFit, FullTuning, Lora, VisualPrompt
 from difftune_core.adapters.adaptformer import add_bottlenecks
 from difftune_core.adapters.bitfit import unfreeze_biases
@@ -10,11 +14,15 @@ from difftune_core.adapters.lora import add_lora
 from difftune_core.adapters.vpt import add_prompts
 from difftune_core.models.dit import DiT
 
+_CONTROL_PARTS = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")
+_Model = TypeVar("_Model", bound=nn.Module)
 
-def adapt(model: DiT, adapter: Adapter, *, seed: int = 0) -> DiT:
+
+def adapt(model: _Model, adapter: Adapter, *, seed: int = 0) -> _Model:
     """Insert the adapter into `model` itself and say by `requires_grad` what is trained; `full` changes nothing.
 
-    The label table is trained with every adapter. Inserted parameters start as a function of `seed`.
+    What a base model has no counterpart of is trained with every adapter: a DiT's label table, a ControlNet's embedding
+    of the control and its zero convolutions. Inserted parameters start as a function of `seed`.
 
     Raises:
         TaskError: `adapter_matches_nothing` where a target names no layer.
@@ -22,9 +30,14 @@ def adapt(model: DiT, adapter: Adapter, *, seed: int = 0) -> DiT:
     if isinstance(adapter, FullTuning):
         return model
     model.requires_grad_(False)  # noqa: FBT003  # no name in the library
+    if isinstance(adapter, Lora):
+        add_lora(model, adapter, seed=seed)
+    if not isinstance(model, DiT):
+        assert isinstance(adapter, Lora), "checked at submit"
+        for part in _CONTROL_PARTS:
+            model.get_submodule(part).requires_grad_(True)  # noqa: FBT003  # no name in the library
+        return model
     match adapter:
-        case Lora():
-            add_lora(model, adapter, seed=seed)
         case DiffFit():
             add_difffit(model, last_block=adapter.last_block)
         case BitFit():

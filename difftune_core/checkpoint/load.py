@@ -13,7 +13,7 @@ from difftune_core.train.state import History, TrainState
 
 
 def resume(
-    state: TrainState, checkpoints: Path, *, identity: dict[str, Any], envelope: dict[str, Any]
+    state: TrainState[Any], checkpoints: Path, *, identity: dict[str, Any], envelope: dict[str, Any]
 ) -> list[str] | None:
     """Load the newest whole checkpoint into `state`.
 

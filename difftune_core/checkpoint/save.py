@@ -11,13 +11,14 @@ from difftune_core.adapters.merge import merged
 from difftune_core.checkpoint.manifest import ADAPTER, MANIFEST, MODEL, RESUME, Manifest, checkpoint_name, whole
 from difftune_core.files import folder_aside, sha256_file
 from difftune_core.hooks import CheckpointEvent, FileInfo
+from difftune_core.models.dit import DiT
 from difftune_core.models.registry import CONFIG, write_dit_config
 from difftune_core.tensors import save_tensors
 from difftune_core.train.state import TrainState
 
 
 def save_checkpoint(
-    state: TrainState,
+    state: TrainState[Any],
     checkpoints: Path,
     *,
     identity: dict[str, Any],
@@ -47,7 +48,7 @@ def file_info(path: Path, root: Path) -> FileInfo:
     return FileInfo(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
-def _write(state: TrainState, folder: Path, identity: dict[str, Any], envelope: dict[str, Any]) -> None:
+def _write(state: TrainState[Any], folder: Path, identity: dict[str, Any], envelope: dict[str, Any]) -> None:
     # One key only: safetensors writes metadata in no fixed order, and equal runs shall give equal bytes.
     metadata = {"difftune": json.dumps({"step": state.step, "base_model": identity["base_model"]})}
     delivered = merged(state.average) if state.adapter.mergeable else state.average
@@ -55,7 +56,7 @@ def _write(state: TrainState, folder: Path, identity: dict[str, Any], envelope: 
     save_tensors(state.resume_tensors(), folder / RESUME)
     if not state.is_full:
         save_tensors(state.average_trainable(), folder / ADAPTER, metadata)
-    write_dit_config(folder, state.average.config, None if state.adapter.mergeable else state.adapter)
+    _write_config(state, folder)
     names = (MODEL, RESUME, CONFIG) if state.is_full else (MODEL, RESUME, CONFIG, ADAPTER)
     manifest = Manifest(
         step=state.step,
@@ -66,3 +67,12 @@ def _write(state: TrainState, folder: Path, identity: dict[str, Any], envelope: 
         files=[file_info(folder / name, folder) for name in names],
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _write_config(state: TrainState[Any], folder: Path) -> None:
+    """`config.json`: our own of a DiT, diffusers' of a ControlNet."""
+    if isinstance(state.average, DiT):
+        write_dit_config(folder, state.average.config, None if state.adapter.mergeable else state.adapter)
+    else:
+        controlnet: Any = state.average
+        controlnet.save_config(folder)

@@ -60,6 +60,11 @@ def make_scheduler(sampler: Sampler, num_inference_steps: int, config: DiTConfig
     if config.process == "flow":
         return _flow_scheduler(sampler, num_inference_steps)
     scheduler = _edm_scheduler(sampler, config) if config.process == "edm" else _ddpm_scheduler(sampler, config)
+    return set_up(scheduler, num_inference_steps)
+
+
+def set_up(scheduler: Any, num_inference_steps: int) -> Any:
+    """The scheduler at the start of a chain of so many steps."""
     scheduler.set_timesteps(num_inference_steps)
     if len(scheduler.timesteps) > num_inference_steps:
         _drop_last(scheduler, num_inference_steps)
@@ -75,7 +80,14 @@ def _drop_last(scheduler: Any, num_inference_steps: int) -> None:
 
 
 def _ddpm_scheduler(sampler: Sampler, config: DiTConfig) -> Any:
-    """For DiT's linear schedule; DDPM takes the variance that the model learned, else the posterior's.
+    """For DiT's linear schedule; DDPM takes the variance that the model learned, else the posterior's."""
+    betas = {"beta_start": LINEAR_BETA_START, "beta_end": LINEAR_BETA_END, "beta_schedule": "linear"}
+    prediction = _PREDICTION_TYPES[config.prediction]
+    return discrete_scheduler(sampler, {**betas, "prediction_type": prediction}, learned_variance=config.learn_sigma)
+
+
+def discrete_scheduler(sampler: Sampler, fields: dict[str, Any], *, learned_variance: bool = False) -> Any:
+    """A scheduler over discrete timesteps; `fields` are the betas and the kind of prediction, as diffusers names them.
 
     `trailing` spacing starts at pure noise and keeps DDIM's constant stride consistent down to x_0.
     """
@@ -84,20 +96,14 @@ def _ddpm_scheduler(sampler: Sampler, config: DiTConfig) -> Any:
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-    common: dict[str, Any] = {
-        "beta_start": LINEAR_BETA_START,
-        "beta_end": LINEAR_BETA_END,
-        "beta_schedule": "linear",
-        "timestep_spacing": "trailing",
-        "prediction_type": _PREDICTION_TYPES[config.prediction],
-    }
+    common: dict[str, Any] = {**fields, "timestep_spacing": "trailing"}
     if sampler == "dpmsolver++":
         return DPMSolverMultistepScheduler(**common, solver_order=2)
     if sampler == "unipc":
         return UniPCMultistepScheduler(**common, solver_order=2)
     if sampler == "ddim":
         return DDIMScheduler(**common, clip_sample=False)
-    variance = "learned_range" if config.learn_sigma else "fixed_small"
+    variance = "learned_range" if learned_variance else "fixed_small"
     return DDPMScheduler(**common, variance_type=variance, clip_sample=False)
 
 

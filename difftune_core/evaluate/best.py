@@ -11,7 +11,7 @@ from typing import Any
 
 from difftune_core.evaluation_config import EvaluationConfig
 
-HIGHER_IS_BETTER = frozenset({"precision", "recall", "density", "coverage"})
+HIGHER_IS_BETTER = frozenset({"precision", "recall", "density", "coverage", "ssim", "pixel_accuracy", "miou"})
 Entry = dict[str, Any]
 
 

@@ -5,8 +5,10 @@ Judged on a reference set sampled from the base model with a seed of its own, wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import Process
@@ -16,23 +18,35 @@ from difftune_core.rng import generator
 
 NUM_BINS = 10
 _BATCH = 256
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""From what the network is shown and told (b c h w, b) to its output."""
 _KEY_WIDTH = 100  # a bin's number times this names its random stream; bins were 100 timesteps before
 
 
-@torch.inference_mode()
 def retention_loss_by_t(model: DiT, reference: LatentSet, process: Process, *, seed: int) -> list[float]:
-    """Mean squared error of the output on the reference set with the null label, in ten bins, the data's end first.
+    """`loss_by_t` of a DiT under its null label."""
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        null = torch.full((len(x),), model.null_label, device=x.device)
+        output: Tensor = model(x, t, null)
+        return output
+
+    return loss_by_t(denoise, reference.to(model.pos_embed.device), process, seed=seed)
+
+
+@torch.inference_mode()
+def loss_by_t(denoise: Denoise, reference: LatentSet, process: Process, *, seed: int) -> list[float]:
+    """Mean squared error of a network's output on the reference set, in ten bins, the data's end first.
 
     A bin is a tenth of the times of training. Each image is noised once in each bin; times and noise depend on the
     seed alone, so models are compared on the same draws.
     """
-    device = model.pos_embed.device
-    reference, process = reference.to(device), process.to(device)
-    return [float(torch.cat(_bin_losses(model, reference, process, i, seed=seed)).mean()) for i in range(NUM_BINS)]
+    process = process.to(reference.mean.device)
+    return [float(torch.cat(_bin_losses(denoise, reference, process, i, seed=seed)).mean()) for i in range(NUM_BINS)]
 
 
 @torch.no_grad()
-def l2_from_base(trained: dict[str, Tensor], start: DiT) -> float:
+def l2_from_base(trained: dict[str, Tensor], start: nn.Module) -> float:
     """||theta - theta0||^2 over the trained parameters, the paper's measure of forgetting ("EWC").
 
     Parameters that an adapter inserted count from their first values.
@@ -41,7 +55,7 @@ def l2_from_base(trained: dict[str, Tensor], start: DiT) -> float:
     return sum(float((tensor.double() - first[name].double()).square().sum()) for name, tensor in trained.items())
 
 
-def _bin_losses(model: DiT, reference: LatentSet, process: Process, number: int, *, seed: int) -> list[Tensor]:
+def _bin_losses(denoise: Denoise, reference: LatentSet, process: Process, number: int, *, seed: int) -> list[Tensor]:
     losses = []
     share = (number / NUM_BINS, (number + 1) / NUM_BINS)
     for start in range(0, len(reference), _BATCH):
@@ -50,7 +64,6 @@ def _bin_losses(model: DiT, reference: LatentSet, process: Process, number: int,
         t = process.draw_times(len(x0), stream, share).to(x0.device)
         noise = torch.randn(x0.shape, generator=stream).to(x0.device)
         batch = noised(x0, noise, t, process)
-        null = torch.full((len(x0),), model.null_label, device=x0.device)
-        output = model(*process.network_inputs(batch.x_t, t), null)[:, : noise.shape[1]]
+        output = denoise(*process.network_inputs(batch.x_t, t))[:, : noise.shape[1]]
         losses.append((output - process.target(x0, noise, t)).square().flatten(1).mean(1))
     return losses

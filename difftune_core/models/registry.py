@@ -34,7 +34,7 @@ _CONFIGS = TypeAdapter(DiTConfig)
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A DiT base model's folder: `card.json`, `dit/`, `vae/`."""
+    """A base model's folder: `card.json`, `dit/`, `vae/`; what differs for Stable Diffusion is in its subclass."""
 
     folder: Path
     card: BaseModelCard
@@ -47,8 +47,11 @@ class BaseModel:
         """The pre-trained denoiser in float32.
 
         Raises:
-            TaskError: `adapter_not_mergeable` where it is a tuned model with an adapter inside; else as `load_dit`.
+            TaskError: `model_mismatch`, it is no DiT; `adapter_not_mergeable` where it is a tuned model with an adapter
+                inside; else as `load_dit`.
         """
+        if self.card.family != "dit":
+            raise TaskError("model_mismatch", f"{self.card.id!r} is no DiT", "model")
         adapter = _fields(self.folder / "dit").get(_ADAPTER)
         if adapter is not None:
             kind = adapter.get("type") if isinstance(adapter, dict) else adapter
@@ -82,13 +85,20 @@ def find_base_model(model_id: str, roots: list[Path]) -> BaseModel:
     folder = list_cards(roots).get(model_id)
     if folder is None:
         raise TaskError("model_not_found", f"there is no base model {model_id!r}", "model")
-    model = BaseModel(folder, read_card(folder))
+    card = read_card(folder)
+    model = BaseModel(folder, card) if card.family == "dit" else _stable_diffusion(folder, card)
     if model.card.digest != folder_digest(folder):
         raise TaskError("model_mismatch", f"the files of {model_id!r} do not fit the digest in its card", "model")
     if model.card.family == "dit" and model.card.process != (made := model.dit_config().process):
         message = f"the card of {model_id!r} says process {model.card.process!r}, its config.json {made!r}"
         raise TaskError("model_mismatch", message, "model")
     return model
+
+
+def _stable_diffusion(folder: Path, card: BaseModelCard) -> BaseModel:
+    from difftune_core.models.stable_diffusion import StableDiffusion
+
+    return StableDiffusion(folder, card)
 
 
 def load_dit(folder: Path, config: DiTConfig, device: torch.device | str = "cpu") -> DiT:

@@ -68,7 +68,7 @@ def _uploaded(base: BaseModel, request: RetentionSetRequest, data: Path, hooks: 
     progress(0)
     images, _ = load_images(dataset, base.card.image_size)
     progress(len(dataset))
-    labels = torch.full((len(images),), base.dit_config().num_classes)
+    labels = torch.full((len(images),), base.card.num_classes)
     return RetentionSet(images, labels, uploaded_digest(base.card.digest, request.images_sha256 or dataset.digest))
 
 

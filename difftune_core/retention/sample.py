@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -17,12 +18,11 @@ from torch import Tensor
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.files import write_durably
 from difftune_core.hooks import TaskError
-from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention_config import RetentionSetConfig
 
 CHUNK = 128  # the sampler's batch: other batches would round differently, and every cached set would change
+_Drawer = Callable[[Int[Tensor, " k"], int], UInt8[np.ndarray, "k s s 3"]]
 
 
 def retention_labels(config: RetentionSetConfig, num_classes: int) -> Int[Tensor, " n"]:
@@ -58,13 +58,12 @@ def sample_images(
     labels = retention_labels(config, base.card.num_classes)
     size = base.card.image_size
     chunks.mkdir(parents=True, exist_ok=True)
-    models: tuple[DiT, Autoencoder] | None = None
+    draw: _Drawer | None = None
     for start in range(0, len(labels), CHUNK):
         part = labels[start : start + CHUNK]
         if not _is_whole(chunks / _name(start), (len(part), size, size, 3)):
-            models = models or (base.load_dit(device).eval(), base.load_autoencoder(device))
-            images = _sampled(models, part, config, start)
-            write_durably(chunks / _name(start), save({"images": images}))
+            draw = draw or _drawer(base, config, device)
+            write_durably(chunks / _name(start), save({"images": torch.from_numpy(draw(part, start))}))
         if progress is not None:
             progress(start + len(part))
     images = torch.empty((len(labels), size, size, 3), dtype=torch.uint8)
@@ -73,10 +72,15 @@ def sample_images(
     return {"images": images, "labels": labels}
 
 
-def _sampled(models: tuple[DiT, Autoencoder], labels: Tensor, config: RetentionSetConfig, start: int) -> Tensor:
-    model, autoencoder = models
+def _drawer(base: BaseModel, config: RetentionSetConfig, device: torch.device | str) -> _Drawer:
+    """The base model, loaded, as a function from labels and the first image's number to images."""
     sampling = Sampling(**config.model_dump(include={"sampler", "num_inference_steps", "guidance_scale", "seed"}))
-    return torch.from_numpy(autoencoder.decode(sample_latents(model, labels, sampling, first_index=start)))
+    if base.card.family != "dit":
+        from difftune_core.retention.prompted import prompted_drawer
+
+        return prompted_drawer(base, config.prompt or "", sampling, device)
+    model, autoencoder = base.load_dit(device).eval(), base.load_autoencoder(device)
+    return lambda labels, start: autoencoder.decode(sample_latents(model, labels, sampling, first_index=start))
 
 
 def _name(start: int) -> str:

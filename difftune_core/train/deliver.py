@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic
 
 from difftune_core.checkpoint.manifest import checkpoint_name, whole
 from difftune_core.evaluate.best import best_evaluation
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import load_dit, read_dit_config
 from difftune_core.train.loop import Loop
+from difftune_core.train.state import Model
 
 
 @dataclass(frozen=True)
-class Delivered:
+class Delivered(Generic[Model]):
     """A judged model."""
 
     step: int
-    model: DiT
+    model: Model
     entry: dict[str, Any]
     """Its evaluation."""
 
 
-def delivered(loop: Loop) -> Delivered:
-    """What `evaluation.deliver` says of a run that has ended.
+def delivered(loop: Loop[Model], load: Callable[[Path], Model]) -> Delivered[Model]:
+    """What `evaluation.deliver` says of a run that has ended; `load` opens a checkpoint's folder.
 
     Raises:
         TaskError: `checkpoint_missing`, the best checkpoint is not on this disk or damaged.
@@ -36,5 +37,4 @@ def delivered(loop: Loop) -> Delivered:
     folder = loop.checkpoints / checkpoint_name(best["step"])
     if whole(folder) is None:
         raise TaskError("checkpoint_missing", f"{folder.name}, the best checkpoint, is not there or damaged")
-    model = load_dit(folder, read_dit_config(folder), state.average.pos_embed.device)
-    return Delivered(best["step"], model.eval().requires_grad_(False), best)  # noqa: FBT003  # no name in the library
+    return Delivered(best["step"], load(folder).eval().requires_grad_(False), best)  # noqa: FBT003  # no name in the library

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 
@@ -15,19 +15,20 @@ from difftune_core.checkpoint.save import save_checkpoint
 from difftune_core.config import TransferConfig
 from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
 from difftune_core.hooks import BestEvent, Hooks, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
-from difftune_core.train.state import TrainState
-from difftune_core.train.step import StepResult, TrainingData, train_step
+from difftune_core.train.state import Model, TrainState
+from difftune_core.train.step import StepResult
 
 _KEPT = 2  # whole checkpoints on disk: the newest, and one more in case it is found corrupt
 
 
 @dataclass
-class Loop:
+class Loop(Generic[Model]):
     """One attempt at a run."""
 
     config: TransferConfig
-    state: TrainState
-    data: TrainingData
+    state: TrainState[Model]
+    advance: Callable[[], StepResult]
+    """One optimizer step."""
     hooks: Hooks
     checkpoints: Path
     identity: dict[str, Any]
@@ -112,7 +113,7 @@ class Loop:
         return due and not self.state.history.evaluated(step)
 
     def _advance(self, *, log: bool) -> None:
-        self._window.append(train_step(self.state, self.config, self.data))
+        self._window.append(self.advance())
         if log:
             values = _means(self._window) | {"target_images": float(self.state.target_images)}
             self._window.clear()

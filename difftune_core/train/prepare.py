@@ -140,14 +140,14 @@ class Preparation:
             teacher = self.base.load_dit(self.device).eval().requires_grad_(False)  # noqa: FBT003  # no name there
         elif isinstance(self.config.method, DiffTuning):
             self.phase("building_retention_set")
-            bank = self._bank(self.config.method.hyperparameters.retention_set)
+            bank = self.bank(self.config.method.hyperparameters.retention_set)
             self.phase("caching_latents")
             retention = self.latents(Images(bank.images, bank.labels, bank.digest), flip=flip)
         self.phase("caching_latents")
         process = self.base.process().to(self.device)
         return TrainingData(self.latents(target, flip=flip), retention, null_label, process, teacher)
 
-    def _bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
+    def bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
         """The retention set that is trained on: the file's, or sampled as stated."""
         if self.folders.retention is not None:
             found = load_retention_set(self.folders.retention, self.base)

@@ -16,6 +16,7 @@ from difftune_core.evaluate.report import write_report
 from difftune_core.hooks import MetricsEvent
 from difftune_core.models.dit import DiT
 from difftune_core.train.deliver import Delivered
+from difftune_core.train.loop import Loop
 
 if TYPE_CHECKING:
     from difftune_core.train.run import Run
@@ -24,7 +25,8 @@ _ROWS = 8  # images of each class in a grid
 _MAX_CLASSES = 12
 _SCALE = 2
 _QUALITY = ("fid", "kid", "fid_infinity", "precision", "recall", "density", "coverage")
-_FIGURES = (*_QUALITY, "null_fid", "retention_loss", "l2_from_base")
+_OF_CONTROLS = ("ssim", "mse", "pixel_accuracy", "miou")
+_FIGURES = (*_OF_CONTROLS, *_QUALITY, "null_fid", "retention_loss", "l2_from_base")
 
 
 def figures_event(entry: dict[str, Any]) -> MetricsEvent:
@@ -47,7 +49,7 @@ def other_guidance_event(entry: dict[str, Any]) -> MetricsEvent:
     )
 
 
-def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Path, result: Delivered) -> None:
+def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Path, result: Delivered[DiT]) -> None:
     """Write `report.json`, `report.html` and `samples.png`."""
     state = run.loop.state
     grids = _grids(run, judge, result.model)
@@ -70,36 +72,43 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
             "curves": state.history.curves,
             "evaluations": state.history.evaluations,
             "delivered_step": result.step,
-            "best": _best(run),
+            "best": best_of(run.loop),
             "references": references,
             "grids": grids,
             "recipe": judge.recipe(),
-            "environment": {
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "device": str(judge.device),
-                "threads": torch.get_num_threads(),
-            },
-            "notes": _notes(run, judge),
+            "environment": environment(judge.device),
+            "notes": notes_of(run.loop, judge.extractor.id),
         },
         out,
     )
 
 
-def _best(run: Run) -> dict[str, Any] | None:
-    metric = run.loop.config.evaluation.best_metric
-    best = best_evaluation(run.loop.state.history.evaluations, metric)
+def best_of(loop: Loop[Any]) -> dict[str, Any] | None:
+    """Which evaluation was the best, by what, and its value."""
+    metric = loop.config.evaluation.best_metric
+    best = best_evaluation(loop.state.history.evaluations, metric)
     return None if best is None else {"metric": metric, "step": best["step"], "value": figure(best, metric)}
 
 
-def _notes(run: Run, judge: Judge) -> list[str]:
-    loop, notes = run.loop, []
+def environment(device: torch.device) -> dict[str, Any]:
+    """What the run was made with."""
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def notes_of(loop: Loop[Any], extractor_id: str) -> list[str]:
+    """Sentences that a reader of the figures must know."""
+    notes = []
     over = stopped_early(loop.state.history.evaluations, loop.config.evaluation)
     if over is not None and loop.state.step < loop.config.method.hyperparameters.max_steps:
         notes.append(over)
-    if judge.extractor.id.startswith("tiny"):
+    if extractor_id.startswith("tiny"):
         notes.append(
-            f"The feature extractor {judge.extractor.id} is a small network of our own: "
+            f"The feature extractor {extractor_id} is a small network of our own: "
             "these distances are not comparable with any published FID."
         )
     return notes

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from difftune_core.adapters.merge import merged
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.export import export_diffusers, zip_folder
-from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import TransferConfig
 from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.evaluate.judge import Judge
-from difftune_core.files import sha256_json
 from difftune_core.hooks import (
     ArtifactEvent,
     Hooks,
     LogEvent,
-    MetricsEvent,
     OutcomeEvent,
     StopKind,
 )
 from difftune_core.models.dit import DiT
-from difftune_core.models.registry import BaseModel, find_base_model
+from difftune_core.models.registry import BaseModel, find_base_model, load_dit, read_dit_config
 from difftune_core.models.transfer import with_classes
 from difftune_core.train.deliver import Delivered, delivered
 from difftune_core.train.loop import Loop
 from difftune_core.train.prepare import Folders, Images, Preparation, Stopped
 from difftune_core.train.report import figures_event, other_guidance_event, write_run_report
+from difftune_core.train.start import envelope_of, identity_of, take_up
 from difftune_core.train.state import new_state
-from difftune_core.train.step import TrainingData
+from difftune_core.train.step import train_step
+
+if TYPE_CHECKING:
+    from difftune_core.train.control.run import ControlRun
 
 _OUTCOMES: dict[StopKind | None, str] = {None: "succeeded", "stop": "stopped", "pause": "paused"}
-
-_TOLD_AGAIN = 1000  # points of the curves; listeners pass over what they know
 
 
 def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEvent:
@@ -51,7 +49,7 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
     device = _configure(config)
     base = find_base_model(config.model, folders.models)
     try:
-        run = _prepare(Preparation(config, base, folders, hooks, device))
+        run = _prepared(config, base, folders, hooks, device)
     except Stopped:
         return _stopped(hooks, step=0)
     try:
@@ -61,6 +59,17 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
     except Stopped:  # asked for while judging: the checkpoint of this step is saved already
         return _stopped(hooks, step=run.loop.state.step)
     return OutcomeEvent(code=_OUTCOMES[stop], step=run.loop.state.step)
+
+
+def _prepared(
+    config: TransferConfig, base: BaseModel, folders: Folders, hooks: Hooks, device: torch.device
+) -> Run | ControlRun:
+    if base.card.family == "dit":
+        return _prepare(Preparation(config, base, folders, hooks, device))
+    from difftune_core.train.control.prepare import ControlPreparation
+    from difftune_core.train.control.run import prepare_control
+
+    return prepare_control(ControlPreparation(config, base, folders, hooks, device))
 
 
 def _stopped(hooks: Hooks, step: int) -> OutcomeEvent:
@@ -81,7 +90,7 @@ class Run:
     """A prepared run."""
 
     preparation: Preparation
-    loop: Loop
+    loop: Loop[DiT]
     target: Images
     held_out: Images
     class_names: tuple[str, ...]
@@ -113,7 +122,7 @@ class Run:
 
     def finish(self) -> None:
         """Report and export of the model that is delivered."""
-        judge, result = self.judge(), delivered(self.loop)
+        judge, result = self.judge(), delivered(self.loop, self._load)
         references = judge.references(self.preparation.progress("evaluating", judge.images_of_references))
         self._judge_guidance(result)
         out = self.preparation.folders.out
@@ -129,7 +138,10 @@ class Run:
                 ArtifactEvent(kind="export_diffusers", step=result.step, file=file_info(out / "diffusers.zip", out))
             )
 
-    def _judge_guidance(self, result: Delivered) -> None:
+    def _load(self, checkpoint: Path) -> DiT:
+        return load_dit(checkpoint, read_dit_config(checkpoint), self.preparation.device)
+
+    def _judge_guidance(self, result: Delivered[DiT]) -> None:
         """The other guidances' figures, into the result's evaluation."""
         judge = self.judge()
         names = judge.other_guidance
@@ -140,7 +152,7 @@ class Run:
         result.entry["other_guidance"] = judge.judge_guidance(result.model, names, progress)
         self.loop.hooks.emit(other_guidance_event(result.entry))
 
-    def _export(self, result: Delivered, target: Path) -> bool:
+    def _export(self, result: Delivered[DiT], target: Path) -> bool:
         """Whether there can be an export: DiTPipeline has no place for unmerged adapters and other processes."""
         self.preparation.phase("exporting")
         base, config = self.preparation.base, self.preparation.config
@@ -174,53 +186,22 @@ def _prepare(preparation: Preparation) -> Run:
     model = with_classes(source, len(class_names), config.method.hyperparameters.label_rows)
     state = new_state(model, config.method.hyperparameters, seed=config.seed)  # first: it may refuse the adapter
     data = preparation.training_data(target, model.null_label)
-    identity = _identity(config, base, target)
-    envelope = _envelope(config, data)
-    checkpoints = folders.out / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    loop = Loop(
-        config, state, data, preparation.hooks, checkpoints, identity, envelope, evaluate=lambda: run.evaluate()
-    )
-    _resume(loop)
-    run = Run(preparation, loop, target, held_out, class_names)
-    return run
-
-
-def _resume(loop: Loop) -> None:
-    state, hooks = loop.state, loop.hooks
-    differing = resume(state, loop.checkpoints, identity=loop.identity, envelope=loop.envelope)
-    if differing is None:
-        return
-    for step, values in state.history.newest(_TOLD_AGAIN).items():  # whoever listened before may have died unheard
-        hooks.emit(MetricsEvent(step=step, values=values))
-    for entry in state.history.evaluations:
-        hooks.emit(figures_event(entry))
-    loop.tell_best()
-    how = "exactly" if not differing else f"continued, not exact: {', '.join(differing)} changed"
-    hooks.emit(LogEvent(level="warn" if differing else "info", message=f"resumed at step {state.step} ({how})"))
-
-
-def _identity(config: TransferConfig, base: BaseModel, target: Images) -> dict[str, Any]:
-    stated = config.model_dump(exclude={"num_threads"}, exclude_defaults=True)  # new fields change nothing
-    return {
-        "base_model": base.card.digest,
-        "config": sha256_json(stated),
-        "training_data": target.digest,
-    }
-
-
-def _envelope(config: TransferConfig, data: TrainingData) -> dict[str, Any]:
-    return {
-        "num_threads": config.num_threads,
-        "torch": torch.__version__,
-        "processor": _processor(),
+    caches = {
         "target_latents": data.target.digest,
         "retention_latents": data.retention.digest if data.retention is not None else None,
     }
-
-
-def _processor() -> str:
-    """The device's name, or the CPU's family as the kernels choose their code by it."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    checkpoints = folders.out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    loop = Loop(
+        config,
+        state,
+        advance=lambda: train_step(state, config, data),
+        hooks=preparation.hooks,
+        checkpoints=checkpoints,
+        identity=identity_of(config, base, target.digest),
+        envelope=envelope_of(config, caches),
+        evaluate=lambda: run.evaluate(),
+    )
+    take_up(loop)
+    run = Run(preparation, loop, target, held_out, class_names)
+    return run

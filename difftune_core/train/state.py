@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.adapters.select import adapt
 from difftune_core.config import TrainingHyperparameters
-from difftune_core.models.dit import DiT
 
+Model = TypeVar("Model", bound=nn.Module)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -45,11 +45,11 @@ class History:
 
 
 @dataclass
-class TrainState:
+class TrainState(Generic[Model]):
     """The state of a run after `step` optimizer steps."""
 
-    model: DiT
-    average: DiT
+    model: Model
+    average: Model
     """Exponential moving average of the weights, the model that is delivered. What is not trained is shared with
     `model`."""
     optimizer: torch.optim.AdamW
@@ -103,7 +103,7 @@ class TrainState:
             }
 
 
-def new_state(model: DiT, hyperparameters: TrainingHyperparameters, *, seed: int = 0) -> TrainState:
+def new_state(model: Model, hyperparameters: TrainingHyperparameters, *, seed: int = 0) -> TrainState[Model]:
     """The state before the first step: the average starts at the pre-trained weights (method.md 3.1).
 
     Puts the adapter into `model`; `seed` is that of its first values.
@@ -119,7 +119,7 @@ def new_state(model: DiT, hyperparameters: TrainingHyperparameters, *, seed: int
 
 
 @torch.no_grad()
-def update_average(average: DiT, model: DiT, decay: float) -> None:
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the average towards the model: decay * average + (1 - decay) * model, in one fused pass."""
     pairs = [(a, m) for a, m in zip(average.parameters(), model.parameters(), strict=True) if m.requires_grad]
     torch._foreach_lerp_([a for a, _ in pairs], [m for _, m in pairs], 1 - decay)

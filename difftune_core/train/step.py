@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -93,17 +94,27 @@ def losses_of(
     return losses.index_copy(0, taught, distillation_loss(output[taught], data.teacher, inputs, weight))
 
 
-def train_step(state: TrainState, config: TransferConfig, data: TrainingData) -> StepResult:
+def train_step(state: TrainState[DiT], config: TransferConfig, data: TrainingData) -> StepResult:
     """Advance `state` by one optimizer step.
 
     Raises:
         TaskError: `diverged` where loss or gradient is not finite; the weights are then untouched.
     """
-    hyperparameters = config.method.hyperparameters
     batch = make_batch(config, data, state.step)
-    losses = losses_of(state.model, batch, hyperparameters, data)
+    losses = losses_of(state.model, batch, config.method.hyperparameters, data)
+    norm = update(state, (batch.weight * losses).mean(), config.method.hyperparameters)
+    state.target_images += len(losses) if data.teacher is not None else int(batch.is_target.sum())
+    return StepResult(losses.detach(), batch.is_target, norm)
+
+
+def update(state: TrainState[Any], loss: Float[Tensor, ""], hyperparameters: TrainingHyperparameters) -> float:
+    """One step of the optimizer and of the average down `loss`; the gradient's norm before it is cut.
+
+    Raises:
+        TaskError: as `train_step`.
+    """
     state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward((batch.weight * losses).mean())
+    torch.autograd.backward(loss)
     limit = hyperparameters.max_grad_norm
     norm = torch.nn.utils.clip_grad_norm_(state.trainable().values(), limit if limit is not None else torch.inf)
     if not torch.isfinite(norm):
@@ -115,5 +126,4 @@ def train_step(state: TrainState, config: TransferConfig, data: TrainingData) ->
     assert hyperparameters.ema_decay is not None, "resolved at submit"
     update_average(state.average, state.model, hyperparameters.ema_decay)
     state.step += 1
-    state.target_images += len(losses) if data.teacher is not None else int(batch.is_target.sum())
-    return StepResult(losses.detach(), batch.is_target, float(norm))
+    return float(norm)

@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from difftune_core.control_config import COMPUTED, CONDITIONS
 from difftune_core.hooks import TaskError
 
 __all__ = ["COMPUTED", "CONDITIONS", "Annotator", "annotator"]
 
 Annotator = Callable[[UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "h w 3"]]
-
-COMPUTED = ("edge", "sketch")
-CONDITIONS = (*COMPUTED, "depth", "normal", "segmentation")
 
 
 def annotator(condition: str, folder: Path | None = None, device: torch.device | str = "cpu") -> Annotator:

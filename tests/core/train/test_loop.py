@@ -37,7 +37,16 @@ def loop_of(
     torch.set_num_threads(1)
     state = new_state(deepcopy(model), config.method.hyperparameters)
     resumed = resume(state, out, identity=IDENTITY, envelope={"torch": "x"})
-    loop = Loop(config, state, data, hooks, out, IDENTITY, {"torch": "x"}, evaluate=lambda: evaluated(state))
+    loop = Loop(
+        config,
+        state,
+        advance=lambda: train_step(state, config, data),
+        hooks=hooks,
+        checkpoints=out,
+        identity=IDENTITY,
+        envelope={"torch": "x"},
+        evaluate=lambda: evaluated(state),
+    )
     return loop, resumed
 
 

@@ -1,0 +1,224 @@
+"""Judging a ControlNet: how closely its images follow their controls, their quality, and what of the base is left.
+
+An evaluation draws images from the same held-out controls with the same noise each time, draws their controls anew and
+compares. Quality and forgetting are measured once, of the delivered ControlNet.
+Shapes: n held-out rows, k images, s pixels a side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor, nn
+
+from difftune_core.control_config import ControlConfig
+from difftune_core.data.conditions import Annotator
+from difftune_core.data.controlled import ControlledSet
+from difftune_core.diffusion.prompted import Control, Prompted, residuals, sample_prompted
+from difftune_core.diffusion.sampler import Sampling
+from difftune_core.evaluate.controls import compare_controls
+from difftune_core.evaluate.features import FeatureExtractor
+from difftune_core.evaluate.forgetting import loss_by_t
+from difftune_core.evaluate.quality import Features, quality
+from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.models.autoencoder import Autoencoder
+from difftune_core.models.stable_diffusion import StableDiffusion
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ControlJudge:
+    """Everything that stays the same over the evaluations of a run."""
+
+    base: StableDiffusion
+    unet: Any
+    autoencoder: Autoencoder
+    config: EvaluationConfig
+    control: ControlConfig
+    annotator: Annotator
+    extractors: tuple[FeatureExtractor, ...]
+    """The main one first."""
+    real: UInt8[np.ndarray, "n s s 3"]
+    """Held-out images."""
+    real_digest: str
+    held_out: ControlledSet
+    """The same rows with their controls and prompts."""
+    source: ControlledSet
+    """The base model's images, sampled for judging alone; their prompt is the default one."""
+    source_images: UInt8[np.ndarray, "m s s 3"]
+    source_sampling: Sampling
+    """How they were drawn."""
+    empty_prompt: int
+    device: torch.device
+
+    @property
+    def sampling(self) -> Sampling:
+        """How images are drawn."""
+        fields = {"sampler", "num_inference_steps", "guidance_scale", "guidance", "seed"}
+        return Sampling(**self.config.model_dump(include=fields))
+
+    @property
+    def num_validation(self) -> int:
+        """Images of an evaluation."""
+        return min(self.control.num_validation, len(self.held_out))
+
+    @property
+    def num_images(self) -> int:
+        """Images for quality, one for each of the first held-out rows."""
+        return min(self.config.num_images, len(self.held_out))
+
+    @property
+    def images_at_the_end(self) -> int:
+        """Images that `judge_result` and `references` draw: for quality each, and for forgetting."""
+        return 2 * self.num_images + len(self.source_images)
+
+    def recipe(self) -> dict[str, Any]:
+        """How every figure was made."""
+        return {
+            "feature_extractor": self.extractors[0].id,
+            "feature_extractor_digest": self.extractors[0].digest,
+            "num_generated": self.num_images,
+            "num_real": len(self.real),
+            "num_validation": self.num_validation,
+            "reference_set_digest": self.real_digest,
+            "sampling": asdict(self.sampling),
+            "conditioning_scale": self.control.conditioning_scale,
+            "weights": "ema",
+        }
+
+    def draw(
+        self, controlnet: nn.Module | None, rows: Int[Tensor, " k"], progress: Progress | None = None
+    ) -> UInt8[np.ndarray, "k s s 3"]:
+        """Images of held-out rows, from their prompts and, with a ControlNet, their controls."""
+        controls = self.held_out.controls[rows.to(self.device)]
+        return self._draw(controlnet, self.held_out.prompt[rows], controls, progress)
+
+    def judge(self, controlnet: nn.Module, step: int, progress: Progress) -> dict[str, Any]:
+        """One evaluation; `progress` hears how many of `num_validation` are done."""
+        begin = time.monotonic()
+        rows = torch.arange(self.num_validation)
+        images = self.draw(controlnet, rows, progress)
+        return {"step": step, **self.agreement(images), "seconds": time.monotonic() - begin}
+
+    def agreement(self, images: UInt8[np.ndarray, "k s s 3"]) -> dict[str, Any]:
+        """Of images with the controls of the first held-out rows: each metric's mean, the main one's standard error."""
+        given = self.controls(len(images))
+        found = compare_controls(self.control.condition, given, self.annotate(images))
+        per_image = found.per_image
+        error = float(per_image.std(ddof=1) / np.sqrt(len(per_image))) if len(per_image) > 1 else None
+        return {**found.values, f"{found.metric}_se": error, "num_compared": len(images)}
+
+    def annotate(self, images: UInt8[np.ndarray, "k s s 3"]) -> UInt8[np.ndarray, "k s s 3"]:
+        """Controls drawn anew."""
+        return np.stack([self.annotator(image) for image in images])
+
+    def controls(self, count: int) -> UInt8[np.ndarray, "{count} s s 3"]:
+        """Controls of the first held-out rows."""
+        return self.held_out.controls[:count].permute(0, 2, 3, 1).cpu().numpy()
+
+    def judge_result(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
+        """Quality of images from held-out controls, and forgetting, of the ControlNet that is delivered."""
+        images = self.draw(controlnet, torch.arange(self.num_images), progress)
+        figures = quality(self.real_features, self._features(images), self.config.metrics)
+        return {**figures, "forgetting": self._forgetting(controlnet, _after(self.num_images, progress))}
+
+    def references(self, progress: Progress) -> dict[str, Any]:
+        """What the figures are to be read beside.
+
+        The base model without a control; held-out images' own controls drawn anew, and the same through the
+        autoencoder: no ControlNet can follow a control more closely than that.
+        """
+        rows = torch.arange(self.num_images)
+        unguided = self.draw(None, rows, progress)
+        validated = self.real[: self.num_validation]
+        rebuilt = self.autoencoder.decode(self.held_out.latents.mean[0].float())
+        real, order = self.real_features, np.random.default_rng(self.config.seed).permutation(len(self.real))
+        half = min(self.num_images, len(self.real) // 2)
+        first, second = ({id_: found[part] for id_, found in real.items()} for part in (order[:half], order[half:]))
+        base = quality(real, self._features(unguided), self.config.metrics)
+        floor = quality(real, self._features(rebuilt), self.config.metrics)
+        return {
+            "base_model": {"step": 0, **self.agreement(unguided[: self.num_validation]), **base},
+            "real_vs_real": {**self.agreement(validated), **quality(second, first, self.config.metrics)},
+            "autoencoder_floor": {**self.agreement(rebuilt[: self.num_validation]), **floor},
+        }
+
+    def remembered(
+        self, controlnet: nn.Module, count: int, progress: Progress | None = None
+    ) -> UInt8[np.ndarray, "{count} s s 3"]:
+        """What the first of the base model's images become with an empty control beside the same noise."""
+        empty = torch.zeros_like(self.source.controls[:count])
+        return self._draw(controlnet, self.source.prompt[:count], empty, progress, self.source_sampling)
+
+    @cached_property
+    def real_features(self) -> Features:
+        """Of the held-out images, by extractor; computed once."""
+        return self._features(self.real)
+
+    def _features(self, images: UInt8[np.ndarray, "k s s 3"]) -> Features:
+        return {extractor.id: extractor(images) for extractor in self.extractors}
+
+    def _forgetting(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
+        """What an empty control does to the base model's images.
+
+        The same noise and the default prompt with an empty control and without a ControlNet: distance of the two sets,
+        mean squared difference of each pair, and the noise error on the base model's own images by t.
+        """
+        images = self.remembered(controlnet, len(self.source), progress)
+        main = self.extractors[0]
+        losses = self._empty_control_losses(controlnet)
+        distance = quality({main.id: main(self.source_images)}, {main.id: main(images)})
+        squared = ((images.astype(np.float64) - self.source_images) / 255) ** 2
+        return {
+            "null_fid": distance["fid"],
+            "num_source": len(images),
+            "empty_control_mse": float(squared.mean()),
+            "retention_loss": losses[0],
+            "retention_loss_by_t": losses,
+        }
+
+    def _empty_control_losses(self, controlnet: nn.Module) -> list[float]:
+        text = self.source.text_of(self.source.prompt[:1])
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            states = text.expand(len(x), -1, -1)
+            empty = torch.zeros_like(self.source.controls[:1]).expand(len(x), -1, -1, -1)
+            added = residuals(controlnet, x, t, text=states, controls=empty)
+            output: Tensor = self.unet(x, t, encoder_hidden_states=states, return_dict=False, **added)[0]
+            return output
+
+        return loss_by_t(denoise, self.source.latents, self.base.process(), seed=self.config.seed)
+
+    def _draw(
+        self,
+        controlnet: nn.Module | None,
+        prompts: Int[Tensor, " k"],
+        controls: UInt8[Tensor, "k 3 s s"],
+        progress: Progress | None,
+        sampling: Sampling | None = None,
+    ) -> UInt8[np.ndarray, "k s s 3"]:
+        texts = self.held_out.text
+        prompted = Prompted(texts[prompts], texts[self.empty_prompt])
+        control = None if controlnet is None else Control(controlnet, controls, self.control.conditioning_scale)
+        latents = sample_prompted(
+            self.unet,
+            self.base.noise_fields(),
+            prompted,
+            sampling or self.sampling,
+            control=control,
+            progress=progress,
+        )
+        return self.autoencoder.decode(latents)
+
+
+def _after(first: int, progress: Progress) -> Progress:
+    """The same listener, for work that begins when `first` images are done."""
+    return lambda done: progress(first + done)

@@ -1,0 +1,121 @@
+"""A Stable Diffusion base model: a diffusers folder with a card, and the ControlNets that stand beside it.
+
+Diffusers' own modules throughout. The base model is frozen; a ControlNet (Zhang et al. 2023) is what is trained.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from difftune_core.diffusion.process import DDPM
+from difftune_core.diffusion.schedule import NoiseSchedule
+from difftune_core.diffusion.solvers import discrete_scheduler
+from difftune_core.hooks import TaskError
+from difftune_core.models.controlnet_fit import check_controlnet_fits
+from difftune_core.models.registry import BaseModel, check_state
+from difftune_core.rng import generator
+from difftune_core.sampling_config import Prediction
+
+_PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+_BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+
+
+@dataclass(frozen=True)
+class StableDiffusion(BaseModel):
+    """The folder: `card.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`."""
+
+    def noise_fields(self) -> dict[str, Any]:
+        """Betas and kind of prediction, as its scheduler's config states them."""
+        path = self.folder / "scheduler" / "scheduler_config.json"
+        try:
+            stated = json.loads(path.read_bytes())
+            return {name: stated[name] for name in _BETAS if stated.get(name) is not None}
+        except (OSError, ValueError, TypeError) as error:
+            raise TaskError("unreadable_weights", f"scheduler/scheduler_config.json: {error}", "scheduler") from None
+
+    def process(self) -> DDPM:
+        """How noise entered in its training."""
+        scheduler = discrete_scheduler("ddim", self.noise_fields())
+        prediction = _PREDICTIONS[scheduler.config.prediction_type]
+        return DDPM(NoiseSchedule(scheduler.betas.double()), prediction)
+
+    def load_unet(self, device: torch.device | str = "cpu") -> nn.Module:
+        """The frozen denoiser in float32.
+
+        Raises:
+            TaskError: `unreadable_weights`.
+        """
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        try:
+            unet: Any = UNet2DConditionModel.from_pretrained(
+                self.folder / "unet", use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError) as error:
+            raise TaskError("unreadable_weights", f"unet: {error}", "unet") from None
+        frozen: nn.Module = unet.float().eval().requires_grad_(requires_grad=False).to(device)
+        return frozen
+
+
+def new_controlnet(
+    unet: Any, init_from: Path | None, device: torch.device | str = "cpu", *, seed: int = 0
+) -> nn.Module:
+    """What is trained: the UNet's encoder copied, with zero convolutions; or an existing ControlNet.
+
+    Args:
+        unet: of the base model.
+        init_from: a diffusers folder of the ControlNet to go on from; None for a new one.
+        device: where it will be.
+        seed: of the first values of what embeds the control in a new one.
+
+    Raises:
+        TaskError: `model_mismatch`, it does not fit the UNet; `unreadable_weights`.
+    """
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    if init_from is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator(seed, "controlnet").initial_seed())
+            fresh: Any = ControlNetModel.from_unet(unet, conditioning_channels=3)
+        controlnet: nn.Module = fresh.float().to(device)
+        return controlnet
+    loaded: Any = load_controlnet(init_from, device)
+    check_controlnet_fits(dict(loaded.config), dict(unet.config))
+    return loaded
+
+
+def load_controlnet(folder: Path, device: torch.device | str = "cpu") -> nn.Module:
+    """A ControlNet from a diffusers folder, in float32.
+
+    Raises:
+        TaskError: `unreadable_weights`.
+    """
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    try:
+        loaded: Any = ControlNetModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise TaskError("unreadable_weights", f"{folder.name}: {error}", "control.init_from") from None
+    controlnet: nn.Module = loaded.float().to(device)
+    return controlnet
+
+
+def controlnet_of(state: dict[str, Tensor], config: dict[str, Any]) -> nn.Module:
+    """The ControlNet of these weights and this config.
+
+    Raises:
+        TaskError: `model_mismatch` with the names at fault; `not_finite`.
+    """
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    made: Any = ControlNetModel.from_config(config)
+    controlnet: nn.Module = made
+    check_state(state, controlnet)
+    controlnet.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    return controlnet

@@ -1,0 +1,1 @@
+"""Training a ControlNet beside a frozen Stable Diffusion."""

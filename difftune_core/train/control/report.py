@@ -1,0 +1,86 @@
+"""The report of a ControlNet run: from history, references and samples to the page's input."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from difftune_core.control_config import CONTROL_METRICS
+from difftune_core.evaluate.best import HIGHER_IS_BETTER
+from difftune_core.evaluate.convergence import Convergence, sudden_convergence
+from difftune_core.evaluate.grids import image_grid
+from difftune_core.evaluate.report import write_report
+from difftune_core.train.deliver import Delivered
+from difftune_core.train.report import best_of, environment, notes_of
+
+if TYPE_CHECKING:
+    from difftune_core.train.control.run import ControlRun
+
+_SHOWN = 8  # validation rows in a grid
+_SCALE = 2
+
+
+def convergence_of(run: ControlRun) -> Convergence:
+    """The step of sudden convergence, by the run's evaluations up to now."""
+    metric = CONTROL_METRICS[run.preparation.control.condition]
+    entries = run.loop.state.history.evaluations
+    steps, scores = [entry["step"] for entry in entries], [entry[metric] for entry in entries]
+    return sudden_convergence(steps, scores, higher_is_better=metric in HIGHER_IS_BETTER)
+
+
+def write_control_report(run: ControlRun, references: dict[str, Any], out: Path, result: Delivered[nn.Module]) -> None:
+    """Write `report.json`, `report.html` and `samples.png`."""
+    state, judge, preparation = run.loop.state, run.judge(), run.preparation
+    grids = _grids(run, result.model)
+    grids[0]["image"].save(out / "samples.png")
+    write_report(
+        {
+            "job": run.loop.config.model_dump(mode="json"),
+            "model": {
+                **judge.base.card.model_dump(mode="json"),
+                "parameters": sum(p.numel() for p in state.model.parameters()),
+                "trainable_parameters": sum(p.numel() for p in state.trainable().values()),
+            },
+            "dataset": {
+                "num_train": len(run.target),
+                "num_held_out": len(run.held_out),
+                "num_captions": len(set(run.target.captions)),
+                "num_truncated_captions": run.texts.num_truncated,
+                "controls": "given" if run.target.controls is not None else "drawn",
+                "digest": run.target.digest,
+            },
+            "retention_set": preparation.retention_used,
+            "curves": state.history.curves,
+            "evaluations": state.history.evaluations,
+            "convergence": asdict(convergence_of(run)),
+            "delivered_step": result.step,
+            "best": best_of(run.loop),
+            "references": references,
+            "grids": grids,
+            "recipe": judge.recipe() | {"annotator": preparation.drawn_by},
+            "environment": environment(judge.device),
+            "notes": notes_of(run.loop, judge.extractors[0].id),
+        },
+        out,
+    )
+
+
+def _grids(run: ControlRun, controlnet: nn.Module) -> list[dict[str, Any]]:
+    """Control, result, the control drawn anew, and the held-out image: a row each."""
+    judge = run.judge()
+    count = min(_SHOWN, judge.num_validation)
+    rows = torch.arange(count)
+    images = judge.draw(controlnet, rows)
+    empty = judge.remembered(controlnet, count)
+    strips = [judge.controls(count), images, judge.annotate(images), judge.real[:count]]
+    following = image_grid(np.concatenate(strips), count, _SCALE)
+    left = image_grid(np.concatenate([judge.source_images[:count], empty]), count, _SCALE)
+    return [
+        {"title": "Controls, results, their controls drawn anew, and the held-out images", "image": following},
+        {"title": "Images of the base model, and below them the same noise with an empty control", "image": left},
+    ]
