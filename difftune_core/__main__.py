@@ -91,10 +91,10 @@ def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
 
 def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
-    from difftune_core.data.validate import validate
+    from difftune_core.data.validate_captioned import validate_any
 
     args.out.mkdir(parents=True, exist_ok=True)
-    validate(args.data, args.out, hooks)
+    validate_any(args.data, args.out, hooks)
     return OutcomeEvent(code="succeeded")
 
 
@@ -145,7 +145,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         is_set = name == "retain"
         sub.add_argument("config", type=Path, help=f"{'settings and `model`' if is_set else 'transfer config'}, JSON")
-        sub.add_argument("--data", type=Path, required=not is_set, help="zip or tar of class folders, or such a folder")
+        sub.add_argument(
+            "--data", type=Path, required=not is_set, help="zip, tar or folder: class folders, or captioned images"
+        )
         if not is_set:
             sub.add_argument("--validation", type=Path, help="held-out set of the same form")
             sub.add_argument("--retention", type=Path, help="file that `retain` made, instead of sampling")

@@ -40,6 +40,16 @@ class Dataset(Base):
     settled_at: Mapped[float | None] = mapped_column(Double)
     deleted_at: Mapped[float | None] = mapped_column(Double)
 
+    @property
+    def form(self) -> str | None:
+        """`class_folders` or `captioned`, once it is known."""
+        return (self.report or {"form": None}).get("form", "class_folders")
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether its rows name control images."""
+        return bool((self.report or {}).get("has_controls"))
+
     def set_status(self, status: DatasetStatus) -> None:
         """The one setter.
 

@@ -26,10 +26,14 @@ class DatasetOut(Listed):
     bytes: int
     sha256: str | None
     """Hex, of the whole archive."""
+    form: Literal["class_folders", "captioned"] | None
+    """`class_folders` for base models that draw classes, `captioned` for Stable Diffusion; null until validated."""
     num_items: int | None
     """Accepted images."""
     class_names: list[str] | None
-    """Sorted; the position is the label."""
+    """Sorted; the position is the label. Null for captioned images."""
+    has_controls: bool
+    """Whether the rows of captioned images name control images; otherwise a job has them drawn."""
     created_at: int
     settled_at: int | None
     error: DatasetError | None
@@ -67,8 +71,10 @@ def dataset_out(dataset: Dataset) -> DatasetOut:
         purpose=dataset.purpose,
         bytes=dataset.bytes,
         sha256=dataset.sha256,
+        form=dataset.form,
         num_items=dataset.num_items,
         class_names=dataset.class_names,
+        has_controls=dataset.has_controls,
         created_at=int(dataset.created_at),
         settled_at=seconds(dataset.settled_at),
         error=DatasetError(code=code, message=message or "") if code else None,

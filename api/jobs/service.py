@@ -58,13 +58,16 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     """A new job: `queued` when its data sets are ready, else `validating_files`.
 
     Raises:
-        InvalidInputError: a data set or the retention set is not there, the two data sets have different classes, one
-            has too many, or the retention set is of another base model.
+        InvalidInputError: a data set or the retention set is not there or of another form, the two data sets have
+            different classes, one has too many, or the retention set is of another base model.
         ConflictError: a data set is invalid, or the retention set could not be made.
     """
     named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
     in_order = sorted((id_, param) for param, id_ in named.items() if id_)  # one order of locks for all submissions
     used = {param: _usable(session, tenant_id, param, id_) for id_, param in in_order}
+    for param, dataset in used.items():
+        if wrong := _wrong_form(asked.config.control is not None, dataset):
+            raise InvalidInputError("wrong_dataset_form", wrong, param=param, report_url=_report_url(dataset.id))
     _check_pair(used["training_file"], used.get("validation_file"))
     if excess := _excess_of_classes(used["training_file"]):
         raise InvalidInputError("too_many_classes", excess, param="training_file")
@@ -117,6 +120,9 @@ def dataset_settled(session: Session, dataset: Dataset) -> None:
             _fail_invalid(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
         elif dataset.id == job.training_file and (excess := _excess_of_classes(dataset)):
             _fail(session, job, "too_many_classes", "training_file", excess)
+        elif wrong := _wrong_form(job.config.get("control") is not None, dataset):
+            param = next(param for param, id_ in named.items() if id_ == dataset.id)
+            _fail(session, job, "wrong_dataset_form", param, wrong)
         elif dataset.status == DatasetStatus.READY:
             _queue_if_ready(session, job)
 
@@ -176,9 +182,25 @@ def _usable(session: Session, tenant_id: str, param: str, dataset_id: str) -> Da
             f"The {_NAMES[param]} data set {dataset_id} is invalid: {found.error_message or 'see its report'}",
             param=param,
             pointer=f"#/{param}",
-            report_url=f"/v1/datasets/{dataset_id}/report",
+            report_url=_report_url(dataset_id),
         )
     return found
+
+
+def _report_url(dataset_id: str) -> str:
+    return f"/v1/datasets/{dataset_id}/report"
+
+
+def _wrong_form(controlled: bool, dataset: Dataset) -> str | None:
+    """What to say of a set that has been validated and is not of the form that the base model takes."""
+    wanted = "captioned" if controlled else "class_folders"
+    if dataset.form in {None, wanted}:
+        return None
+    names = {
+        "captioned": "captioned images (metadata.jsonl, or a .txt beside each image)",
+        "class_folders": "class folders (<class>/<image>)",
+    }
+    return f"The data set {dataset.id} holds {names[dataset.form]}; this base model takes {names[wanted]}."
 
 
 def _check_pair(training: Dataset, validation: Dataset | None) -> None:

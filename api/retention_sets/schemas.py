@@ -54,10 +54,12 @@ class RetentionSetOut(Listed):
     source: Literal["sampled", "uploaded"]
     training_file: str | None
     sampler: str | None
-    """This and the four below are null for uploaded images."""
+    """This and the five below are null for uploaded images."""
     num_inference_steps: int | None
     guidance_scale: float | None
     class_distribution: Literal["uniform"] | list[dict[str, Any]] | None
+    prompt: str | None
+    """Of a Stable Diffusion's images; null for classes."""
     seed: int | None
     num_images: int
     progress: RetentionSetProgress
@@ -89,6 +91,7 @@ def retention_set_out(row: RetentionSet) -> RetentionSetOut:
         num_inference_steps=settings.get("num_inference_steps"),
         guidance_scale=settings.get("guidance_scale"),
         class_distribution=settings.get("class_distribution"),
+        prompt=settings.get("prompt"),
         seed=settings.get("seed"),
         num_images=made.total,
         progress=RetentionSetProgress(done=made.done, total=made.total),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+
 from difftune_core.checkpoint.export import zip_folder
 
 

@@ -46,6 +46,23 @@ class Rows:
     claimed: set[str] = field(default_factory=set)
 
 
+def is_captioned(archive: Archive) -> bool:
+    """Whether the files are a data set of captioned images: a `metadata.jsonl`, or an image with a text of its stem.
+
+    Anything else is taken for class folders.
+    """
+    texts, images = set(), set()
+    for member in archive:
+        stem, _, ending = member.path.rpartition(".")
+        if member.path.rsplit("/", 1)[-1] == METADATA_FILE:
+            return True
+        if ending.lower() == TEXT_ENDING:
+            texts.add(stem)
+        elif ending.lower() in IMAGE_ENDINGS:
+            images.add(stem)
+    return not texts.isdisjoint(images)
+
+
 def read_rows(archive: Archive) -> Rows:
     """The rows of either form: imagefolder wherever there is a `metadata.jsonl`."""
     tables = [member for member in archive if member.path.rsplit("/", 1)[-1] == METADATA_FILE]

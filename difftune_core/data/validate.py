@@ -16,6 +16,7 @@ from difftune_core.hooks import ArtifactEvent, FileInfo, Hooks, PhaseEvent, Prog
 
 REPORT_FILE = "report.json"
 ITEMS_FILE = "items.jsonl"
+FORM = "class_folders"
 MIN_IMAGES_PER_CLASS = 2
 _PROGRESS_STEPS = 100
 
@@ -35,6 +36,8 @@ class ValidationReport:
     """`report.json`. `accepted + rejected + ignored = entries`; any error makes `ok` false."""
 
     ok: bool
+    form: str
+    """`class_folders`, which tells this report from that of captioned images."""
     num_items: int
     class_names: list[str]
     class_counts: dict[str, int]
@@ -82,6 +85,7 @@ def _report(result: Scan, entries: int, name: str) -> ValidationReport:
     pairs = ((image.class_name, image.sha256) for image in result.found)
     return ValidationReport(
         ok=not errors,
+        form=FORM,
         num_items=len(result.found),
         class_names=list(result.class_names),
         class_counts={name: counts[name] for name in result.class_names},
@@ -99,6 +103,7 @@ def _unreadable(error: TaskError, name: str) -> ValidationReport:
     finding = Finding(error.param or name, error.code, str(error), "error")
     return ValidationReport(
         ok=False,
+        form=FORM,
         num_items=0,
         class_names=[],
         class_counts={},

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from difftune_core.data.archive import Limits, open_archive
 from difftune_core.data.captioned import CaptionedItem, CaptionedScan, captioned_digest, scan_captioned
-from difftune_core.data.validate import ITEMS_FILE, REPORT_FILE, Finding, file_info, progress_of
+from difftune_core.data.rows import is_captioned
+from difftune_core.data.validate import ITEMS_FILE, REPORT_FILE, Finding, file_info, progress_of, validate
 from difftune_core.files import write_durably
 from difftune_core.hooks import ArtifactEvent, Hooks, PhaseEvent, TaskError
 
@@ -36,6 +37,16 @@ class CaptionedReport:
     warnings: list[Finding]
     digest: str | None
     """Of the accepted rows' captions and contents; null where there are none."""
+
+
+def validate_any(path: Path, out: Path, hooks: Hooks) -> None:
+    """Judge a data set of either form, by what its files are: `validate_captioned`, or `validate` for class folders."""
+    try:
+        with open_archive(path) as archive:
+            captioned = is_captioned(archive)
+    except TaskError:  # said by the report
+        captioned = False
+    (validate_captioned if captioned else validate)(path, out, hooks)
 
 
 def validate_captioned(path: Path, out: Path, hooks: Hooks, limits: Limits | None = None) -> None:

@@ -29,7 +29,27 @@ class Measure:
     """Whether it judges images against held-out ones, so that references have it too."""
 
 
+_OF_CONTROLS = (
+    Measure(
+        "ssim",
+        "SSIM",
+        "Structural similarity of the control that was given and the one drawn anew from the result, both blurred; "
+        "higher is better.",
+    ),
+    Measure(
+        "mse",
+        "MSE",
+        "Mean squared difference of the control that was given and the one drawn anew from the result.",
+    ),
+    Measure(
+        "pixel_accuracy",
+        "Pixel accuracy",
+        "Share of the control's pixels that have the same class when drawn anew from the result; higher is better.",
+    ),
+    Measure("miou", "mIoU", "Mean overlap of the classes of both controls; higher is better."),
+)
 _MEASURES = (
+    *_OF_CONTROLS,
     Measure(
         "fid",
         "FID",
@@ -60,6 +80,12 @@ _FORGETTING = (
         "Fréchet distance of what the tuned model draws under the null label to the base model's own images; the base "
         "model's own figure is where tuning starts.",
         always=True,
+        of_images=False,
+    ),
+    Measure(
+        "empty_control_mse",
+        "Drift",
+        "Mean squared difference of the base model's images and what the same noise becomes beside an empty control.",
         of_images=False,
     ),
     Measure(

@@ -6,6 +6,7 @@ from typing import Any
 
 from difftune_core.evaluate.best import figure
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
+from difftune_core.evaluate.report.convergence import convergence_tile, how_converged
 from difftune_core.evaluate.report.entries import REFERENCES, Report, base_figure, measures, result_of
 from difftune_core.evaluate.report.numbers import Number, number
 from difftune_core.evaluate.report.tables import glossary, scale, tables, tiles
@@ -17,6 +18,10 @@ _LOSSES = {"train_loss": "all", "target_loss": "target images", "retention_loss"
 _CURVES = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
 _HIDDEN = {"target_images"}
 _CHARTED = {
+    "ssim": ("SSIM", "SSIM with held-out controls"),
+    "mse": ("MSE", "MSE to held-out controls"),
+    "pixel_accuracy": ("accuracy", "Pixel accuracy on held-out controls"),
+    "miou": ("mIoU", "mIoU with held-out controls"),
     "fid": ("FID", "FID on held-out images"),
     "fid_infinity": ("FID\u221e", "FID\u221e on held-out images"),
     "precision": ("precision", "Precision"),
@@ -38,11 +43,11 @@ def context(report: Report) -> dict[str, Any]:
         "summary": _summary(report),
         "tiny": _is_tiny(report),
         "extractor": _recipe(report).get("feature_extractor", "unknown"),
-        "tiles": tiles(report),
+        "tiles": [*convergence_tile(report), *tiles(report)],
         "scale": scale(report),
         "charts": _charts(report),
         "tables": tables(report),
-        "glossary": glossary(report),
+        "glossary": [*how_converged(report), *glossary(report)],
         "how": how_made(report),
         "facts": _facts(report),
         "class_names": report.get("dataset", {}).get("class_names", []),
@@ -123,6 +128,7 @@ def _summary(report: Report) -> str:
         _join("{num_train} training images", data),
         _join("{num_held_out} held out", data),
         f"{len(data['class_names'])} classes" if data.get("class_names") else "",
+        _join("condition {condition}", report.get("job", {}).get("control") or {}),
         _delivered(report),
     ]
     return " · ".join(part for part in parts if part)
@@ -161,9 +167,8 @@ def _evaluation_charts(report: Report) -> list[Chart]:
         points, errors = _over_steps(report, measure.key)
         if len(points) > 1 and measure.key in _CHARTED:
             name, title = _CHARTED[measure.key]
-            charts.append(
-                line_chart(title, [Series(name, points, errors)], x_label="step", rules=_rules(report, measure.key))
-            )
+            line = Series(name, points, errors)
+            charts.append(line_chart(title, [line], x_label="step", rules=_rules(report, measure.key)))
     by_t = result_of(report).get("forgetting", {}).get("retention_loss_by_t")
     if by_t:
         lines = [Series("tuned", _bins(by_t))]

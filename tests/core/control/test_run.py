@@ -1,16 +1,105 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
+from difftune_core.card import read_card
+from difftune_core.checkpoint.manifest import MODEL, newest_whole
+from difftune_core.files import sha256_file
+from difftune_core.hooks import TaskError
+from difftune_core.models.stable_diffusion import StableDiffusion
+from difftune_core.rng import generator
+from difftune_core.train.prepare import Folders
+from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
-from tests.core.control.toy import ToyRuns
+from tests.core.control.toy import ToyRuns, write_scenes, write_stable_diffusion
 
 
-def test_a_run_leaves_report_export_and_checkpoints(toy_runs: ToyRuns) -> None:
-    hooks = RecordingHooks()
-    config = toy_runs.config(evaluation={"every_steps": 2})
-    outcome = toy_runs.train(config, "whole", hooks)
+def report_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def delivered(folder: Path) -> str:
+    found = newest_whole(folder / "checkpoints")
+    assert found is not None
+    return sha256_file(found[0] / MODEL)
+
+
+def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
+    hooks, out = RecordingHooks(), toy_runs.root / "whole"
+    outcome = toy_runs.train(toy_runs.config(evaluation={"every_steps": 2}), "whole", hooks)
     assert outcome.code == "succeeded", outcome
-    report: dict[str, Any] = json.loads((toy_runs.root / "whole" / "report.json").read_text())
+    report = report_of(out)
     assert [entry["step"] for entry in report["evaluations"]] == [2, 4]
+    last = report["evaluations"][-1]
+    assert 0 <= abs(last["ssim"]) <= 1
+    assert last["num_compared"] == 2
+    assert last["fid"] > 0
+    assert last["forgetting"]["null_fid"] >= 0
+    assert last["forgetting"]["empty_control_mse"] > 0
+    assert len(last["forgetting"]["retention_loss_by_t"]) == 10
+    assert report["references"]["real_vs_real"]["ssim"] > report["references"]["base_model"]["ssim"]
+    assert report["convergence"]["reason"] == "too_few_evaluations"
+    assert report["best"]["metric"] == "ssim"
+    assert report["dataset"] == report["dataset"] | {"num_train": 7, "num_held_out": 3, "controls": "given"}
+    assert report["dataset"]["num_truncated_captions"] > 0
+    warned = [event.message for event in hooks.events if event.type == "log" and event.level == "warn"]
+    assert any("longer than the text encoder takes" in message for message in warned)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Sudden convergence" in page
+    kinds = {event.kind for event in hooks.events if event.type == "artifact"}
+    assert kinds == {"report_json", "report_html", "samples", "export_diffusers", "export_single_file"}
+
+
+@pytest.mark.parametrize("adapter", [{"type": "full"}, {"type": "lora", "rank": 2}], ids=["full", "lora"])
+def test_stop_and_resume_gives_the_same_bytes(toy_runs: ToyRuns, adapter: dict[str, Any]) -> None:
+    name = adapter["type"]
+    config = toy_runs.config(adapter=adapter)
+    assert toy_runs.train(config, f"{name}-once", RecordingHooks()).code == "succeeded"
+    assert toy_runs.train(config, f"{name}-cut", RecordingHooks(stop_at=2)).code == "stopped"
+    hooks = RecordingHooks()
+    assert toy_runs.train(config, f"{name}-cut", hooks).code == "succeeded"
+    assert any(e.type == "log" and e.message == "resumed at step 2 (exactly)" for e in hooks.events)
+    assert delivered(toy_runs.root / f"{name}-cut") == delivered(toy_runs.root / f"{name}-once")
+    other = toy_runs.config(adapter=adapter, control={"prompt_dropout": 1.0})  # the control: another run differs
+    assert toy_runs.train(other, f"{name}-other", RecordingHooks()).code == "succeeded"
+    assert delivered(toy_runs.root / f"{name}-other") != delivered(toy_runs.root / f"{name}-once")
+
+
+def test_controls_are_drawn_where_the_data_set_has_none(toy_runs: ToyRuns) -> None:
+    data = write_scenes(toy_runs.root / "plain", controls=None)
+    folders = Folders(data, None, toy_runs.models, toy_runs.root / "cache", toy_runs.root / "drawn")
+    folders.out.mkdir()
+    assert train(toy_runs.config("supervised"), folders, RecordingHooks()).code == "succeeded"
+    report = report_of(folders.out)
+    assert report["dataset"]["controls"] == "drawn"
+    assert report["references"]["real_vs_real"]["ssim"] == pytest.approx(1.0)  # the same annotator drew both
+
+
+def test_controls_in_one_file_alone_are_refused(toy_runs: ToyRuns) -> None:
+    plain = write_scenes(toy_runs.root / "uncontrolled", rows=4, controls=None)
+    folders = Folders(toy_runs.data, plain, toy_runs.models, toy_runs.root / "cache", toy_runs.root / "mismatch")
+    folders.out.mkdir()
+    with pytest.raises(TaskError) as found:
+        train(toy_runs.config(), folders, RecordingHooks())
+    assert (found.value.code, found.value.param) == ("control_mismatch", "validation_file")
+
+
+def test_a_velocity_model_is_trained_on_velocity(tmp_path: Path) -> None:
+    """Stable Diffusion 2.1's prediction, read from its scheduler's config; the target is diffusers' own."""
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    folder = write_stable_diffusion(tmp_path / "toy-v", prediction="v_prediction")
+    base = StableDiffusion(folder, read_card(folder))
+    process = base.process()
+    assert process.prediction == "v"
+    x0, noise = torch.randn(2, 3, 4, 8, 8, generator=generator("velocity")).unbind()
+    t = torch.tensor([0, 500, 999])
+    scheduler: Any = DDPMScheduler.from_config(base.noise_fields())
+    wanted = scheduler.get_velocity(x0, noise, t)
+    torch.testing.assert_close(process.target(x0, noise, t), wanted, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+
+from difftune_core.config import TransferConfig
+from difftune_core.data.controlled import ControlledSet
+from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.prompted import Control, Prompted, sample_prompted
+from difftune_core.diffusion.sampler import Sampling
+from difftune_core.models.stable_diffusion import StableDiffusion, new_controlnet
+from difftune_core.models.text import TextEncoder
+from difftune_core.rng import generator
+from difftune_core.train.control.step import ControlledBatch, ControlledData, control_step, losses_of, make_batch
+from difftune_core.train.state import TrainState, new_state
+from tests.core.control.toy import LENGTH, SIZE, WIDTH, ToyRuns
+
+EMPTY, DEFAULT = 0, 1
+
+
+def controlled(name: str, count: int, prompts: list[int]) -> ControlledSet:
+    stream = generator(name)
+    mean = torch.randn(1, count, 4, 8, 8, generator=stream).half()
+    latents = LatentSet(mean, torch.full_like(mean, 0.1), torch.zeros(count, dtype=torch.long), digest=name)
+    controls = torch.randint(0, 256, (count, 3, SIZE, SIZE), generator=stream, dtype=torch.uint8)
+    text = torch.randn(6, LENGTH, WIDTH, generator=generator("text")).half()
+    return ControlledSet(latents, controls, text, torch.tensor(prompts)[torch.arange(count) % len(prompts)])
+
+
+@pytest.fixture(scope="module")
+def base(toy_runs: ToyRuns) -> StableDiffusion:
+    from difftune_core.models.registry import find_base_model
+
+    found = find_base_model("toy-sd", toy_runs.models)
+    assert isinstance(found, StableDiffusion)
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(base: StableDiffusion) -> ControlledData:
+    return ControlledData(
+        target=controlled("target", 12, [2, 3, 4, 5]),
+        retention=controlled("retention", 10, [DEFAULT]),
+        empty_prompt=EMPTY,
+        process=base.process(),
+        unet=base.load_unet(),
+    )
+
+
+def alive(controlnet: torch.nn.Module) -> torch.nn.Module:
+    """With zero convolutions that are no longer zero, so that everything before them matters."""
+    torch.manual_seed(1)
+    for name, parameter in controlnet.named_parameters():
+        if "controlnet_" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return controlnet
+
+
+def state_of(config: TransferConfig, data: ControlledData) -> TrainState[torch.nn.Module]:
+    torch.set_num_threads(1)
+    model = new_controlnet(data.unet, None, seed=config.seed)
+    return new_state(model, config.method.hyperparameters, seed=config.seed)
+
+
+def weights(state: TrainState[torch.nn.Module]) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+
+
+def test_slots_are_target_with_caption_or_retention_with_default_prompt(
+    toy_runs: ToyRuns, data: ControlledData
+) -> None:
+    config = toy_runs.config(batch_size=64, control={"prompt_dropout": 0.0})
+    batch = make_batch(config, data, step=0)
+    text = data.target.text.float()
+    default = (batch.text == text[DEFAULT]).flatten(1).all(1)
+    assert torch.equal(default, ~batch.is_target)
+    assert 16 < int(batch.is_target.sum()) < 48
+    own = data.retention.controls if data.retention is not None else None
+    assert own is not None
+    kept = [any(torch.equal(control, one) for one in own) for control in batch.controls]
+    assert kept == (~batch.is_target).tolist()
+    # psi(t) = (t + 1) / T is the probability of a target slot, so target slots are the noisier ones.
+    t = batch.noised.t.double()
+    assert t[batch.is_target].mean() > t[~batch.is_target].mean() + 100
+
+
+def test_prompts_of_target_slots_alone_are_dropped(toy_runs: ToyRuns, data: ControlledData) -> None:
+    batch = make_batch(toy_runs.config(batch_size=64, control={"prompt_dropout": 1.0}), data, step=0)
+    text = data.target.text.float()
+    assert torch.equal((batch.text == text[EMPTY]).flatten(1).all(1), batch.is_target)
+
+
+def test_tau_zero_is_supervised_to_the_bit(toy_runs: ToyRuns, data: ControlledData) -> None:
+    found = []
+    for config in (toy_runs.config("supervised"), toy_runs.config(tau=0.0)):
+        state = state_of(config, data)
+        results = [control_step(state, config, data) for _ in range(3)]
+        found.append((torch.stack([r.losses for r in results]), weights(state)))
+    (losses, one), (others, other) = found
+    assert torch.equal(losses, others)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_step_is_that_of_the_published_controlnet_recipe(toy_runs: ToyRuns, data: ControlledData) -> None:
+    """As diffusers trains it: MSE of the noise through the frozen UNet, gradients in the ControlNet alone."""
+    import torch.nn.functional as F  # noqa: N812  # its usual name
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    config = toy_runs.config("supervised", batch_size=8)
+    batch = make_batch(config, data, step=0)
+    ours = alive(new_controlnet(data.unet, None, seed=0))
+    theirs: Any = deepcopy(ours)
+    torch.autograd.backward(losses_of(ours, batch, config.method.hyperparameters, data).mean())
+
+    scheduler: Any = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    noisy = scheduler.add_noise(batch.noised.x0, batch.noised.noise, batch.noised.t)
+    torch.testing.assert_close(noisy, batch.noised.x_t, rtol=1e-5, atol=1e-5)
+    image = batch.controls.float() / 255
+    down, middle = theirs(
+        noisy, batch.noised.t, encoder_hidden_states=batch.text, controlnet_cond=image, return_dict=False
+    )
+    predicted = data.unet(
+        noisy,
+        batch.noised.t,
+        encoder_hidden_states=batch.text,
+        down_block_additional_residuals=list(down),
+        mid_block_additional_residual=middle,
+        return_dict=False,
+    )[0]
+    torch.autograd.backward(F.mse_loss(predicted.float(), batch.noised.noise.float(), reduction="mean"))
+    compared = 0
+    for (name, mine), their in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert mine.grad is not None, name
+        cosine = F.cosine_similarity(mine.grad.flatten(), their.grad.flatten(), dim=0)
+        assert cosine >= 0.999, (name, float(cosine))
+        compared += "controlnet_" in name
+    assert compared > 10
+    assert all(parameter.grad is None for parameter in data.unet.parameters())
+
+
+def test_the_first_step_moves_only_what_follows_the_zero_convolutions(toy_runs: ToyRuns, data: ControlledData) -> None:
+    config = toy_runs.config("supervised")
+    model = new_controlnet(data.unet, None, seed=0)
+    batch = make_batch(config, data, step=0)
+    torch.autograd.backward(losses_of(model, batch, config.method.hyperparameters, data).mean())
+    moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved
+    assert all(name.startswith(("controlnet_down_blocks", "controlnet_mid_block")) for name in moved)
+
+
+def test_lora_trains_its_updates_and_what_the_base_has_no_counterpart_of(
+    toy_runs: ToyRuns, data: ControlledData
+) -> None:
+    config = toy_runs.config(adapter={"type": "lora", "rank": 2})
+    state = state_of(config, data)
+    names = state.trainable().keys()
+    parts = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")
+    assert all("lora_" in name or name.startswith(parts) for name in names)
+    assert any("lora_A" in name for name in names)
+    before = weights(state)
+    for _ in range(2):
+        control_step(state, config, data)
+    after = weights(state)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert changed <= set(names)
+
+
+def one_batch(config: TransferConfig, data: ControlledData) -> ControlledBatch:
+    return make_batch(config, data, step=5)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(toy_runs: ToyRuns, data: ControlledData) -> None:
+    config = toy_runs.config()
+    one, other = one_batch(config, data), one_batch(config, data)
+    assert torch.equal(one.noised.x_t, other.noised.x_t)
+    assert torch.equal(one.controls, other.controls)
+    shifted = make_batch(config.model_copy(update={"seed": 4}), data, step=5)
+    assert not torch.equal(one.noised.x_t, shifted.noised.x_t)
+
+
+def test_a_new_controlnet_changes_no_image_and_a_trained_one_does(base: StableDiffusion, data: ControlledData) -> None:
+    states = TextEncoder(base.folder).encode(["a red sphere on a grey floor", ""])
+    prompted = Prompted(states[:1].expand(3, -1, -1), states[1])
+    sampling = Sampling(num_inference_steps=3, guidance_scale=3.0, seed=1)
+    fields, controls = base.noise_fields(), data.target.controls[:3]
+    plain = sample_prompted(data.unet, fields, prompted, sampling)
+    fresh = new_controlnet(data.unet, None, seed=0).eval()
+    same = sample_prompted(data.unet, fields, prompted, sampling, control=Control(fresh, controls))
+    torch.testing.assert_close(same, plain, rtol=1e-5, atol=1e-5)
+    other = sample_prompted(data.unet, fields, prompted, sampling, control=Control(alive(fresh), controls))
+    assert (other - plain).abs().mean() > 1e-3
+    unscaled = sample_prompted(data.unet, fields, prompted, sampling, control=Control(fresh, controls, scale=0.0))
+    torch.testing.assert_close(unscaled, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_images_are_those_of_diffusers_pipeline(base: StableDiffusion, data: ControlledData) -> None:
+    from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    controlnet: Any = alive(new_controlnet(data.unet, None, seed=0)).eval()
+    prompt, sampling = "a red sphere on a grey floor", Sampling(num_inference_steps=4, guidance_scale=3.0, seed=1)
+    states = TextEncoder(base.folder).encode([prompt, ""])
+    control = Control(controlnet, data.target.controls[:1])
+    ours = sample_prompted(data.unet, base.noise_fields(), Prompted(states[:1], states[1]), sampling, control=control)
+    pipeline: Any = StableDiffusionControlNetPipeline.from_pretrained(
+        base.folder, controlnet=controlnet, safety_checker=None, local_files_only=True
+    )
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, 8, 8, generator=generator(1, "sample", 0))
+    theirs = pipeline(
+        prompt,
+        image=control.images.float() / 255,
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        latents=noise,
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)  # our text states are kept in half precision
