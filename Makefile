@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up check test test-services tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-services tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -19,6 +19,9 @@ install: $(INSTALLED) ## make the virtual environment and install everything
 
 demo: $(INSTALLED) ## fine-tune on handwritten digits through the real service, five to six minutes on 2 cores
 	@$(BIN)/python -m cli demo --folder demo-run
+
+demo-controlnet: $(INSTALLED) ## teach a ControlNet edges through the real service, at most eight minutes on 2 cores
+	@$(BIN)/python -m cli demo-controlnet --folder demo-controlnet
 
 up: $(INSTALLED) ## start the embedded service on this machine
 	@$(BIN)/python -m cli up
@@ -41,5 +44,5 @@ tiny-models: $(INSTALLED) ## train the bundled models anew (two hours; needs the
 	$(BIN)/python -m difftune_core.tiny.train_dit
 	$(BIN)/python -m difftune_core.tiny.make_card
 
-clean: ## remove the virtual environment and the demo's folder
-	rm -rf $(VENV) demo-run
+clean: ## remove the virtual environment and the demos' folders
+	rm -rf $(VENV) demo-run demo-controlnet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from cli.compare.command import compare
-from cli.demo.command import demo
+from cli.demo.command import demo, demo_controlnet
 from cli.models import models
 from cli.up import up
 
@@ -25,6 +25,7 @@ def _difftune() -> None:
 
 app.command()(up)
 app.command()(demo)
+app.command("demo-controlnet")(demo_controlnet)
 app.command()(compare)
 app.add_typer(models)
 

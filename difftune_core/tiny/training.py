@@ -43,14 +43,14 @@ class Schedule:
         return self.peak * min(1.0, (step + 1) / self.warmup) * 0.5 * (1.0 + math.cos(math.pi * self.progress(step)))
 
 
-def arguments(description: str, *, steps: int) -> argparse.Namespace:
+def arguments(description: str, *, steps: int, pool: int = 80_000) -> argparse.Namespace:
     """The scripts' options: --out, --minutes, --steps, --seed and --pool."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--minutes", type=float, help="train for this long in place of --steps")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pool", type=int, default=80_000, help="training images rendered beforehand")
+    parser.add_argument("--pool", type=int, default=pool, help="training images rendered beforehand")
     return parser.parse_args()
 
 

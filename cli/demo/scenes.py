@@ -1,0 +1,62 @@
+"""Scenes of the synthetic world B with their captions, as zips in the form of Hugging Face's imagefolder."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from difftune_core.tiny.scenes import Scenes, Split
+
+NUM_TRAIN, NUM_VALIDATION = 400, 64
+
+
+@dataclass(frozen=True)
+class SceneZips:
+    """Where the two archives lie."""
+
+    train: Path
+    validation: Path
+
+
+def write_scenes(
+    folder: Path,
+    seed: int,
+    *,
+    num_train: int = NUM_TRAIN,
+    num_validation: int = NUM_VALIDATION,
+    condition: str | None = None,
+) -> SceneZips:
+    """Write `scenes-train.zip`, drawn by `seed`, and `scenes-validation.zip`, the same for all seeds.
+
+    `condition` adds each scene's true control map; without one the service draws the controls from the pictures.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    train, validation = folder / "scenes-train.zip", folder / "scenes-validation.zip"
+    _write(train, Scenes("b", seed), num_train, condition)
+    _write(validation, Scenes("b", split=Split.HELD_OUT), num_validation, condition)
+    return SceneZips(train, validation)
+
+
+def _write(path: Path, scenes: Scenes, count: int, condition: str | None) -> None:
+    rows = []
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(count):
+            picture = scenes.picture(index)
+            row = {"file_name": f"{index:05d}.png", "text": picture.caption}
+            _add(archive, row["file_name"], picture.image)
+            if condition is not None:
+                row["control_file_name"] = f"control/{index:05d}.png"
+                _add(archive, row["control_file_name"], picture.controls[condition])
+            rows.append(json.dumps(row))
+        archive.writestr("metadata.jsonl", "\n".join(rows) + "\n")
+
+
+def _add(archive: zipfile.ZipFile, name: str, pixels: object) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    archive.writestr(name, buffer.getvalue())
