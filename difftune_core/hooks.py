@@ -90,7 +90,6 @@ class ArtifactEvent(_Line):
         "report_html",
         "samples",
         "export_diffusers",
-        "export_single_file",
         "validation_report",
         "items",
         "retention_set",

@@ -45,9 +45,7 @@ def _run(folder: Path, seed: int, max_steps: int, console: Console) -> dict[str,
         follow(client.http, jobs, console)
         finished = {name: client.finished(job_id) for name, job_id in jobs.items()}
         reports = {name: client.report(job) for name, job in finished.items()}
-        exports = {
-            name: client.download(job, "single_file", folder / f"{name}.safetensors") for name, job in finished.items()
-        }
+        exports = {name: client.download(job, "diffusers", folder / f"{name}.zip") for name, job in finished.items()}
     seconds = {name: float(job.finished_at - job.started_at) for name, job in finished.items()}
     console.print(_table(reports, seconds))
     return {

@@ -14,7 +14,6 @@ from difftune_core.files import folder_aside
 from difftune_core.tiny.scenes import Scenes, Split
 
 
-
 @dataclass(frozen=True)
 class ScenePool:
     """Images of a world with their captions."""

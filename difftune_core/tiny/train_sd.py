@@ -32,7 +32,7 @@ from difftune_core.tiny.training import Schedule, arguments, save_half, save_jso
 
 logger = logging.getLogger(__name__)
 
-BATCH = 64
+BATCH = 32
 PEAK_RATE = 1e-3
 EMA_DECAY = 0.999
 EMPTY_SHARE = 0.1
@@ -56,9 +56,9 @@ def build() -> Any:
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         block_out_channels=(64, 128),
-        layers_per_block=2,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=WIDTH,
         attention_head_dim=4,  # heads of a block, whatever the name says
         norm_num_groups=16,
@@ -105,7 +105,7 @@ def train(data: dict[str, Tensor], out: Path, *, seed: int, schedule: Schedule) 
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        torch._foreach_lerp_(pairs[0], pairs[1], 1 - min(EMA_DECAY, (step + 1) / (step + 10)))  # noqa: SLF001
+        torch._foreach_lerp_(pairs[0], pairs[1], 1 - min(EMA_DECAY, (step + 1) / (step + 10)))
         step += 1
         if step % 100 == 0:
             logger.info("step %d progress %.3f loss %.4f", step, schedule.progress(step), loss.item())

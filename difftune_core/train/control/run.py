@@ -33,9 +33,6 @@ from difftune_core.train.report import figures_event
 from difftune_core.train.start import envelope_of, identity_of, take_up
 from difftune_core.train.state import new_state
 
-EXPORT = "diffusers.zip"
-SINGLE_FILE = "controlnet.safetensors"
-
 
 @dataclass
 class ControlRun:
@@ -102,9 +99,8 @@ class ControlRun:
             "step": result.step,
             "licence": base.card.licence,
         }
-        exported, single = export_controlnet(merged(result.model), out, card=card)
+        exported = export_controlnet(merged(result.model), out, card=card)
         self._announce("export_diffusers", exported, result.step)
-        self._announce("export_single_file", single, result.step)
 
     def _announce(self, kind: str, path: Path, step: int) -> None:
         file = file_info(path, self.preparation.folders.out)

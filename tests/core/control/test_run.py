@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from difftune_core.card import read_card
 from difftune_core.checkpoint.manifest import MODEL, newest_whole
@@ -53,7 +55,7 @@ def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Sudden convergence" in page
     kinds = {event.kind for event in hooks.events if event.type == "artifact"}
-    assert kinds == {"report_json", "report_html", "samples", "export_diffusers", "export_single_file"}
+    assert kinds == {"report_json", "report_html", "samples", "export_diffusers"}
 
 
 @pytest.mark.parametrize("adapter", [{"type": "full"}, {"type": "lora", "rank": 2}], ids=["full", "lora"])
@@ -103,3 +105,42 @@ def test_a_velocity_model_is_trained_on_velocity(tmp_path: Path) -> None:
     scheduler: Any = DDPMScheduler.from_config(base.noise_fields())
     wanted = scheduler.get_velocity(x0, noise, t)
     torch.testing.assert_close(process.target(x0, noise, t), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_controlnet_of_another_anatomy_is_refused(toy_runs: ToyRuns) -> None:
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    blocks = ("CrossAttnDownBlock2D", "DownBlock2D")
+    other = ControlNetModel(
+        block_out_channels=(8, 16), down_block_types=blocks, cross_attention_dim=8, norm_num_groups=4
+    )
+    other.save_pretrained(toy_runs.root / "models" / "other-net")
+    hooks = RecordingHooks()
+    with pytest.raises(TaskError) as found:
+        toy_runs.train(toy_runs.config(control={"init_from": "other-net"}), "unfit", hooks)
+    assert (found.value.code, found.value.param) == ("model_mismatch", "control.init_from")
+    assert "cross_attention_dim is 8, the UNet's 16" in str(found.value)
+    with pytest.raises(TaskError) as missing:
+        toy_runs.train(toy_runs.config(control={"init_from": "nothing"}), "missing", hooks)
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "control.init_from")
+
+
+def test_going_on_from_a_tuned_controlnet(toy_runs: ToyRuns) -> None:
+    """A checkpoint's export opens in diffusers and is where another job can begin."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    out = toy_runs.root / "first"
+    assert toy_runs.train(toy_runs.config(), "first", RecordingHooks()).code == "succeeded"
+    folder = toy_runs.root / "models" / "tuned-net"
+    with zipfile.ZipFile(out / "diffusers.zip") as archive:
+        archive.extractall(folder)
+    opened: Any = ControlNetModel.from_pretrained(folder)
+    newest = newest_whole(out / "checkpoints")
+    assert newest is not None
+    for name, tensor in load_file(newest[0] / MODEL).items():
+        assert torch.equal(opened.state_dict()[name], tensor)
+    card = json.loads((folder / "difftune.json").read_text())
+    assert (card["base_model"], card["condition"], card["step"]) == ("toy-sd", "edge", 4)
+    again = toy_runs.config("supervised", control={"init_from": "tuned-net"})
+    hooks = RecordingHooks()
+    assert toy_runs.train(again, "second", hooks).code == "succeeded"
