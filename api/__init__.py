@@ -1,3 +1,3 @@
 """The REST API, its domains and rows, the object store and the queue."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

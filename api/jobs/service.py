@@ -65,9 +65,7 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
     in_order = sorted((id_, param) for param, id_ in named.items() if id_)  # one order of locks for all submissions
     used = {param: _usable(session, tenant_id, param, id_) for id_, param in in_order}
-    for param, dataset in used.items():
-        if wrong := _wrong_form(asked.config.control is not None, dataset):
-            raise InvalidInputError("wrong_dataset_form", wrong, param=param, report_url=_report_url(dataset.id))
+    _check_forms(used, asked.config)
     _check_pair(used["training_file"], used.get("validation_file"))
     if excess := _excess_of_classes(used["training_file"]):
         raise InvalidInputError("too_many_classes", excess, param="training_file")
@@ -201,6 +199,12 @@ def _wrong_form(controlled: bool, dataset: Dataset) -> str | None:
         "class_folders": "class folders (<class>/<image>)",
     }
     return f"The data set {dataset.id} holds {names[dataset.form]}; this base model takes {names[wanted]}."
+
+
+def _check_forms(used: dict[str, Dataset], config: TransferConfig) -> None:
+    for param, dataset in used.items():
+        if wrong := _wrong_form(config.control is not None, dataset):
+            raise InvalidInputError("wrong_dataset_form", wrong, param=param, report_url=_report_url(dataset.id))
 
 
 def _check_pair(training: Dataset, validation: Dataset | None) -> None:

@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from difftune_core.tiny.scenes import Scenes, Split
@@ -56,7 +57,7 @@ def _write(path: Path, scenes: Scenes, count: int, condition: str | None) -> Non
         archive.writestr("metadata.jsonl", "\n".join(rows) + "\n")
 
 
-def _add(archive: zipfile.ZipFile, name: str, pixels: object) -> None:
+def _add(archive: zipfile.ZipFile, name: str, pixels: np.ndarray) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     archive.writestr(name, buffer.getvalue())

@@ -85,8 +85,9 @@ def new_controlnet(
             fresh: Any = ControlNetModel.from_unet(unet, conditioning_channels=3)
         controlnet: nn.Module = fresh.float().to(device)
         return controlnet
-    loaded: Any = load_controlnet(init_from, device)
-    check_controlnet_fits(dict(loaded.config), dict(unet.config))
+    loaded = load_controlnet(init_from, device)
+    config: Any = loaded.config
+    check_controlnet_fits(dict(config), dict(unet.config))
     return loaded
 
 

@@ -15,7 +15,8 @@ from difftune_core.card import CARD_FILE, BaseModelCard, read_card
 from difftune_core.config import TransferConfig, resolve
 from difftune_core.files import folder_digest
 from difftune_core.hooks import OutcomeEvent
-from difftune_core.tiny.scenes import VOCABULARY, Scenes
+from difftune_core.tiny.scenes import Scenes
+from difftune_core.tiny.tokenizer import write_tokenizer
 from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
@@ -54,7 +55,7 @@ def write_stable_diffusion(folder: Path, *, prediction: str = "epsilon", seed: i
         sample_size=SIZE,
         scaling_factor=0.5,
     )
-    tokenizer = write_tokenizer(folder.parent / f"{folder.name}-tokenizer")
+    tokenizer = write_tokenizer(folder.parent / f"{folder.name}-tokenizer", LENGTH)
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -89,29 +90,6 @@ def write_stable_diffusion(folder: Path, *, prediction: str = "epsilon", seed: i
     pipeline.save_pretrained(folder, safe_serialization=True)
     write_card(folder)
     return folder
-
-
-def write_tokenizer(folder: Path) -> Any:
-    """CLIP's tokenizer with one token a letter and one a word of the scenes' captions."""
-    from transformers import CLIPTokenizer
-
-    vocabulary: list[str] = ["<|startoftext|>", "<|endoftext|>"]
-    letters = sorted(set("".join(VOCABULARY)))
-    vocabulary += [*letters, *(f"{letter}</w>" for letter in letters)]
-    merges: list[str] = []
-    for word in VOCABULARY:
-        parts = [*word[:-1], f"{word[-1]}</w>"]
-        while len(parts) > 1:
-            pair = f"{parts[0]} {parts[1]}"
-            if pair not in merges:
-                merges.append(pair)
-                vocabulary.append("".join(parts[:2]))
-            parts[:2] = ["".join(parts[:2])]
-    folder.mkdir(parents=True, exist_ok=True)
-    tokens = {token: number for number, token in enumerate(dict.fromkeys(vocabulary))}
-    (folder / "vocab.json").write_text(json.dumps(tokens), encoding="utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH)
 
 
 def write_card(folder: Path) -> None:
