@@ -119,7 +119,7 @@ def test_a_controlnet_of_another_anatomy_is_refused(toy_runs: ToyRuns) -> None:
     with pytest.raises(TaskError) as found:
         toy_runs.train(toy_runs.config(control={"init_from": "other-net"}), "unfit", hooks)
     assert (found.value.code, found.value.param) == ("model_mismatch", "control.init_from")
-    assert "cross_attention_dim is 8, the UNet's 16" in str(found.value)
+    assert "cross_attention_dim 8 (the UNet: 16)" in str(found.value)
     with pytest.raises(TaskError) as missing:
         toy_runs.train(toy_runs.config(control={"init_from": "nothing"}), "missing", hooks)
     assert (missing.value.code, missing.value.param) == ("model_not_found", "control.init_from")
