@@ -32,9 +32,9 @@ def check_controlnet_fits(controlnet_config: Mapping[str, Any], unet_config: Map
         TaskError: `model_mismatch`, with every field that differs and both values.
     """
     pairs = {name: (_value(controlnet_config, name), _value(unet_config, name)) for name in _DEFAULTS}
-    wrong = [f"{name} {theirs} (the UNet: {unet})" for name, (theirs, unet) in pairs.items() if theirs != unet]
+    wrong = [f"{name} is {theirs}, the UNet's {unet}" for name, (theirs, unet) in pairs.items() if theirs != unet]
     if wrong:
-        message = f"the ControlNet does not fit the base model's UNet: {', '.join(wrong)}"
+        message = f"the ControlNet does not fit the base model: {'; '.join(wrong)}"
         raise TaskError("model_mismatch", message, "control.init_from")
 
 
