@@ -90,6 +90,7 @@ class ArtifactEvent(_Line):
         "report_html",
         "samples",
         "export_diffusers",
+        "export_single_file",
         "validation_report",
         "items",
         "retention_set",

@@ -17,6 +17,10 @@ from api.jobs.models import Job
 from api.schemas import Page, page_of
 
 router = APIRouter(prefix="/v1", tags=["checkpoints"])
+_FORMATS = (
+    "`safetensors`: the weights; `diffusers`: a folder that diffusers opens, zipped; `single_file`: a ControlNet as "
+    "ComfyUI and A1111 read it."
+)
 
 
 @router.get("/fine_tuning/jobs/{job_id}/checkpoints")
@@ -48,9 +52,7 @@ def download_checkpoint(
     session: ReadSession,
     request: Request,
     *,
-    format_: Annotated[
-        Format, Query(alias="format", description="`safetensors`: the weights; `diffusers`: a pipeline's folder.")
-    ] = "safetensors",
+    format_: Annotated[Format, Query(alias="format", description=_FORMATS)] = "safetensors",
     redirect: Annotated[bool, Query(description="`false`: the link as JSON instead of a redirect.")] = True,
 ) -> Response:
     """The weights, by a link that expires soon. JSON with size and sha256 for `Accept: application/json`."""

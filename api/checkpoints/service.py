@@ -13,9 +13,9 @@ from api.jobs.models import Job
 from api.jobs.schemas import finite
 from api.jobs.states import FINAL
 
-Format = Literal["safetensors", "diffusers"]
+Format = Literal["safetensors", "diffusers", "single_file"]
 _MODEL = "model.safetensors"
-_DIFFUSERS = "export_diffusers"
+_SINGLE_FILE = "single_file"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def download(session: Session, checkpoint: Checkpoint, format_: Format) -> Downl
 
     Raises:
         ConflictError: it is not there yet.
-        NotFoundError: this step has none; says which have.
+        NotFoundError: this step has none, and says which have; or the job makes none in this format.
     """
     job = session.get_one(Job, checkpoint.job_id)
     name = f"{job.suffix or job.model}-{job.id}-step-{checkpoint.step}"
@@ -77,18 +77,22 @@ def download(session: Session, checkpoint: Checkpoint, format_: Format) -> Downl
             raise ConflictError("checkpoint_not_ready", f"The weights of {checkpoint.id} are not in the store.")
         kind = "application/octet-stream"
         return Download(file["key"], f"{name}.safetensors", kind, file["bytes"], file["sha256"])
-    exports = repository.exports(session, job.id, _DIFFUSERS)
+    exports = repository.exports(session, job.id, f"export_{format_}")
     if checkpoint.step not in exports:
-        raise _no_export(checkpoint, job, sorted(exports))
+        raise _no_export(checkpoint, job, format_, sorted(exports))
     export = exports[checkpoint.step]
     suffix = "".join(export.filename.partition(".")[1:])
-    return Download(export.key, f"{name}-diffusers{suffix}", export.content_type, export.bytes, export.sha256)
+    shown = f"{name}-{'controlnet' if format_ == _SINGLE_FILE else format_}{suffix}"
+    return Download(export.key, shown, export.content_type, export.bytes, export.sha256)
 
 
-def _no_export(checkpoint: Checkpoint, job: Job, steps: list[int]) -> ConflictError | NotFoundError:
+def _no_export(checkpoint: Checkpoint, job: Job, format_: Format, steps: list[int]) -> ConflictError | NotFoundError:
+    if format_ == _SINGLE_FILE and not job.config.get("control"):
+        message = f"Only ControlNets have a single file beside `safetensors`, and job {job.id} trains none."
+        return NotFoundError("export_not_found", message, steps=[])
     if job.status not in FINAL and not steps:
-        message = f"Job {job.id} is {job.status} and has no diffusers export yet; it makes one of its result."
+        message = f"Job {job.id} is {job.status} and has no {format_} export yet; it makes one of its result."
         return ConflictError("export_not_ready", message)
     there_are = f"steps with one: {', '.join(map(str, steps))}" if steps else "the job has none"
-    message = f"There is no diffusers export of step {checkpoint.step} ({there_are})."
+    message = f"There is no {format_} export of step {checkpoint.step} ({there_are})."
     return NotFoundError("export_not_found", message, steps=steps)

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from api.checkpoints.models import Checkpoint
 from api.deps import Services
-from api.jobs.models import JobFile, Metric
+from api.jobs.models import Job, JobFile, Metric
 from api.jobs.states import JobStatus
 
 Problem = Callable[..., dict[str, Any]]
@@ -108,6 +108,27 @@ def test_the_diffusers_export_is_of_one_step(
     body = assert_problem(other, 404, "export_not_found")
     assert body["steps"] == [150]
     assert "150" in body["detail"]
+
+
+def test_the_single_file_is_of_controlnets(
+    client: TestClient, job_id: str, services: Services, set_job: Any, assert_problem: Problem
+) -> None:
+    url = "/v1/checkpoints/ckpt_150/download?format=single_file"
+    assert "trains none" in assert_problem(client.get(url), 404, "export_not_found")["detail"]
+    with services.database.write() as session:
+        config = {**session.get_one(Job, job_id).config, "control": {"condition": "edge"}}
+    set_job(job_id, config=config)
+    assert "single_file" in assert_problem(client.get(url), 409, "export_not_ready")["detail"]
+    services.store.put_stream("single", [b"one"])
+    with services.database.write() as session:
+        row = {"tenant_id": "default", "job_id": job_id, "kind": "export_single_file", "step": 150, "created_at": 1.0}
+        row |= {"filename": "controlnet.safetensors", "key": "single", "bytes": 3, "content_type": "application/zip"}
+        session.add(JobFile(**row, id="file_1", sha256="0" * 64))
+    moved = client.get(url)
+    assert client.get(moved.headers["location"]).content == b"one"
+    assert f"digits-{job_id}-step-150-controlnet.safetensors" in moved.headers["location"]
+    diffusers = client.get("/v1/checkpoints/ckpt_150/download?format=diffusers")
+    assert_problem(diffusers, 409, "export_not_ready")
 
 
 @pytest.mark.usefixtures("job_id")

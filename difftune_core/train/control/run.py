@@ -99,8 +99,9 @@ class ControlRun:
             "step": result.step,
             "licence": base.card.licence,
         }
-        exported = export_controlnet(merged(result.model), out, card=card)
-        self._announce("export_diffusers", exported, result.step)
+        folder, single = export_controlnet(merged(result.model), out, card=card)
+        self._announce("export_diffusers", folder, result.step)
+        self._announce("export_single_file", single, result.step)
 
     def _announce(self, kind: str, path: Path, step: int) -> None:
         file = file_info(path, self.preparation.folders.out)

@@ -55,7 +55,7 @@ def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Sudden convergence" in page
     kinds = {event.kind for event in hooks.events if event.type == "artifact"}
-    assert kinds == {"report_json", "report_html", "samples", "export_diffusers"}
+    assert kinds == {"report_json", "report_html", "samples", "export_diffusers", "export_single_file"}
 
 
 @pytest.mark.parametrize("adapter", [{"type": "full"}, {"type": "lora", "rank": 2}], ids=["full", "lora"])
