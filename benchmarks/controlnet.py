@@ -1,4 +1,4 @@
-"""When a ControlNet begins to follow its control, plainly trained and by Diff-Tuning: `python -m benchmarks.controlnet`.
+"""When a ControlNet begins to follow its control, plainly and by Diff-Tuning: `python -m benchmarks.controlnet`.
 
 Every run of a seed trains on the same scenes of world B in the same order with the same noise, and is judged from equal
 controls and noise; runs of a pair differ in their method alone. The last line is one JSON object: for each condition
