@@ -20,6 +20,7 @@ from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.models.text import TextEncoder
 from difftune_core.tiny.scene_pool import scene_pool
 from difftune_core.tiny.scenes import Split
+from difftune_core.tiny.train_annotators import DEPTH, SEGMENTATION
 from difftune_core.tiny.train_sd_autoencoder import POOLS, SIZE
 
 FEATURES = "tiny-features"
@@ -79,6 +80,7 @@ def write_card(root: Path) -> None:
         "created_at": int(time.time()),
         "image_size": SIZE,
         "feature_extractor": FEATURES,
+        "annotators": {"depth": DEPTH, "normal": DEPTH, "segmentation": SEGMENTATION},
         "digest": folder_digest(folder),
         "defaults": DEFAULTS,
     }
