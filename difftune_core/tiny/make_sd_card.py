@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "training": {
         "max_steps": 800,
         "batch_size": 8,
-        "learning_rate": 5e-4,
+        "learning_rate": 2e-4,
         "warmup_steps": 20,
         "ema_decay": 0.0,
         "horizontal_flip": False,
