@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+
+SECRETS_DIR = "DIFFTUNE_SECRETS_DIR"
 
 
 def default_data_dir() -> Path:
     """The user's data home (XDG), in a folder of our own."""
-    import os
-
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "difftune"
 
 
 class Settings(BaseSettings):
-    """Read from `DIFFTUNE_*` environment variables. Everything has a default that works embedded."""
+    """Read from `DIFFTUNE_*` environment variables, or from files of these names in `DIFFTUNE_SECRETS_DIR`.
+
+    Everything has a default that works embedded.
+    """
 
     model_config = SettingsConfigDict(env_prefix="DIFFTUNE_", frozen=True, use_attribute_docstrings=True)
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments before variables before files: a file holds what must not be in an environment."""
+        del dotenv_settings, file_secret_settings
+        files = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get(SECRETS_DIR))
+        return init_settings, env_settings, files
+
     data_dir: Path = Field(default_factory=default_data_dir)
     """Everything of an embedded stack: database, objects, broker folder, caches, first key."""
+    alive_file: Path | None = None
+    """Touched by a worker or sweep while it gets on, for a health check that knows no more than a file's age."""
     database_url: str | None = None
     """SQLAlchemy URL; null is SQLite in the data folder."""
     broker_url: str | None = None

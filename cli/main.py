@@ -6,7 +6,10 @@ import typer
 
 from cli.compare.command import compare
 from cli.demo.command import demo, demo_controlnet
+from cli.doctor import doctor
+from cli.migrate import migrate
 from cli.models import models
+from cli.secrets import commands as secrets
 from cli.up import up
 
 app = typer.Typer(
@@ -27,7 +30,10 @@ app.command()(up)
 app.command()(demo)
 app.command("demo-controlnet")(demo_controlnet)
 app.command()(compare)
+app.command()(doctor)
+app.command()(migrate)
 app.add_typer(models)
+app.add_typer(secrets)
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ class Stack:
         }
         (data_dir / "logs").mkdir(exist_ok=True)
         descriptor = self._socket.fileno()
-        self._api = self._part("api", "cli.serve", str(descriptor), keep_fds=[descriptor])
+        self._api = self._part("api", "api", "--fd", str(descriptor), keep_fds=[descriptor])
         self._worker = self._part("worker", "worker")
         self._sweep = self._part("sweep", "worker", "sweep")
 

@@ -136,10 +136,19 @@ def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     return install(request, hooks)
 
 
+def _devices(_args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
+    from difftune_core.devices import examine
+
+    print(json.dumps(examine()))  # noqa: T201  # the command's output
+    return OutcomeEvent(code="succeeded")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
     commands = parser.add_subparsers(required=True)
     _add_evaluate(commands.add_parser("evaluate", help="FID, KID and others between two sets of images, as JSON"))
+    devices = commands.add_parser("devices", help="torch and GPUs of this machine, tried out, as JSON")
+    devices.set_defaults(command=_devices, events_fd=None)
     for name, command in (("train", _train), ("validate", _validate), ("retain", _retain)):
         sub = commands.add_parser(name)
         sub.set_defaults(command=command)

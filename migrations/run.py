@@ -1,17 +1,28 @@
 """Schema changes, in process: `upgrade(url)` is what every start calls first.
 
-By hand: `python -m migrations.run {upgrade|check|revision MESSAGE}` on the database of the settings.
+By hand: `python -m migrations.run {upgrade|check|examine|revision MESSAGE}` on the database of the settings.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
+from api.db import Database
+from api.findings import Finding, bad, examined, good, poor
 from api.settings import Settings
+
+_CHECK = "database"
+_OLDEST_POSTGRESQL = 15
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
@@ -33,6 +44,39 @@ def check(database_url: str) -> None:
     command.check(_config(database_url))
 
 
+def examine(database_url: str) -> Iterator[Finding]:
+    """Whether the database answers and is at the newest revision."""
+    url = make_url(database_url)
+    where = url.render_as_string(hide_password=True)
+    newest = ScriptDirectory.from_config(_config(database_url)).get_current_head()
+    if (
+        make_url(database_url).get_backend_name() == "sqlite"
+        and not Path(make_url(database_url).database or "").exists()
+    ):
+        yield good(_CHECK, f"{where} is made at the first start")
+        return
+    database = Database(database_url)
+    try:
+        with database.engine.connect() as connection:
+            major = (connection.dialect.server_version_info or (0,))[0]
+            current = MigrationContext.configure(connection).get_current_revision()
+    except SQLAlchemyError as error:
+        said = str(error.__cause__ or error).strip().splitlines()[0]
+        yield bad(_CHECK, f"{where} does not answer: {said}", "Check DIFFTUNE_DATABASE_URL; does the database run?")
+        return
+    finally:
+        database.close()
+    if not database.is_sqlite and major < _OLDEST_POSTGRESQL:
+        yield poor(_CHECK, f"PostgreSQL {major} is older than {_OLDEST_POSTGRESQL}, the oldest that is tested")
+    if current == newest:
+        yield good(_CHECK, f"{where} is at the newest revision, {newest}")
+    else:
+        advice = "difftune migrate, or a newer difftune if the database is ahead."
+        yield bad(
+            _CHECK, f"{where} is at revision {current or 'none'}, this version of difftune needs {newest}", advice
+        )
+
+
 def revise(database_url: str, message: str) -> None:
     """Write a new revision from what differs."""
     command.revision(_config(database_url), message, autogenerate=True)
@@ -51,11 +95,15 @@ def _main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("upgrade", help="bring the database to the newest revision")
     verbs.add_parser("check", help="compare the row classes with the database")
+    verbs.add_parser("examine", help="what `difftune doctor` asks")
     verbs.add_parser("revision", help="write a new revision").add_argument("message")
     arguments = parser.parse_args()
     url = Settings().database
     if arguments.verb == "revision":
         revise(url, arguments.message)
+    elif arguments.verb == "examine":
+        for finding in examined(_CHECK, lambda: examine(url)):
+            sys.stdout.write(f"{finding.model_dump_json()}\n")
     else:
         {"upgrade": upgrade, "check": check}[arguments.verb](url)
 

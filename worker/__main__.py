@@ -57,6 +57,7 @@ def work() -> None:
 def sweep() -> None:
     """Sweep at the settings' interval."""
     from api.settings import Settings
+    from worker.alive import touch
     from worker.sweep import Sweep
 
     sweeper = Sweep(Settings())
@@ -69,7 +70,8 @@ def sweep() -> None:
     _on_end(on_signal)
     log.info("sweep_started")
     while not ended:
-        sweeper.once()
+        if sweeper.once():
+            touch(sweeper.settings.alive_file)
         until = time.monotonic() + sweeper.settings.sweep_s
         while not ended and time.monotonic() < until:
             time.sleep(min(0.2, sweeper.settings.sweep_s))

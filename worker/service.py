@@ -22,6 +22,7 @@ from api.settings import Settings
 from api.storage import open_store
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkState
+from worker.alive import show_life
 from worker.run import Run, Tools
 from worker.supervise import supervise, take
 from worker.workspace import INCOMING
@@ -30,6 +31,7 @@ _TRAINER_COMMAND = (sys.executable, "-m", "difftune_core")
 _LOGS_KEPT_S = 14 * 86_400.0
 _DOWNLOADS_KEPT_S = 86_400.0
 _PAUSE_AFTER_ERROR_S = 2.0
+_SILENT_POLLS = 15.0
 log = structlog.get_logger(__name__)
 
 
@@ -46,6 +48,8 @@ class Worker:
         self._news = threading.Condition()
         self._rings = 0
         self._runs: dict[tuple[Slot, int], Run] = {}
+        self._looked_at: dict[tuple[Slot, int], float] = {}
+        self._ended = threading.Event()
         wanted = {Slot.GPU: settings.gpu_slots, Slot.CPU: settings.cpu_slots}
         self._threads = [
             threading.Thread(target=self._work, args=(slot, number), name=f"{slot} slot {number}", daemon=True)
@@ -56,6 +60,7 @@ class Worker:
     def start(self) -> None:
         """Begin to claim."""
         _forget_finished(self.tools)
+        show_life(self.tools.settings.alive_file, self._gets_on, self._ended)
         for thread in self._threads:
             thread.start()
 
@@ -76,6 +81,7 @@ class Worker:
         """Wait until every run has been settled."""
         for thread in self._threads:
             thread.join()
+        self._ended.set()
         self.tools.database.close()
 
     @property
@@ -97,6 +103,7 @@ class Worker:
 
     def _work_once(self, slot: Slot, number: int) -> bool:
         taken = take(self.tools, slot, self.worker_id)
+        self._looked_at[slot, number] = time.monotonic()
         if taken is None:
             return False
         lease, since = taken
@@ -113,6 +120,15 @@ class Worker:
 
     def _note(self, slot: Slot, number: int, run: Run) -> None:
         self._runs[slot, number] = run
+
+    def _gets_on(self) -> bool:
+        """Whether every slot has asked the database for work lately, or holds the lease of its work."""
+        since = time.monotonic() - _SILENT_POLLS * self.tools.settings.poll_s
+        runs = dict(self._runs)
+        return all(
+            looked_at > since or (at in runs and not runs[at].heartbeat.lost)
+            for at, looked_at in dict(self._looked_at).items()
+        )
 
     def _wait_for_news(self, heard: int) -> None:
         with self._news:

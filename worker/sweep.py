@@ -43,14 +43,17 @@ class Sweep:
         self._store = open_store(settings)
         self._doorbell = Doorbell(settings, self._database)
 
-    def once(self) -> None:
-        """Every step once; one that fails does not keep the others from theirs."""
+    def once(self) -> bool:
+        """Every step once; one that fails does not keep the others from theirs. Whether all worked."""
         steps: list[Callable[[], object]] = [self.recover, self.ring, self.expire_uploads, self.clean, self.fold_log]
+        worked = True
         for step in steps:
             try:
                 step()
             except Exception:  # the next round tries again
                 log.exception("sweep_step_failed", step=step.__name__)
+                worked = False
+        return worked
 
     def recover(self) -> int:
         """Settle attempts whose worker fell silent; how many there were."""

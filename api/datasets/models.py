@@ -43,9 +43,7 @@ class Dataset(Base):
     @property
     def form(self) -> str | None:
         """`class_folders` or `captioned`, once it is known."""
-        if self.report is None and self.class_names is None:
-            return None
-        return str((self.report or {}).get("form", "class_folders"))
+        return None if self.report is None else str(self.report.get("form", "class_folders"))
 
     @property
     def has_controls(self) -> bool:

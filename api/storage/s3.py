@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -111,6 +112,31 @@ class S3Store:
                 self._client.head_bucket(Bucket=self.bucket)
         except FileNotFoundError:
             raise StoreError(f"the bucket {self.bucket} does not exist") from None
+
+    def ensure_bucket(self) -> bool:
+        """Make the bucket where it is missing; whether it was.
+
+        Raises:
+            StoreError: the store does not answer, or does not let us.
+        """
+        try:
+            with _translated(self.bucket):
+                self._client.head_bucket(Bucket=self.bucket)
+        except FileNotFoundError:
+            with _translated(self.bucket):
+                self._client.create_bucket(Bucket=self.bucket)
+            return True
+        return False
+
+    def clock_s(self) -> float:
+        """The store's time, in Unix seconds: requests signed far from it are refused."""
+        try:
+            answer: Any = self._client.head_bucket(Bucket=self.bucket)["ResponseMetadata"]
+        except ClientError as error:
+            answer = error.response["ResponseMetadata"]
+        except BotoCoreError as error:
+            raise StoreError(f"the object store did not answer: {error}") from error
+        return parsedate_to_datetime(answer["HTTPHeaders"]["date"]).timestamp()
 
     def _name(self, key: str) -> str:
         return self.prefix + checked_key(key)

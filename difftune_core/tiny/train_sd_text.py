@@ -1,7 +1,6 @@
 """Trains the text encoder of the bundled `tiny-sd`: a small CLIP (Radford et al. 2021) on scenes of both worlds.
 
-Usage: `python -m difftune_core.tiny.train_sd_text --out difftune_core/tiny/weights/tiny-sd --steps 1500`, which writes
-`text_encoder/` and `tokenizer/` there; the vision tower has then done its work.
+Usage: `python -m difftune_core.tiny.train_sd_text --out difftune_core/tiny/weights/tiny-clip --steps 2000`.
 
 Like CLIP it has seen more than the model that it speaks to: it knows the words of world B, the UNet only world A.
 """
@@ -91,31 +90,37 @@ def train(tokenizer: Any, *, seed: int, schedule: Schedule, per_world: int) -> A
     return model.eval()
 
 
+def save(model: Any, out: Path) -> None:
+    """The model's config and weights in fp16."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(out)
+    save_half(model.state_dict(), out / "model.safetensors")
+
+
 def save_text_encoder(clip: Any, folder: Path) -> None:
-    """The text tower alone in fp16, as a Stable Diffusion has it."""
+    """The text tower alone, as a Stable Diffusion has it."""
     from transformers import CLIPTextModel
 
-    text: Any = CLIPTextModel(clip.config.text_config)
+    text = CLIPTextModel(clip.config.text_config)
+    own = text.state_dict()
     state = clip.state_dict()
-    text.load_state_dict({name: state[name if name in state else f"text_model.{name}"] for name in text.state_dict()})
+    text.load_state_dict({name: state[name if name in state else f"text_model.{name}"] for name in own})
     text.config.architectures = ["CLIPTextModel"]
-    folder.mkdir(parents=True, exist_ok=True)
-    text.config.save_pretrained(folder)
-    save_half(text.state_dict(), folder / "model.safetensors")
+    save(text, folder)
 
 
 def main() -> None:
-    """Trains CLIP and saves its text tower, its tokenizer and a card."""
+    """Trains and saves CLIP, its tokenizer and a card."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    options = arguments(__doc__ or "", steps=1_500, pool=12_000)
-    tokenizer = write_tokenizer(options.out / "tokenizer")
+    options = arguments(__doc__ or "", steps=2_000, pool=12_000)
+    tokenizer = write_tokenizer(options.out)
     model = train(
         tokenizer,
         seed=options.seed,
         schedule=Schedule(PEAK_RATE, options.steps),
         per_world=options.pool // 2,
     )
-    save_text_encoder(model, options.out / "text_encoder")
+    save(model, options.out)
     held_out = {world: scene_pool(world, CHECKED, POOLS, Split.HELD_OUT) for world in ("a", "b")}
     card = {
         "made_by": "python -m difftune_core.tiny.train_sd_text",
@@ -126,7 +131,7 @@ def main() -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         f"caption_found_among_{CHECKED}": {w: found_again(model, tokenizer, pool) for w, pool in held_out.items()},
     }
-    save_json(card, options.out / "text_encoder" / "card.json")
+    save_json(card, options.out / "card.json")
     logger.info("final %s", card)
 
 

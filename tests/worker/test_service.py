@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from api.jobs.models import Job
 from api.jobs.states import JobStatus
@@ -13,6 +15,10 @@ from api.work.models import WorkItem
 from api.work.states import WorkState
 
 Bench = Any  # the class of conftest.py
+
+
+def unreachable(*_: Any) -> Any:
+    raise OperationalError("SELECT 1", {}, Exception("the database is gone"))
 
 
 def test_a_worker_forgets_what_others_left(bench: Bench) -> None:
@@ -62,3 +68,37 @@ def test_no_pipe_is_left_open(bench: Bench) -> None:
 def pipes() -> int:
     descriptors = Path("/proc/self/fd").iterdir()
     return sum(str(path.readlink()).startswith("pipe:") for path in descriptors if path.is_symlink())
+
+
+def test_the_sign_of_life_stops_with_the_database(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign = bench.settings.data_dir / "alive"
+    bench.settings = bench.settings.model_copy(update={"alive_file": sign})
+    monkeypatch.setattr("worker.alive._INTERVAL_S", 0.05)
+    monkeypatch.setattr("worker.service._SILENT_POLLS", 5.0)
+
+    def touched() -> bool:
+        before = sign.stat().st_mtime_ns
+        time.sleep(0.3)
+        return sign.stat().st_mtime_ns > before
+
+    with bench.worker():
+        assert touched()
+        monkeypatch.setattr("worker.service.take", unreachable)
+        bench.wait(lambda: not touched())
+        monkeypatch.undo()
+        monkeypatch.setattr("worker.alive._INTERVAL_S", 0.05)
+
+
+def test_a_worker_with_a_long_run_is_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign = bench.settings.data_dir / "alive"
+    bench.settings = bench.settings.model_copy(update={"alive_file": sign, "cpu_slots": 0})
+    monkeypatch.setattr("worker.alive._INTERVAL_S", 0.05)
+    monkeypatch.setattr("worker.service._SILENT_POLLS", 1.0)
+    job = bench.job({"steps": 2000, "step_s": 0.02, "every": 10_000})
+    with bench.worker():
+        bench.wait(lambda: bench.status(job) == "running")
+        time.sleep(0.5)  # longer than the slot may be silent
+        before = sign.stat().st_mtime_ns
+        bench.wait(lambda: sign.stat().st_mtime_ns > before, timeout_s=2)
+        bench.cancel(job)
+        bench.wait_final(job)

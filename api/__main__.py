@@ -1,0 +1,41 @@
+"""`python -m api` serves the API at the settings' host and port.
+
+`--fd N`: on a socket that somebody else has bound. A stack keeps that socket open over a restart of the API, so that
+clients wait instead of being refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+
+import uvicorn
+
+from api.logging import configure_logging
+from api.settings import Settings
+
+_OPEN_STREAMS_S = 3
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; event streams are cut after a moment."""
+    parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
+    parser.add_argument("--fd", type=int, help="descriptor of a bound socket, instead of host and port")
+    descriptor = parser.parse_args().fd
+    configure_logging()
+    settings = Settings()
+    config = uvicorn.Config(
+        "api.app:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=_OPEN_STREAMS_S,
+    )
+    uvicorn.Server(config).run(sockets=None if descriptor is None else [socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""`difftune doctor`: what keeps jobs from running here, in words."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from api import __version__
+from api.findings import Finding, bad, good, poor
+from cli.settings import read_settings
+
+_SHOWN = ("fastapi", "celery", "SQLAlchemy", "boto3", "torch", "diffusers")
+_EXAMINATIONS = (("database", "migrations.run", "examine"), ("service", "api.doctor"))
+_TIMEOUT_S = 300.0
+_SIGNS = {"good": "  ok ", "poor": " note", "bad": "WRONG"}
+_DEVICES = "devices"
+AsJson = Annotated[bool, typer.Option("--json", help="A JSON line a finding.")]
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look at database, broker, object store, clock, disk, GPUs, base models, key files and versions.
+
+    Run it where the service or a worker runs, with its settings. Ends with status 1 if something is wrong.
+    """
+    read_settings()
+    wrong = 0
+    for finding in _findings():
+        wrong += finding.state == "bad"
+        typer.echo(finding.model_dump_json() if as_json else _line(finding))
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _findings() -> Iterator[Finding]:
+    yield good("versions", ", ".join([f"difftune {__version__}", f"Python {platform.python_version()}", *_versions()]))
+    for check, *module in _EXAMINATIONS:
+        yield from _examine(check, module)
+    yield from _devices()
+
+
+def _versions() -> Iterator[str]:
+    for name in _SHOWN:
+        try:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+
+
+def _examine(check: str, module: list[str]) -> Iterator[Finding]:
+    """In a process of its own: the command line loads neither a database nor a trainer."""
+    status, out, err = _run(module)
+    for line in out.splitlines():
+        try:
+            yield Finding.model_validate_json(line)
+        except ValidationError:
+            yield poor(check, line)
+    if status:
+        yield bad(check, f"the examination broke off: {err.strip().splitlines()[-1] if err.strip() else status}")
+
+
+def _devices() -> Iterator[Finding]:
+    try:
+        version("torch")
+    except PackageNotFoundError:
+        yield good(_DEVICES, "torch is not installed here: jobs run on other machines")
+        return
+    status, out, err = _run(["difftune_core", "devices"])
+    if status:
+        yield bad(_DEVICES, f"torch does not start: {err.strip().splitlines()[-1] if err.strip() else status}")
+        return
+    found = json.loads(out)
+    if not found["gpus"]:
+        yield _no_gpu(found)
+    for gpu in found["gpus"]:
+        memory = f"{gpu['free'] / 2**30:.1f} of {gpu['total'] / 2**30:.1f} GiB free"
+        yield (
+            bad(_DEVICES, f"{gpu['name']}: {gpu['fault']}")
+            if gpu["fault"]
+            else good(_DEVICES, f"{gpu['name']}, {memory}, computes")
+        )
+
+
+def _no_gpu(found: dict[str, Any]) -> Finding:
+    cores = f"jobs train on {found['cores']} CPU core(s)"
+    if found["cuda"]:
+        advice = "Is the driver there, and the container started with GPUs?"
+        return poor(_DEVICES, f"torch {found['torch']} is built for CUDA and sees no GPU: {cores}", advice)
+    return good(_DEVICES, f"torch {found['torch']} for the CPU: {cores}")
+
+
+def _run(module: list[str]) -> tuple[int, str, str]:
+    argv = [sys.executable, "-m", *module]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)  # noqa: S603  # ours
+    except subprocess.TimeoutExpired:
+        return 1, "", f"no answer within {_TIMEOUT_S:.0f} s"
+    return done.returncode, done.stdout, done.stderr
+
+
+def _line(finding: Finding) -> str:
+    advice = f"\n{'':20}{finding.advice}" if finding.advice and finding.state != "good" else ""
+    return f"{_SIGNS[finding.state]}  {finding.check:12} {finding.message}{advice}"

@@ -1,0 +1,22 @@
+"""`difftune migrate`: everything that must be there before API and workers start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import typer
+
+_STEPS = (("migrations.run", "upgrade"), ("api.storage",), ("api.keys",))
+
+
+def migrate() -> None:
+    """Bring the database to the newest revision, make the bucket and the first API key; what is there stays.
+
+    A stack of containers runs this once at each start; `difftune up` does it by itself.
+    """
+    for module, *arguments in _STEPS:
+        done = subprocess.run([sys.executable, "-m", module, *arguments], check=False)  # noqa: S603  # ours
+        if done.returncode:
+            typer.echo(f"difftune: {module} failed", err=True)
+            raise typer.Exit(1)

@@ -1,0 +1,6 @@
+# In place of the official image where no registry can be reached.
+FROM debian:bookworm-slim
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends nginx-light \
+ && rm -rf /var/lib/apt/lists/*
+CMD ["nginx", "-g", "daemon off;"]
