@@ -41,11 +41,16 @@ test-services: $(INSTALLED) ## tests against PostgreSQL, Redis and S3 servers th
 compose-test: $(INSTALLED) ## build the images, run the stack on a docker engine, kill a worker amid a job
 	$(BIN)/python -m tests.compose.run
 
-tiny-models: $(INSTALLED) ## train the bundled models anew (two hours; needs the fonts named in difftune_core/tiny)
+tiny-models: $(INSTALLED) ## train the bundled models anew (four hours; needs the fonts named in difftune_core/tiny)
 	$(BIN)/python -m difftune_core.tiny.train_autoencoder
 	$(BIN)/python -m difftune_core.tiny.train_features
 	$(BIN)/python -m difftune_core.tiny.train_dit
 	$(BIN)/python -m difftune_core.tiny.make_card
+	$(BIN)/python -m difftune_core.tiny.train_sd_autoencoder --out difftune_core/tiny/weights/tiny-sd/vae
+	$(BIN)/python -m difftune_core.tiny.train_sd_text --out difftune_core/tiny/weights/tiny-sd
+	$(BIN)/python -m difftune_core.tiny.train_sd --out difftune_core/tiny/weights/tiny-sd
+	$(BIN)/python -m difftune_core.tiny.train_annotators --out difftune_core/tiny/weights
+	$(BIN)/python -m difftune_core.tiny.make_sd_card
 
 clean: ## remove the virtual environment and the demos' folders
 	rm -rf $(VENV) demo-run demo-controlnet

@@ -33,8 +33,12 @@ def resolved(body: ComparisonCreate, card: BaseModelCard, *, num_threads: int) -
     """The complete config of each method, for the first seed.
 
     Raises:
-        InvalidInputError: names or seeds repeat, budgets differ, or metadata has one of our keys; names the field.
+        InvalidInputError: names or seeds repeat, budgets differ, metadata has one of our keys, or the base model draws
+            no classes; names the field.
     """
+    if card.family != "dit":
+        message = f"Comparisons are of models that draw classes; {card.id} is tuned by a job for each method."
+        raise InvalidInputError("comparison_not_for_model", message, param="model")
     _check_unique([method.name for method in body.methods], "methods.{}.name", "Two methods are called {!r}.")
     _check_unique(body.seeds, "seeds.{}", "The seed {!r} is there twice.")
     for key in METADATA:

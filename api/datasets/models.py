@@ -43,7 +43,9 @@ class Dataset(Base):
     @property
     def form(self) -> str | None:
         """`class_folders` or `captioned`, once it is known."""
-        return None if self.report is None else str(self.report.get("form", "class_folders"))
+        if self.report is None and self.class_names is None:
+            return None
+        return str((self.report or {}).get("form", "class_folders"))
 
     @property
     def has_controls(self) -> bool:

@@ -114,6 +114,8 @@ class JobOut(Listed):
     retention_set: JobRetentionSet | None
     """Null for methods that use none."""
     method: Resolved
+    control: Resolved | None
+    """Of a ControlNet; null for base models that draw classes."""
     evaluation: Resolved
     seed: int
     num_threads: int | None
@@ -178,6 +180,7 @@ def job_out(job: Job, *, attempts: list[Attempt], files: list[JobFile], queue_po
         validation_file=job.validation_file,
         retention_set=_retention_set(job),
         method=job.config["method"],
+        control=job.config.get("control"),
         evaluation=job.config["evaluation"],
         seed=config.seed,
         num_threads=config.num_threads,

@@ -1,6 +1,7 @@
 """Trains the text encoder of the bundled `tiny-sd`: a small CLIP (Radford et al. 2021) on scenes of both worlds.
 
-Usage: `python -m difftune_core.tiny.train_sd_text --out difftune_core/tiny/weights/tiny-clip --steps 2000`.
+Usage: `python -m difftune_core.tiny.train_sd_text --out difftune_core/tiny/weights/tiny-sd --steps 1500`, which writes
+`text_encoder/` and `tokenizer/` there; the vision tower has then done its work.
 
 Like CLIP it has seen more than the model that it speaks to: it knows the words of world B, the UNet only world A.
 """
@@ -90,37 +91,31 @@ def train(tokenizer: Any, *, seed: int, schedule: Schedule, per_world: int) -> A
     return model.eval()
 
 
-def save(model: Any, out: Path) -> None:
-    """The model's config and weights in fp16."""
-    out.mkdir(parents=True, exist_ok=True)
-    model.config.save_pretrained(out)
-    save_half(model.state_dict(), out / "model.safetensors")
-
-
 def save_text_encoder(clip: Any, folder: Path) -> None:
-    """The text tower alone, as a Stable Diffusion has it."""
+    """The text tower alone in fp16, as a Stable Diffusion has it."""
     from transformers import CLIPTextModel
 
-    text = CLIPTextModel(clip.config.text_config)
-    own = text.state_dict()
+    text: Any = CLIPTextModel(clip.config.text_config)
     state = clip.state_dict()
-    text.load_state_dict({name: state[name if name in state else f"text_model.{name}"] for name in own})
+    text.load_state_dict({name: state[name if name in state else f"text_model.{name}"] for name in text.state_dict()})
     text.config.architectures = ["CLIPTextModel"]
-    save(text, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text.config.save_pretrained(folder)
+    save_half(text.state_dict(), folder / "model.safetensors")
 
 
 def main() -> None:
-    """Trains and saves CLIP, its tokenizer and a card."""
+    """Trains CLIP and saves its text tower, its tokenizer and a card."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    options = arguments(__doc__ or "", steps=2_000, pool=12_000)
-    tokenizer = write_tokenizer(options.out)
+    options = arguments(__doc__ or "", steps=1_500, pool=12_000)
+    tokenizer = write_tokenizer(options.out / "tokenizer")
     model = train(
         tokenizer,
         seed=options.seed,
         schedule=Schedule(PEAK_RATE, options.steps),
         per_world=options.pool // 2,
     )
-    save(model, options.out)
+    save_text_encoder(model, options.out / "text_encoder")
     held_out = {world: scene_pool(world, CHECKED, POOLS, Split.HELD_OUT) for world in ("a", "b")}
     card = {
         "made_by": "python -m difftune_core.tiny.train_sd_text",
@@ -131,7 +126,7 @@ def main() -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         f"caption_found_among_{CHECKED}": {w: found_again(model, tokenizer, pool) for w, pool in held_out.items()},
     }
-    save_json(card, options.out / "card.json")
+    save_json(card, options.out / "text_encoder" / "card.json")
     logger.info("final %s", card)
 
 

@@ -143,7 +143,7 @@ class _Network:
         except (OSError, ValueError, KeyError) as error:
             message = f"the annotator {folder.name!r} is no network for this: {str(error).splitlines()[0]}"
             raise TaskError("model_mismatch", message, "annotator") from error
-        self._model.to(device).eval()
+        self._model.float().to(device).eval()  # weights may lie in half precision
         self.config = self._model.config
 
     @torch.inference_mode()

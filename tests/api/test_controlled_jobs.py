@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.settings import Settings
+from tests.api.conftest import CARD
+
+JOBS = "/v1/fine_tuning/jobs"
+SD = {
+    **{name: value for name, value in CARD.items() if name != "num_classes"},
+    "id": "small-sd",
+    "family": "stable-diffusion",
+    "annotators": {"depth": "small-depth"},
+    "defaults": {"control": {"default_prompt": "a photo"}, "training": {"max_steps": 40, "ema_decay": 0.0}},
+}
+CAPTIONED = {"form": "captioned", "has_controls": True}
+Problem = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def captioned(settings: Settings, add_file: Callable[..., str], settle: Callable[..., None]) -> str:
+    folder = settings.data_dir / "models" / "small-sd"
+    folder.mkdir()
+    (folder / "card.json").write_text(json.dumps(SD), encoding="utf-8")
+    dataset_id = add_file()
+    settle(dataset_id, report=CAPTIONED, class_names=None)
+    return dataset_id
+
+
+def body(training_file: str, condition: str = "edge", **more: Any) -> dict[str, Any]:
+    return {"model": "small-sd", "training_file": training_file, "control": {"condition": condition}, **more}
+
+
+def test_a_controlnet_job_is_resolved_from_the_card(client: TestClient, captioned: str) -> None:
+    answer = client.post(JOBS, json=body(captioned, "depth"))
+    assert answer.status_code == 200, answer.text
+    job = answer.json()
+    assert job["status"] == "queued"
+    assert job["control"] == job["control"] | {"annotator": "small-depth", "default_prompt": "a photo"}
+    hyperparameters = job["method"]["diff_tuning"]["hyperparameters"]
+    assert hyperparameters["retention_set"]["prompt"] == "a photo"
+    assert (hyperparameters["max_steps"], hyperparameters["horizontal_flip"]) == (40, False)
+    assert job["evaluation"]["best_metric"] == "mse"
+
+
+def test_lora_is_on_the_attention_layers_unless_said_otherwise(client: TestClient, captioned: str) -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"adapter": {"type": "lora", "rank": 2}}}}
+    job = client.post(JOBS, json=body(captioned, method=method)).json()
+    targets = job["method"]["supervised"]["hyperparameters"]["adapter"]["targets"]
+    assert targets == ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+def _method(**hyperparameters: Any) -> dict[str, Any]:
+    return {"method": {"type": "diff_tuning", "diff_tuning": {"hyperparameters": hyperparameters}}}
+
+
+_WHERE = "method.diff_tuning.hyperparameters"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"),
+    [
+        ({"control": None}, "control_required", "control.condition"),
+        ({"control": {"condition": "normal"}}, "annotator_required", "control.annotator"),
+        (_method(recipe="distillation"), "recipe_not_for_model", f"{_WHERE}.recipe"),
+        (_method(adapter={"type": "difffit"}), "adapter_not_for_model", f"{_WHERE}.adapter"),
+        (_method(horizontal_flip=True), "flip_not_for_model", f"{_WHERE}.horizontal_flip"),
+        ({"evaluation": {"guidance": "domain"}}, "guidance_not_for_model", "evaluation.guidance"),
+        ({"evaluation": {"best_metric": "fid"}}, "metric_not_measured", "evaluation.best_metric"),
+    ],
+)
+def test_what_a_controlnet_cannot_do_is_refused_by_field(
+    client: TestClient, captioned: str, assert_problem: Problem, *, change: dict[str, Any], code: str, param: str
+) -> None:
+    assert_problem(client.post(JOBS, json=body(captioned) | change), 422, code, param=param)
+
+
+def test_an_unknown_condition_is_refused(client: TestClient, captioned: str, assert_problem: Problem) -> None:
+    answer = client.post(JOBS, json=body(captioned, "pose"))
+    assert "segmentation" in assert_problem(answer, 422, "invalid_value", param="control.condition")["detail"]
+
+
+def test_a_comparison_of_controlnets_is_refused(
+    captioned: str, compare: Callable[..., Any], assert_problem: Problem
+) -> None:
+    assert captioned
+    assert_problem(compare(model="small-sd"), 422, "comparison_not_for_model", param="model")
+
+
+def test_a_data_set_of_the_other_form_is_refused(
+    client: TestClient, captioned: str, ready: str, assert_problem: Problem
+) -> None:
+    assert_problem(client.post(JOBS, json=body(ready)), 422, "wrong_dataset_form", param="training_file")
+    plain = {"model": "tiny-dit", "training_file": captioned}
+    assert_problem(client.post(JOBS, json=plain), 422, "wrong_dataset_form", param="training_file")
+    controlled = {"model": "tiny-dit", "training_file": ready, "control": {"condition": "edge"}}
+    assert_problem(client.post(JOBS, json=controlled), 422, "control_not_for_model", param="control")
+
+
+def test_a_waiting_job_fails_when_its_data_set_turns_out_to_be_of_the_other_form(
+    client: TestClient, captioned: str, add_file: Callable[..., str], settle: Callable[..., None]
+) -> None:
+    assert captioned
+    waiting = add_file()
+    job = client.post(JOBS, json=body(waiting)).json()
+    assert job["status"] == "validating_files"
+    settle(waiting, report={"form": "class_folders"})
+    ended = client.get(f"{JOBS}/{job['id']}").json()
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "wrong_dataset_form")
+    assert ended["error"]["param"] == "training_file"
+
+
+def test_a_data_set_says_its_form(client: TestClient, captioned: str, ready: str, add_file: Callable[..., str]) -> None:
+    found = [client.get(f"/v1/datasets/{id_}").json() for id_ in (captioned, ready, add_file())]
+    assert [dataset["form"] for dataset in found] == ["captioned", "class_folders", None]
+    assert found[0]["has_controls"] is True
+    assert found[0]["class_names"] is None
