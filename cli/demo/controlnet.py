@@ -17,7 +17,7 @@ from cli.demo.scenes import NUM_TRAIN, NUM_VALIDATION, write_scenes
 from cli.demo.stack import DemoStack
 
 MODEL = "tiny-sd"
-_EVALUATIONS = 20
+_EVALUATIONS = 16
 _STEPS = 800
 Report = dict[str, Any]
 

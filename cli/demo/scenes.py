@@ -13,7 +13,7 @@ from PIL import Image
 
 from difftune_core.tiny.scenes import Scenes, Split
 
-NUM_TRAIN, NUM_VALIDATION = 400, 64
+NUM_TRAIN, NUM_VALIDATION = 400, 128
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _sample_batch(
     shape = (config.in_channels, config.sample_size, config.sample_size)
     streams = [generator(sampling.seed, "sample", first_index + i) for i in range(count)]
     x = torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
-    guided = sampling.is_guided
+    guided = sampling.is_guided and bool((prompted.text != prompted.empty).any())  # else both passes are the same
     text = prompted.text.to(device).float()
     if guided:
         text = torch.cat([prompted.empty.to(device).float().expand_as(text), text])

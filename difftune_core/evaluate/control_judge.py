@@ -146,7 +146,12 @@ class ControlJudge:
         base = quality(real, self._features(unguided), self.config.metrics)
         floor = quality(real, self._features(rebuilt), self.config.metrics)
         return {
-            "base_model": {"step": 0, **self.agreement(unguided[: self.num_validation]), **base},
+            "base_model": {
+                "step": 0,
+                **self.agreement(unguided[: self.num_validation]),
+                **base,
+                "forgetting": self._untouched(),
+            },
             "real_vs_real": {**self.agreement(validated), **quality(second, first, self.config.metrics)},
             "autoencoder_floor": {**self.agreement(rebuilt[: self.num_validation]), **floor},
         }
@@ -174,7 +179,7 @@ class ControlJudge:
         """
         images = self.remembered(controlnet, len(self.source), progress)
         main = self.extractors[0]
-        losses = self._empty_control_losses(controlnet)
+        losses = self._losses(controlnet)
         distance = quality({main.id: main(self.source_images)}, {main.id: main(images)})
         squared = ((images.astype(np.float64) - self.source_images) / 255) ** 2
         return {
@@ -185,13 +190,20 @@ class ControlJudge:
             "retention_loss_by_t": losses,
         }
 
-    def _empty_control_losses(self, controlnet: nn.Module) -> list[float]:
+    def _untouched(self) -> dict[str, Any]:
+        """Forgetting of the base model itself: none, by the definition of both distances."""
+        losses = self._losses(None)
+        kept = {"null_fid": 0.0, "num_source": len(self.source), "empty_control_mse": 0.0}
+        return {**kept, "retention_loss": losses[0], "retention_loss_by_t": losses}
+
+    def _losses(self, controlnet: nn.Module | None) -> list[float]:
+        """Noise error on the base model's images by t, beside an empty control or without a ControlNet."""
         text = self.source.text_of(self.source.prompt[:1])
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             states = text.expand(len(x), -1, -1)
             empty = torch.zeros_like(self.source.controls[:1]).expand(len(x), -1, -1, -1)
-            added = residuals(controlnet, x, t, text=states, controls=empty)
+            added = {} if controlnet is None else residuals(controlnet, x, t, text=states, controls=empty)
             output: Tensor = self.unet(x, t, encoder_hidden_states=states, return_dict=False, **added)[0]
             return output
 

@@ -36,7 +36,7 @@ DEFAULTS: dict[str, Any] = {
         "horizontal_flip": False,
         "checkpoint_every_steps": 400,
     },
-    "retention_set": {"num_images": 500, "num_inference_steps": 20, "guidance_scale": 3.0},
+    "retention_set": {"num_images": 300, "num_inference_steps": 20, "guidance_scale": 3.0},
     "evaluation": {"num_images": 64, "num_inference_steps": 10, "guidance_scale": 2.0, "every_steps": 40},
     "control": {"default_prompt": "", "num_validation": 16},
 }

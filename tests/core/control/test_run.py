@@ -46,6 +46,9 @@ def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
     assert last["forgetting"]["empty_control_mse"] > 0
     assert len(last["forgetting"]["retention_loss_by_t"]) == 10
     assert report["references"]["real_vs_real"]["ssim"] > report["references"]["base_model"]["ssim"]
+    untouched = report["references"]["base_model"]["forgetting"]
+    assert (untouched["null_fid"], untouched["empty_control_mse"]) == (0.0, 0.0)
+    assert len(untouched["retention_loss_by_t"]) == 10
     assert report["convergence"]["reason"] == "too_few_evaluations"
     assert report["best"]["metric"] == "ssim"
     assert report["dataset"] == report["dataset"] | {"num_train": 7, "num_held_out": 3, "controls": "given"}
