@@ -11,7 +11,9 @@ import socket
 
 import uvicorn
 
+from api.db import Database
 from api.logging import configure_logging
+from api.metrics import WorkInDatabase, serve_metrics
 from api.settings import Settings
 
 _OPEN_STREAMS_S = 3
@@ -24,6 +26,7 @@ def main() -> None:
     descriptor = parser.parse_args().fd
     configure_logging()
     settings = Settings()
+    serve_metrics(settings, WorkInDatabase(Database(settings.database)))
     config = uvicorn.Config(
         "api.app:create_app",
         factory=True,

@@ -26,6 +26,7 @@ from api.events.endpoints import router as events
 from api.files.endpoints import router as files
 from api.health.endpoints import router as health
 from api.jobs.endpoints import router as jobs
+from api.logs.endpoints import router as logs
 from api.middleware import BodyLimit, KnownHosts, RequestContext
 from api.models.endpoints import router as models
 from api.objects.endpoints import router as objects
@@ -70,6 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(files, dependencies=needs_key)
     app.include_router(jobs, dependencies=needs_key)
     app.include_router(events, dependencies=needs_key)
+    app.include_router(logs, dependencies=needs_key)
     app.include_router(checkpoints, dependencies=needs_key)
     app.include_router(comparisons, dependencies=needs_key)
     app.include_router(retention_sets, dependencies=needs_key)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.error_handlers import answer, unforeseen
 from api.errors import MalformedError
 from api.ids import new_id
+from api.metrics import HTTP_SECONDS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _STREAMED = re.compile(r"/v1/(files|uploads/[^/]+/parts|objects/.+)")
@@ -54,8 +55,12 @@ class RequestContext:
                 if status:
                     raise
                 await unforeseen(Request(scope))(scope, receive, send_with_id)
-            elapsed_ms = round(1000 * (time.perf_counter() - started), 1)
-            log.info("request", method=scope["method"], path=scope["path"], status=status, ms=elapsed_ms)
+            elapsed_s = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unknown")
+            HTTP_SECONDS.labels(scope["method"], route, status).observe(elapsed_s)
+            log.info(
+                "request", method=scope["method"], path=scope["path"], status=status, ms=round(1000 * elapsed_s, 1)
+            )
 
 
 class KnownHosts:

@@ -10,6 +10,7 @@ from api.db import Base
 from api.events.models import Event
 from api.jobs.models import Job, JobFile, Metric
 from api.keys.models import ApiKey
+from api.logs.models import LogChunk
 from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.uploads.models import Upload, UploadPart
 from api.work.models import Attempt, WorkItem
@@ -28,6 +29,7 @@ __all__ = [
     "Event",
     "Job",
     "JobFile",
+    "LogChunk",
     "Metric",
     "RetentionArtifact",
     "RetentionSet",

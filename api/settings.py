@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = None
     host: str = "127.0.0.1"
     port: int = 8321
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Where each process serves Prometheus metrics, without a key; null: nowhere. An embedded stack uses this port for
+    the API and the next two for worker and sweep."""
     public_url: str | None = None
     """Address of the API as clients see it, for links; null is `http://host:port`."""
     allowed_hosts: list[str] = ["127.0.0.1", "localhost", "[::1]", "testserver"]

@@ -20,6 +20,8 @@ import httpx2
 from cli.parts import Part
 
 STATE_FILE = "stack.json"
+_METRICS_PORT = "DIFFTUNE_METRICS_PORT"
+_PARTS = ("api", "worker", "sweep")
 _TICK_S = 0.1
 _READY_S = 60.0
 _MAX_DEATHS_AT_START = 3
@@ -96,7 +98,8 @@ class Stack:
 
     def _part(self, name: str, *module: str, keep_fds: list[int] | None = None) -> Part:
         argv = [sys.executable, "-m", *module]
-        return Part(name, argv, self._environment, self.data_dir / "logs" / f"{name}.log", keep_fds or [])
+        environment = {**self._environment, **_metrics_port(self._environment, name)}
+        return Part(name, argv, environment, self.data_dir / "logs" / f"{name}.log", keep_fds or [])
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._asked_to_end += 1
@@ -148,6 +151,12 @@ class Stack:
                 if number == signal.SIGTERM and self._asked_to_end >= patience:
                     break
                 time.sleep(_TICK_S / 2)
+
+
+def _metrics_port(environment: Mapping[str, str], name: str) -> dict[str, str]:
+    """Each part serves its metrics at a port of its own."""
+    first = environment.get(_METRICS_PORT, "")
+    return {_METRICS_PORT: str(int(first) + _PARTS.index(name))} if first.isdigit() else {}
 
 
 def _reason(output: str) -> str:

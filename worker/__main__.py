@@ -32,9 +32,12 @@ def work() -> None:
     """Slots in threads of their own; Celery, which only brings messages, in the main thread."""
     from celery.worker import state
 
+    from api.metrics import serve_metrics
     from worker.app import app, started_worker
+    from worker.telemetry import GpuMemory
 
     worker = started_worker()
+    serve_metrics(worker.tools.settings, GpuMemory())
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         """For the moments in which Celery has not put its own handler into place yet."""
@@ -56,11 +59,13 @@ def work() -> None:
 
 def sweep() -> None:
     """Sweep at the settings' interval."""
+    from api.metrics import serve_metrics
     from api.settings import Settings
     from worker.alive import touch
     from worker.sweep import Sweep
 
     sweeper = Sweep(Settings())
+    serve_metrics(sweeper.settings)
     ended = False
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

@@ -25,9 +25,11 @@ from worker.comparison import Comparing
 from worker.environment import child_environment, gpu_of_slot
 from worker.failures import SUCCEEDED, Ending, of_exception, of_exit
 from worker.lease import Heartbeat
+from worker.logs import LogShipper
 from worker.retention import RetentionSetMaking
 from worker.run import Interrupted, Run, Tools, Wish
 from worker.settle import admit
+from worker.telemetry import ATTEMPTS, LEASES_LOST, RunTelemetry
 from worker.training import Training
 from worker.validation import Validation
 from worker.workspace import Workspace
@@ -90,9 +92,11 @@ def supervise(tools: Tools, lease: Lease, since: float, *, slot: int = 0, on_run
         try:
             ending = _ending(run, activity, slot)
             log.info("attempt_ended", code=ending.code, message=ending.message)
+            ATTEMPTS.labels(lease.kind, ending.code).inc()
             not_needed = run.insist(lambda: _settle(run, activity, ending))
         except LeaseLostError as error:
             log.warning("lease_lost", error=str(error))
+            LEASES_LOST.labels(lease.kind).inc()
             return
     if not_needed:
         run.workspace.remove()
@@ -109,7 +113,7 @@ def _ending(run: Run, activity: Activity, slot: int) -> Ending:
             child = _start(run, activity, arguments, slot, lock)
         finally:
             os.close(lock)
-        return activity.complete(_follow(run, activity, child))
+        return activity.complete(_follow(run, activity, child, slot))
     except Interrupted:
         return run.interrupted(run.wish)
     except LeaseLostError:
@@ -140,12 +144,14 @@ def log_file(data_dir: Path, lease: Lease) -> Path:
     return folder / f"{lease.subject_id}-{lease.fence}.log"
 
 
-def _follow(run: Run, activity: Activity, child: Child) -> Ending:
-    """Publish what the child says until it has ended; how it ended."""
-    watch = Watch(run, child)
+def _follow(run: Run, activity: Activity, child: Child, slot: int) -> Ending:
+    """Publish what the child says and prints until it has ended; how it ended."""
+    watch, telemetry = Watch(run, child), RunTelemetry(run.lease.kind, slot)
+    shipper = LogShipper(run, log_file(run.tools.settings.data_dir, run.lease))
     watch.start()
     try:
-        while (event := _next_event(child, activity)) is not None:
+        while (event := _next_event(child, activity, shipper)) is not None:
+            telemetry.heard(event)
             activity.handle(event)
             activity.idle()
     except BaseException:
@@ -153,15 +159,18 @@ def _follow(run: Run, activity: Activity, child: Child) -> Ending:
         raise
     finally:
         watch.join()
+        telemetry.close()
     run.heartbeat.check()
+    shipper.finish()
     ending = _ending_of(run, child, watch)
     if child.outcome is None and watch.asked is None:
         log.error("child_died", message=ending.message, output=_tail(log_file(run.tools.settings.data_dir, run.lease)))
     return ending
 
 
-def _next_event(child: Child, activity: Activity) -> Event | None:
+def _next_event(child: Child, activity: Activity, shipper: LogShipper) -> Event | None:
     while True:
+        shipper.ship_if_due()
         try:
             return child.events.get(timeout=_POLL_S)
         except queue.Empty:

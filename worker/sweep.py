@@ -24,6 +24,7 @@ from api.uploads.states import UploadStatus
 from api.work import repository
 from worker.failures import Ending
 from worker.settle import settle
+from worker.telemetry import ATTEMPTS, LEASES_EXPIRED
 
 _UNRUNG_S = 5.0
 _PARTS_AT_ONCE = 500
@@ -68,6 +69,8 @@ class Sweep:
                     ending = Ending("worker_lost", message)
                     settle(session, item, ending, settings=self.settings)
                     log.warning("lease_expired", subject=item.subject_id, attempt=item.fence, worker=item.worker_id)
+                    LEASES_EXPIRED.labels(item.kind).inc()
+                    ATTEMPTS.labels(item.kind, ending.code).inc()
                     recovered += 1
         return recovered
 
