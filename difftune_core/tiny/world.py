@@ -23,8 +23,9 @@ LOW = 8
 SOURCE_CLASSES: tuple[str, ...] = tuple(SCRIPTS["latin"])
 """The 52 classes of the source world: A-Z, then a-z."""
 
-_SHAPES = ("scribble", "blobs", "gradient")
-BROAD_CLASSES: tuple[str, ...] = (*(letter for script in SCRIPTS.values() for letter in script), *_SHAPES)
+SHAPES: tuple[str, ...] = ("scribble", "blobs", "gradient")
+"""What the broad world holds beside letters."""
+BROAD_CLASSES: tuple[str, ...] = (*(letter for script in SCRIPTS.values() for letter in script), *SHAPES)
 """The classes of the broad world: every letter of `SCRIPTS` in order, then scribble, blobs and gradient."""
 
 _SCRIPT_NAMES = tuple(SCRIPTS)
@@ -40,6 +41,7 @@ class Purpose(IntEnum):
     SOURCE = 0
     BROAD = 1
     NEAR = 2
+    FAR = 3
 
 
 class Split(IntEnum):
@@ -91,6 +93,14 @@ class World:
         rng = self._rng(Purpose.NEAR, index)
         return self._letter(rng, script, SCRIPTS[script][label]), label
 
+    def render_shape(self, index: int) -> tuple[Pixels, int]:
+        """Image number `index` of a target far from the source, and its class in `SHAPES`: the broad world's shapes.
+
+        Classes come in turn.
+        """
+        rng, label = self._rng(Purpose.FAR, index), index % len(SHAPES)
+        return _to_pixels(_colour(rng, _DRAWERS[label](rng))), label
+
     def _letter(self, rng: np.random.Generator, script: str, letter: str) -> Pixels:
         low = bool(rng.random() < 0.5)
         mask = self._glyph(rng, script, letter, low=low, angle=15.0)
@@ -112,7 +122,7 @@ class World:
             label = _FIRST_CLASS[script] + letter
             mask = self._glyph(rng, script, SCRIPTS[script][letter], low=low, angle=20.0)
         else:
-            label = len(BROAD_CLASSES) - len(_SHAPES) + which
+            label = len(BROAD_CLASSES) - len(SHAPES) + which
             mask = shape(rng)
         levels = _colour(rng, mask)
         if rng.random() < 0.2:
@@ -181,11 +191,10 @@ def _restroke(rng: np.random.Generator, mask: Image.Image, *, bold: bool) -> Ima
 
 
 def _pick_shape(rng: np.random.Generator) -> tuple[Callable[[np.random.Generator], Levels] | None, int]:
-    drawers = (_scribble, _blobs, _gradient)
     at = rng.random()
     for which, edge in enumerate(np.cumsum(_SHAPE_WEIGHTS)):
         if at < edge:
-            return drawers[which], which
+            return _DRAWERS[which], which
     return None, -1
 
 
@@ -219,6 +228,10 @@ def _gradient(rng: np.random.Generator) -> Levels:
     side = int(rng.integers(2, 7))
     coarse = Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8))
     return np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float32) / 255.0
+
+
+_DRAWERS: tuple[Callable[[np.random.Generator], Levels], ...] = (_scribble, _blobs, _gradient)
+"""How each of `SHAPES` is drawn."""
 
 
 def _colour(rng: np.random.Generator, mask: Levels) -> Levels:
