@@ -1,172 +1,212 @@
-"""Tables and plots of `docs/results.md` from the saved files in `benchmarks/results`: `python -m benchmarks.results`.
+"""Tables and plots of `docs/results.md` from the files in `benchmarks/results`: `python -m benchmarks.results`.
 
-A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced by the table of `NAME.json`, as `--save` of
-`benchmarks.transfer`, `benchmarks.guidance` (`guidance.json`) or `benchmarks.chain` (`chain.json`) wrote it; its plot
-lies in `docs/images/NAME.svg`. Nothing is measured here.
+A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced: `core-TARGET` by the table of a target's runs
+and its plot, `gain` by all targets side by side, `sweeps` by the one-factor sweeps, `state` by what is finished and
+what is not (these four from `transfer.jsonl`, which `benchmarks.suite` writes), `chain` by `benchmarks.chain`'s table.
+Nothing is measured here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.plots import plot_core, plot_sweep
+from benchmarks.runs import METHODS, Records, Setting
 from benchmarks.statistics import paired, spread
+from benchmarks.suite import CORE, GROUPS, RECORDS, SWEEPS, SWEPT, core
 
-RESULTS = Path("benchmarks/results")
 PAGE = Path("docs/results.md")
 IMAGES = Path("docs/images")
+CHAIN = Path("benchmarks/results/chain.json")
 BASELINE = "supervised"
-NAMES = {
-    "supervised": "supervised",
-    "algorithm1": "Diff-Tuning (Algorithm 1)",
-    "released": "Diff-Tuning (released code)",
-    "tau_0.5": "Diff-Tuning, τ = 0.5",
-    "tau_0.3": "Diff-Tuning, τ = 0.3",
-    "only_reconsolidation": "only reconsolidation (ξ = 0)",
-    "only_retention": "only retention (ψ = 1)",
-    "distillation": "Diff-Tuning by distillation",
-}
-_COLUMNS = {"fid": ("FID", 2), "kid": ("KID", 2), "null_fid": ("forgetting", 1), "retention_loss": ("ret. loss", 3)}
-_COLOURS = ["#20639b", "#d1495b", "#3d9970", "#e0a030", "#7a5195", "#5c6670", "#17becf", "#8c564b"]
+_NOT_MEASURED = "–"
+
+Run = dict[str, Any]
+Rows = dict[str, dict[int, Run]]
+"""Runs by row and seed."""
 
 
-def flat(entry: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation with its forgetting beside its quality."""
-    return {**entry, **entry.get("forgetting", {})}
+def core_rows(records: Records, target: str) -> Rows:
+    """The finished runs of a target's table, in the order of the plan."""
+    rows: Rows = {}
+    for setting in core(target):
+        found = records.find(setting)
+        if found is not None:
+            rows.setdefault(row_name(setting), {})[setting.seed] = found
+    return rows
 
 
-def by_method(results: dict[str, Any]) -> dict[str, dict[int, list[dict[str, Any]]]]:
-    """Evaluations by method and seed, in order of steps."""
-    found: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for run in results["runs"]:
-        entries = sorted((flat(entry) for entry in run["evaluations"]), key=lambda entry: entry["step"])
-        found.setdefault(run["method"], {})[run["seed"]] = entries
-    return found
+def row_name(setting: Setting) -> str:
+    """The row's title: the method's, and for fewer steps than the table's their number."""
+    title = METHODS[setting.method][0]
+    return title if setting.steps == CORE[setting.target]["steps"] else f"{title}, {setting.steps:,} steps"
 
 
-def table(results: dict[str, Any]) -> list[str]:
-    """The Markdown table: last evaluations, mean and standard deviation over seeds, and the paired difference."""
-    methods = by_method(results)
-    rows = [
-        _row(NAMES[name], [seeds[s][-1] for s in sorted(seeds)], _paired(methods, name))
-        for name, seeds in methods.items()
-    ]
-    first = [run["references"] for run in results["runs"] if run["method"] == results["runs"][0]["method"]]
-    base = _row("base model, not tuned", [flat(references["base_model"]) for references in first], "")
-    real = _row("real against real", [references["real_vs_real"] for references in first], "")
-    heads = ["", *(title for title, _ in _COLUMNS.values()), "FID, paired difference to supervised (95 %)"]
-    return [_line(heads), _line(["---"] * len(heads)), base, *rows, real]
+def core_table(records: Records, target: str) -> list[str]:
+    """FID at each evaluation and under each guidance, forgetting, and the paired difference; over seeds."""
+    rows = core_rows(records, target)
+    if BASELINE not in rows:
+        return ["Not measured yet."]
+    every, steps = CORE[target]["every_steps"], CORE[target]["steps"]
+    marks = range(every, steps + 1, every)
+    guided = {"none": "no guidance", "domain": "domain guidance"}
+    heads = ["", "seeds", "target images", *(f"FID at {step:,}" for step in marks), *guided.values()]
+    heads += ["forgetting", "FID to supervised, paired (95 %)"]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    references = [run["references"] for run in rows[BASELINE].values()]
+    lines.append(_reference_row("base model, not tuned", [r["base_model"] for r in references], len(marks)))
+    for name, runs in rows.items():
+        last = [run["evaluations"][-1] for run in runs.values()]
+        cells = [name, str(len(runs)), _thousands(last), *(_cell([_fid_at(run, s) for run in runs.values()]) for s in marks)]
+        cells += [_cell([e.get("other_guidance", {}).get(guidance, {}).get("fid") for e in last]) for guidance in guided]
+        lines.append(_line([*cells, _cell([e["null_fid"] for e in last], 1), _difference(rows, name)]))
+    for title, key in (("real against real", "real_vs_real"), ("autoencoder alone", "autoencoder_floor")):
+        lines.append(_reference_row(title, [r[key] for r in references], len(marks)))
+    return lines
 
 
-def _row(name: str, entries: list[dict[str, Any]], difference: str) -> str:
-    cells = [_cell([entry.get(figure) for entry in entries], digits) for figure, (_, digits) in _COLUMNS.items()]
-    return _line([name, *cells, difference])
+def _reference_row(title: str, entries: list[Run], marks: int) -> str:
+    other = [[e.get("other_guidance", {}).get(guidance, {}).get("fid") for e in entries] for guidance in ("none", "cfg")]
+    fids = ["" for _ in range(marks - 1)] + [_cell([e["fid"] for e in entries])]
+    forgetting = [e.get("null_fid") for e in entries]
+    none = "" if title != "base model, not tuned" else _cell(other[0])
+    return _line([title, str(len(entries)), "", *fids, none, "", _cell(forgetting, 1) if any(forgetting) else "", ""])
+
+
+def _fid_at(run: Run, step: int) -> float | None:
+    return next((entry["fid"] for entry in run["evaluations"] if entry["step"] == step), None)
+
+
+def _thousands(entries: list[Run]) -> str:
+    return f"{sum(entry['target_images'] for entry in entries) / len(entries) / 1000:.0f} k"
 
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(values: list[float | None], digits: int) -> str:
+def _cell(values: list[float | None], digits: int = 2) -> str:
     found = spread(values)
-    return "" if found is None else f"{found['mean']:.{digits}f} ± {found['sd']:.{digits}f}"
+    if found is None:
+        return _NOT_MEASURED
+    mean = f"{found['mean']:.{digits}f}"
+    return mean if found["n"] < 2 else f"{mean} ± {found['sd']:.{digits}f}"  # noqa: PLR2004  # one seed has no spread
 
 
-def _paired(methods: dict[str, dict[int, list[dict[str, Any]]]], name: str) -> str:
-    if name == BASELINE or BASELINE not in methods:
+def _pairs(rows: Rows, name: str) -> tuple[list[float], list[float]]:
+    """Final FID of a row and of plain fine-tuning, seed by seed."""
+    seeds = sorted(rows[name].keys() & rows.get(BASELINE, {}).keys())
+    ours, plain = ([rows[row][seed]["evaluations"][-1]["fid"] for seed in seeds] for row in (name, BASELINE))
+    return ours, plain
+
+
+def _difference(rows: Rows, name: str) -> str:
+    ours, plain = _pairs(rows, name)
+    if name == BASELINE or not ours:
         return ""
-    seeds = sorted(methods[name].keys() & methods[BASELINE].keys())
-    found = paired([methods[name][s][-1]["fid"] - methods[BASELINE][s][-1]["fid"] for s in seeds])
-    return "" if found is None else f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+    differences = [a - b for a, b in zip(ours, plain, strict=True)]
+    found = paired(differences)
+    if found is None:
+        return f"{differences[0]:+.2f} (one seed)"
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
 
 
-def guidance_table(results: dict[str, Any]) -> list[str]:
-    """FID of each method (rows) under each guidance (columns)."""
-    guidances = list(next(iter(results["rows"].values())))
-    rows = [
-        _line([NAMES[method], *(f"{row[g]['fid']['mean']:.2f} ± {row[g]['fid']['sd']:.2f}" for g in guidances)])
-        for method, row in results["rows"].items()
-    ]
-    return [_line(["FID", *guidances]), _line(["---"] * (1 + len(guidances))), *rows]
+def gain_table(records: Records) -> list[str]:
+    """Change of final FID to plain fine-tuning in per cent, methods by targets."""
+    by_target = {target: core_rows(records, target) for target in CORE}
+    names = dict.fromkeys(name for rows in by_target.values() for name in rows if name != BASELINE)
+    lines = [_line(["FID to supervised", *CORE]), _line(["---"] * (1 + len(CORE)))]
+    for name in names:
+        cells = [_gain(rows, name) if name in rows else _NOT_MEASURED for rows in by_target.values()]
+        lines.append(_line([name, *cells]))
+    return lines
 
 
-def chain_table(results: dict[str, Any]) -> list[str]:
+def _gain(rows: Rows, name: str) -> str:
+    ours, plain = _pairs(rows, name)
+    if not ours:
+        return _NOT_MEASURED
+    better = sum(a < b for a, b in zip(ours, plain, strict=True))
+    return f"{100 * (sum(ours) / sum(plain) - 1):+.0f} % ({better} of {len(ours)} seeds better)"
+
+
+def sweeps(records: Records) -> list[str]:
+    """A table for each factor that has at least one finished run beside the main table's."""
+    lines: list[str] = []
+    for title, points in SWEEPS.items():
+        rows: dict[str, dict[float, list[Run]]] = {}
+        for method, value, settings in points:
+            found = [run for setting in settings if (run := records.find(setting)) is not None]
+            rows.setdefault(method, {})[value] = found
+        if not any(len([v for v in values.values() if v]) > 1 for values in rows.values()):
+            continue
+        columns = sorted({value for values in rows.values() for value in values})
+        lines += [_line([f"FID by {title}", *(f"{value:g}" for value in columns)]), _line(["---"] * (1 + len(columns)))]
+        for method, values in rows.items():
+            cells = [_cell([run["evaluations"][-1]["fid"] for run in values.get(value, [])]) for value in columns]
+            lines.append(_line([METHODS[method][0], *cells]))
+        image = IMAGES / f"sweep-{title.replace(' ', '-')}.svg"
+        plot_sweep(title, rows, image)
+        lines += ["", f"![FID by {title} on {SWEPT}](images/{image.name})", ""]
+    return lines or ["None of the sweeps is measured yet."]
+
+
+def state(records: Records) -> list[str]:
+    """How many of the planned runs are finished, by group."""
+    counts = {
+        name: (sum(records.find(setting) is not None for setting in settings), len(settings))
+        for name, settings in GROUPS.items()
+    }
+    done, planned = (sum(column) for column in zip(*counts.values(), strict=True))
+    lines = [f"**{done} of {planned} planned runs are finished.**", "", "| group | finished | planned |", "| --- | --- | --- |"]
+    return [*lines, *(_line([name, str(a), str(b)]) for name, (a, b) in counts.items())]
+
+
+def chain_table(results: Run) -> list[str]:
     """FID of each method (rows) at each share of the chain that the base model runs (columns)."""
     first = results["runs"][0]
     shares = [f"{100 * fraction:.0f} %" for fraction in first["fractions"]]
     rows = []
     for position, checkpoint in enumerate(first["checkpoints"]):
         points = zip(*(run["checkpoints"][position]["points"] for run in results["runs"]), strict=True)
-        rows.append(
-            _line([NAMES[checkpoint["name"]], *(_cell([point["fid"] for point in seeds], 2) for seeds in points)])
-        )
-    return [_line(["FID", *shares]), _line(["---"] * (1 + len(shares))), *rows]
+        cells = [_cell([point["fid"] for point in seeds]) for seeds in points]
+        rows.append(_line([METHODS[checkpoint["name"]][0], *cells]))
+    return [_line(["FID", *shares]), _line(["---"] * (1 + len(shares))), *rows, "", "![chain](images/chain.svg)"]
 
 
-def plot(results: dict[str, Any], path: Path) -> None:
-    """FID and forgetting against the step, mean and range over seeds; beside them retention loss by t at the end."""
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(
-        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "difftune"}
-    )
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.3), constrained_layout=True)
-    for (name, seeds), colour in zip(by_method(results).items(), _COLOURS, strict=False):
-        for axis, key in zip(axes[:2], ("fid", "null_fid"), strict=True):
-            _curve(axis, list(seeds.values()), key, name, colour)
-        losses = [entries[-1]["retention_loss_by_t"] for entries in seeds.values()]
-        _by_t(axes[2], [math.fsum(column) / len(column) for column in zip(*losses, strict=True)], color=colour)
-    base = flat(results["runs"][0]["references"]["base_model"])["retention_loss_by_t"]
-    _by_t(axes[2], base, color="black", linestyle="--", label="base model")
-    titles = ("FID on held-out images", "forgetting", "held-out retention loss")
-    for axis, title, x in zip(axes, titles, ("step", "step", "t / T"), strict=True):
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel(x)
-        axis.set_yscale("log")
-    axes[2].legend(frameon=False, fontsize=8)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+def _core_block(records: Records, target: str) -> list[str]:
+    lines, rows = core_table(records, target), core_rows(records, target)
+    if BASELINE not in rows:
+        return lines
+    plot_core(rows, IMAGES / f"core-{target}.svg")
+    return [*lines, "", f"![FID against steps on {target}](images/core-{target}.svg)"]
 
 
-def _by_t(axis: Any, losses: list[float], **look: Any) -> None:
-    axis.plot([(i + 0.5) / len(losses) for i in range(len(losses))], losses, marker="o", ms=3, **look)
-
-
-def _curve(axis: Any, seeds: list[list[dict[str, Any]]], key: str, name: str, colour: str) -> None:
-    columns = list(zip(*seeds, strict=True))
-    steps = [column[0]["step"] for column in columns]
-    values = [[entry[key] for entry in column] for column in columns]
-    axis.plot(steps, [sum(v) / len(v) for v in values], color=colour, marker="o", ms=3, label=NAMES[name])
-    axis.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.18, lw=0)
-
-
-_TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {"guidance": guidance_table, "chain": chain_table}
+def blocks(records: Records) -> dict[str, Callable[[], list[str]]]:
+    """What can stand on the page, by name."""
+    return {
+        **{f"core-{target}": lambda target=target: _core_block(records, target) for target in CORE},
+        "gain": lambda: gain_table(records),
+        "sweeps": lambda: sweeps(records),
+        "state": lambda: state(records),
+        "chain": lambda: chain_table(json.loads(CHAIN.read_text(encoding="utf-8"))),
+    }
 
 
 def main() -> None:
-    """Renew every block of the page that has a results file, and its plot."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args()
+    """Renew every block of the page."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     page = PAGE.read_text(encoding="utf-8")
-    for path in sorted(RESULTS.glob("*.json")):
-        begin, end = f"<!-- begin {path.stem} -->", f"<!-- end {path.stem} -->"
-        if begin not in page:
-            continue
-        results, image = json.loads(path.read_text(encoding="utf-8")), IMAGES / f"{path.stem}.svg"
-        lines = _TABLES.get(path.stem, table)(results)
-        if path.stem not in _TABLES:
-            plot(results, image)
-        if image.exists():
-            lines += ["", f"![{path.stem}](images/{image.name})"]
-        block = "\n".join([begin, "", *lines, "", end])
-        page = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, text=block: text, page, flags=re.DOTALL)
+    for name, made in blocks(Records(RECORDS)).items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        assert begin in page, f"{PAGE} has no block {name}"
+        text = "\n".join([begin, "", *made(), "", end])
+        page = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, text=text: text, page, flags=re.DOTALL)
     PAGE.write_text(page, encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.targets import write_target
+from benchmarks.targets import target_archives
 
 _DIFFFIT = {"adapter": {"type": "difffit"}, "learning_rate": 1e-2}  # ten times full fine-tuning's, as published
 _LORA = {"adapter": {"type": "lora"}}
@@ -107,14 +107,15 @@ class Workplace:
     models: tuple[Path, ...] = ()
     """Roots of further base models."""
 
-    def inputs(self, setting: Setting) -> tuple[Path, Path, int]:
-        """Archives of training and held-out images, and the number of training images."""
+    def inputs(self, setting: Setting) -> tuple[Path, Path]:
+        """Archives of training and held-out images."""
         place = self.folder / setting.target / f"input-{setting.images_per_class}-{setting.seed}"
-        return write_target(setting.target, place, setting.seed, per_class=setting.images_per_class)
+        return target_archives(setting.target, place, setting.seed, per_class=setting.images_per_class)
 
     def run_folder(self, setting: Setting) -> Path:
         """Of the run's checkpoints and report."""
-        return self.folder / setting.target / f"{setting.method}-{setting.images_per_class}-{setting.seed}"
+        name = f"{setting.method}-{setting.images_per_class}-{setting.steps}-{setting.seed}"
+        return self.folder / setting.target / name
 
     def run(self, setting: Setting) -> dict[str, Any]:
         """Train and judge once, or take up what an earlier call has finished; the run's record."""
@@ -128,7 +129,7 @@ class Workplace:
         return record(setting, json.loads(finished.read_text(encoding="utf-8")))
 
     def _train(self, folder: Path, setting: Setting) -> None:
-        data, validation, _ = self.inputs(setting)
+        data, validation = self.inputs(setting)
         command = [sys.executable, "-m", "difftune_core", "train", str(folder / "config.json")]
         command += ["--data", str(data), "--validation", str(validation)]
         for root in self.models:
@@ -176,11 +177,12 @@ def made_by() -> dict[str, str]:
 
 
 class Records:
-    """A file of finished runs, one JSON object a line, to which each run is added when it ends."""
+    """Finished runs, in a file of one JSON object a line to which each run is added when it ends."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
+        """Read what is there; without a path nothing is kept on disk."""
         self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
         self.runs: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
     def find(self, setting: Setting) -> dict[str, Any] | None:
@@ -191,6 +193,8 @@ class Records:
     def add(self, run: dict[str, Any]) -> None:
         """Keep a finished run."""
         self.runs.append(run)
+        if self.path is None:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(run, separators=(",", ":")) + "\n")

@@ -2,8 +2,8 @@
 
 Each finished run is one line of `benchmarks/results/transfer.jsonl` at once; a later call skips what is there and goes
 on. `--list` says what is finished and what is not; `--minutes` starts no run after so many. One thread; the order is
-such that what is finished at any moment is a table: the four main methods of each target over all seeds, then the
-others, then the sweeps.
+such that what is finished at any moment is a table: the main methods of each target over all seeds, then the others,
+then the sweeps.
 """
 
 from __future__ import annotations
@@ -28,47 +28,74 @@ _SHORT: dict[str, Any] = {
     "other_guidance": ("none", "domain"),
 }
 CORE: dict[str, dict[str, Any]] = {
-    "digits": {"images_per_class": 10, "steps": 2000, "every_steps": 500},
     "greek": {"images_per_class": 4, **_SHORT},
+    "digits": {"images_per_class": 10, "steps": 2000, "every_steps": 500},
     "shapes": {"images_per_class": 40, **_SHORT},
 }
-"""Per target the settings of its rows: about 100 training images each."""
+"""Per target, from near to far, the settings of its rows: about 100 training images each."""
 SWEPT = "greek"
-TAUS = ("tau_0.1", "tau_0.3", "tau_0.5", "tau_1.5")
-BANKS = ("retention_30", "retention_100", "retention_300")
+TAUS = (0.1, 0.3, 0.5, 1.5)
+BANKS = (30, 100, 300)
 IMAGES_PER_CLASS = (2, 16, 64)
 
 
-def core(methods: tuple[str, ...], targets: tuple[str, ...] = tuple(CORE)) -> list[Setting]:
-    """The rows of the main table."""
-    return [
-        Setting(target=target, method=method, seed=seed, **CORE[target])
-        for seed in SEEDS
-        for target in targets
-        for method in methods
-    ]
+def rows(target: str, methods: tuple[str, ...], **changes: Any) -> list[Setting]:
+    """Methods on one target over all seeds, seed by seed."""
+    settings = {**CORE[target], **changes}
+    return [Setting(target=target, method=method, seed=seed, **settings) for seed in SEEDS for method in methods]
 
 
-def by_images() -> list[Setting]:
-    """The number of target images, for plain fine-tuning and both recipes."""
-    return [
-        Setting(target=SWEPT, method=method, seed=seed, **{**CORE[SWEPT], "images_per_class": count})
-        for seed in SEEDS
-        for count in IMAGES_PER_CLASS
-        for method in MAIN[:3]
-    ]
+def half(target: str) -> list[Setting]:
+    """Plain fine-tuning for half the steps: as many target images as Algorithm 1 sees, with a weight average to fit.
+
+    An evaluation halfway through the long run would not do: its weight average still holds much of the base model.
+    """
+    return rows(target, ("supervised",), steps=CORE[target]["steps"] // 2)
 
 
-def plan() -> list[Setting]:
-    """Every run, in the order of its worth."""
-    return [
-        *core(MAIN),
-        *core(OTHERS, ("greek", "shapes")),
-        *core(TAUS, (SWEPT,)),
-        *by_images(),
-        *core(BANKS, (SWEPT,)),
-        *core(OTHERS, ("digits",)),
-    ]
+def core(target: str) -> list[Setting]:
+    """The rows of a target's table."""
+    return [*rows(target, MAIN), *half(target), *rows(target, OTHERS)]
+
+
+def _by_images() -> list[tuple[str, float, list[Setting]]]:
+    own = CORE[SWEPT]["images_per_class"]
+    counts = sorted({own, *IMAGES_PER_CLASS})
+    return [(method, count, rows(SWEPT, (method,), images_per_class=count)) for count in counts for method in MAIN[:3]]
+
+
+def _of_algorithm1(prefix: str, values: tuple[float, ...], own: float) -> list[tuple[str, float, list[Setting]]]:
+    """The points of a factor: each value's method, and Algorithm 1 at its default `own`."""
+    named = [(value, f"{prefix}_{value}") for value in values] + [(own, "algorithm1")]
+    return [("algorithm1", value, rows(SWEPT, (method,))) for value, method in named]
+
+
+SWEEPS = {
+    "tau": [*_of_algorithm1("tau", TAUS, 1.0), ("algorithm1", 0.0, rows(SWEPT, ("supervised",)))],
+    "target images of each class": _by_images(),
+    "retention images": _of_algorithm1("retention", BANKS, 1000),
+}
+"""For each factor its points: the row, the value, and the runs. tau = 0 is plain fine-tuning, bit for bit."""
+
+
+def _new(points: list[tuple[str, float, list[Setting]]]) -> list[Setting]:
+    """The runs of a sweep that no table has, seed by seed."""
+    known = set(core(SWEPT))
+    return sorted((s for *_, settings in points for s in settings if s not in known), key=lambda s: s.seed)
+
+
+GROUPS: dict[str, list[Setting]] = {
+    **{f"{target}: four main methods": rows(target, MAIN) for target in CORE},
+    **{f"{target}: supervised at half the steps": half(target) for target in CORE},
+    **{f"{target}: other methods": rows(target, OTHERS) for target in ("greek", "shapes", "digits")},
+    **{f"{SWEPT}: by {title}": _new(points) for title, points in SWEEPS.items()},
+}
+"""Every planned run, in the order of its worth."""
+
+
+def missing(records: Records) -> list[Setting]:
+    """What is still to be run."""
+    return [setting for group in GROUPS.values() for setting in group if records.find(setting) is None]
 
 
 def main() -> None:
@@ -77,21 +104,18 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="only say what is finished and what is missing")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after this time")
     parser.add_argument("--folder", type=Path, default=Path("build/suite"))
-    parser.add_argument("--models", type=Path, action="append", default=[])
     args = parser.parse_args()
-    begin, records = time.monotonic(), Records(RECORDS)
-    place = Workplace(args.folder, tuple(args.models))
-    missing = [setting for setting in plan() if records.find(setting) is None]
-    for setting in [] if args.list else missing:
+    begin, records, place = time.monotonic(), Records(RECORDS), Workplace(args.folder)
+    if args.list:
+        for name, group in GROUPS.items():
+            print(f"{sum(records.find(setting) is not None for setting in group):3} of {len(group):3}  {name}")
+        return
+    for setting in missing(records):
         if time.monotonic() - begin > 60 * args.minutes:
             break
         run = place.run(setting)
         records.add(run)
         print(setting.target, setting.method, setting.seed, json.dumps(run["evaluations"][-1]), flush=True)
-    if args.list:
-        print(f"{len(plan()) - len(missing)} of {len(plan())} runs are finished; missing:")
-        for setting in missing:
-            print(f"  {setting.target} {setting.method} seed {setting.seed} ({setting.images_per_class} a class)")
 
 
 if __name__ == "__main__":

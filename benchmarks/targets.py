@@ -6,45 +6,39 @@ import io
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from cli.demo.digits import write_digits
-
-if TYPE_CHECKING:
-    from difftune_core.tiny.world import World
+from difftune_core.files import build_once
 
 TARGETS = ("digits", "greek", "cyrillic", "shapes")
-"""The scripts: near, printed as the source is, other letters; they need the fonts that `difftune_core.tiny.glyphs` names.
-`digits`: letters no more, handwritten. `shapes`: far, scribbles, blobs and gradients in greys and colours."""
+"""The scripts: near, printed as the source is, other letters. `digits`: handwritten. `shapes`: far, scribbles, blobs and
+gradients in greys and colours. All but the digits need the fonts that `difftune_core.tiny.glyphs` names."""
 _HELD_OUT = 2000
 
 
-def write_target(name: str, folder: Path, seed: int, *, per_class: int) -> tuple[Path, Path, int]:
-    """Write the training images, `per_class` of each class drawn by `seed`, and the held-out ones.
-
-    Returns:
-        Both archives, and the number of training images.
-    """
+def target_archives(name: str, folder: Path, seed: int, *, per_class: int) -> tuple[Path, Path]:
+    """The training images, `per_class` of each class drawn by `seed`, and the held-out ones; made once."""
     if name == "digits":
-        zips = write_digits(folder, seed, per_class=per_class)
-        return zips.train, zips.validation, zips.num_train
+        build_once(folder, lambda aside: write_digits(aside, seed, per_class=per_class))
+        return folder / "digits-train.zip", folder / "digits-validation.zip"
+    build_once(folder, lambda aside: _render_all(name, aside, seed, per_class))
+    return folder / "train.zip", folder / "validation.zip"
+
+
+def _render_all(name: str, folder: Path, seed: int, per_class: int) -> None:
     from difftune_core.tiny.glyphs import SCRIPTS
     from difftune_core.tiny.world import SHAPES, Split, World
 
-    folder.mkdir(parents=True, exist_ok=True)
-    train, validation = folder / "train.zip", folder / "validation.zip"
-    num_train = per_class * (len(SHAPES) if name == "shapes" else len(SCRIPTS[name]))
-    drawn, held_out = World(seed), World(0, Split.HELD_OUT)  # every seed is judged by the same images
-    _write(train, (_render(drawn, index, name) for index in range(num_train)))
-    _write(validation, (_render(held_out, index, name) for index in range(_HELD_OUT)))
-    return train, validation, num_train
+    def render(world: World, count: int) -> Iterable[tuple[np.ndarray, int]]:
+        for index in range(count):
+            yield world.render_shape(index) if name == "shapes" else world.render_near(index, name)
 
-
-def _render(world: World, index: int, name: str) -> tuple[np.ndarray, int]:
-    return world.render_shape(index) if name == "shapes" else world.render_near(index, name)
+    classes = len(SHAPES) if name == "shapes" else len(SCRIPTS[name])
+    _write(folder / "train.zip", render(World(seed), per_class * classes))
+    _write(folder / "validation.zip", render(World(0, Split.HELD_OUT), _HELD_OUT))  # every seed is judged by the same
 
 
 def _write(path: Path, images: Iterable[tuple[np.ndarray, int]]) -> None:
