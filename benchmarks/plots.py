@@ -5,8 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.runs import METHODS
+
 Run = dict[str, Any]
-_COLOURS = ("#20639b", "#3d9970", "#d1495b", "#e0a030", "#7a5195", "#5c6670", "#17becf", "#8c564b", "#b8860b", "#444444")
+_COLOURS = (
+    "#20639b",
+    "#3d9970",
+    "#d1495b",
+    "#e0a030",
+    "#7a5195",
+    "#5c6670",
+    "#17becf",
+    "#8c564b",
+    "#b8860b",
+    "#444444",
+)
 
 
 def plot_core(rows: dict[str, dict[int, Run]], path: Path) -> None:
@@ -28,8 +41,6 @@ def plot_core(rows: dict[str, dict[int, Run]], path: Path) -> None:
 
 def plot_sweep(title: str, rows: dict[str, dict[float, list[Run]]], path: Path) -> None:
     """Final FID against one factor, mean and range over seeds."""
-    from benchmarks.runs import METHODS
-
     figure, axes = _figure(1, 5.5)
     for (method, values), colour in zip(rows.items(), _cycle(len(rows)), strict=True):
         points = [
@@ -41,6 +52,22 @@ def plot_sweep(title: str, rows: dict[str, dict[float, list[Run]]], path: Path) 
     axes[0].set_ylabel("FID")
     if min(value for values in rows.values() for value in values) > 1:
         axes[0].set_xscale("log")
+    axes[0].legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def plot_chain(results: list[Run], path: Path) -> None:
+    """FID, and its change to the tuned model alone, against the share handed over: mean and range over seeds."""
+    figure, axes = _figure(2, 8.5)
+    for checkpoints, colour in zip(zip(*(r["checkpoints"] for r in results), strict=True), _COLOURS, strict=False):
+        columns = [list(column) for column in zip(*(checkpoint["points"] for checkpoint in checkpoints), strict=True)]
+        for axis, key in zip(axes, ("fid", "fid_change"), strict=True):
+            points = [(100 * column[0]["fraction"], [point.get(key, 0.0) for point in column]) for column in columns]
+            _curve(axis, points, METHODS[checkpoints[0]["name"]][0], colour)
+    axes[1].axhline(0, color="black", lw=0.8, ls="--")
+    for axis, title in zip(axes, ("FID on held-out images", "change to the tuned model alone"), strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("% of the steps, next to the data, by the base model")
     axes[0].legend(frameon=False, fontsize=8)
     _save(figure, path)
 
@@ -80,5 +107,5 @@ def _save(figure: Any, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=160)
     plt.close(figure)

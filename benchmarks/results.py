@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.plots import plot_core, plot_sweep
 from benchmarks.runs import METHODS, Records, Setting
 from benchmarks.statistics import paired, spread
-from benchmarks.suite import CORE, GROUPS, RECORDS, SWEEPS, SWEPT, core
+from benchmarks.suite import CORE, GROUPS, RECORDS, SWEEPS, SWEPT, core, half
 
 PAGE = Path("docs/results.md")
 IMAGES = Path("docs/images")
@@ -62,8 +62,15 @@ def core_table(records: Records, target: str) -> list[str]:
     lines.append(_reference_row("base model, not tuned", [r["base_model"] for r in references], len(marks)))
     for name, runs in rows.items():
         last = [run["evaluations"][-1] for run in runs.values()]
-        cells = [name, str(len(runs)), _thousands(last), *(_cell([_fid_at(run, s) for run in runs.values()]) for s in marks)]
-        cells += [_cell([e.get("other_guidance", {}).get(guidance, {}).get("fid") for e in last]) for guidance in guided]
+        cells = [
+            name,
+            str(len(runs)),
+            _thousands(last),
+            *(_cell([_fid_at(run, s) for run in runs.values()]) for s in marks),
+        ]
+        cells += [
+            _cell([e.get("other_guidance", {}).get(guidance, {}).get("fid") for e in last]) for guidance in guided
+        ]
         lines.append(_line([*cells, _cell([e["null_fid"] for e in last], 1), _difference(rows, name)]))
     for title, key in (("real against real", "real_vs_real"), ("autoencoder alone", "autoencoder_floor")):
         lines.append(_reference_row(title, [r[key] for r in references], len(marks)))
@@ -71,7 +78,9 @@ def core_table(records: Records, target: str) -> list[str]:
 
 
 def _reference_row(title: str, entries: list[Run], marks: int) -> str:
-    other = [[e.get("other_guidance", {}).get(guidance, {}).get("fid") for e in entries] for guidance in ("none", "cfg")]
+    other = [
+        [e.get("other_guidance", {}).get(guidance, {}).get("fid") for e in entries] for guidance in ("none", "cfg")
+    ]
     fids = ["" for _ in range(marks - 1)] + [_cell([e["fid"] for e in entries])]
     forgetting = [e.get("null_fid") for e in entries]
     none = "" if title != "base model, not tuned" else _cell(other[0])
@@ -98,10 +107,10 @@ def _cell(values: list[float | None], digits: int = 2) -> str:
     return mean if found["n"] < 2 else f"{mean} ± {found['sd']:.{digits}f}"  # noqa: PLR2004  # one seed has no spread
 
 
-def _pairs(rows: Rows, name: str) -> tuple[list[float], list[float]]:
+def _pairs(rows: Rows, name: str, baseline: str = BASELINE) -> tuple[list[float], list[float]]:
     """Final FID of a row and of plain fine-tuning, seed by seed."""
-    seeds = sorted(rows[name].keys() & rows.get(BASELINE, {}).keys())
-    ours, plain = ([rows[row][seed]["evaluations"][-1]["fid"] for seed in seeds] for row in (name, BASELINE))
+    seeds = sorted(rows.get(name, {}).keys() & rows.get(baseline, {}).keys())
+    ours, plain = ([rows[row][seed]["evaluations"][-1]["fid"] for seed in seeds] for row in (name, baseline))
     return ours, plain
 
 
@@ -119,16 +128,20 @@ def _difference(rows: Rows, name: str) -> str:
 def gain_table(records: Records) -> list[str]:
     """Change of final FID to plain fine-tuning in per cent, methods by targets."""
     by_target = {target: core_rows(records, target) for target in CORE}
-    names = dict.fromkeys(name for rows in by_target.values() for name in rows if name != BASELINE)
+    plain = {BASELINE, *map(_half_row, CORE)}
+    names = dict.fromkeys(name for rows in by_target.values() for name in rows if name not in plain)
     lines = [_line(["FID to supervised", *CORE]), _line(["---"] * (1 + len(CORE)))]
-    for name in names:
-        cells = [_gain(rows, name) if name in rows else _NOT_MEASURED for rows in by_target.values()]
-        lines.append(_line([name, *cells]))
-    return lines
+    lines += [_line([name, *(_gain(rows, name) for rows in by_target.values())]) for name in names]
+    cells = [_gain(rows, METHODS["algorithm1"][0], _half_row(target)) for target, rows in by_target.items()]
+    return [*lines, _line(["Algorithm 1 at equal target images", *cells])]
 
 
-def _gain(rows: Rows, name: str) -> str:
-    ours, plain = _pairs(rows, name)
+def _half_row(target: str) -> str:
+    return row_name(half(target)[0])
+
+
+def _gain(rows: Rows, name: str, baseline: str = BASELINE) -> str:
+    ours, plain = _pairs(rows, name, baseline)
     if not ours:
         return _NOT_MEASURED
     better = sum(a < b for a, b in zip(ours, plain, strict=True))
@@ -163,7 +176,12 @@ def state(records: Records) -> list[str]:
         for name, settings in GROUPS.items()
     }
     done, planned = (sum(column) for column in zip(*counts.values(), strict=True))
-    lines = [f"**{done} of {planned} planned runs are finished.**", "", "| group | finished | planned |", "| --- | --- | --- |"]
+    lines = [
+        f"**{done} of {planned} planned runs are finished.**",
+        "",
+        "| group | finished | planned |",
+        "| --- | --- | --- |",
+    ]
     return [*lines, *(_line([name, str(a), str(b)]) for name, (a, b) in counts.items())]
 
 

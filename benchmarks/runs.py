@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -198,3 +199,24 @@ class Records:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(run, separators=(",", ":")) + "\n")
+
+
+def run_missing(
+    settings: list[Setting], place: Workplace, records: Records, *, at_once: int = 1, minutes: float = float("inf")
+) -> None:
+    """Run what `records` lacks, in this order, and keep each run when it ends; start none after `minutes`."""
+    end = time.monotonic() + 60 * minutes
+
+    def run(setting: Setting) -> dict[str, Any] | None:
+        return place.run(setting) if time.monotonic() < end else None
+
+    missing = [setting for setting in settings if records.find(setting) is None]
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for done in as_completed([pool.submit(run, setting) for setting in missing]):
+            finished = done.result()
+            if finished is not None:
+                records.add(finished)
+                print(*(finished[name] for name in ("target", "method", "seed")), file=sys.stderr, flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,20 +1,17 @@
-"""All runs of the results page, one after the other: `python -m benchmarks.suite`.
+"""All runs of the results page: `python -m benchmarks.suite`.
 
 Each finished run is one line of `benchmarks/results/transfer.jsonl` at once; a later call skips what is there and goes
-on. `--list` says what is finished and what is not; `--minutes` starts no run after so many. One thread; the order is
-such that what is finished at any moment is a table: the main methods of each target over all seeds, then the others,
-then the sweeps.
+on. The order is such that what is finished at any moment is a table: the main methods of each target over all seeds,
+then the others, then the sweeps.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import Records, Setting, Workplace
+from benchmarks.runs import Records, Setting, Workplace, run_missing
 
 RECORDS = Path("benchmarks/results/transfer.jsonl")
 SEEDS = (0, 1, 2)
@@ -93,29 +90,21 @@ GROUPS: dict[str, list[Setting]] = {
 """Every planned run, in the order of its worth."""
 
 
-def missing(records: Records) -> list[Setting]:
-    """What is still to be run."""
-    return [setting for group in GROUPS.values() for setting in group if records.find(setting) is None]
-
-
 def main() -> None:
-    """Run what is missing."""
+    """Run what is missing, or list it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--list", action="store_true", help="only say what is finished and what is missing")
+    parser.add_argument("--list", action="store_true", help="only say how much of each group is finished")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after this time")
-    parser.add_argument("--folder", type=Path, default=Path("build/suite"))
+    parser.add_argument("--at-once", type=int, default=1, help="runs side by side, one thread each")
+    parser.add_argument("--folder", type=Path, default=Path("build/suite"), help="finished runs in it are taken up")
     args = parser.parse_args()
-    begin, records, place = time.monotonic(), Records(RECORDS), Workplace(args.folder)
+    records = Records(RECORDS)
     if args.list:
         for name, group in GROUPS.items():
             print(f"{sum(records.find(setting) is not None for setting in group):3} of {len(group):3}  {name}")
         return
-    for setting in missing(records):
-        if time.monotonic() - begin > 60 * args.minutes:
-            break
-        run = place.run(setting)
-        records.add(run)
-        print(setting.target, setting.method, setting.seed, json.dumps(run["evaluations"][-1]), flush=True)
+    planned = [setting for group in GROUPS.values() for setting in group]
+    run_missing(planned, Workplace(args.folder), records, at_once=args.at_once, minutes=args.minutes)
 
 
 if __name__ == "__main__":

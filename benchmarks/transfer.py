@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import METHODS, Records, Setting, Workplace
+from benchmarks.runs import METHODS, Records, Setting, Workplace, run_missing
 from benchmarks.statistics import spread
 from benchmarks.targets import TARGETS
 
@@ -32,16 +31,6 @@ FIGURES = ("fid", "kid", "null_fid", "retention_loss", "target_images")
 def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """One row of the table: each figure over seeds."""
     return {name: spread([entry.get(name) for entry in entries]) for name in FIGURES}
-
-
-def run_all(settings: list[Setting], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The record of each setting, in their order."""
-    place, records = Workplace(args.folder, tuple(args.models)), Records(args.save)
-    missing = [setting for setting in settings if records.find(setting) is None]
-    with ThreadPoolExecutor(args.at_once) as pool:
-        for done in as_completed([pool.submit(place.run, setting) for setting in missing]):
-            records.add(done.result())
-    return [run for setting in settings if (run := records.find(setting)) is not None]
 
 
 def rows(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -96,7 +85,10 @@ def main() -> None:
     """Run every method with every seed and print the table."""
     args = _arguments()
     begin = time.monotonic()
-    runs = run_all([settings_of(args, method, seed) for seed in args.seeds for method in args.methods], args)
+    settings = [settings_of(args, method, seed) for seed in args.seeds for method in args.methods]
+    records = Records(args.save)
+    run_missing(settings, Workplace(args.folder, tuple(args.models)), records, at_once=args.at_once)
+    runs = [run for setting in settings if (run := records.find(setting)) is not None]
     setting = {"target": args.target, "steps": args.steps, "images_per_class": args.images_per_class}
     seconds = round(time.monotonic() - begin, 1)
     print(json.dumps({**setting, "seeds": args.seeds, "seconds": seconds, "rows": rows(runs)}))

@@ -181,6 +181,12 @@ def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard, param:
     return resolved
 
 
+def _preset(given: EvaluationConfig, card: BaseModelCard) -> dict[str, Any]:
+    """The named preset, its sampler only where the model's process has it: the publications had DDPM's."""
+    preset = PRESETS[given.preset] if given.preset else {}
+    return {name: value for name, value in preset.items() if name != "sampler" or value in SAMPLERS[card.process]}
+
+
 def _resolve_evaluation(
     given: EvaluationConfig, card: BaseModelCard, control: ControlConfig | None
 ) -> EvaluationConfig:
@@ -188,8 +194,7 @@ def _resolve_evaluation(
         own, measured = {}, frozenset[str]()
     else:
         own, measured = {"best_metric": CONTROL_METRICS[control.condition]}, measured_of(control.condition)
-    preset = PRESETS[given.preset] if given.preset else {}
-    defaults = _of_process(card, {**card.defaults.evaluation, **preset, **own})
+    defaults = _of_process(card, {**card.defaults.evaluation, **_preset(given, card), **own})
     resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults))
     check_measured(resolved, measured)
     check_sampler(resolved.sampler, card.process, "evaluation.sampler")

@@ -49,7 +49,7 @@ class EvaluationConfig(Frozen):
     preset: Literal["paper", "dit"] | None = None
     """Settings of a publication, over the card's defaults and below what is stated here: `paper` draws 10,000 images in
     50 DDPM steps (Diff-Tuning), `dit` 50,000 in 250 (DiT); both with guidance 1.5, and beside it without guidance and
-    with Domain Guidance."""
+    with Domain Guidance. Models of another process than DDPM keep their own sampler."""
     num_images: Annotated[int, Field(ge=2, le=1_000_000)] = 10_000
     """Images sampled for FID and KID, with the target's classes in equal shares."""
     sampler: Sampler = "ddim"

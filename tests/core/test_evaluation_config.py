@@ -39,6 +39,17 @@ def test_a_preset_goes_over_the_card_and_below_what_is_stated(preset: str, image
     assert (stated.guidance, stated.other_guidance) == ("domain", ())
 
 
+@pytest.mark.parametrize("process", ["flow", "edm"])
+def test_a_preset_leaves_another_process_its_own_sampler(process: str) -> None:
+    card = CARD.model_copy(update={"process": process})
+    found = judged(card, preset="paper")
+    assert (found.sampler, found.num_images, found.num_inference_steps) == ("euler", 10_000, 50)
+    defaults = card.defaults.model_copy(update={"evaluation": {"sampler": "dpmsolver++"}})
+    assert judged(card.model_copy(update={"defaults": defaults}), preset="paper").sampler == "dpmsolver++"
+    with pytest.raises(TaskError, match="does not fit a model of the process"):
+        judged(card, preset="paper", sampler="ddpm")
+
+
 def test_without_a_preset_the_card_counts() -> None:
     found = judged()
     assert (found.preset, found.num_images, found.num_inference_steps, found.other_guidance) == (None, 77, 3, ())
