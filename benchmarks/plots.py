@@ -75,8 +75,9 @@ def plot_chain(results: list[Run], path: Path) -> None:
 def _figure(panels: int, width: float) -> tuple[Any, list[Any]]:
     from matplotlib import pyplot as plt
 
-    looks = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "difftune"}
-    plt.rcParams.update(looks)
+    plt.rcParams.update(
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "difftune"}
+    )
     figure, axes = plt.subplots(1, panels, figsize=(width, 3.5), constrained_layout=True, squeeze=False)
     return figure, list(axes[0])
 

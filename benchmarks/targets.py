@@ -21,14 +21,15 @@ _HELD_OUT = 2000
 
 def target_archives(name: str, folder: Path, seed: int, *, per_class: int) -> tuple[Path, Path]:
     """The training images, `per_class` of each class drawn by `seed`, and the held-out ones; made once."""
+    build_once(folder, lambda aside: _make(name, aside, seed, per_class))
+    prefix = "digits-" if name == "digits" else ""
+    return folder / f"{prefix}train.zip", folder / f"{prefix}validation.zip"
+
+
+def _make(name: str, folder: Path, seed: int, per_class: int) -> None:
     if name == "digits":
-        build_once(folder, lambda aside: write_digits(aside, seed, per_class=per_class))
-        return folder / "digits-train.zip", folder / "digits-validation.zip"
-    build_once(folder, lambda aside: _render_all(name, aside, seed, per_class))
-    return folder / "train.zip", folder / "validation.zip"
-
-
-def _render_all(name: str, folder: Path, seed: int, per_class: int) -> None:
+        write_digits(folder, seed, per_class=per_class)
+        return
     from difftune_core.tiny.glyphs import SCRIPTS
     from difftune_core.tiny.world import SHAPES, Split, World
 

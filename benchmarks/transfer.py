@@ -75,8 +75,8 @@ def _arguments() -> argparse.Namespace:
 
 def settings_of(args: argparse.Namespace, method: str, seed: int) -> Setting:
     """The setting of one run."""
-    named = ("target", "images_per_class", "steps", "batch_size", "learning_rate", "every_steps", "num_images")
-    named += ("num_inference_steps", "guidance_scale", "model")
+    named = ["target", "images_per_class", "steps", "batch_size", "learning_rate", "every_steps", "num_images"]
+    named += ["num_inference_steps", "guidance_scale", "model"]
     given = {name: getattr(args, name) for name in named}
     return Setting(method=method, seed=seed, other_guidance=tuple(args.other_guidance), **given)
 
