@@ -26,11 +26,17 @@ _PHASES = {"loading_model": "reading and checking the weights ...", "exporting":
 
 Source = Annotated[
     str,
-    typer.Argument(help="An original .pt, a tuned model.safetensors, a diffusers folder, or org/name@<40 hex digits>."),
+    typer.Argument(
+        help="An original .pt, a .safetensors, a folder of diffusers or transformers, or org/name@<40 hex digits>."
+    ),
 ]
 ModelId = Annotated[str, typer.Option("--id", help="Id of the model from now on.")]
 Kind = Annotated[
-    str | None, typer.Option(help="dit (default), or a feature extractor for metrics: inception or dinov2.")
+    str | None,
+    typer.Option(
+        help="dit (default), stable-diffusion, controlnet (for control.init_from), annotator (draws depth, normal or "
+        "segmentation), or a feature extractor for metrics: inception or dinov2."
+    ),
 ]
 Resizing = Annotated[str | None, typer.Option(help="Of inception: clean-fid (default), pytorch-fid or torch-fidelity.")]
 Vae = Annotated[str | None, typer.Option(help="AutoencoderKL folder or pinned hub id; default: the pipeline's own.")]
@@ -64,7 +70,7 @@ def import_model(
     data_dir: DataDir = None,
     to_store: ToStore = False,
 ) -> None:
-    """Convert a base model or a feature extractor to safetensors with a card, for the data folder or the store."""
+    """Check and convert a model to safetensors with a card, for the data folder or the store."""
     given = dict(locals())
     settings = read_settings(data_dir)
     folder = settings.data_dir.expanduser().resolve() / "models"

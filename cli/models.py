@@ -18,6 +18,7 @@ from cli.removing import remove_model
 from cli.service import ask
 from cli.settings import failed, read_settings
 from difftune_core.card import list_cards, read_card
+from difftune_core.companion_card import readable_companions
 from difftune_core.extractor_card import FeatureExtractorCard, readable_extractors
 
 models = typer.Typer(name="models", help="Base models: list, show, bring in, remove.", no_args_is_help=True)
@@ -42,6 +43,13 @@ _EXTRACTOR_COLUMNS = {
     "num_parameters": "PARAMETERS",
     "licence": "LICENCE",
 }
+_COMPANION_COLUMNS = {
+    "id": "CONTROLNET OR ANNOTATOR",
+    "kind": "KIND",
+    "conditions": "CONDITIONS",
+    "num_parameters": "PARAMETERS",
+    "licence": "LICENCE",
+}
 _MAX_CELL = 40
 
 
@@ -53,7 +61,7 @@ def list_models(
     extractors: Extractors = False,
     as_json: AsJson = False,
 ) -> None:
-    """Base models of a running service; or of a data folder and those bundled, with the feature extractors there."""
+    """Base models of a running service; or of a data folder and those bundled, with all else that is there."""
     if extractors and not url:
         kept = list(_extractors(data_dir).values())
         typer.echo(json.dumps(kept, indent=1) if as_json else _table(kept, _EXTRACTOR_COLUMNS))
@@ -64,17 +72,19 @@ def list_models(
     typer.echo(json.dumps(found, indent=1) if as_json else _table(found, _COLUMNS))
     if not url and not as_json:
         typer.echo("\n" + _table(list(_extractors(data_dir).values()), _EXTRACTOR_COLUMNS))
+        if companions := list(_companions(data_dir).values()):
+            typer.echo("\n" + _table(companions, _COMPANION_COLUMNS))
 
 
 @models.command("show")
 def show_model(model: str, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """One base model or feature extractor: where it comes from, its licence, digest, defaults and figures."""
+    """One model of any kind: where it comes from, its licence, digest, defaults and figures."""
     if url:
         found = ask(url, key, f"/v1/models/{quote(model, safe='')}")
     else:
         cards = _local(data_dir)
         if model not in cards:
-            cards |= _extractors(data_dir)
+            cards |= _extractors(data_dir) | _companions(data_dir)
         if model not in cards:
             raise failed(f"there is no base model {model!r}. There are: {', '.join(cards) or 'none'}.")
         found = cards[model]
@@ -101,7 +111,7 @@ def _extractors(data_dir: Path | None) -> dict[str, dict[str, Any]]:
     """Cards of feature extractors by id, from the model folders and the store."""
     settings = read_settings(data_dir)
     found = {}
-    for extractor_id, card in _in_store(settings, base_models=False).items():
+    for extractor_id, card in _in_store(settings, "extractor").items():
         try:
             found[extractor_id] = FeatureExtractorCard.model_validate({"id": extractor_id, **card}).model_dump()
         except ValidationError:
@@ -110,7 +120,14 @@ def _extractors(data_dir: Path | None) -> dict[str, dict[str, Any]]:
     return dict(sorted((found | {name: card.model_dump() for name, card in here.items()}).items()))
 
 
-def _in_store(settings: Settings, *, base_models: bool = True) -> dict[str, dict[str, Any]]:
+def _companions(data_dir: Path | None) -> dict[str, dict[str, Any]]:
+    """Cards of ControlNets and annotators by id, from the model folders and the store."""
+    settings = read_settings(data_dir)
+    here = readable_companions(settings.model_roots)
+    return dict(sorted((_in_store(settings, "companion") | {n: card.model_dump() for n, card in here.items()}).items()))
+
+
+def _in_store(settings: Settings, role: stored.Role = "base_model") -> dict[str, dict[str, Any]]:
     """Where no store was named and none was made yet, nothing is made."""
     if settings.store_url is None and not (settings.data_dir / "objects").is_dir():
         return {}
@@ -119,7 +136,7 @@ def _in_store(settings: Settings, *, base_models: bool = True) -> dict[str, dict
         for model_id, model in stored.listed(open_store(settings)):
             if model is None:
                 typer.echo(f"difftune: the index of {model_id} in the object store cannot be read", err=True)
-            elif model.is_base_model is base_models:
+            elif model.role == role:
                 found[model_id] = model.card
     except (StoreError, ValueError) as error:
         typer.echo(f"difftune: {error}", err=True)
@@ -135,6 +152,7 @@ def _table(found: list[dict[str, Any]], columns: dict[str, str]) -> str:
 
 def _cell(value: Any) -> str:
     value = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+    value = ", ".join(value) if isinstance(value, list | tuple) else value
     text = f"{value:,}" if isinstance(value, int) else str(value or "").split("\n")[0]
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
 

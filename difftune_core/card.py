@@ -55,6 +55,8 @@ class BaseModelCard(CardPart):
     digest: str
     """sha256 over the model's files (name and content, sorted): identifies the weights."""
     defaults: Defaults = Defaults()
+    unet: dict[str, Any] = {}
+    """Of a Stable Diffusion: what a ControlNet must have in common with it."""
     figures: dict[str, Any] = {}
     """What was measured of the model itself: its FID on its own source, the autoencoder's floor."""
 

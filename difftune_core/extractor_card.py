@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from difftune_core.card import CARD_FILE, CardPart
+from difftune_core.companion_card import is_companion
 
 InceptionResizing = Literal["clean-fid", "pytorch-fid", "torch-fidelity"]
 
@@ -51,7 +52,8 @@ def list_extractors(roots: list[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in roots:
         for path in sorted(root.glob(f"[!.]*/{CARD_FILE}")) if root.is_dir() else []:
-            if '"family"' not in path.read_text(encoding="utf-8"):  # which only base models have
+            card = path.read_text(encoding="utf-8")
+            if '"family"' not in card and not is_companion(card):  # which only base models have
                 found.setdefault(path.parent.name, path.parent)
     return found
 

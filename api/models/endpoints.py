@@ -7,23 +7,29 @@ from fastapi.responses import JSONResponse
 
 from api.deps import ServicesDep, Tenant
 from api.models import service
-from api.models.schemas import Model, model_out
+from api.models.schemas import Kind, Model, model_out
 from api.schemas import Page, page_of
+from difftune_core.card import BaseModelCard
+from difftune_core.companion_card import CompanionCard
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("")
-def list_models(_: Tenant, used: ServicesDep) -> Page[Model]:
-    """The base models that can be tuned here."""
-    found = list(service.cards(used.settings, used.store).values())
+def list_models(_: Tenant, used: ServicesDep, kind: Kind = "base_model") -> Page[Model]:
+    """The base models that can be tuned here; or with `kind` the ControlNets or the annotators for them."""
+    found: list[BaseModelCard | CompanionCard] = []
+    if kind == "base_model":
+        found += service.cards(used.settings, used.store).values()
+    else:
+        found += [card for card in service.companions(used.settings, used.store).values() if card.kind == kind]
     return page_of(found, len(found), model_out)
 
 
 @router.get("/{model_id}")
 def retrieve_model(model_id: str, _: Tenant, used: ServicesDep) -> Model:
-    """One base model."""
-    return model_out(service.card(used.settings, used.store, model_id))
+    """One model of any of these kinds."""
+    return model_out(service.any_card(used.settings, used.store, model_id))
 
 
 @router.get("/{model_id}/methods/{method}/schema", response_model=dict[str, Any])

@@ -5,19 +5,27 @@ from typing import Any, Literal
 from api.models.service import METHODS
 from api.schemas import Listed
 from difftune_core.card import BaseModelCard
+from difftune_core.companion_card import CompanionCard
+
+Kind = Literal["base_model", "controlnet", "annotator"]
 
 
 class Model(Listed):
-    """A base model, in OpenAI's shape, with its card."""
+    """A base model, a ControlNet or an annotator, in OpenAI's shape, with its card."""
 
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    kind: Kind
+    """What it is for: to be tuned, to go on from (`control.init_from`), or to draw controls (`control.annotator`)."""
     family: str
+    """Of a base model; else the kind."""
     description: str
     licence: str
-    image_size: int
-    """Pixels, square."""
+    image_size: int | None
+    """Pixels, square; null for what takes any size."""
+    conditions: list[str]
+    """What an annotator draws; what a ControlNet follows, where that is known."""
     num_classes: int
     num_parameters: int
     digest: str
@@ -30,19 +38,33 @@ class Model(Listed):
     """What was measured of the model itself."""
 
 
-def model_out(card: BaseModelCard) -> Model:
-    return Model(
-        id=card.id,
-        created=card.created_at,
-        owned_by=card.source or "operator",
-        family=card.family,
-        description=card.description,
-        licence=card.licence,
-        image_size=card.image_size,
-        num_classes=card.num_classes,
-        num_parameters=card.num_parameters,
-        digest=card.digest,
-        methods=list(METHODS),
-        defaults=card.defaults.model_dump(),
-        figures=card.figures,
-    )
+def model_out(card: BaseModelCard | CompanionCard) -> Model:
+    common = {
+        "id": card.id,
+        "created": card.created_at,
+        "owned_by": card.source or "operator",
+        "description": card.description,
+        "licence": card.licence,
+        "num_parameters": card.num_parameters,
+        "digest": card.digest,
+    }
+    if isinstance(card, BaseModelCard):
+        of_kind = {
+            "kind": "base_model",
+            "conditions": [],
+            "methods": list(METHODS),
+            "defaults": card.defaults.model_dump(),
+            **{name: getattr(card, name) for name in ("family", "image_size", "num_classes", "figures")},
+        }
+    else:
+        of_kind = {
+            "kind": card.kind,
+            "conditions": list(card.conditions),
+            "methods": [],
+            "defaults": {},
+            "family": card.kind,
+            "image_size": None,
+            "num_classes": 0,
+            "figures": {},
+        }
+    return Model.model_validate(common | of_kind)

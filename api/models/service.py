@@ -12,6 +12,7 @@ from api.models import store as stored
 from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.card import BaseModelCard, list_cards, read_card
+from difftune_core.companion_card import CompanionCard, readable_companions
 from difftune_core.config import DiffTuning, Supervised
 
 METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": Supervised}
@@ -37,13 +38,35 @@ def _in_folders(settings: Settings) -> dict[str, BaseModelCard]:
 def _in_store(store: ObjectStore) -> dict[str, BaseModelCard]:
     found = {}
     for model_id, model in stored.listed(store):
-        if model is not None and not model.is_base_model:
+        if model is not None and model.role != "base_model":
             continue
         try:
             found[model_id] = BaseModelCard.model_validate(model and model.card)
         except ValidationError as error:
             log.warning("unreadable_model_card", model=model_id, error=str(error))
     return found
+
+
+def companions(settings: Settings, store: ObjectStore) -> dict[str, CompanionCard]:
+    """Cards of ControlNets and annotators by id; one that cannot be read is left out and logged."""
+    found = {}
+    for model_id, model in stored.listed(store):
+        if model is not None and model.role == "companion":
+            try:
+                found[model_id] = CompanionCard.model_validate(model.card)
+            except ValidationError as error:
+                log.warning("unreadable_model_card", model=model_id, error=str(error))
+    return dict(sorted((found | readable_companions(settings.model_roots)).items()))
+
+
+def any_card(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard | CompanionCard:
+    """The card of a base model, a ControlNet or an annotator.
+
+    Raises:
+        NotFoundError: there is no such model.
+    """
+    found = companions(settings, store).get(model_id)
+    return found if found is not None else card(settings, store, model_id)
 
 
 def card(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
 from difftune_core.card import CARD_FILE
+from difftune_core.companion_card import CompanionKind
 from difftune_core.files import folder_digest, sha256_file
 
 _PREFIX = "models/"
 _INDEX = "index.json"
 _TYPES = {".json": "application/json"}
 _KEY_PARTS = 4
+Role = Literal["base_model", "companion", "extractor"]
 
 
 class StoredFile(BaseModel):
@@ -46,9 +48,11 @@ class StoredModel(BaseModel):
     files: list[StoredFile]
 
     @property
-    def is_base_model(self) -> bool:
-        """Whether it can be tuned; others are feature extractors."""
-        return "family" in self.card
+    def role(self) -> Role:
+        """A base model can be tuned, a companion stands beside one, a feature extractor judges images."""
+        if "family" in self.card:
+            return "base_model"
+        return "companion" if self.card.get("kind") in get_args(CompanionKind) else "extractor"
 
     def key(self, file: StoredFile) -> str:
         """Where a file is."""

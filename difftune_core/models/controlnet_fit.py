@@ -31,11 +31,16 @@ def check_controlnet_fits(controlnet_config: Mapping[str, Any], unet_config: Map
     Raises:
         TaskError: `model_mismatch`, with every field that differs and both values.
     """
-    pairs = {name: (_value(controlnet_config, name), _value(unet_config, name)) for name in _DEFAULTS}
-    wrong = [f"{name} is {theirs}, the UNet's {unet}" for name, (theirs, unet) in pairs.items() if theirs != unet]
+    theirs, unet = anatomy_of(controlnet_config), anatomy_of(unet_config)
+    wrong = [f"{name} is {theirs[name]}, the UNet's {unet[name]}" for name in unet if theirs[name] != unet[name]]
     if wrong:
         message = f"the ControlNet does not fit the base model: {'; '.join(wrong)}"
         raise TaskError("model_mismatch", message, "control.init_from")
+
+
+def anatomy_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a ControlNet and a UNet must have alike, as they are compared; for cards."""
+    return {name: _value(config, name) for name in _DEFAULTS}
 
 
 def _value(config: Mapping[str, Any], name: str) -> Any:

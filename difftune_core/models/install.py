@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import difftune_core
 from difftune_core.card import CARD_FILE, BaseModelCard, Defaults, list_cards
-from difftune_core.files import folder_aside, folder_digest, sha256_file
+from difftune_core.files import folder_aside, folder_digest
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.models.convert.diffusers_dit import read_diffusers
-from difftune_core.models.convert.hub import fetch, pinned
 from difftune_core.models.convert.original import preset_name, read_original
 from difftune_core.models.convert.request import ImportRequest
 from difftune_core.models.convert.sit import from_sit
 from difftune_core.models.convert.vae import Vae, read_vae
-from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS, Converted
+from difftune_core.models.convert.weights import Converted
 from difftune_core.models.dit import DiTConfig
+from difftune_core.models.install_companion import install_companion
 from difftune_core.models.install_extractor import install_extractor
-from difftune_core.models.registry import CONFIG, WEIGHTS, write_dit_config
+from difftune_core.models.install_parts import incoming, origin, vae_folder, write_vae
+from difftune_core.models.install_stable_diffusion import install_stable_diffusion
+from difftune_core.models.registry import WEIGHTS, write_dit_config
 from difftune_core.tensors import save_tensors
 
 DIT_XL_LICENCE = (
     "CC-BY-NC-4.0, non-commercial: the licence under which the DiT-XL/2 weights were published, to be checked by the "
     "operator"
 )
+_INSTALLERS: dict[str, Callable[[ImportRequest, Hooks], OutcomeEvent]] = {
+    "stable-diffusion": install_stable_diffusion,
+    "controlnet": install_companion,
+    "annotator": install_companion,
+    "inception": install_extractor,
+    "dinov2": install_extractor,
+}
 _BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
 
 
@@ -39,23 +47,19 @@ def install(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
         TaskError: `model_exists`, `licence_missing`, or why the files were refused.
     """
     if request.kind != "dit":
-        return install_extractor(request, hooks)
+        return _INSTALLERS[request.kind](request, hooks)
     if "resizing" in request.model_fields_set:
         raise TaskError("invalid_option", "a base model has no option resizing", "resizing")
-    final = request.models / request.id
-    if final.exists():
-        raise TaskError("model_exists", f"there is a model {request.id!r} in {request.models}; remove it first", "id")
-    request.models.mkdir(parents=True, exist_ok=True)
-    hooks.emit(PhaseEvent(phase="loading_model"))
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=request.models) as scratch:
-        source = fetch(request.source, Path(scratch) / "source")
+    with incoming(request, hooks) as (source, scratch):
+        if (source / "unet").is_dir():
+            raise TaskError("invalid_option", f"{source.name} has a unet/: state --kind stable-diffusion", "kind")
         converted = _converted(source, request)
         licence = _licence(request, converted)
-        vae = read_vae(_vae_folder(source, request, Path(scratch) / "vae"), converted.config.in_channels)
+        vae = read_vae(vae_folder(source, request, scratch / "vae"), converted.config.in_channels)
         hooks.emit(PhaseEvent(phase="exporting"))
-        with folder_aside(final) as folder:
+        with folder_aside(request.models / request.id) as folder:
             _write_weights(folder, converted, vae)
-            card = _card(request, converted, vae, licence, _origin(request.source, source))
+            card = _card(request, converted, vae, licence, origin(request.source, source))
             card = card.model_copy(update={"digest": folder_digest(folder)})
             (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
     for note in [*converted.notes, *_remarks(request, card)]:
@@ -78,18 +82,6 @@ def _converted(source: Path, request: ImportRequest) -> Converted:
     return from_sit(read) if request.process == "flow" else read
 
 
-def _vae_folder(source: Path, request: ImportRequest, scratch: Path) -> Path:
-    if request.vae is not None:
-        folder = fetch(request.vae, scratch)
-    elif (source / "vae").is_dir():
-        folder = source
-    else:
-        raise TaskError("vae_missing", f"{source.name} has no vae/: name an autoencoder", "vae")
-    if not folder.is_dir():
-        raise TaskError("source_not_found", f"{request.vae} is no folder", "vae")
-    return folder
-
-
 def _licence(request: ImportRequest, converted: Converted) -> str:
     if request.licence is not None:
         return request.licence
@@ -98,20 +90,11 @@ def _licence(request: ImportRequest, converted: Converted) -> str:
     raise TaskError("licence_missing", "state the licence of the weights", "licence")
 
 
-def _origin(named: str, found: Path) -> str:
-    """Where the weights come from, without a path of this machine."""
-    if found.is_dir():
-        return "@".join(pinned(named)) if not Path(named).expanduser().exists() else f"diffusers folder {found.name}"
-    return f"{found.name}, sha256 {sha256_file(found)}"
-
-
 def _write_weights(folder: Path, converted: Converted, vae: Vae) -> None:
     (folder / "dit").mkdir()
     write_dit_config(folder / "dit", converted.config)
     save_tensors(converted.state, folder / "dit" / WEIGHTS)
-    (folder / "vae").mkdir()
-    (folder / "vae" / CONFIG).write_text(json.dumps(vae.config, indent=2) + "\n", encoding="utf-8")
-    save_tensors(vae.state, folder / "vae" / DIFFUSERS_WEIGHTS, metadata={"format": "pt"})
+    write_vae(folder, vae)
 
 
 def _card(request: ImportRequest, converted: Converted, vae: Vae, licence: str, origin: str) -> BaseModelCard:

@@ -89,7 +89,7 @@ def test_a_feature_extractor_is_no_base_model(
     folder = model_folder(tmp_path / "new", "inception")
     (folder / "card.json").write_text('{"kind": "inception", "id": "inception"}', encoding="utf-8")
     model = stored.publish(services.store, folder)
-    assert not model.is_base_model
+    assert model.role == "extractor"
     assert_problem(client.get("/v1/models/inception"), 404, "model_not_found")
 
 

@@ -47,3 +47,26 @@ def test_a_card_that_cannot_be_read_hides_no_others(client: TestClient, data_dir
     assert "broken" not in ids
     warned = [json.loads(line) for line in logged.getvalue().splitlines()]
     assert "broken" in [line.get("model") for line in warned]
+
+
+def test_controlnets_and_annotators_are_listed_by_their_kind(
+    client: TestClient, data_dir: Path, assert_problem: Callable[..., Any]
+) -> None:
+    common = {"licence": "MIT", "num_parameters": 7, "digest": "0" * 64}
+    for card in (
+        {"id": "edges", "kind": "controlnet", "conditions": ["edge"], "anatomy": {"in_channels": 4}},
+        {"id": "dpt", "kind": "annotator", "conditions": ["depth", "normal"]},
+        {"id": "inception", "kind": "inception"},
+    ):
+        folder = data_dir / "models" / str(card["id"])
+        folder.mkdir()
+        (folder / "card.json").write_text(json.dumps(common | card), encoding="utf-8")
+    for kind, model_id, conditions in (("controlnet", "edges", ["edge"]), ("annotator", "dpt", ["depth", "normal"])):
+        (listed,) = client.get("/v1/models", params={"kind": kind}).json()["data"]
+        assert (listed["id"], listed["kind"], listed["conditions"]) == (model_id, kind, conditions)
+        assert (listed["image_size"], listed["methods"]) == (None, [])
+        assert client.get(f"/v1/models/{model_id}").json() == listed
+    tunable = client.get("/v1/models").json()["data"]
+    assert {model["kind"] for model in tunable} == {"base_model"}
+    assert_problem(client.get("/v1/models", params={"kind": "vae"}), 422, "invalid_value", param="kind")
+    assert_problem(client.get("/v1/models/inception"), 404, "model_not_found")

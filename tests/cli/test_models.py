@@ -114,6 +114,16 @@ def test_feature_extractors_are_listed_apart_from_base_models(data_dir: Path) ->
     assert "base models only" in run("list", "--extractors", "--url", "http://127.0.0.1:9", "--key", "k").stderr
 
 
+def test_controlnets_and_annotators_are_listed_apart(data_dir: Path) -> None:
+    (data_dir / "models" / "edges").mkdir()
+    card = {"id": "edges", "kind": "controlnet", "conditions": ["edge", "sketch"], "digest": "0" * 64, "licence": "MIT"}
+    (data_dir / "models" / "edges" / "card.json").write_text(json.dumps(card))
+    models, extractors, companions = run("list", "--data-dir", data_dir).stdout.split("\n\n")
+    assert "edges" not in models + extractors
+    assert companions.splitlines()[1].split() == ["edges", "controlnet", "edge,", "sketch", "0", "MIT"]
+    assert shown("show", "edges", "--data-dir", data_dir)["kind"] == "controlnet"
+
+
 def test_an_unreadable_card_is_named_and_left_out(data_dir: Path) -> None:
     (data_dir / "models" / "broken").mkdir()
     (data_dir / "models" / "broken" / "card.json").write_text('{"family": "dit"}')

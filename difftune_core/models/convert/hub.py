@@ -16,7 +16,18 @@ _WANTED = (
     "diffusion_pytorch_model-*.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
 )
-_PATTERNS = [f"{part}{name}" for part in ("", "transformer/", "vae/") for name in _WANTED] + ["model.safetensors"]
+_PARTS = ("", "transformer/", "unet/", "vae/")
+_PATTERNS = [
+    *(f"{part}{name}" for part in _PARTS for name in _WANTED),
+    "model.safetensors",
+    "preprocessor_config.json",
+    "palette.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/*.json",
+    "tokenizer/merges.txt",
+]
 
 
 def pinned(source: str) -> tuple[str, str]:

@@ -9,23 +9,25 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from difftune_core.extractor_card import InceptionResizing
+from difftune_core.hooks import TaskError
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class ImportRequest(BaseModel):
-    """A base model or a feature extractor to bring in; field names are the command's options."""
+    """A model to bring in; field names are the command's options."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: Annotated[str, Field(min_length=1)]
-    """An original `.pt`, a tuned `model.safetensors`, a diffusers folder, or `org/name@<40 hex digits>` on a hub."""
+    """An original `.pt`, a `.safetensors`, a diffusers or transformers folder, or `org/name@<40 hex digits>`."""
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     """Public id: the name of the model's folder."""
     models: Path
     """Folder of base models."""
-    kind: Literal["dit", "inception", "dinov2"] = "dit"
-    """A base model (`dit`), or the feature extractor that it is: `inception` of FID, or `dinov2`."""
+    kind: Literal["dit", "stable-diffusion", "controlnet", "annotator", "inception", "dinov2"] = "dit"
+    """A base model (`dit`, `stable-diffusion`), a `controlnet` to go on from, an `annotator` that draws control images,
+    or a feature extractor: `inception` of FID, or `dinov2`."""
     resizing: InceptionResizing = "clean-fid"
     """Of `inception`: whose way of bringing images to 299 pixels is followed."""
     vae: str | None = None
@@ -46,6 +48,18 @@ class ImportRequest(BaseModel):
     """Classes of a diffusers folder whose label table was padded to 1001 rows."""
     timestep_frequencies: Literal["original", "diffusers"] | None = None
     """Of a diffusers folder: `original` for weights trained with the original code; left out, as diffusers computes."""
+
+
+def refuse_options(request: ImportRequest, *taken: str) -> None:
+    """Refuse what was stated and is none of the options that every kind has, or of `taken`.
+
+    Raises:
+        TaskError: `invalid_option`, naming it.
+    """
+    known = {"source", "id", "models", "kind", "licence", "description", *taken}
+    given = sorted(request.model_fields_set - known)
+    if given:
+        raise TaskError("invalid_option", f"a model of kind {request.kind} has no option {given[0]}", given[0])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

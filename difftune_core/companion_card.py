@@ -1,0 +1,56 @@
+"""The card of what stands beside a base model: a ControlNet to go on from, or a network that draws control images."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from difftune_core.card import CARD_FILE, CardPart
+
+CompanionKind = Literal["controlnet", "annotator"]
+_KIND = re.compile(r'"kind":\s*"(controlnet|annotator)"')
+
+
+class CompanionCard(CardPart):
+    """`card.json` of a ControlNet's or an annotator's folder."""
+
+    schema_version: Literal[1] = 1
+    kind: CompanionKind
+    id: str
+    """Folder name and public id."""
+    description: str = ""
+    licence: str = "unknown"
+    source: str = ""
+    """Where the weights come from."""
+    created_at: int = 0
+    """Unix seconds."""
+    num_parameters: int = 0
+    digest: str
+    """sha256 over the files, as of a base model."""
+    conditions: tuple[str, ...] = ()
+    """What an annotator draws; what a ControlNet follows, where that is known."""
+    anatomy: dict[str, Any] = {}  # noqa: RUF012  # pydantic copies defaults
+    """Of a ControlNet: what it must have in common with a UNet (`difftune_core.models.controlnet_fit`)."""
+
+
+def is_companion(card: str) -> bool:
+    """Whether the text of a `card.json` is one of these."""
+    return _KIND.search(card) is not None
+
+
+def readable_companions(roots: list[Path]) -> dict[str, CompanionCard]:
+    """Cards by id, over all `roots`; the first root that has an id wins, one that cannot be read is left out."""
+    found: dict[str, CompanionCard] = {}
+    for root in roots:
+        for path in sorted(root.glob(f"[!.]*/{CARD_FILE}")) if root.is_dir() else []:  # a dot: not whole yet
+            text = path.read_text(encoding="utf-8")
+            if path.parent.name in found or not is_companion(text):
+                continue
+            try:
+                found[path.parent.name] = CompanionCard.model_validate_json(text)
+            except ValidationError:
+                continue
+    return dict(sorted(found.items()))

@@ -1,0 +1,66 @@
+"""Bring in what stands beside a base model: a ControlNet to go on from, or a network that draws control images."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from difftune_core.card import CARD_FILE
+from difftune_core.companion_card import CompanionCard
+from difftune_core.files import folder_aside, folder_digest
+from difftune_core.hooks import Hooks, OutcomeEvent, PhaseEvent
+from difftune_core.models.controlnet_fit import anatomy_of
+from difftune_core.models.convert.companions import Companion, check_annotator, read_annotator, read_controlnet
+from difftune_core.models.convert.request import ImportRequest, refuse_options
+from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS
+from difftune_core.models.install_parts import incoming, origin, stated_licence, write_part
+from difftune_core.models.registry import WEIGHTS
+
+
+def install_companion(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
+    """Write `<models>/<id>/`: a folder that diffusers or transformers opens, and a card; as a whole or not at all.
+
+    Raises:
+        TaskError: `model_exists`, `invalid_option`, `licence_missing`, or why the files were refused.
+    """
+    refuse_options(request)
+    with incoming(request, hooks) as (source, _):
+        licence = stated_licence(request)
+        read = read_controlnet(source) if request.kind == "controlnet" else read_annotator(source)
+        hooks.emit(PhaseEvent(phase="exporting"))
+        with folder_aside(request.models / request.id) as folder:
+            write_part(folder, read.config, read.state, DIFFUSERS_WEIGHTS if request.kind == "controlnet" else WEIGHTS)
+            for path in read.files:
+                shutil.copyfile(path, folder / path.name)
+            if request.kind == "annotator":
+                check_annotator(folder, read.conditions)
+            card = _card(request, read, folder, licence, origin(request.source, source))
+            (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return OutcomeEvent(code="succeeded", message=f"{card.id}: {card.description}; licence: {card.licence}")
+
+
+def _card(request: ImportRequest, read: Companion, folder: Path, licence: str, source: str) -> CompanionCard:
+    return CompanionCard.model_validate(
+        {
+            "kind": request.kind,
+            "id": request.id,
+            "description": request.description or _described(request, read),
+            "licence": licence,
+            "source": source,
+            "created_at": int(time.time()),
+            "num_parameters": sum(tensor.numel() for tensor in read.state.values()),
+            "digest": folder_digest(folder),
+            "conditions": read.conditions,
+            "anatomy": anatomy_of(read.config) if request.kind == "controlnet" else {},
+        }
+    )
+
+
+def _described(request: ImportRequest, read: Companion) -> str:
+    conditions = " and ".join(read.conditions)
+    if request.kind == "annotator":
+        return f"{read.config['architectures'][0]}, draws {conditions}"
+    anatomy = anatomy_of(read.config)
+    follows = f", follows {conditions}" if conditions else ""
+    return f"ControlNet for text states of width {anatomy['cross_attention_dim']}{follows}"
