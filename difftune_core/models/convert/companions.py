@@ -84,9 +84,7 @@ def check_annotator(folder: Path, conditions: tuple[str, ...]) -> None:
 
     family: Any = getattr(transformers, f"AutoModel{_task(conditions)}")
     try:
-        _, told = family.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, trust_remote_code=False
-        )
+        _, told = family.from_pretrained(folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise TaskError("model_mismatch", f"annotator: {str(error).splitlines()[0]}", CONFIG) from None
     wrong = sorted([*told["missing_keys"], *(str(name) for name in told.get("mismatched_keys") or ())])
