@@ -19,7 +19,7 @@ from torch import Tensor
 
 from difftune_core.data.conditions import annotator
 from difftune_core.evaluate.controls import compare_controls
-from difftune_core.files import folder_aside
+from difftune_core.files import folder_aside, folder_digest
 from difftune_core.tiny.scenes import Scenes, Split
 from difftune_core.tiny.scenes.controls import SEGMENT_COLOURS, SEGMENTS
 from difftune_core.tiny.train_sd_autoencoder import POOLS, SIZE
@@ -162,13 +162,17 @@ def main() -> None:
         card = {
             "kind": "annotator",
             "id": name,
-            "condition": condition,
+            "conditions": ["depth", "normal"] if condition == "depth" else [condition],
+            "description": f"{type(model).__name__} for the rendered scenes of tests and the demo.",
+            "licence": "Apache-2.0",
+            "source": "trained by difftune_core.tiny on rendered scenes",
+            "num_parameters": sum(p.numel() for p in model.parameters()),
+            "digest": folder_digest(folder),
             "made_by": "python -m difftune_core.tiny.train_annotators",
             "seed": options.seed,
             "steps": options.steps,
             "batch_size": BATCH,
             "training_images": options.pool,
-            "parameters": sum(p.numel() for p in model.parameters()),
             "held_out": figures(condition, folder, checked),
         }
         save_json(card, folder / "card.json")

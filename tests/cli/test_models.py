@@ -100,7 +100,7 @@ def test_feature_extractors_are_listed_apart_from_base_models(data_dir: Path) ->
         "num_parameters": 21_785_568,
     }
     (folder / "card.json").write_text(json.dumps(card))
-    models, extractors = run("list", "--data-dir", data_dir).stdout.split("\n\n")
+    models, extractors, _ = run("list", "--data-dir", data_dir).stdout.split("\n\n")
     assert "inception" not in models
     header, row, tiny = extractors.splitlines()
     assert header.split() == ["FEATURE", "EXTRACTOR", "KIND", "COMPARABLE", "PARAMETERS", "LICENCE"]
