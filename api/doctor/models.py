@@ -33,7 +33,7 @@ def look(settings: Settings) -> Iterator[Finding]:
             for model_id, model in stored.listed(open_store(settings)):
                 if model is None:
                     yield poor(_CHECK, f"the index of {model_id} in the object store cannot be read")
-                elif model.is_base_model:
+                elif model.role == "base_model":
                     sound.append(f"{model_id} (in the store)")
         except (StoreError, ValueError):
             pass  # the look at the store has said so

@@ -84,7 +84,7 @@ def test_list_reads_the_data_folder_and_the_bundled_models(data_dir: Path) -> No
     assert header.split() == ["ID", "FAMILY", "PIXELS", "CLASSES", "PARAMETERS", "LICENCE"]
     row = next(row for row in rows if row.startswith("letters"))
     assert row.split() == ["letters", "dit", "256", "1,000", "675,129,632", "CC-BY-NC-4.0"]
-    bundled = {path.parent.name for path in Settings().bundled_models.glob("*/dit")}
+    bundled = {path.parent.name for part in ("dit", "unet") for path in Settings().bundled_models.glob(f"*/{part}")}
     listed = {model["id"] for model in shown("list", "--data-dir", data_dir)}
     assert {"letters"} <= listed <= {"letters"} | bundled
 
