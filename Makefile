@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-services compose-test tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-services test-ceph compose-test tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,13 +33,17 @@ check: $(INSTALLED) ## lint, types, import directions
 	$(BIN)/lint-imports
 
 test: $(INSTALLED) ## all tests that need no server
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not services'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not services and not ceph'
 
 test-services: $(INSTALLED) ## tests against PostgreSQL, Redis and S3 servers that the tests start themselves
+	@PYTHON=$(PYTHON) tests/install-swift
 	$(BIN)/python -m pytest -q -m services
 
 compose-test: $(INSTALLED) ## build the images, run the stack on a docker engine, kill a worker amid a job
 	$(BIN)/python -m tests.compose.run
+
+test-ceph: $(INSTALLED) ## the store's tests on Ceph RGW (Debian: ceph-mon ceph-osd radosgw ceph-common)
+	$(BIN)/python -m pytest -q -m ceph tests/storage
 
 tiny-models: $(INSTALLED) ## train the bundled models anew (four hours; needs the fonts named in difftune_core/tiny)
 	$(BIN)/python -m difftune_core.tiny.train_autoencoder

@@ -28,6 +28,7 @@ _STATUS: dict[type[errors.ServiceError], HTTPStatus] = {
     errors.ConflictError: HTTPStatus.CONFLICT,
     errors.GoneError: HTTPStatus.GONE,
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.QuotaError: HTTPStatus.FORBIDDEN,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _HEADERS = {
@@ -42,7 +43,7 @@ _HTTP_CODES = {  # phrases of a status differ between Python versions
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range_not_satisfiable",
 }
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _MAX_FAULTS = 20
 log = structlog.get_logger(__name__)
 
@@ -117,7 +118,7 @@ def _on_store_error(request: Request, error: Exception) -> JSONResponse:
 def _on_system_error(request: Request, error: Exception) -> JSONResponse:
     """A folder as store has no service in between that would tell it in words of its own."""
     assert isinstance(error, OSError)
-    if error.errno not in _NO_ROOM:
+    if error.errno not in NO_ROOM:
         raise error
     log.error("store_full", error=str(error))
     message = "The service has no room left to store this. Tell its operator."

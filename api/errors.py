@@ -9,6 +9,7 @@ ServiceError
 ├── ConflictError         not in this state
 ├── GoneError             it was there, its time is over
 ├── TooLargeError         more bytes than allowed
+├── QuotaError            more bytes than the tenant may keep
 └── UnavailableError      a part of the service does not answer
 """
 
@@ -79,6 +80,10 @@ class GoneError(ServiceError):
 
 class TooLargeError(ServiceError):
     """More bytes than allowed."""
+
+
+class QuotaError(ServiceError):
+    """The tenant has no room left."""
 
 
 class UnavailableError(ServiceError):

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_access_key_id: SecretStr | None = None
     s3_secret_access_key: SecretStr | None = None
+    s3_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """A store that sends nothing for so long does not answer."""
     host: str = "127.0.0.1"
     port: int = 8321
     metrics_host: str = "127.0.0.1"
@@ -75,6 +77,10 @@ class Settings(BaseSettings):
     poll_s: Annotated[float, Field(gt=0)] = 2.0
     """Workers look for work this often even when no doorbell rang."""
     sweep_s: Annotated[float, Field(gt=0)] = 3.0
+    collect_s: Annotated[float, Field(gt=0)] = 3600.0
+    """Objects that no row names are looked for this often."""
+    orphan_grace_s: Annotated[float, Field(ge=3600)] = 86_400.0
+    """And deleted when they are older than this. A backup of the database that is restored later may miss them."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
     """Attempts in a row that crash and get no further before a job fails as a crash loop."""
     retry_delay_s: Annotated[float, Field(ge=0)] = 1.0
@@ -94,6 +100,16 @@ class Settings(BaseSettings):
     """Of a part that comes through the API."""
     max_file_bytes: int = 512 * 2**20
     """Of a file sent in one request (`POST /v1/files`); larger ones are uploaded in parts."""
+    quota_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Of a tenant's data sets and pending uploads together; null is no limit."""
+    import_prefixes: list[Annotated[str, Field(pattern=r"^s3://[^/]+/.*$")]] = []
+    """What users may import data sets from: `s3://bucket/` or `s3://bucket/prefix/`, each. Empty: nothing."""
+    import_s3_endpoint_url: str | None = None
+    """Address of the store that has them; null is AWS. No user chooses an address."""
+    import_s3_region: str = "us-east-1"
+    import_s3_access_key_id: SecretStr | None = None
+    """Of a key that may read there and no more."""
+    import_s3_secret_access_key: SecretStr | None = None
     upload_ttl_s: float = 7 * 86_400.0
     link_ttl_s: float = 900.0
     """Life of a download link."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from cli.backup import backup, restore
 from cli.compare.command import compare
 from cli.demo.command import demo, demo_controlnet
 from cli.doctor import doctor
@@ -32,6 +33,8 @@ app.command("demo-controlnet")(demo_controlnet)
 app.command()(compare)
 app.command()(doctor)
 app.command()(migrate)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(models)
 app.add_typer(secrets)
 

@@ -6,15 +6,20 @@ A module or test that is marked `both_databases` runs twice: embedded, and (with
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.db import Database
+from api.settings import Settings
+from api.storage.s3_client import s3_client
 from migrations.run import upgrade
+from tests import s3_servers
+from tests.s3_servers import BUCKET, CephServer, S3Server, SwiftServer
 from tests.servers import PostgresServer, RedisServer, missing
 
 _MIGRATED = "migrated"
@@ -41,7 +46,7 @@ def server_settings(request: pytest.FixtureRequest, database_kind: str) -> dict[
     return {name: request.getfixturevalue(fixture) for name, fixture in addresses.items()}
 
 
-def _skip_without(server: str) -> None:
+def _skip_without(server: str, missing: Callable[[str], list[str]] = missing) -> None:
     if lacking := missing(server):
         message = f"{server} is not installed: {', '.join(lacking)}"
         if os.environ.get("CI"):  # there a test that does not run is a failure
@@ -102,3 +107,40 @@ def redis(redis_server: RedisServer) -> str:
     redis_server.start()
     redis_server.flush()
     return redis_server.url()
+
+
+@pytest.fixture(scope="session")
+def swift_server() -> Iterator[S3Server]:
+    """An OpenStack Swift of this session's own, which speaks S3, with a bucket."""
+    yield from _s3_server("swift", SwiftServer)
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[S3Server]:
+    """A Ceph RGW of this session's own, with a bucket."""
+    yield from _s3_server("ceph", CephServer)
+
+
+def _s3_server(name: str, kind: type[S3Server]) -> Iterator[S3Server]:
+    _skip_without(name, s3_servers.missing)
+    with tempfile.TemporaryDirectory(prefix=f"difftune-{name}-") as folder:
+        server = kind(Path(folder))
+        try:
+            server.start()
+            client = s3_client(Settings(**server.settings), server.endpoint)
+            client.create_bucket(Bucket=BUCKET)
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def swift(swift_server: S3Server) -> dict[str, Any]:
+    """Settings of an empty store on Swift."""
+    return new_store(swift_server)
+
+
+def new_store(server: S3Server) -> dict[str, Any]:
+    """Settings of a store that nobody else uses."""
+    server.start()
+    return {**server.settings, "store_url": f"s3://{BUCKET}/{secrets.token_hex(6)}"}

@@ -21,7 +21,7 @@ import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
-_START_S = 30.0
+_START_S = 120.0
 _USER = "nobody"  # PostgreSQL refuses root
 _NEEDED = {"postgresql": ("setpriv", "initdb", "postgres"), "redis": ("setpriv", "redis-server")}
 
@@ -43,20 +43,31 @@ class Server:
 
     quick_end = signal.SIGTERM
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.port = free_port()
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, unless it runs, and wait until it answers."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it, unless it runs."""
         if self._process is not None and self._process.poll() is None:
             return
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, cwd=self.folder)
+            self._process = subprocess.Popen(
+                self._command(), stdout=log, stderr=log, cwd=self.folder, env=self._environment
+            )
+
+    def wait(self) -> None:
+        """Wait until it answers."""
         deadline = time.monotonic() + _START_S
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self._command()[-1]}: {(self.folder / 'server.log').read_text()[-2000:]}")
             time.sleep(0.05)
 

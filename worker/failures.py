@@ -15,6 +15,8 @@ from difftune_core.hooks import TaskError
 SUCCEEDED = "succeeded"
 _MAX_DELAY_S = 60.0
 _UNLIMITED = 1_000_000
+_OUTAGE = 1_440  # attempts a minute apart: a day
+_MAX_DOUBLINGS = 30
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ RULES = {
     "killed": Rule("The trainer was killed.", None, "crash_loop"),
     "crashed": Rule("The trainer ended without a word.", None, "crash_loop"),
     "stopped": Rule("The trainer stopped without being asked to.", None, "crash_loop"),
-    # Surroundings that may heal.
-    "store_unavailable": Rule("The object store did not answer.", None),
-    "database_unavailable": Rule("The database did not answer.", None),
-    "disk_full": Rule("The worker's disk is full.", None),
+    # Surroundings that heal, if somebody sees to it: a job of a week is not lost to an evening's outage.
+    "store_unavailable": Rule("The object store did not answer.", _OUTAGE),
+    "database_unavailable": Rule("The database did not answer.", _OUTAGE),
+    "disk_full": Rule("The worker's disk is full.", _OUTAGE),
     "damaged_file": Rule("A file was damaged on its way.", None),
     "supervisor_error": Rule("The worker failed in an unforeseen way.", None),
     # May be chance: one more try.
@@ -110,12 +112,14 @@ def judge(ending: Ending, earlier: Sequence[str], *, max_attempts: int, retry_de
         message = rule.message  # the exception's text may name folders of the worker; its log has it
     if ending.code in AT_ONCE:
         return Verdict(ending.code, message, 0.0)
-    failures = [code for code in earlier if RULES.get(code, _DEFAULT).retries != _UNLIMITED]
-    same = 1 + sum(code == ending.code for code in failures)
+    patient = {_UNLIMITED, _OUTAGE}
+    failures = [code for code in earlier if RULES.get(code, _DEFAULT).retries not in patient]
+    same = 1 + sum(code == ending.code for code in earlier)
     in_a_row = 1 + len(failures)
     allowed = max_attempts - 1 if rule.retries is None else rule.retries
-    if same <= allowed and (in_a_row < max_attempts or rule.retries == _UNLIMITED):
-        return Verdict(ending.code, message, min(_MAX_DELAY_S, retry_delay_s * 2.0 ** (in_a_row - 1)))
+    if same <= allowed and (in_a_row < max_attempts or rule.retries in patient):
+        doublings = min(_MAX_DOUBLINGS, (same if rule.retries == _OUTAGE else in_a_row) - 1)
+        return Verdict(ending.code, message, min(_MAX_DELAY_S, retry_delay_s * 2.0**doublings))
     if rule.gives_up_as:
         message = f"{message} {in_a_row} attempts in a row got no further."
     return Verdict(rule.gives_up_as or ending.code, message, None)

@@ -1,4 +1,5 @@
-"""What nobody else recovers: leases of lost workers, doorbells that did not ring, uploads that were abandoned.
+"""What nobody else recovers: leases of lost workers, doorbells that did not ring, uploads that were abandoned,
+objects that no row names.
 
 Any number of sweeps may run at once: each step is a short transaction that takes what is still there to take.
 """
@@ -6,12 +7,13 @@ Any number of sweeps may run at once: each step is a short transaction that take
 from __future__ import annotations
 
 import fcntl
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 
 from api.db import Database, checkpoint_wal
 from api.queue import Doorbell
@@ -22,6 +24,7 @@ from api.uploads import service as uploads
 from api.uploads.models import Upload, UploadPart
 from api.uploads.states import UploadStatus
 from api.work import repository
+from worker.collect import collect
 from worker.failures import Ending
 from worker.settle import settle
 from worker.telemetry import ATTEMPTS, LEASES_EXPIRED
@@ -29,7 +32,6 @@ from worker.telemetry import ATTEMPTS, LEASES_EXPIRED
 _UNRUNG_S = 5.0
 _PARTS_AT_ONCE = 500
 _LINK_TTLS = 2.0  # a PUT may begin when its link ends, and take as long again
-_UNFINISHED_S = 86_400.0
 _WAL_BYTES = 1 << 20
 log = structlog.get_logger(__name__)
 
@@ -43,12 +45,13 @@ class Sweep:
         self._database = Database(settings.database)
         self._store = open_store(settings)
         self._doorbell = Doorbell(settings, self._database)
+        self._collected_at = -math.inf
 
     def once(self) -> bool:
         """Every step once; one that fails does not keep the others from theirs. Whether all worked."""
-        steps: list[Callable[[], object]] = [self.recover, self.ring, self.expire_uploads, self.clean, self.fold_log]
+        steps: list[Callable[[], object]] = [self.recover, self.ring, self.expire_uploads, self.fold_log]
         worked = True
-        for step in steps:
+        for step in [*steps, self.clean_if_due]:
             try:
                 step()
             except Exception:  # the next round tries again
@@ -93,7 +96,8 @@ class Sweep:
             Upload.status.in_([UploadStatus.EXPIRED, UploadStatus.CANCELLED]),
             and_(Upload.status == UploadStatus.COMPLETED, UploadPart.bytes.is_(None)),
         )
-        late = UploadPart.created_at < time.time() - _LINK_TTLS * self.settings.link_ttl_s
+        signed_at = func.coalesce(UploadPart.signed_at, UploadPart.created_at)
+        late = signed_at < time.time() - _LINK_TTLS * self.settings.link_ttl_s
         with self._database.read() as session:
             parts = session.execute(query.where(unused, late).limit(_PARTS_AT_ONCE)).all()
         for part in parts:  # objects first: a row without its object can be swept again, the reverse is lost
@@ -103,9 +107,17 @@ class Sweep:
                 session.execute(delete(UploadPart).where(UploadPart.id.in_([part.id for part in parts])))
         return len(parts)
 
+    def clean_if_due(self) -> int:
+        """`clean`, now and then: it asks the store for the list of all that it has."""
+        if time.monotonic() - self._collected_at < self.settings.collect_s:
+            return 0
+        self._collected_at = time.monotonic()
+        return self.clean()
+
     def clean(self) -> int:
-        """Remove what killed processes left half-written in the store."""
-        return self._store.forget_unfinished(_UNFINISHED_S)
+        """Remove from the store what killed processes left half-written, and what no row names; how many of both."""
+        grace_s = self.settings.orphan_grace_s
+        return self._store.forget_unfinished(grace_s) + collect(self._database, self._store, grace_s)
 
     def fold_log(self) -> bool:
         """Fold SQLite's write-ahead log into its file when it has grown; whether it was."""

@@ -15,6 +15,7 @@ from api.work.models import WorkItem
 from difftune_core.hooks import ArtifactEvent, Event
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
+from worker.importing import bring_in
 from worker.run import Run
 from worker.settle import settle_dataset
 from worker.workspace import Fetched, fetch_dataset
@@ -39,7 +40,7 @@ class Validation:
         self.num_threads = 1
 
     def prepare(self) -> list[str] | None:
-        """Fetch the file and compare its md5; the child's arguments, or None if there is nothing left to find out.
+        """Fetch the file and compare its checksums; the child's arguments, or None if nothing is left to find out.
 
         Raises:
             TaskError: the file is missing or damaged.
@@ -47,12 +48,17 @@ class Validation:
         tools, workspace = self._run.tools, self._run.workspace
         with tools.database.read() as session:
             dataset = session.get_one(Dataset, self._run.lease.subject_id)
-        fetched = fetch_dataset(tools.store, dataset.parts, tools.settings.data_dir, self._run.check)
+        parts = dataset.parts or bring_in(self._run, dataset)
+        fetched = fetch_dataset(tools.store, parts, tools.settings.data_dir, self._run.check)
         self._fetched = fetched
-        if dataset.expected_md5 is not None and dataset.expected_md5.lower() != fetched.md5:
-            message = f"The file's md5 is {fetched.md5}, not {dataset.expected_md5.lower()} as stated."
-            self._finding = Finding(fetched.sha256, error_code="checksum_mismatch", error_message=message)
-            return None
+        for name, stated, found in (
+            ("md5", dataset.expected_md5, fetched.md5),
+            ("sha256", dataset.expected_sha256, fetched.sha256),
+        ):
+            if stated is not None and stated.lower() != found:
+                message = f"The file's {name} is {found}, not {stated.lower()} as stated."
+                self._finding = Finding(fetched.sha256, error_code="checksum_mismatch", error_message=message)
+                return None
         link = workspace.input_file("data", dataset.filename, fetched.path)
         return [str(workspace.write_config({})), "--data", str(link), "--out", str(workspace.out)]
 

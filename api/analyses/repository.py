@@ -39,6 +39,14 @@ def live_users_of(session: Session, dataset_id: str) -> list[str]:
     return list(session.scalars(select(Analysis.id).where(uses, Analysis.status.not_in(FINAL)).order_by(Analysis.id)))
 
 
+def live_users_of_checkpoints(session: Session, tenant_id: str, checkpoint_ids: list[str]) -> list[str]:
+    """Ids of the tenant's analyses that are not final and look at one of these."""
+    wanted = set(checkpoint_ids)
+    query = select(Analysis).where(Analysis.tenant_id == tenant_id, Analysis.status.not_in(FINAL))
+    rows = session.scalars(query.order_by(Analysis.id))
+    return [row.id for row in rows if wanted & {entry["id"] for entry in row.checkpoints}]
+
+
 def open_work(session: Session, analysis_id: str) -> WorkItem | None:
     """The analysis' work that is not done, locked. Claims lock the item before the analysis: so must others."""
     query = select(WorkItem).where(WorkItem.subject_id == analysis_id, WorkItem.state != WorkState.DONE)

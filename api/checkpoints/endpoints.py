@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
@@ -11,10 +11,11 @@ from api.checkpoints import repository, service
 from api.checkpoints.models import Checkpoint
 from api.checkpoints.schemas import CheckpointOut, DownloadLink, checkpoint_out
 from api.checkpoints.service import Format
-from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.jobs import service as jobs
 from api.jobs.models import Job
-from api.schemas import Page, page_of
+from api.schemas import Deleted, Page, page_of
+from api.storage.cleaning import delete_objects
 
 router = APIRouter(prefix="/v1", tags=["checkpoints"])
 _FORMATS = (
@@ -42,6 +43,15 @@ def retrieve_checkpoint(checkpoint_id: str, tenant: Tenant, session: ReadSession
     checkpoint = service.get(session, tenant, checkpoint_id)
     job = session.get_one(Job, checkpoint.job_id)
     return _shown(session, checkpoint, job, repository.last_step(session, job.id))
+
+
+@router.delete("/checkpoints/{checkpoint_id}")
+def delete_checkpoint(
+    checkpoint_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> Deleted:
+    """Delete a checkpoint and its files; refused while its job may go on from it, and for the job's result."""
+    background.add_task(delete_objects, used.store, service.delete(session, tenant, checkpoint_id))
+    return Deleted(id=checkpoint_id, object="fine_tuning.job.checkpoint")
 
 
 @router.get("/checkpoints/{checkpoint_id}/download", response_model=DownloadLink, responses={302: {}})

@@ -3,13 +3,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.analyses import repository as analyses
 from api.checkpoints import repository
 from api.checkpoints.models import Checkpoint
 from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
 from api.jobs import repository as jobs
-from api.jobs.models import Job
+from api.jobs.models import Job, JobFile
 from api.jobs.schemas import finite
 from api.jobs.states import FINAL
 
@@ -84,6 +87,33 @@ def download(session: Session, checkpoint: Checkpoint, format_: Format) -> Downl
     suffix = "".join(export.filename.partition(".")[1:])
     shown = f"{name}-{'controlnet' if format_ == _SINGLE_FILE else format_}{suffix}"
     return Download(export.key, shown, export.content_type, export.bytes, export.sha256)
+
+
+def delete(session: Session, tenant_id: str, checkpoint_id: str) -> list[str]:
+    """Delete a checkpoint of a job that has ended; keys to delete after the commit.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: its job may go on from it or has it as its result, or an analysis looks at it.
+    """
+    checkpoint = get(session, tenant_id, checkpoint_id)
+    job = session.get_one(Job, checkpoint.job_id, with_for_update=True, populate_existing=True)
+    if job.status not in FINAL:
+        message = f"Job {job.id} is {job.status} and may go on from {checkpoint_id}."
+        raise ConflictError("checkpoint_in_use", message, jobs=[job.id])
+    if job.fine_tuned_model == checkpoint_id:
+        message = f"{checkpoint_id} is the result of job {job.id}; delete the job to be rid of both."
+        raise ConflictError("checkpoint_in_use", message, jobs=[job.id])
+    if looks := analyses.live_users_of_checkpoints(session, tenant_id, [checkpoint_id]):
+        message = f"The checkpoint {checkpoint_id} is used by {', '.join(looks[:5])}."
+        raise ConflictError("checkpoint_in_use", message, analyses=looks)
+    if job.best_checkpoint == checkpoint_id:
+        job.best_checkpoint = None
+    exports = (JobFile.job_id == job.id, JobFile.step == checkpoint.step, JobFile.kind.startswith("export_"))
+    keys = [file["key"] for file in checkpoint.files] + list(session.scalars(select(JobFile.key).where(*exports)))
+    session.execute(sql_delete(JobFile).where(*exports))
+    session.delete(checkpoint)
+    return keys
 
 
 def _no_export(checkpoint: Checkpoint, job: Job, format_: Format, steps: list[int]) -> ConflictError | NotFoundError:

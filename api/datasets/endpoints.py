@@ -4,11 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query
 
-from api.datasets import repository, service
+from api.datasets import imports, repository, service
 from api.datasets.items import item_page
-from api.datasets.schemas import DatasetItem, DatasetOut, DatasetReport, dataset_out, report_out
+from api.datasets.schemas import DatasetImport, DatasetItem, DatasetOut, DatasetReport, dataset_out, report_out
 from api.datasets.states import DatasetStatus
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.errors import InvalidInputError
 from api.ids import cursor
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -30,6 +31,21 @@ def list_datasets(
     ascending, since = order == "asc", cursor(after, "ds")
     rows = repository.page(session, tenant, after=since, limit=limit + 1, ascending=ascending, status=status)
     return page_of(rows, limit, dataset_out)
+
+
+@router.post("/import")
+def import_dataset(body: DatasetImport, tenant: Tenant, used: ServicesDep, background: BackgroundTasks) -> DatasetOut:
+    """Make a data set of an object in a bucket that the operator allows (`DIFFTUNE_IMPORT_PREFIXES`)."""
+    try:
+        found = imports.parsed(used.settings, body.uri).stat()
+    except ValueError as error:
+        raise InvalidInputError("import_not_allowed", str(error), param="uri") from None
+    except FileNotFoundError:
+        raise InvalidInputError("source_not_found", f"There is no object {body.uri!r}.", param="uri") from None
+    with used.database.write() as session:
+        dataset = imports.create(session, used.settings, tenant, body, found)
+    background.add_task(used.doorbell.ring)
+    return dataset_out(dataset)
 
 
 @router.get("/{dataset_id}")

@@ -27,6 +27,10 @@ class Dataset(Base):
     """Of the whole file, computed by validation."""
     expected_md5: Mapped[str | None] = mapped_column(String(32))
     """Hex md5 that the client stated at completion; a mismatch makes the data set invalid."""
+    expected_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Hex sha256 that the client stated; as above."""
+    source: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """Of an import: `{"uri", "etag"}`; its one part is written when it has been copied."""
     num_items: Mapped[int | None]
     class_names: Mapped[list[str] | None] = mapped_column(JSON)
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON)

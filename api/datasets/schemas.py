@@ -1,11 +1,22 @@
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from api.datasets.models import Dataset
-from api.schemas import Listed, Out, seconds
+from api.schemas import Filename, In, Listed, Out, seconds
+
+
+class DatasetImport(In):
+    """An archive of images in a bucket that the operator allows."""
+
+    uri: Annotated[str, Field(max_length=1024, pattern=r"^s3://")]
+    """`s3://bucket/key`."""
+    filename: Filename | None = None
+    """Null: the last part of the key."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    """Hex, of the whole file; validation compares it."""
 
 
 class DatasetError(Out):

@@ -27,6 +27,7 @@ def create(
     purpose: str,
     parts: list[dict[str, Any]],
     expected_md5: str | None = None,
+    expected_sha256: str | None = None,
     dataset_id: str | None = None,
 ) -> Dataset:
     """A data set that is `validating`, with the work item that validates it."""
@@ -39,6 +40,7 @@ def create(
         bytes=sum(part["bytes"] for part in parts),
         parts=parts,
         expected_md5=expected_md5,
+        expected_sha256=expected_sha256,
         created_at=time.time(),
     )
     session.add(dataset)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 
+from api import quotas
 from api.datasets import service as datasets
 from api.datasets.models import Dataset
 from api.deps import (
@@ -20,7 +21,7 @@ from api.deps import (
     body_chunks,
     in_receiving_thread,
 )
-from api.errors import InvalidInputError
+from api.errors import ConflictError, InvalidInputError
 from api.files import service
 from api.files.schemas import File, file_of_dataset, file_of_result
 from api.ids import new_id
@@ -77,6 +78,7 @@ def _receive_file(used: Services, tenant_id: str, request: Request) -> File:
     try:
         _check(form)
         with used.database.write() as session:
+            quotas.reserve(session, used.settings, tenant_id, form.file.bytes, param="file")
             dataset = datasets.create(
                 session,
                 tenant_id,
@@ -144,6 +146,8 @@ def retrieve_file_content(file_id: str, tenant: Tenant, used: ServicesDep, sessi
     """The bytes: of a data set here, of a result file behind a link."""
     found = service.find(session, tenant, file_id)
     if isinstance(found, Dataset):
+        if not found.parts:
+            raise ConflictError("dataset_importing", f"The file {file_id} is still being imported.")
         headers = {"content-disposition": attachment(found.filename), "content-length": str(found.bytes)}
         body = _joined(used.store, [part["key"] for part in found.parts])
         return StreamingResponse(body, headers=headers, media_type="application/octet-stream")

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Services, ServicesDep
+from api.error_handlers import NO_ROOM
 from api.errors import UnavailableError
 from api.schemas import Out
 from api.storage import StoreError
@@ -41,7 +42,9 @@ def readyz(used: ServicesDep) -> Readiness:
     checks = {"database": _database(used), "store": _store(used)}
     failing = [name for name, answer in checks.items() if answer != "ok"]
     if failing:
-        raise UnavailableError("not_ready", f"No answer from: {', '.join(failing)}.", checks=checks)
+        raise UnavailableError(
+            "not_ready", f"Not ready: {', '.join(f'{name} ({checks[name]})' for name in failing)}.", checks=checks
+        )
     return Readiness(checks=dict.fromkeys(checks, "ok"))
 
 
@@ -60,5 +63,6 @@ def _store(used: Services) -> str:
         used.store.check()
     except StoreError as error:
         log.warning("store_not_ready", error=str(error))
-        return "no answer"
+        full = isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM
+        return "no room left" if full else "no answer"
     return "ok"

@@ -9,12 +9,13 @@ from sqlalchemy.orm import Session
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError
 from api.ids import cursor
-from api.jobs import repository, retention, service
+from api.jobs import removal, repository, retention, service
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, job_out, metric_out, report_out
 from api.jobs.states import JobStatus
 from api.models import service as models
-from api.schemas import Page, page_of
+from api.schemas import Deleted, Page, page_of
+from api.storage.cleaning import delete_objects
 from difftune_core.config import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
@@ -97,6 +98,15 @@ def cancel_job(
     service.request_cancel(session, job)
     background.add_task(used.doorbell.ring)  # a worker that holds the job looks at once, not at its next heartbeat
     return _shown(session, job)
+
+
+@router.delete("/{job_id}")
+def delete_job(
+    job_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> Deleted:
+    """Delete a job that has ended, with its events, metrics, checkpoints and reports."""
+    background.add_task(delete_objects, used.store, removal.delete_job(session, tenant, job_id))
+    return Deleted(id=job_id, object="fine_tuning.job")
 
 
 @router.get("/{job_id}/metrics")

@@ -48,7 +48,10 @@ def _receive(store: LocalStore, link: Link, request: Request) -> str | None:
     try:
         found = store.stat(link.key)
     except FileNotFoundError:
-        stored = store.put_stream(link.key, chunks)
+        try:
+            stored = store.put_stream(link.key, chunks)
+        except FileExistsError:  # sent twice at once
+            return store.stat(link.key).etag
     else:  # sent again: a data set that is made of it must not change
         for _ in chunks:
             pass

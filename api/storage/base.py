@@ -23,10 +23,16 @@ class ObjectInfo:
     sha256: str | None = None
     """Hex; None where the store was not told."""
     etag: str | None = None
+    modified: float | None = None
+    """When it was stored, in Unix seconds of the store's clock; None where it was not asked."""
 
 
 class StoreError(OSError):
     """The store did not answer, or refused."""
+
+
+class ObjectChangedError(StoreError):
+    """Not what it was when it was asked for."""
 
 
 class ObjectStore(Protocol):
@@ -37,11 +43,17 @@ class ObjectStore(Protocol):
     """
 
     def put_file(self, key: str, path: Path, *, content_type: str) -> ObjectInfo:
-        """Store a local file; the object appears whole or not at all."""
+        """Store a local file; the object appears whole or not at all.
+
+        Done again with the same bytes it is no error.
+
+        Raises:
+            FileExistsError: the key has other bytes. Not every store can tell: see `S3Store.conditional`.
+        """
         ...
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
-        """Store chunks as they come, with their sha256; when `chunks` raises, nothing is stored."""
+        """As `put_file`, for chunks as they come, with their sha256; when `chunks` raises, nothing is stored."""
         ...
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from api.storage.base import CHUNK_BYTES, ObjectInfo, StoreError, checked_key
 from api.storage.links import Link
 
-_RENAME_TRIES = 5
+_LINK_TRIES = 5
 _INCOMING = ".incoming"
+_PROBE_BYTES = 1 << 16
 
 
 class LocalStore:
@@ -31,7 +32,7 @@ class LocalStore:
         return self.put_stream(key, _file_chunks(path, 0, None))
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
-        """Write aside, fsync, rename, fsync the folder."""
+        """Write aside, fsync, give it its name, fsync the folder."""
         target = self._path(key)
         aside = self.root / _INCOMING / secrets.token_hex(16)
         digest, size = hashlib.sha256(), 0
@@ -43,7 +44,11 @@ class LocalStore:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-            _rename(aside, target)
+            try:
+                _link(aside, target)
+            except FileExistsError:
+                if _digest(target) != digest.hexdigest():
+                    raise FileExistsError(key) from None
         finally:
             aside.unlink(missing_ok=True)
         return ObjectInfo(key, size, digest.hexdigest(), _etag(target))
@@ -57,7 +62,8 @@ class LocalStore:
         path = self._path(key)
         if not path.is_file():
             raise FileNotFoundError(key)
-        return ObjectInfo(key, path.stat().st_size, etag=_etag(path))
+        found = path.stat()
+        return ObjectInfo(key, found.st_size, etag=_etag(path), modified=found.st_mtime)
 
     def delete(self, key: str) -> None:
         """As `ObjectStore.delete`; folders left empty go too."""
@@ -75,7 +81,8 @@ class LocalStore:
         found = (path.relative_to(self.root) for path in folder.rglob("*") if path.is_file())
         for key in sorted(path.as_posix() for path in found if path.parts[0] != _INCOMING):
             if key.startswith(prefix):
-                yield self.stat(key)
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    yield self.stat(key)
 
     def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float) -> str:
         """As `ObjectStore.url_get`."""
@@ -98,9 +105,18 @@ class LocalStore:
         return forgotten
 
     def check(self) -> None:
-        """As `ObjectStore.check`."""
-        if not os.access(self.root / _INCOMING, os.R_OK | os.W_OK | os.X_OK):
-            raise StoreError(f"the object folder {self.root} is gone or cannot be written")
+        """As `ObjectStore.check`; a disk without room is found by writing to it."""
+        probe = self.root / _INCOMING / secrets.token_hex(16)
+        try:
+            with probe.open("xb") as file:
+                file.write(bytes(_PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreError(f"the object folder {self.root} cannot be written: {error.strerror}") from error
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
@@ -115,14 +131,22 @@ def _file_chunks(path: Path, start: int, end: int | None) -> Iterator[bytes]:
             yield chunk
 
 
-def _rename(aside: Path, target: Path) -> None:
-    """A delete may take an empty folder away between making and using it: then make it again."""
-    for attempt in range(_RENAME_TRIES):
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _link(aside: Path, target: Path) -> None:
+    """A second name, which unlike a rename never replaces an object.
+
+    A delete may take an empty folder away between making and using it: then make it again.
+    """
+    for attempt in range(_LINK_TRIES):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            aside.replace(target)
+            target.hardlink_to(aside)
         except FileNotFoundError:
-            if attempt == _RENAME_TRIES - 1:
+            if attempt == _LINK_TRIES - 1:
                 raise
         else:
             break

@@ -2,46 +2,65 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
+import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-import boto3
-from boto3.exceptions import Boto3Error
+import structlog
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from api.settings import Settings
-from api.storage.base import CHUNK_BYTES, ObjectInfo, StoreError, attachment, checked_key
+from api.storage.base import CHUNK_BYTES, ObjectChangedError, ObjectInfo, StoreError, attachment, checked_key
+from api.storage.s3_client import code_of, honours_conditions, s3_client, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-_ONE_THREAD = TransferConfig(use_threads=False)
-_MISSING = {"404", "NoSuchKey", "NotFound"}
+_READ_TRIES = 4
+_READ_PAUSE_S = 0.5
+_BEYOND_THE_END = {"InvalidRange", "416"}
+log = structlog.get_logger(__name__)
 
 
 class S3Store:
     """Any S3-compatible store. Links are signed for the address at which clients reach it."""
 
     def __init__(self, settings: Settings) -> None:
-        """`settings.store_url` is `s3://bucket` or `s3://bucket/prefix`."""
+        """`settings.store_url` is `s3://bucket` or `s3://bucket/prefix`. Nothing is connected yet."""
         bucket, _, prefix = (settings.store_url or "").removeprefix("s3://").partition("/")
         self.bucket = bucket
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._client = _client(settings, settings.s3_endpoint_url)
-        self._public = _client(settings, settings.s3_public_url or settings.s3_endpoint_url)
+        self._client: S3Client = s3_client(settings, settings.s3_endpoint_url)
+        self._public: S3Client = s3_client(settings, settings.s3_public_url or settings.s3_endpoint_url)
+        # boto3 would send to AWS whatever awscrt transfers, whichever endpoint the client has.
+        engine = "auto" if settings.s3_endpoint_url is None else "classic"
+        self._transfer = TransferConfig(preferred_transfer_client=engine)
+        self._one_thread = TransferConfig(use_threads=False, preferred_transfer_client="classic")
+        self._conditions: bool | None = None
+        self._probing = threading.Lock()
+        # boto3's transfers know no conditions. Only objects of one part have one: many stores ignore it on completion.
+        self._client.meta.events.register("before-parameter-build.s3.PutObject", self._add_condition)
 
     def put_file(self, key: str, path: Path, *, content_type: str) -> ObjectInfo:
         """As `ObjectStore.put_file`; in parts where it is large."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        extra: dict[str, Any] = {"ContentType": content_type, "Metadata": {"sha256": digest}}
-        with _translated(key):
-            self._client.upload_file(str(path), self.bucket, self._name(key), ExtraArgs=extra)
+        extra = {"ContentType": content_type, "Metadata": {"sha256": digest}}
+        self._probe()
+        try:
+            with translated(key):
+                self._client.upload_file(
+                    str(path), self.bucket, self._name(key), ExtraArgs=extra, Config=self._transfer
+                )
+        except FileExistsError:  # it may be ours: an answer that was lost, a worker that tries again
+            if self.stat(key).sha256 != digest:
+                raise
         return ObjectInfo(key, path.stat().st_size, digest)
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
@@ -50,44 +69,40 @@ class S3Store:
         Chunks are read in the calling thread: those of a request can be read in no other.
         """
         reader = _HashingReader(chunks)
-        with _translated(key):
-            self._client.upload_fileobj(cast("IO[bytes]", reader), self.bucket, self._name(key), Config=_ONE_THREAD)
+        self._probe()
+        try:
+            with translated(key):
+                file = cast("IO[bytes]", reader)
+                self._client.upload_fileobj(file, self.bucket, self._name(key), Config=self._one_thread)
+        except FileExistsError:
+            if self._digest(key) != reader.digest.hexdigest():
+                raise
         return ObjectInfo(key, reader.num_bytes, reader.digest.hexdigest())
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """As `ObjectStore.read`."""
-        if end is not None and end <= start:
-            return
-        extra: dict[str, Any] = {}
-        if start or end is not None:  # a range of an empty object is refused
-            extra["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
-        with _translated(key):
-            body = self._client.get_object(Bucket=self.bucket, Key=self._name(key), **extra)["Body"]
-            yield from body.iter_chunks(CHUNK_BYTES)
+        """As `ObjectStore.read`; goes on where a connection broke, as long as it is the same object."""
+        yield from object_chunks(self._client, self.bucket, self._name(key), start=start, end=end)
 
     def stat(self, key: str) -> ObjectInfo:
         """As `ObjectStore.stat`."""
-        with _translated(key):
-            found = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
-        return ObjectInfo(key, found["ContentLength"], found["Metadata"].get("sha256"), found["ETag"].strip('"'))
+        return replace(object_info(self._client, self.bucket, self._name(key)), key=key)
 
     def delete(self, key: str) -> None:
         """As `ObjectStore.delete`."""
         try:
-            with _translated(key):
+            with translated(key):
                 self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
         except FileNotFoundError:
             return
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """As `ObjectStore.list`."""
-        with _translated(prefix):
+        with translated(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
                 for found in page.get("Contents", []):
-                    yield ObjectInfo(
-                        found["Key"].removeprefix(self.prefix), found["Size"], etag=found["ETag"].strip('"')
-                    )
+                    key, modified = found["Key"].removeprefix(self.prefix), found["LastModified"].timestamp()
+                    yield ObjectInfo(key, found["Size"], None, found["ETag"].strip('"'), modified)
 
     def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float) -> str:
         """As `ObjectStore.url_get`."""
@@ -101,14 +116,20 @@ class S3Store:
         return self._public.generate_presigned_url("put_object", Params=params, ExpiresIn=int(expires_s))
 
     def forget_unfinished(self, older_than_s: float) -> int:
-        """Nothing: parts of broken-off writes are no objects; the bucket's own rule for them removes them."""
-        del older_than_s
-        return 0
+        """As `ObjectStore.forget_unfinished`: parts of broken-off writes are no objects, but they take room."""
+        forgotten = 0
+        with translated(self.bucket):
+            pages = self._client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix):
+                for found in page.get("Uploads", []):
+                    if time.time() - found["Initiated"].timestamp() > older_than_s:
+                        forgotten += self._aborted(found["Key"], found["UploadId"])
+        return forgotten
 
     def check(self) -> None:
         """As `ObjectStore.check`."""
         try:
-            with _translated(self.bucket):
+            with translated(self.bucket):
                 self._client.head_bucket(Bucket=self.bucket)
         except FileNotFoundError:
             raise StoreError(f"the bucket {self.bucket} does not exist") from None
@@ -120,10 +141,10 @@ class S3Store:
             StoreError: the store does not answer, or does not let us.
         """
         try:
-            with _translated(self.bucket):
+            with translated(self.bucket):
                 self._client.head_bucket(Bucket=self.bucket)
         except FileNotFoundError:
-            with _translated(self.bucket):
+            with translated(self.bucket):
                 self._client.create_bucket(Bucket=self.bucket)
             return True
         return False
@@ -138,8 +159,78 @@ class S3Store:
             raise StoreError(f"the object store did not answer: {error}") from error
         return parsedate_to_datetime(answer["HTTPHeaders"]["date"]).timestamp()
 
+    @property
+    def conditional(self) -> bool:
+        """Whether this store keeps a put from overwriting. What we write is safe without it too."""
+        return self._probe()
+
+    def _probe(self) -> bool:
+        """Ask once. Our keys are never written twice: a store that can tell is told so."""
+        with self._probing:
+            if self._conditions is None:
+                self._conditions = honours_conditions(self._client, self.bucket, self.prefix)
+                log.info("store_probed", bucket=self.bucket, conditional_put=self._conditions)
+            return self._conditions
+
+    def _add_condition(self, params: dict[str, Any], **_: Any) -> None:
+        if self._conditions:
+            params["IfNoneMatch"] = "*"
+
+    def _aborted(self, name: str, upload_id: str) -> bool:
+        try:
+            with translated(name):
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=name, UploadId=upload_id)
+        except FileNotFoundError:  # it has become an object
+            return False
+        return True
+
+    def _digest(self, key: str) -> str:
+        digest = hashlib.sha256()
+        for chunk in self.read(key):
+            digest.update(chunk)
+        return digest.hexdigest()
+
     def _name(self, key: str) -> str:
         return self.prefix + checked_key(key)
+
+
+def object_info(client: S3Client, bucket: str, name: str) -> ObjectInfo:
+    """An object's size and what else is known; errors as `ObjectStore.stat`."""
+    with translated(name):
+        found = client.head_object(Bucket=bucket, Key=name)
+    modified, sha256 = found["LastModified"].timestamp(), found["Metadata"].get("sha256")
+    return ObjectInfo(name, found["ContentLength"], sha256, found["ETag"].strip('"'), modified)
+
+
+def object_chunks(
+    client: S3Client, bucket: str, name: str, *, start: int = 0, end: int | None = None, etag: str | None = None
+) -> Iterator[bytes]:
+    """Bytes `[start, end)` of an object, going on where a connection broke as long as it is the same object."""
+    failures = 0
+    while end is None or start < end:
+        wanted: dict[str, Any] = {"Bucket": bucket, "Key": name, **({"IfMatch": etag} if etag else {})}
+        if start or end is not None:  # a range of an empty object is refused
+            wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        try:
+            with translated(name):
+                found = client.get_object(**wanted)
+                etag = found["ETag"]
+                for chunk in found["Body"].iter_chunks(CHUNK_BYTES):
+                    start += len(chunk)
+                    failures = 0
+                    yield chunk
+        except FileExistsError:  # so a condition that does not hold is told of
+            raise ObjectChangedError(f"{name} is not what it was") from None
+        except StoreError as error:
+            if _is_beyond_the_end(error):
+                return
+            failures += 1
+            if failures == _READ_TRIES or not isinstance(error.__cause__, BotoCoreError):
+                raise
+            log.warning("read_goes_on", key=name, offset=start, error=str(error))
+            time.sleep(random.uniform(0.5, 1.0) * _READ_PAUSE_S * 2**failures)  # noqa: S311  # no secret
+        else:
+            return
 
 
 class _HashingReader(io.RawIOBase):
@@ -170,35 +261,6 @@ class _HashingReader(io.RawIOBase):
         return given
 
 
-@contextmanager
-def _translated(key: str) -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _MISSING:
-            raise FileNotFoundError(key) from None
-        raise StoreError(f"the object store refused {key}: {error}") from error
-    except (BotoCoreError, Boto3Error) as error:
-        raise StoreError(f"the object store did not answer for {key}: {error}") from error
-
-
-def _client(settings: Settings, endpoint_url: str | None) -> S3Client:
-    key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        # Stores that are not AWS refuse the checksum headers that boto3 sends by default since 1.36.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 4},
-    )
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint_url,
-        region_name=settings.s3_region,
-        aws_access_key_id=key_id.get_secret_value() if key_id else None,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
-        config=config,
-    )
+def _is_beyond_the_end(error: StoreError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, ClientError) and code_of(cause) in _BEYOND_THE_END

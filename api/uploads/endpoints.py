@@ -24,6 +24,7 @@ from api.multipart import store_form
 from api.schemas import Page, page_of
 from api.storage.cleaning import delete_objects
 from api.uploads import repository, service
+from api.uploads.models import UploadPart
 from api.uploads.schemas import (
     PartOut,
     PartPresign,
@@ -104,12 +105,27 @@ def presign_part(
     upload = service.open_upload(session, tenant, upload_id, lock=True)
     part_id = new_id("part")
     part = service.add_part(session, used.settings, upload, part_id=part_id, stored=None, announced=body.bytes)
+    return _presigned(used, part, body.bytes)
+
+
+@router.post("/{upload_id}/parts/{part_id}/presign")
+def presign_part_again(
+    upload_id: str, part_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession
+) -> PresignedPart:
+    """A new link for a part that was presigned and has not arrived: the old one has expired, or was lost."""
+    upload = service.open_upload(session, tenant, upload_id, lock=True)
+    part = service.renew_part(session, upload, part_id)
+    return _presigned(used, part, part.announced or 0)
+
+
+def _presigned(used: Services, part: UploadPart, num_bytes: int) -> PresignedPart:
+    expires_s = used.settings.link_ttl_s
     return PresignedPart(
         id=part.id,
         created_at=int(part.created_at),
-        upload_id=upload.id,
-        url=used.store.url_put(part.key, num_bytes=body.bytes, expires_s=used.settings.link_ttl_s),
-        expires_at=int(time.time() + used.settings.link_ttl_s),
+        upload_id=part.upload_id,
+        url=used.store.url_put(part.key, num_bytes=num_bytes, expires_s=expires_s),
+        expires_at=int(time.time() + expires_s),
     )
 
 
@@ -147,9 +163,9 @@ def complete_upload(
     with used.database.write() as session:
         upload = service.get(session, tenant, upload_id, lock=True)
         if upload.status == UploadStatus.COMPLETED:
-            return upload_out(upload, service.completed_as(session, upload, body.part_ids, body.md5))
+            return upload_out(upload, service.completed_as(session, upload, body))
         upload = service.open_upload(session, tenant, upload_id, lock=True)
-        dataset = service.complete(session, upload, body.part_ids, body.md5, seen)
+        dataset = service.complete(session, upload, body, seen)
         unused = service.left_over(session, upload, dataset)
     background.add_task(used.doorbell.ring)
     background.add_task(delete_objects, used.store, unused)

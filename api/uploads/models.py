@@ -37,6 +37,10 @@ class UploadPart(Base):
     key: Mapped[str] = mapped_column(String(512))
     bytes: Mapped[int | None] = mapped_column(BigInteger)
     """Null while a presigned part has not been seen in the store."""
+    announced: Mapped[int | None] = mapped_column(BigInteger)
+    """Of a presigned part: the bytes that its link allows."""
+    signed_at: Mapped[float | None] = mapped_column(Double)
+    """When its newest link was given out."""
     sha256: Mapped[str | None] = mapped_column(String(64))
     """Known where the part came through the API."""
     created_at: Mapped[float] = mapped_column(Double)

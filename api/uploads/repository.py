@@ -23,9 +23,16 @@ def part_page(session: Session, upload_id: str, *, after: str | None, limit: int
     return list(session.scalars(query.order_by(UploadPart.id if ascending else UploadPart.id.desc()).limit(limit)))
 
 
-def received_bytes(session: Session, upload_id: str) -> int:
-    """Sum of the parts that came through the API."""
-    return session.scalar(select(func.sum(UploadPart.bytes)).where(UploadPart.upload_id == upload_id)) or 0
+def part(session: Session, upload_id: str, part_id: str) -> UploadPart | None:
+    return session.scalar(select(UploadPart).where(UploadPart.id == part_id, UploadPart.upload_id == upload_id))
+
+
+def count_parts(session: Session, upload_id: str) -> tuple[int, int]:
+    """How many parts there are, and their bytes: received, or allowed by a link."""
+    size = func.coalesce(UploadPart.bytes, UploadPart.announced)
+    query = select(func.count(), func.sum(size)).where(UploadPart.upload_id == upload_id)
+    count, total = session.execute(query).one()
+    return count, int(total or 0)
 
 
 def overdue(session: Session, now: float, limit: int) -> list[Upload]:

@@ -10,7 +10,7 @@ from api.schemas import Filename, In, Listed, Out
 from api.storage import ObjectInfo
 from api.uploads.models import Upload, UploadPart
 
-_MAX_PARTS = 100_000
+MAX_PARTS = 100_000
 
 
 class ExpiresAfter(In):
@@ -35,9 +35,11 @@ class UploadCreate(In):
 class UploadComplete(In):
     """The parts in the order of the file."""
 
-    part_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=_MAX_PARTS)]
+    part_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=MAX_PARTS)]
     md5: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{32}$")] | None = None
     """Hex md5 of the whole file; validation compares it."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    """Hex sha256 of the whole file; as above."""
 
 
 class PartPresign(In):

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from api import quotas
 from api.datasets import service as datasets
 from api.datasets.models import Dataset
 from api.errors import ConflictError, GoneError, InvalidInputError, TooLargeError, not_found
@@ -16,7 +17,7 @@ from api.settings import Settings
 from api.storage import ObjectInfo, ObjectStore
 from api.uploads import repository
 from api.uploads.models import Upload, UploadPart
-from api.uploads.schemas import UploadCreate
+from api.uploads.schemas import MAX_PARTS, UploadComplete, UploadCreate
 from api.uploads.states import UploadStatus
 
 _EXPIRED_AT_ONCE = 100
@@ -27,10 +28,12 @@ def create(session: Session, settings: Settings, tenant_id: str, asked: UploadCr
 
     Raises:
         TooLargeError: the announced file is larger than allowed.
+        QuotaError: the tenant has no room for it.
     """
     if asked.bytes > settings.max_upload_bytes:
         message = f"An upload has at most {settings.max_upload_bytes} bytes."
         raise TooLargeError("too_large", message, param="bytes", pointer="#/bytes", max_bytes=settings.max_upload_bytes)
+    quotas.reserve(session, settings, tenant_id, asked.bytes, param="bytes")
     now = time.time()
     upload = Upload(
         id=new_id("upl"),
@@ -89,7 +92,7 @@ def add_part(
 
     Raises:
         InvalidInputError: the part is empty.
-        TooLargeError: the part is larger than the file, or the parts together are far beyond it.
+        TooLargeError: the part is larger than the file, the parts together are far beyond it, or too many.
     """
     field = "data" if stored else "bytes"
     if announced == 0:
@@ -98,7 +101,11 @@ def add_part(
         message = f"The part has {announced} bytes; all of {upload.id} has {upload.bytes}."
         raise TooLargeError("too_large", message, param=field, pointer=f"#/{field}", max_bytes=upload.bytes)
     room = 2 * upload.bytes + settings.max_part_bytes  # a client may send parts again whose answer it lost
-    if repository.received_bytes(session, upload.id) + announced > room:
+    count, total = repository.count_parts(session, upload.id)
+    if count >= MAX_PARTS:
+        message = f"{upload.id} has {count} parts already, which is the most; send larger ones."
+        raise TooLargeError("too_many_parts", message, max_parts=MAX_PARTS)
+    if total + announced > room:
         message = f"The parts of {upload.id} are far more than its {upload.bytes} bytes."
         raise TooLargeError("too_large", message, param=field, pointer=f"#/{field}")
     part = UploadPart(
@@ -106,10 +113,28 @@ def add_part(
         upload_id=upload.id,
         key=part_key(upload.id, part_id),
         bytes=stored.bytes if stored else None,
+        announced=None if stored else announced,
+        signed_at=None if stored else time.time(),
         sha256=stored.sha256 if stored else None,
         created_at=time.time(),
     )
     session.add(part)
+    return part
+
+
+def renew_part(session: Session, upload: Upload, part_id: str) -> UploadPart:
+    """A presigned part whose link is to be given out anew: its client comes back after the link has expired.
+
+    Raises:
+        NotFoundError: there is no such part.
+        ConflictError: it came through the API.
+    """
+    part = repository.part(session, upload.id, part_id)
+    if part is None:
+        raise not_found("part", part_id)
+    if part.announced is None:
+        raise ConflictError("part_received", f"The part {part_id} came through the API and is there.")
+    part.signed_at = time.time()
     return part
 
 
@@ -125,9 +150,7 @@ def seen_in_store(store: ObjectStore, parts: Iterable[UploadPart]) -> dict[str, 
     return found
 
 
-def complete(
-    session: Session, upload: Upload, part_ids: list[str], md5: str | None, seen: dict[str, ObjectInfo]
-) -> Dataset:
+def complete(session: Session, upload: Upload, asked: UploadComplete, seen: dict[str, ObjectInfo]) -> Dataset:
     """Make the file of the named parts, in their order, and have it validated.
 
     Raises:
@@ -136,7 +159,7 @@ def complete(
     """
     known = {part.id: part for part in repository.parts_of(session, upload.id)}
     manifest: list[dict[str, Any]] = []
-    for number, part_id in enumerate(part_ids):
+    for number, part_id in enumerate(asked.part_ids):
         where: dict[str, Any] = {"param": f"part_ids.{number}", "pointer": f"#/part_ids/{number}"}
         part = known.pop(part_id, None)
         if part is None:
@@ -157,7 +180,8 @@ def complete(
         filename=upload.filename,
         purpose=upload.purpose,
         parts=manifest,
-        expected_md5=md5.lower() if md5 else None,
+        expected_md5=asked.md5.lower() if asked.md5 else None,
+        expected_sha256=asked.sha256.lower() if asked.sha256 else None,
     )
     for part in known.values():
         part.bytes = None  # as one that never arrived: the sweep forgets it
@@ -165,7 +189,7 @@ def complete(
     return dataset
 
 
-def completed_as(session: Session, upload: Upload, part_ids: list[str], md5: str | None) -> Dataset | None:
+def completed_as(session: Session, upload: Upload, asked: UploadComplete) -> Dataset | None:
     """The file that the upload became, for a client that completes it again because it lost the answer.
 
     Raises:
@@ -173,10 +197,15 @@ def completed_as(session: Session, upload: Upload, part_ids: list[str], md5: str
     """
     dataset = session.get(Dataset, upload.dataset_id)
     if dataset is not None:
-        same_parts = [part_key(upload.id, part_id) for part_id in part_ids] == [part["key"] for part in dataset.parts]
-        if not same_parts or (md5 is not None and md5.lower() != dataset.expected_md5):
-            message = f"The upload {upload.id} is completed, of other parts or with another md5."
-            raise ConflictError("upload_not_pending", message, param="md5" if same_parts else "part_ids")
+        same_parts = [part_key(upload.id, part_id) for part_id in asked.part_ids] == [
+            part["key"] for part in dataset.parts
+        ]
+        stated = {"md5": dataset.expected_md5, "sha256": dataset.expected_sha256}
+        given = {"md5": asked.md5, "sha256": asked.sha256}
+        differing = [name for name, value in given.items() if value is not None and value.lower() != stated[name]]
+        if differing or not same_parts:
+            message = f"The upload {upload.id} is completed, of other parts or with another checksum."
+            raise ConflictError("upload_not_pending", message, param=differing[0] if same_parts else "part_ids")
     return dataset
 
 

@@ -35,6 +35,13 @@ def test_a_drain_is_never_counted_and_never_waits() -> None:
     assert verdict("killed", ["drain"] * 50) == ("killed", 1.0)
 
 
+@pytest.mark.parametrize("code", ["store_unavailable", "database_unavailable", "disk_full"])
+def test_an_outage_is_waited_for_and_does_not_count_against_the_job(code: str) -> None:
+    assert [verdict(code, [code] * n)[1] for n in (0, 1, 2, 50, 1000)] == [1.0, 2.0, 4.0, 60.0, 60.0]
+    assert verdict("killed", [code] * 50) == ("killed", 1.0)
+    assert verdict(code, ["killed"] * 3) == (code, 1.0)
+
+
 @pytest.mark.parametrize(("code", "tries"), [("out_of_memory", 2), ("internal_error", 2), ("object_missing", 1)])
 def test_budgets_by_kind(code: str, tries: int) -> None:
     assert verdict(code, [code] * (tries - 1)) == (code, None)
@@ -48,7 +55,7 @@ def test_the_wait_has_an_end() -> None:
 
 @pytest.mark.parametrize("code", [code for code in RULES if code not in {"drain", "workspace_busy"}])
 def test_nothing_goes_on_for_ever(code: str) -> None:
-    found = judge(Ending(code), [code] * 100, max_attempts=4, retry_delay_s=1.0)
+    found = judge(Ending(code), [code] * 2000, max_attempts=4, retry_delay_s=1.0)
     assert found.delay_s is None
     assert found.message
 

@@ -1,0 +1,135 @@
+"""Objects that no row names are collected, and no other: what is uploaded at this moment has no row yet either."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from api.jobs import lifecycle
+from api.jobs.lifecycle import StoredFile
+from api.jobs.models import Job
+from api.objects.named import NAMED, named_keys
+from api.uploads.models import Upload, UploadPart
+from api.work.models import WorkItem
+from api.work.states import WorkState
+from worker.collect import collect
+from worker.sweep import Sweep
+
+Bench = Any  # the class of conftest.py
+HOUR = 3600.0
+
+
+@pytest.fixture
+def put(bench: Bench) -> Callable[..., str]:
+    """Store an object as if a day ago."""
+
+    def store(key: str, age_s: float = 86_400.0) -> str:
+        bench.store.put_stream(key, [key.encode()])
+        path = bench.store.root / key
+        os.utime(path, (0, time.time() - age_s))
+        return key
+
+    return store
+
+
+@pytest.fixture
+def stored_job(bench: Bench, put: Callable[..., str]) -> str:
+    """A job that has ended, with a checkpoint and a report."""
+    job_id: str = bench.job(dataset=bench.dataset({}))
+    entry = {"name": "model.safetensors", "key": put(f"jobs/{job_id}/1/model"), "bytes": 1, "sha256": "0" * 64}
+    report = StoredFile("report_html", 1, "r.html", put(f"jobs/{job_id}/1/r.html"), 1, "0" * 64, "text/html")
+    with bench.database.write() as session:
+        job = lifecycle.lock(session, job_id)
+        lifecycle.checkpoint_saved(session, job, fence=1, step=1, name="step-1", files=[entry])
+        lifecycle.add_files(session, job, [report])
+        job.status = "cancelled"
+        session.execute(update(WorkItem).values(state=WorkState.DONE))
+    return job_id
+
+
+def assert_whole(bench: Bench) -> None:
+    """Every object that a row names is in the store."""
+    with bench.database.read() as session:
+        named = named_keys(session)
+    there = {info.key for info in bench.store.list("")}
+    assert named
+    assert set(named) <= there
+
+
+def collected(bench: Bench) -> int:
+    return collect(bench.database, bench.store, HOUR)
+
+
+def test_what_no_row_names_is_collected(bench: Bench, stored_job: str, put: Callable[..., str]) -> None:
+    lost = [put(f"jobs/{stored_job}/1/torn"), put("jobs/ftjob_gone/1/model"), put("datasets/ds_gone/file")]
+    lost += [put("uploads/upl_gone/part"), put("comparisons/c/1/r"), put("analyses/a/1/r"), put("retention_sets/r/1/s")]
+    others = [put("models/m/digest/index.json"), put("elsewhere/file")]
+    assert [collected(bench), collected(bench)] == [len(lost), 0]
+    there = {info.key for info in bench.store.list("")}
+    assert not there & set(lost)
+    assert there >= set(others)
+    assert_whole(bench)
+
+
+@pytest.mark.usefixtures("stored_job")
+def test_what_is_young_or_worked_on_is_left_alone(bench: Bench, put: Callable[..., str]) -> None:
+    young = put("datasets/ds_new/file", age_s=60.0)
+    running = bench.job(dataset=bench.dataset({}))
+    report = put(f"jobs/{running}/1/files/report.html", age_s=7 * 86_400.0)
+    assert collected(bench) == 0
+    assert {info.key for info in bench.store.list("")} >= {young, report}
+    with bench.database.write() as session:
+        session.execute(update(WorkItem).values(state=WorkState.DONE))
+    assert collected(bench) == 1
+    assert [info.key for info in bench.store.list(f"jobs/{running}")] == []
+    assert_whole(bench)
+
+
+def test_parts_of_a_pending_upload_are_left_alone(bench: Bench, put: Callable[..., str]) -> None:
+    common = {"tenant_id": "t", "filename": "a.zip", "mime_type": "application/zip", "purpose": "fine-tune"}
+    with bench.database.write() as session:
+        session.add(Upload(id="u", bytes=2, created_at=0, expires_at=time.time() + 100, **common))
+        session.flush()
+        for name, size in (("sent", 1), ("presigned", None)):
+            session.add(UploadPart(id=name, upload_id="u", key=put(f"uploads/u/{name}"), bytes=size, created_at=0))
+    put("uploads/u/nobody's".replace("'", ""))
+    assert collected(bench) == 1
+    assert [info.key for info in bench.store.list("")] == ["uploads/u/presigned", "uploads/u/sent"]
+
+
+def test_what_a_deleted_data_set_left_is_collected(bench: Bench, put: Callable[..., str]) -> None:
+    dataset = bench.dataset({})
+    keys = [put(f"datasets/{dataset}/1/report.json")]
+    with bench.database.write() as session:
+        session.execute(update(WorkItem).values(state=WorkState.DONE))
+    assert collected(bench) == len(keys)
+
+
+def test_several_sweeps_at_once_collect_once(bench: Bench, stored_job: str, put: Callable[..., str]) -> None:
+    for number in range(30):
+        put(f"jobs/gone-{number}/1/file")
+    sweeps = [Sweep(bench.settings.model_copy(update={"orphan_grace_s": HOUR})) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda sweep: sweep.clean(), sweeps))
+    assert all(sweep.clean_if_due() == 0 for sweep in sweeps)
+    for sweep in sweeps:
+        sweep.close()
+    assert not list(bench.store.list("jobs/gone"))
+    assert_whole(bench)
+    assert bench.get(Job, stored_job).status == "cancelled"
+
+
+@pytest.mark.usefixtures("stored_job")
+def test_a_collection_that_forgets_a_kind_of_row_would_be_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control of the tests above."""
+    assert_whole(bench)
+    monkeypatch.setitem(NAMED, "jobs", lambda _session, _job: set())
+    assert collected(bench) == 2
+    with pytest.raises(AssertionError):
+        assert_whole(bench)

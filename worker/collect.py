@@ -1,0 +1,55 @@
+"""Objects that no row names: what was deleted while the store did not answer, what lost attempts had uploaded.
+
+An object is looked at only when it is older than the grace age, and never while somebody works on its subject: an
+attempt writes the rows of its reports only when it ends, which may be a week after it has uploaded the first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import groupby
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.db import Database
+from api.objects.named import NAMED
+from api.storage import ObjectInfo, ObjectStore
+from api.work.models import WorkItem
+from api.work.states import WorkState
+
+log = structlog.get_logger(__name__)
+
+
+def collect(database: Database, store: ObjectStore, grace_s: float) -> int:
+    """Delete what no row names and is older than `grace_s`; how many objects that were.
+
+    Objects are listed before rows are read: a row that comes in between saves its object. Several may do this at once.
+    """
+    collected = 0
+    for folder, named in NAMED.items():
+        for subject_id, objects in _old_by_subject(store, folder, grace_s):
+            with database.read() as session:
+                if _is_worked_on(session, subject_id):
+                    continue
+                kept = named(session, subject_id)
+            for found in [found for found in objects if found.key not in kept]:
+                store.delete(found.key)
+                log.info("object_collected", key=found.key, bytes=found.bytes)
+                collected += 1
+    return collected
+
+
+def _old_by_subject(store: ObjectStore, folder: str, grace_s: float) -> Iterator[tuple[str, list[ObjectInfo]]]:
+    """Subject ids and their old objects, whose keys are `folder/SUBJECT/...`."""
+    before = time.time() - grace_s
+    listed = (found for found in store.list(f"{folder}/") if found.modified is not None and found.modified < before)
+    for subject_id, objects in groupby(listed, key=lambda found: found.key.split("/")[1]):
+        yield subject_id, list(objects)
+
+
+def _is_worked_on(session: Session, subject_id: str) -> bool:
+    query = select(WorkItem.id).where(WorkItem.subject_id == subject_id, WorkItem.state != WorkState.DONE)
+    return session.scalar(query.limit(1)) is not None
