@@ -49,8 +49,8 @@ class _Unet(_Part):
 
     class_name: Literal["UNet2DConditionModel"] = Field(alias="_class_name")
     sample_size: Annotated[int, Field(ge=1, le=1024)]
-    in_channels: Literal[4] = 4
-    out_channels: Literal[4] = 4
+    in_channels: _Size = 4
+    out_channels: _Size = 4
     cross_attention_dim: _Size = 1280
     encoder_hid_dim: None = None
     class_embed_type: None = None
@@ -98,6 +98,9 @@ def read_stable_diffusion(folder: Path, vae_folder: Path) -> StableDiffusionPart
     noise = _parsed(_Scheduler, scheduler, "scheduler")
     unet = read_component(folder / "unet")
     anatomy = _parsed(_Unet, unet[0], "unet")
+    if anatomy.in_channels != anatomy.out_channels:
+        message = f"unet config, in_channels: {anatomy.in_channels} for {anatomy.out_channels} channels of latents"
+        raise TaskError("model_mismatch", f"{message}: further inputs, as of inpainting, are not known", "in_channels")
     check_state(unet[1], _empty_unet(unet[0]))
     text, words = _read_text_encoder(folder / "text_encoder")
     if words.hidden_size != anatomy.cross_attention_dim:

@@ -57,7 +57,7 @@ def read_vae(folder: Path, latent_channels: int) -> Vae:
         field = str(first["loc"][0])
         raise TaskError("model_mismatch", f"autoencoder config, {field}: {first['msg']}", field) from None
     if config.latent_channels != latent_channels:
-        message = f"autoencoder config, latent_channels: {config.latent_channels}; the DiT has {latent_channels}"
+        message = f"autoencoder config, latent_channels: {config.latent_channels}; the denoiser has {latent_channels}"
         raise TaskError("model_mismatch", message, "latent_channels")
     state = {_present_name(name): tensor.contiguous() for name, tensor in theirs.items()}
     check_state(state, _empty(raw))
