@@ -75,4 +75,6 @@ def _write_config(state: TrainState[Any], folder: Path) -> None:
         write_dit_config(folder, state.average.config, None if state.adapter.mergeable else state.adapter)
     else:
         controlnet: Any = state.average
-        controlnet.save_config(folder)
+        stated = json.loads(controlnet.to_json_string())
+        stated.pop("_name_or_path", None)  # where it was loaded from: a path of this machine
+        (folder / CONFIG).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")

@@ -147,3 +147,6 @@ def test_going_on_from_a_tuned_controlnet(toy_runs: ToyRuns) -> None:
     again = toy_runs.config("supervised", control={"init_from": "tuned-net"})
     hooks = RecordingHooks()
     assert toy_runs.train(again, "second", hooks).code == "succeeded"
+    tuned = newest_whole(toy_runs.root / "second" / "checkpoints")
+    assert tuned is not None
+    assert str(toy_runs.root) not in (tuned[0] / "config.json").read_text(encoding="utf-8")
