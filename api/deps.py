@@ -9,17 +9,19 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import anyio.from_thread
 import anyio.to_thread
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from api.db import Database
 from api.errors import UnauthenticatedError
+from api.idempotency.service import HEADER, Once, key_of
 from api.keys import service as keys
 from api.settings import Settings
 from api.storage import ObjectStore
 
 T = TypeVar("T")
+_ONCE = "Any string of your own, new for each request; sent again, it gives the same answer and does nothing."
 MAX_RECEIVING = 32  # uploads at once; they have threads of their own, so that slow clients hold up nobody else
 
 
@@ -79,6 +81,19 @@ def tenant(used: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | No
 
 
 Tenant = Annotated[str, Depends(tenant)]
+
+
+def once(
+    request: Request,
+    response: Response,
+    tenant_id: Tenant,
+    given: Annotated[str | None, Header(alias=HEADER, description=_ONCE, max_length=300)] = None,
+) -> Once:
+    """The request as one that takes effect once, where it says so."""
+    return Once(tenant_id, f"{request.method} {request.url.path}", key_of(given), response)
+
+
+OnceDep = Annotated[Once, Depends(once)]
 
 After = Annotated[str | None, Query(max_length=255, description="Id of the last item of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page, at most.")]

@@ -8,6 +8,7 @@ from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
 from api.datasets.models import Dataset
 from api.db import Base
 from api.events.models import Event
+from api.idempotency.models import IdempotencyKey
 from api.jobs.models import Job, JobFile, Metric
 from api.keys.models import ApiKey
 from api.logs.models import LogChunk
@@ -27,6 +28,7 @@ __all__ = [
     "ComparisonJob",
     "Dataset",
     "Event",
+    "IdempotencyKey",
     "Job",
     "JobFile",
     "LogChunk",

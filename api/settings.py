@@ -89,8 +89,16 @@ class Settings(BaseSettings):
     """Time a trainer has to save when it is asked to stop."""
     cpu_slots: Annotated[int, Field(ge=0)] = 1
     """Validations and other light work at once."""
-    gpu_slots: Annotated[int, Field(ge=0)] = 1
-    """Trainings at once: one per GPU; on a machine without GPUs they run on the CPU, `num_threads` each."""
+    gpus: list[str] | None = None
+    """GPUs of this worker, by index or UUID; null is those of `CUDA_VISIBLE_DEVICES`, or all."""
+    gpu_slots: Annotated[int, Field(ge=0)] | None = None
+    """Trainings at once; null is one per GPU. On a machine without GPUs they run on the CPU, `num_threads` each."""
+    trainer_memory_bytes: Annotated[int, Field(gt=0)] | None = None
+    """Memory that a trainer and its processes may hold; one that holds more is ended as `out_of_memory`."""
+    stall_s: Annotated[float, Field(gt=0)] = 3600.0
+    """A trainer that is alive but got no further for so long is ended, and its attempt counts as failed."""
+    preempt_after_s: Annotated[float, Field(ge=0)] = 15.0
+    """A training that waited for so long takes the slot of one with a lower priority, which saves and waits."""
     num_threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of a trainer, where the config does not say."""
     trainer_command: list[str] = []
@@ -111,6 +119,8 @@ class Settings(BaseSettings):
     """Of a key that may read there and no more."""
     import_s3_secret_access_key: SecretStr | None = None
     upload_ttl_s: float = 7 * 86_400.0
+    idempotency_ttl_s: float = 2 * 86_400.0
+    """How long a request with an `Idempotency-Key` is remembered."""
     link_ttl_s: float = 900.0
     """Life of a download link."""
 

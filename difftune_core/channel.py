@@ -19,6 +19,7 @@ from difftune_core.hooks import (
     OutcomeEvent,
     PhaseEvent,
     ProgressEvent,
+    ResumeEvent,
     StopKind,
 )
 
@@ -109,6 +110,9 @@ def _sentence(event: Event) -> str | None:
             text = f"  step {event.step}: " + "  ".join(f"{k} {v:.5g}" for k, v in event.values.items())
         case CheckpointEvent():
             text = f"  checkpoint {event.name}"
+        case ResumeEvent():
+            how = f"continued, not exactly: {', '.join(event.changed)} changed" if event.changed else "exactly"
+            text = f"  resumed at step {event.step} ({how})"
         case BestEvent():
             text = f"  best {event.metric} so far: {event.value:.5g}"
         case LogEvent():

@@ -16,6 +16,7 @@ from difftune_core.card import BaseModelCard
 from difftune_core.control_config import CONTROL_METRICS, ControlConfig
 from difftune_core.control_resolution import controlled_training, measured_of, resolve_control
 from difftune_core.evaluation_config import PRESETS, EvaluationConfig, check_measured
+from difftune_core.files import sha256_json
 from difftune_core.frozen import Frozen
 from difftune_core.hooks import TaskError
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
@@ -148,6 +149,13 @@ class TransferConfig(Frozen):
     """How the result is judged."""
     num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of the trainer; part of the config because it changes floating-point sums. Null: the worker's."""
+
+
+def config_digest(config: TransferConfig) -> str:
+    """What a checkpoint's config must be equal in for a resume: all but the thread count, and what is left at its
+    default, so that a field that is new in a release changes nothing.
+    """
+    return sha256_json(config.model_dump(exclude={"num_threads"}, exclude_defaults=True))
 
 
 def _with_defaults(given: BaseModel, defaults: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,15 @@ class CheckpointEvent(_Line):
     is_last: bool = False
 
 
+class ResumeEvent(_Line):
+    """The run goes on from the checkpoint of this step: exactly as if it had not stopped, unless something changed."""
+
+    type: Literal["resume"] = "resume"
+    step: int
+    changed: list[str] = []
+    """What differs in the envelope (`Manifest.envelope`) from the run that saved the checkpoint."""
+
+
 class BestEvent(_Line):
     """The checkpoint of this step, announced before, is the best by its evaluation so far."""
 
@@ -118,7 +127,15 @@ class OutcomeEvent(_Line):
 
 
 Event = Annotated[
-    PhaseEvent | ProgressEvent | MetricsEvent | CheckpointEvent | BestEvent | ArtifactEvent | LogEvent | OutcomeEvent,
+    PhaseEvent
+    | ProgressEvent
+    | MetricsEvent
+    | CheckpointEvent
+    | ResumeEvent
+    | BestEvent
+    | ArtifactEvent
+    | LogEvent
+    | OutcomeEvent,
     Field(discriminator="type"),
 ]
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

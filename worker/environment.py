@@ -30,21 +30,6 @@ def child_environment(home: Path, *, num_threads: int, gpu: str | None) -> dict[
     return {**passed, **ours, **dict.fromkeys(_THREADS, str(num_threads))}
 
 
-def gpu_of_slot(slot: int) -> str | None:
-    """The GPU that belongs to a slot; slots beyond the last GPU share from the first."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        gpus = [name for name in visible.split(",") if name]
-    else:
-        gpus = [str(number) for number in range(count_gpus())]
-    return gpus[slot % len(gpus)] if gpus else None
-
-
-def count_gpus() -> int:
-    """NVIDIA devices of this machine."""
-    return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
-
-
 def _python_path(given: str | None) -> str:
     """The worker's path, and the folder of `difftune_core` where it is not installed: the child starts elsewhere."""
     folder = Path(difftune_core.__path__[0]).parent

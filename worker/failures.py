@@ -42,12 +42,15 @@ class Rule:
 RULES = {
     # Not the job's fault, and nothing that could go on for ever: always another attempt, at once.
     "drain": Rule("The worker was shut down.", _UNLIMITED),
+    "preempted": Rule("More important work took the place.", _UNLIMITED),
+    "paused": Rule("Paused.", _UNLIMITED),
     "workspace_busy": Rule("An earlier trainer of this job had not ended yet.", _UNLIMITED),
     # Crashes: another attempt from the last checkpoint, later and later.
     "worker_lost": Rule("The worker fell silent.", None, "crash_loop"),
     "killed": Rule("The trainer was killed.", None, "crash_loop"),
     "crashed": Rule("The trainer ended without a word.", None, "crash_loop"),
     "stopped": Rule("The trainer stopped without being asked to.", None, "crash_loop"),
+    "stalled": Rule("The trainer got no further.", None, "stalled"),
     # Surroundings that heal, if somebody sees to it: a job of a week is not lost to an evening's outage.
     "store_unavailable": Rule("The object store did not answer.", _OUTAGE),
     "database_unavailable": Rule("The database did not answer.", _OUTAGE),
@@ -60,7 +63,7 @@ RULES = {
     # Would happen again.
     "object_missing": Rule("A file of the data set is not in the store any more.", 0),
 }
-AT_ONCE = frozenset({"drain"})
+AT_ONCE = frozenset({"drain", "preempted", "paused"})
 _DEFAULT = Rule("", 0)  # whatever the trainer names itself: diverged, dataset_invalid, invalid_config, ...
 
 

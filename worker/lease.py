@@ -10,11 +10,13 @@ from typing import Self
 import structlog
 
 from api.db import Database
+from api.settings import Settings
 from api.work import repository
 from api.work.repository import Lease, LeaseLostError
 from api.work.states import Request
 
 _FENCE_AFTER = 2 / 3  # of the lease: the child is dead before the lease can pass to another worker
+_STUCK_AFTER = 2.0
 _RETRY_S = 0.5
 log = structlog.get_logger(__name__)
 
@@ -23,16 +25,20 @@ class Heartbeat:
     """Renews a lease in a thread of its own, with a short transaction each time, and reads what the holder is asked.
 
     Whether the lease is lost is a question to the monotonic clock, so a renewal that hangs or a process that was
-    stopped for a while cannot believe that it still holds.
+    stopped for a while cannot believe that it still holds. A holder that gets no further for twice as long as its
+    child may stand still is stuck itself: its heart stops, so that another goes on.
     """
 
-    def __init__(self, database: Database, lease: Lease, *, since: float, lease_s: float, heartbeat_s: float) -> None:
+    def __init__(self, database: Database, lease: Lease, *, since: float, settings: Settings) -> None:
         """`since`: monotonic time just before the claim."""
         self.lease = lease
         self._database = database
-        self._lease_s = lease_s
-        self._heartbeat_s = heartbeat_s
+        self._lease_s = settings.lease_s
+        self._heartbeat_s = settings.heartbeat_s
+        self._stuck_s = _STUCK_AFTER * settings.stall_s
         self._renewed_at = since
+        self._progressed_at = since
+        self._told_at = since
         self._refused = False
         self._request: Request | None = None
         self._ended = threading.Event()
@@ -60,6 +66,15 @@ class Heartbeat:
         """What the holder is asked to do."""
         return self._request
 
+    @property
+    def stalled_s(self) -> float:
+        """How long nothing was heard of progress."""
+        return time.monotonic() - self._progressed_at
+
+    def progressed(self) -> None:
+        """The work got on: alive is not the same."""
+        self._progressed_at = time.monotonic()
+
     def nudge(self) -> None:
         """Beat now: somebody may have asked for something."""
         self._wake.set()
@@ -82,15 +97,20 @@ class Heartbeat:
             self._wake.wait(pause_s)
 
     def _renew(self) -> bool:
-        began = time.monotonic()
+        if self.stalled_s > self._stuck_s:
+            log.error("holder_is_stuck", subject=self.lease.subject_id)
+            self._refused = True
+            return False
+        began, progressed_at = time.monotonic(), self._progressed_at
+        progressed = progressed_at > self._told_at
         try:
             with self._database.write() as session:
-                request = repository.renew(session, self.lease, lease_s=self._lease_s)
+                request = repository.renew(session, self.lease, lease_s=self._lease_s, progressed=progressed)
         except LeaseLostError:
             self._refused = True
             return False
         except Exception:  # whatever a database throws: what counts is the time since the last success
             log.warning("lease_not_renewed", subject=self.lease.subject_id, exc_info=True)
             return False
-        self._renewed_at, self._request = began, request
+        self._renewed_at, self._told_at, self._request = began, progressed_at, request
         return True

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from api.work import repository
 from difftune_core.hooks import ProgressEvent
 from worker.run import Run
 
@@ -47,4 +46,3 @@ class ProgressNotes:
     def _note(self, event: ProgressEvent) -> None:
         with self._run.unit() as (session, _):
             self._write(session, event)
-            repository.note_progress(session, self._run.lease)

@@ -29,6 +29,7 @@ from difftune_core.hooks import (
     MetricsEvent,
     PhaseEvent,
     ProgressEvent,
+    ResumeEvent,
 )
 from worker.results import inside, store_result, type_of
 from worker.run import Run
@@ -91,7 +92,6 @@ class Publisher:
         try:
             with self._run.unit() as (session, _):
                 self._write(session, lifecycle.lock(session, self._job_id))
-                repository.note_progress(session, self._run.lease)
         except LeaseLostError:
             raise
         except (OperationalError, InterfaceError):
@@ -127,6 +127,9 @@ class Publisher:
                     self._write_progress(session, job, progress)
                     progress = None
                 lifecycle.entered_phase(session, job, event.phase)
+            elif isinstance(event, ResumeEvent):
+                repository.note_resume(session, self._run.lease, event.changed)
+                lifecycle.resumed(session, job, step=event.step, changed=event.changed)
             elif isinstance(event, LogEvent):
                 lifecycle.told(session, job, event.message, level=event.level)
         for start in range(0, len(points), _POINTS_AT_ONCE):  # a statement takes only so many parameters
@@ -185,7 +188,6 @@ class Publisher:
             job = lifecycle.lock(session, self._job_id)
             fence = self._run.lease.fence
             lifecycle.checkpoint_saved(session, job, fence=fence, step=event.step, name=event.name, files=files)
-            repository.note_progress(session, self._run.lease)
             return lifecycle.drop_old_resume_files(session, job, resume_file=RESUME, keep=_RESUMES_KEPT)
 
     def _publish_best(self, event: BestEvent) -> None:

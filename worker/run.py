@@ -21,7 +21,6 @@ from api.storage import ObjectStore, StoreError
 from api.work import repository
 from api.work.models import WorkItem
 from api.work.repository import Lease
-from api.work.states import Request
 from difftune_core.hooks import FileInfo, TaskError
 from worker.failures import Ending
 from worker.lease import Heartbeat
@@ -37,10 +36,11 @@ class Wish(StrEnum):
 
     CANCEL = "cancel"
     PAUSE = "pause"
+    PREEMPT = "preempt"
     DRAIN = "drain"
 
 
-_ENDINGS = {Wish.CANCEL: "cancelled", Wish.PAUSE: "paused", Wish.DRAIN: "drain"}
+_ENDINGS = {Wish.CANCEL: "cancelled", Wish.PAUSE: "paused", Wish.PREEMPT: "preempted", Wish.DRAIN: "drain"}
 
 
 class Interrupted(Exception):  # noqa: N818  # no error: somebody wished it
@@ -74,17 +74,18 @@ class Run:
         """Whether the run is to end early; a user's wish goes before the worker's own."""
         request = self.heartbeat.request
         if request is not None:
-            return Wish.CANCEL if request == Request.CANCEL else Wish.PAUSE
+            return Wish(request.value)
         return Wish.DRAIN if self.tools.drain.is_set() else None
 
     def check(self) -> None:
-        """Nothing, while the run goes on.
+        """Nothing, while the run goes on. To be called while something gets on: a download, for example.
 
         Raises:
             LeaseLostError: it is not ours any more.
             Interrupted: it is to end early.
         """
         self.heartbeat.check()
+        self.heartbeat.progressed()
         if self.wish is not None:
             raise Interrupted
 
@@ -130,5 +131,6 @@ class Run:
                 time.sleep(2.0**attempt)
             else:
                 break
+        self.heartbeat.progressed()
         if stored.sha256 not in {None, file.sha256}:
             raise TaskError("damaged_file", f"{file.path} changed between writing and uploading.")

@@ -23,6 +23,7 @@ from api.storage import open_store
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkState
 from worker.alive import show_life
+from worker.gpus import Place, gpus_of
 from worker.run import Run, Tools
 from worker.supervise import supervise, take
 from worker.workspace import INCOMING
@@ -32,6 +33,7 @@ _LOGS_KEPT_S = 14 * 86_400.0
 _DOWNLOADS_KEPT_S = 86_400.0
 _PAUSE_AFTER_ERROR_S = 2.0
 _SILENT_POLLS = 15.0
+_PAUSE_AFTER_FAULT_S = 10.0
 log = structlog.get_logger(__name__)
 
 
@@ -50,7 +52,8 @@ class Worker:
         self._runs: dict[tuple[Slot, int], Run] = {}
         self._looked_at: dict[tuple[Slot, int], float] = {}
         self._ended = threading.Event()
-        wanted = {Slot.GPU: settings.gpu_slots, Slot.CPU: settings.cpu_slots}
+        self._gpus = gpus_of(settings)
+        wanted = {Slot.GPU: self._gpus.slots, Slot.CPU: settings.cpu_slots}
         self._threads = [
             threading.Thread(target=self._work, args=(slot, number), name=f"{slot} slot {number}", daemon=True)
             for slot, count in wanted.items()
@@ -102,6 +105,12 @@ class Worker:
                 self._wait_for_news(heard)
 
     def _work_once(self, slot: Slot, number: int) -> bool:
+        self._looked_at[slot, number] = time.monotonic()
+        gpu = self._gpus.of_slot(number) if slot == Slot.GPU else None
+        if gpu is not None and (fault := self._gpus.fault_of(number)) is not None:
+            log.error("gpu_takes_no_job", fault=fault)
+            self.tools.drain.wait(_PAUSE_AFTER_FAULT_S)
+            return False
         taken = take(self.tools, slot, self.worker_id)
         self._looked_at[slot, number] = time.monotonic()
         if taken is None:
@@ -110,7 +119,7 @@ class Worker:
         structlog.contextvars.bind_contextvars(subject=lease.subject_id, attempt=lease.fence)
         log.info("claimed", kind=lease.kind)
         try:
-            supervise(self.tools, lease, since, slot=number, on_run=lambda run: self._note(slot, number, run))
+            supervise(self.tools, lease, since, place=Place(number, gpu), on_run=lambda run: self._note(slot, number, run))
         finally:
             self._runs.pop((slot, number), None)
             structlog.contextvars.clear_contextvars()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,26 +16,25 @@ from api.work import repository
 from api.work.models import WorkItem
 from api.work.repository import Lease, LeaseLostError
 from api.work.states import Slot, WorkKind
-from difftune_core.hooks import Command, Event
+from difftune_core.hooks import Event
 from worker.analysis import AnalysisRun
 from worker.child import Child
 from worker.comparison import Comparing
-from worker.environment import child_environment, gpu_of_slot
+from worker.environment import child_environment
 from worker.failures import SUCCEEDED, Ending, of_exception, of_exit
+from worker.gpus import Place
 from worker.lease import Heartbeat
 from worker.logs import LogShipper
 from worker.retention import RetentionSetMaking
-from worker.run import Interrupted, Run, Tools, Wish
+from worker.run import Interrupted, Run, Tools
 from worker.settle import admit
 from worker.telemetry import ATTEMPTS, LEASES_LOST, RunTelemetry
 from worker.training import Training
 from worker.validation import Validation
+from worker.watch import Watch
 from worker.workspace import Workspace
 
-_TICK_S = 0.05
 _POLL_S = 0.1
-_TERM_GRACE_S = 5.0
-_EXIT_GRACE_S = 30.0
 _LOG_TAIL_BYTES = 4000
 log = structlog.get_logger(__name__)
 
@@ -79,18 +76,18 @@ def take(tools: Tools, slot: Slot, worker_id: str) -> tuple[Lease, float] | None
                 return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id), since
 
 
-def supervise(tools: Tools, lease: Lease, since: float, *, slot: int = 0, on_run: Callable[[Run], None]) -> None:
+def supervise(
+    tools: Tools, lease: Lease, since: float, *, place: Place, on_run: Callable[[Run], None]
+) -> None:
     """Work on a claimed item until its attempt is settled, or until the lease is lost: then nothing is written."""
     settings = tools.settings
-    heartbeat = Heartbeat(
-        tools.database, lease, since=since, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s
-    )
+    heartbeat = Heartbeat(tools.database, lease, since=since, settings=settings)
     run = Run(tools, lease, heartbeat, Workspace(settings.data_dir, lease.subject_id))
     on_run(run)
     with heartbeat:
         activity = ACTIVITIES[lease.kind](run)
         try:
-            ending = _ending(run, activity, slot)
+            ending = _ending(run, activity, place)
             log.info("attempt_ended", code=ending.code, message=ending.message)
             ATTEMPTS.labels(lease.kind, ending.code).inc()
             not_needed = run.insist(lambda: _settle(run, activity, ending))
@@ -102,7 +99,7 @@ def supervise(tools: Tools, lease: Lease, since: float, *, slot: int = 0, on_run
         run.workspace.remove()
 
 
-def _ending(run: Run, activity: Activity, slot: int) -> Ending:
+def _ending(run: Run, activity: Activity, place: Place) -> Ending:
     try:
         lock = run.workspace.lock()
         try:
@@ -110,10 +107,10 @@ def _ending(run: Run, activity: Activity, slot: int) -> Ending:
             if arguments is None:
                 return activity.complete(Ending(SUCCEEDED))
             run.check()
-            child = _start(run, activity, arguments, slot, lock)
+            child = _start(run, activity, arguments, place.gpu, lock)
         finally:
             os.close(lock)
-        return activity.complete(_follow(run, activity, child, slot))
+        return activity.complete(_follow(run, activity, child, place.slot))
     except Interrupted:
         return run.interrupted(run.wish)
     except LeaseLostError:
@@ -123,11 +120,11 @@ def _ending(run: Run, activity: Activity, slot: int) -> Ending:
         return of_exception(error)
 
 
-def _start(run: Run, activity: Activity, arguments: list[str], slot: int, lock: int) -> Child:
+def _start(run: Run, activity: Activity, arguments: list[str], gpu: str | None, lock: int) -> Child:
     folder = run.workspace.folder
     child = Child(
         [*run.tools.trainer_command, activity.command, *arguments],
-        environment=child_environment(folder, num_threads=activity.num_threads, gpu=gpu_of_slot(slot)),
+        environment=child_environment(folder, num_threads=activity.num_threads, gpu=gpu),
         folder=folder,
         log=log_file(run.tools.settings.data_dir, run.lease),
         keep_fds=[lock],
@@ -150,7 +147,11 @@ def _follow(run: Run, activity: Activity, child: Child, slot: int) -> Ending:
     shipper = LogShipper(run, log_file(run.tools.settings.data_dir, run.lease))
     watch.start()
     try:
+        last = None
         while (event := _next_event(child, activity, shipper)) is not None:
+            if event != last:  # who says the same again and again gets no further
+                run.heartbeat.progressed()
+            last = event
             telemetry.heard(event)
             activity.handle(event)
             activity.idle()
@@ -179,6 +180,8 @@ def _next_event(child: Child, activity: Activity, shipper: LogShipper) -> Event 
 
 def _ending_of(run: Run, child: Child, watch: Watch) -> Ending:
     outcome = child.outcome
+    if outcome is None and watch.verdict is not None:
+        return watch.verdict
     if outcome is None:
         return run.interrupted(watch.asked) if watch.asked else of_exit(watch.status)
     if outcome.code in {"stopped", "paused"}:
@@ -196,49 +199,3 @@ def _tail(path: Path) -> str:
         return path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
     except OSError:
         return ""
-
-
-class Watch(threading.Thread):
-    """Ends the child: when it is asked to, when the lease is lost, when it does not go by itself; and reaps it."""
-
-    def __init__(self, run: Run, child: Child) -> None:
-        """Watch `child` on behalf of `run`."""
-        super().__init__(name=f"watch {child.pid}", daemon=True)
-        self.status = 0
-        """The child's exit status, once the thread has ended."""
-        self.asked: Wish | None = None
-        """What the child was asked for last."""
-        self._run = run
-        self._child = child
-        self._aborted = threading.Event()
-        self._deadline: float | None = None
-
-    def abort(self) -> None:
-        """The supervisor cannot go on: kill the child."""
-        self._aborted.set()
-
-    def run(self) -> None:
-        """Look at the clock until the child has gone."""
-        while not self._child.exited():
-            self._look()
-            time.sleep(_TICK_S)
-        self.status = self._child.end()
-
-    def _look(self) -> None:
-        if self._run.heartbeat.lost or self._aborted.is_set():
-            self._child.signal(signal.SIGKILL)
-            return
-        now, wish = time.monotonic(), self._run.wish
-        if wish is not None and wish != self.asked:
-            self._ask(wish)
-        if self._child.outcome is not None and self._deadline is None:
-            self._deadline = now + _EXIT_GRACE_S
-        if self._deadline is not None and now > self._deadline:
-            over = now - self._deadline > _TERM_GRACE_S
-            self._child.signal(signal.SIGKILL if over else signal.SIGTERM)
-
-    def _ask(self, wish: Wish) -> None:
-        self._child.send(Command(type="pause" if wish == Wish.PAUSE else "stop"))
-        self.asked = wish
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self._run.tools.settings.stop_grace_s

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import and_, delete, func, or_, select
 
 from api.db import Database, checkpoint_wal
+from api.idempotency import repository as idempotency
 from api.queue import Doorbell
 from api.settings import Settings
 from api.storage import open_store
@@ -24,6 +25,7 @@ from api.uploads import service as uploads
 from api.uploads.models import Upload, UploadPart
 from api.uploads.states import UploadStatus
 from api.work import repository
+from api.work.states import Slot
 from worker.collect import collect
 from worker.failures import Ending
 from worker.settle import settle
@@ -49,7 +51,14 @@ class Sweep:
 
     def once(self) -> bool:
         """Every step once; one that fails does not keep the others from theirs. Whether all worked."""
-        steps: list[Callable[[], object]] = [self.recover, self.ring, self.expire_uploads, self.fold_log]
+        steps: list[Callable[[], object]] = [
+            self.recover,
+            self.preempt,
+            self.ring,
+            self.expire_uploads,
+            self.forget_keys,
+            self.fold_log,
+        ]
         worked = True
         for step in [*steps, self.clean_if_due]:
             try:
@@ -76,6 +85,20 @@ class Sweep:
                     ATTEMPTS.labels(item.kind, ending.code).inc()
                     recovered += 1
         return recovered
+
+    def preempt(self) -> int:
+        """Have less important trainings make way for more important ones that wait; how many were asked."""
+        with self._database.write() as session:
+            asked = repository.preempt(session, Slot.GPU, patience_s=self.settings.preempt_after_s)
+        if asked:
+            log.info("preempted", subjects=asked)
+            self._doorbell.ring()  # their holders look at once
+        return len(asked)
+
+    def forget_keys(self) -> int:
+        """Forget the answers to requests that nobody sends again any more."""
+        with self._database.write() as session:
+            return idempotency.forget(session, older_than_s=self.settings.idempotency_ttl_s)
 
     def ring(self) -> bool:
         """Ring for items that nobody rang for."""

@@ -16,7 +16,7 @@ from api.retention_sets.models import RetentionSet
 from api.work.models import WorkItem
 from difftune_core.checkpoint.manifest import whole
 from difftune_core.config import TransferConfig
-from difftune_core.hooks import Command, Event, TaskError
+from difftune_core.hooks import Command, Event, LogEvent, TaskError
 from worker.child import Child
 from worker.failures import Ending
 from worker.inputs import dataset_input
@@ -113,8 +113,9 @@ class Training:
                 return
             try:
                 fetch_checkpoint(self._run.tools.store, row.files, checkpoints / row.name, self._run.check)
-            except TaskError:
+            except TaskError as error:
                 log.exception("checkpoint_not_fetched", checkpoint=row.id)
+                self._publisher.handle(LogEvent(level="warn", message=f"passed over {row.name}: damaged. {error}"))
             else:
                 self._acknowledge(row.name)
                 return

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from api.datasets.lifecycle import Finding
 from api.datasets.models import Dataset
-from api.work import repository
 from api.work.models import WorkItem
 from difftune_core.hooks import ArtifactEvent, Event
 from worker.child import Child
@@ -20,7 +18,6 @@ from worker.run import Run
 from worker.settle import settle_dataset
 from worker.workspace import Fetched, fetch_dataset
 
-_PROGRESS_S = 5.0
 _REPORT = "validation_report"
 
 
@@ -36,7 +33,6 @@ class Validation:
         self._report: dict[str, Any] | None = None
         self._fetched: Fetched | None = None
         self._finding: Finding | None = None
-        self._progressed_at = 0.0
         self.num_threads = 1
 
     def prepare(self) -> list[str] | None:
@@ -77,9 +73,6 @@ class Validation:
 
     def idle(self) -> None:
         """Called several times a second."""
-        if time.monotonic() - self._progressed_at > _PROGRESS_S:
-            self._progressed_at = time.monotonic()
-            self._run.insist(self._note_progress)
 
     def complete(self, ending: Ending) -> Ending:
         """The child has ended: read what it found."""
@@ -98,10 +91,6 @@ class Validation:
         if self._fetched is not None and (self._finding is None or self._finding.error_code):
             self._fetched.path.unlink(missing_ok=True)
         return True
-
-    def _note_progress(self) -> None:
-        with self._run.unit() as (session, _):
-            repository.note_progress(session, self._run.lease)
 
 
 def _finding(report: dict[str, Any], sha256: str, keys: dict[str, str]) -> Finding:

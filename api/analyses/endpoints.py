@@ -10,7 +10,7 @@ from api.analyses import repository, service
 from api.analyses.models import Analysis
 from api.analyses.schemas import AnalysisCreate, AnalysisOut, analysis_out
 from api.analyses.states import AnalysisStatus
-from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
 from api.models import service as models
 from api.schemas import Deleted, Page, page_of
@@ -21,12 +21,22 @@ router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
 
 @router.post("")
 def create_analysis(
-    body: AnalysisCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    body: AnalysisCreate,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> AnalysisOut:
     """Have checkpoints analysed: images are drawn with the base model taking over a growing part of the chain."""
+    background.add_task(used.doorbell.ring)
+    return once.answer(session, body, AnalysisOut, lambda: _created(body, tenant, used, session))
+
+
+def _created(body: AnalysisCreate, tenant: str, used: Services, session: Session) -> AnalysisOut:
     tuned = service.checked(session, tenant, body.checkpoints, models.cards(used.settings, used.store))
     made = service.create(session, tenant, body.config(tuned[0].job), tuned, body.metadata)
-    background.add_task(used.doorbell.ring)
     return analysis_out(made, [])
 
 

@@ -10,7 +10,7 @@ from api.comparisons import repository, service
 from api.comparisons.models import Comparison
 from api.comparisons.schemas import ComparisonCreate, ComparisonOut, comparison_out
 from api.comparisons.states import ComparisonStatus
-from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
 from api.models import service as models
 from api.schemas import Page, page_of
@@ -20,13 +20,23 @@ router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 
 @router.post("")
 def create_comparison(
-    body: ComparisonCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    body: ComparisonCreate,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> ComparisonOut:
     """Run several methods over several seeds at equal budgets; one report of all when the last job has ended."""
+    background.add_task(used.doorbell.ring)
+    return once.answer(session, body, ComparisonOut, lambda: _created(body, tenant, used, session))
+
+
+def _created(body: ComparisonCreate, tenant: str, used: Services, session: Session) -> ComparisonOut:
     card = models.card_for_job(used.settings, used.store, body.model)
     configs = service.resolved(body, card, num_threads=used.settings.num_threads)
     made = service.create(session, tenant, body, configs, card)
-    background.add_task(used.doorbell.ring)
     return _shown(session, made)
 
 

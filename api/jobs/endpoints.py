@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Query, Request
 from sqlalchemy.orm import Session
 
-from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError
 from api.ids import cursor
-from api.jobs import removal, repository, retention, service
+from api.jobs import removal, repository, retention, service, stops
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, job_out, metric_out, report_out
 from api.jobs.states import JobStatus
@@ -25,9 +25,20 @@ _REPORTS = {"report_json", "report_html", "samples"}
 
 @router.post("")
 def create_job(
-    body: JobCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    body: JobCreate,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> JobOut:
     """Submit a job. What is left out comes from the base model's card; the answer shows it all."""
+    background.add_task(used.doorbell.ring)
+    return once.answer(session, body, JobOut, lambda: _created(body, tenant, used, session))
+
+
+def _created(body: JobCreate, tenant: str, used: Services, session: Session) -> JobOut:
     config = body.transfer_config()
     card = models.card_for_job(used.settings, used.store, config.model)
     resolved = resolve(config, card, num_threads=used.settings.num_threads)
@@ -41,9 +52,7 @@ def create_job(
         priority=body.priority,
         base_digest=card.digest,
     )
-    job = service.create(session, tenant, asked)
-    background.add_task(used.doorbell.ring)
-    return _shown(session, job)
+    return _shown(session, service.create(session, tenant, asked))
 
 
 @router.get("")
@@ -71,6 +80,7 @@ def list_jobs(
     )
     ids = [job.id for job in rows]
     attempts, files = repository.attempts_of(session, ids), repository.files_of(session, ids)
+    latest = repository.latest_checkpoints(session, ids)
     return page_of(
         rows,
         limit,
@@ -79,6 +89,7 @@ def list_jobs(
             attempts=attempts[job.id],
             files=files[job.id],
             queue_position=repository.queue_position(session, job),
+            latest_checkpoint=latest.get(job.id),
         ),
     )
 
@@ -107,6 +118,28 @@ def delete_job(
     """Delete a job that has ended, with its events, metrics, checkpoints and reports."""
     background.add_task(delete_objects, used.store, removal.delete_job(session, tenant, job_id))
     return Deleted(id=job_id, object="fine_tuning.job")
+
+
+@router.post("/{job_id}/pause")
+def pause_job(
+    job_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> JobOut:
+    """Pause a job: at once if it waits, else `pausing` until its trainer has saved a checkpoint and freed its slot."""
+    job = service.get(session, tenant, job_id)
+    stops.request_pause(session, job)
+    background.add_task(used.doorbell.ring)
+    return _shown(session, job)
+
+
+@router.post("/{job_id}/resume")
+def resume_job(
+    job_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+) -> JobOut:
+    """Go on with a paused job: `resuming` until a worker takes it; `attempts[].resumed` then says whether exactly."""
+    job = service.get(session, tenant, job_id)
+    stops.request_resume(session, job, used.store, models.cards(used.settings, used.store).get(job.model))
+    background.add_task(used.doorbell.ring)
+    return _shown(session, job)
 
 
 @router.get("/{job_id}/metrics")
@@ -139,6 +172,7 @@ def _shown(session: Session, job: Job) -> JobOut:
         attempts=repository.attempts_of(session, [job.id])[job.id],
         files=repository.files_of(session, [job.id])[job.id],
         queue_position=repository.queue_position(session, job),
+        latest_checkpoint=repository.latest_checkpoints(session, [job.id]).get(job.id),
     )
 
 

@@ -76,6 +76,14 @@ def progressed(
         events.append(session, job, "progress", f"{phase.replace('_', ' ')}: {done} of {total}", data=data)
 
 
+def resumed(session: Session, job: Job, *, step: int, changed: Sequence[str]) -> None:
+    """The trainer went on from a checkpoint."""
+    how = f"continued, not exactly: {', '.join(changed)} changed" if changed else "exactly"
+    data = {"step": step, "exact": not changed, "changed": list(changed)}
+    level = "warn" if changed else "info"
+    events.append(session, job, "resumed", f"Resumed at step {step} ({how}).", data=data, level=level)
+
+
 def told(session: Session, job: Job, message: str, *, level: str) -> None:
     """A sentence of the trainer for the user."""
     events.append(session, job, "message", message[:4000], level=level)

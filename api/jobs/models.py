@@ -31,6 +31,8 @@ class Job(Base):
     """Where the config names one by its id."""
     retention_digest: Mapped[str | None] = mapped_column(String(64))
     """Content address of the retention set that is trained on, named or sampled by the trainer."""
+    base_digest: Mapped[str | None] = mapped_column(String(64))
+    """Digest of the base model's card at submission: a resume on another one is refused."""
     suffix: Mapped[str | None] = mapped_column(String(64))
     metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSON)
     priority: Mapped[int] = mapped_column(default=0)

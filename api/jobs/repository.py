@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from api.checkpoints.models import Checkpoint
 from api.jobs.models import Job, JobFile, Metric
 from api.jobs.states import FINAL, JobStatus
 from api.retention_sets.models import RetentionSet
@@ -76,6 +77,21 @@ def open_work(session: Session, job_id: str) -> WorkItem | None:
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
 
 
+def last_work(session: Session, job_id: str) -> WorkItem | None:
+    """The job's training, done or not, locked as above."""
+    query = select(WorkItem).where(WorkItem.subject_id == job_id, WorkItem.kind == WorkKind.TRAIN)
+    query = query.order_by(WorkItem.created_at.desc()).limit(1)
+    return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
+def latest_checkpoints(session: Session, job_ids: list[str]) -> dict[str, str]:
+    """Id of the checkpoint with the highest step, by job."""
+    newest = select(Checkpoint.job_id, func.max(Checkpoint.step).label("step")).where(Checkpoint.job_id.in_(job_ids))
+    last = newest.group_by(Checkpoint.job_id).subquery()
+    same = and_(Checkpoint.job_id == last.c.job_id, Checkpoint.step == last.c.step)
+    return {row.job_id: row.id for row in session.execute(select(Checkpoint.job_id, Checkpoint.id).join(last, same))}
+
+
 def files_of(session: Session, job_ids: list[str]) -> dict[str, list[JobFile]]:
     """Result files by job, oldest first."""
     found: dict[str, list[JobFile]] = defaultdict(list)
@@ -99,21 +115,24 @@ def attempts_of(session: Session, job_ids: list[str]) -> dict[str, list[Attempt]
 
 
 def queue_position(session: Session, job: Job) -> int | None:
-    """1 for the training that is claimed next; None for a job that is not queued."""
-    if job.status != JobStatus.QUEUED:
+    """1 for the training that is claimed next; None for a job that does not wait for a worker.
+
+    Tenants take turns, so of equal priorities an item's turn counts: how many of its own tenant's go before it. An
+    estimate, since whose turn is first changes with what is in work.
+    """
+    if job.status not in {JobStatus.QUEUED, JobStatus.RESUMING}:
         return None
-    item = session.scalar(
-        select(WorkItem).where(WorkItem.subject_id == job.id, WorkItem.state == WorkState.QUEUED).limit(1)
+    turn = func.row_number().over(
+        partition_by=(WorkItem.tenant_id, WorkItem.priority), order_by=(WorkItem.created_at, WorkItem.id)
     )
-    if item is None:
+    columns = (WorkItem.subject_id, WorkItem.priority, WorkItem.created_at, turn.label("turn"))
+    queued = select(*columns).where(WorkItem.state == WorkState.QUEUED, WorkItem.kind == WorkKind.TRAIN).subquery()
+    ours = session.execute(select(queued).where(queued.c.subject_id == job.id)).one_or_none()
+    if ours is None:
         return None
-    earlier = and_(WorkItem.priority == item.priority, WorkItem.created_at < item.created_at)
-    query = select(func.count()).where(
-        WorkItem.state == WorkState.QUEUED,
-        WorkItem.slot == item.slot,
-        or_(WorkItem.priority > item.priority, earlier),
-    )
-    return 1 + (session.scalar(query) or 0)
+    first = and_(queued.c.turn == ours.turn, queued.c.created_at < ours.created_at)
+    sooner = and_(queued.c.priority == ours.priority, or_(queued.c.turn < ours.turn, first))
+    return 1 + (session.scalar(select(func.count()).where(or_(queued.c.priority > ours.priority, sooner))) or 0)
 
 
 def metric_page(

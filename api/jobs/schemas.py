@@ -70,6 +70,10 @@ class StatusDetails(Out):
     queue_position: int | None
     """1 is next."""
     steps_per_second: float | None
+    slot_released: bool
+    """Whether a paused job has given its GPU (or its place on the CPU) to others."""
+    latest_checkpoint: str | None
+    """Id of the checkpoint with the highest step: where a resume goes on, unless it is damaged."""
 
 
 class JobRetentionSet(Out):
@@ -92,6 +96,11 @@ class AttemptOut(Out):
     end_step: int | None
     reason: str | None
     """How it ended; null while it runs."""
+    resumed: Literal["exact", "continued"] | None
+    """`exact`: it went on from a checkpoint to the byte as if there had been no stop. `continued`: something that
+    changes results did change. Null where it began anew, or has not loaded its checkpoint yet."""
+    changed: list[str]
+    """What changed where it was continued: `num_threads`, `torch`, `processor`, latent caches."""
 
 
 class JobOut(Listed):
@@ -162,13 +171,20 @@ class ReportOut(Listed):
     """Where its bytes are, with your key."""
 
 
-def job_out(job: Job, *, attempts: list[Attempt], files: list[JobFile], queue_position: int | None = None) -> JobOut:
+def job_out(
+    job: Job,
+    *,
+    attempts: list[Attempt],
+    files: list[JobFile],
+    queue_position: int | None = None,
+    latest_checkpoint: str | None = None,
+) -> JobOut:
     config = TransferConfig.model_validate(job.config)
     batch_size = config.method.hyperparameters.batch_size
     return JobOut(
         id=job.id,
         status=JobStatus(job.status),
-        status_details=_details(job, queue_position),
+        status_details=_details(job, queue_position, latest_checkpoint),
         created_at=int(job.created_at),
         started_at=seconds(job.started_at),
         finished_at=seconds(job.finished_at),
@@ -206,6 +222,8 @@ def attempt_out(number: int, attempt: Attempt) -> AttemptOut:
         start_step=attempt.start_step,
         end_step=attempt.end_step,
         reason=attempt.reason,
+        resumed=None if attempt.changed is None else "continued" if attempt.changed else "exact",
+        changed=attempt.changed or [],
     )
 
 
@@ -238,7 +256,7 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and abs(value) < float("inf") else None
 
 
-def _details(job: Job, queue_position: int | None) -> StatusDetails:
+def _details(job: Job, queue_position: int | None, latest_checkpoint: str | None) -> StatusDetails:
     return StatusDetails(
         phase=job.phase,
         step=job.step,
@@ -247,6 +265,8 @@ def _details(job: Job, queue_position: int | None) -> StatusDetails:
         total=job.phase_total,
         queue_position=queue_position,
         steps_per_second=finite(job.steps_per_second),
+        slot_released=job.status == JobStatus.PAUSED,
+        latest_checkpoint=latest_checkpoint,
     )
 
 

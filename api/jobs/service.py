@@ -39,7 +39,7 @@ class Submission:
     metadata: dict[str, str] | None = field(default=None)
     priority: int = 0
     base_digest: str | None = None
-    """Digest of the base model's card; needed where the config names a retention set."""
+    """Digest of the base model's card."""
 
 
 def get(session: Session, tenant_id: str, job_id: str) -> Job:
@@ -80,6 +80,7 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
         validation_file=asked.validation_file,
         retention_set=retained.id if retained else None,
         retention_digest=retention.digest_of(asked.config, asked.base_digest, retained),
+        base_digest=asked.base_digest,
         suffix=asked.suffix,
         metadata_=asked.metadata,
         priority=asked.priority,

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
 
-from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.errors import ConflictError, InvalidInputError
 from api.ids import cursor
 from api.models import service as models
@@ -21,9 +22,20 @@ router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"])
 
 @router.post("")
 def create_retention_set(
-    body: RetentionSetCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    body: RetentionSetCreate,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> RetentionSetOut:
     """Have a retention set made; the same settings for the same base model give the set that is there."""
+    background.add_task(used.doorbell.ring)
+    return once.answer(session, body, RetentionSetOut, lambda: _created(body, tenant, used, session))
+
+
+def _created(body: RetentionSetCreate, tenant: str, used: Services, session: Session) -> RetentionSetOut:
     card = models.card_for_job(used.settings, used.store, body.model)
     if body.training_file is None:
         wanted = service.sampled(card, resolve_retention_set(body, card))
@@ -33,7 +45,6 @@ def create_retention_set(
             raise InvalidInputError("not_with_training_file", message, param=name)
         wanted = service.uploaded(session, tenant, card, body.training_file)
     made = service.create(session, tenant, card, wanted, body.metadata)
-    background.add_task(used.doorbell.ring)
     return retention_set_out(made)
 
 

@@ -9,6 +9,7 @@ from api.datasets.models import Dataset
 from api.deps import (
     After,
     Limit,
+    OnceDep,
     Order,
     ReadSession,
     Services,
@@ -55,9 +56,13 @@ _PART_FORM: dict[str, Any] = {
 
 
 @router.post("")
-def create_upload(body: UploadCreate, tenant: Tenant, used: ServicesDep, session: WriteSession) -> UploadOut:
+def create_upload(
+    body: UploadCreate, tenant: Tenant, used: ServicesDep, session: WriteSession, once: OnceDep
+) -> UploadOut:
     """Announce a file that will arrive in parts."""
-    return upload_out(service.create(session, used.settings, tenant, body), None)
+    return once.answer(
+        session, body, UploadOut, lambda: upload_out(service.create(session, used.settings, tenant, body), None)
+    )
 
 
 @router.get("/{upload_id}")

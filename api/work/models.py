@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, String
+from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
@@ -15,6 +15,7 @@ class WorkItem(Base):
         CheckConstraint(f"state IN ({', '.join(repr(s.value) for s in WorkState)})", name="state"),
         Index("ix_work_items_claim", "state", "slot", "priority", "created_at"),
         Index("ix_work_items_subject", "subject_id"),
+        Index("ix_work_items_served", "slot", "claimed_at"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -54,6 +55,9 @@ class Attempt(Base):
     started_at: Mapped[float] = mapped_column(Double)
     ended_at: Mapped[float | None] = mapped_column(Double)
     start_step: Mapped[int | None]
+    changed: Mapped[list[str] | None] = mapped_column(JSON)
+    """What differs from the attempt that saved the checkpoint it went on from: empty where it went on exactly; null
+    where it began anew."""
     end_step: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(64))
-    """How it ended: succeeded, cancelled, drain, worker_lost, out_of_memory, ... (`worker/failures.py`)."""
+    """How it ended: succeeded, cancelled, drain, worker_lost, preempted, out_of_memory, ... (`worker/failures.py`)."""

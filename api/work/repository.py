@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Subquery, case, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from api.db import epoch_now
 from api.work.models import Attempt, WorkItem
@@ -33,15 +33,20 @@ def claim(
 ) -> WorkItem | None:
     """Take the best waiting item by one statement, with its attempt; None if there is none.
 
-    PostgreSQL passes over rows that another worker is taking; SQLite has one writer at a time.
+    The highest priority goes first; among equals the tenant that has the fewest items in work, then the one that was
+    served longest ago, then the oldest item. PostgreSQL passes over rows that another worker is taking; SQLite has one
+    writer at a time.
     """
+    waiting, share = aliased(WorkItem), _shares(slot)
     best = (
-        select(WorkItem.id)
-        .where(WorkItem.state == WorkState.QUEUED, WorkItem.slot == slot, WorkItem.kind.in_(kinds))
-        .where(WorkItem.run_after <= epoch_now())
-        .order_by(WorkItem.priority.desc(), WorkItem.created_at, WorkItem.id)
+        select(waiting.id)
+        .outerjoin(share, share.c.tenant_id == waiting.tenant_id)
+        .where(waiting.state == WorkState.QUEUED, waiting.slot == slot, waiting.kind.in_(kinds))
+        .where(waiting.run_after <= epoch_now())
+        .order_by(waiting.priority.desc(), func.coalesce(share.c.running, 0), func.coalesce(share.c.served_at, 0.0))
+        .order_by(waiting.created_at, waiting.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=waiting)
     )
     taken = {
         "state": WorkState.LEASED,
@@ -81,24 +86,20 @@ def hold(session: Session, lease: Lease) -> WorkItem:
     return item
 
 
-def renew(session: Session, lease: Lease, *, lease_s: float) -> Request | None:
-    """Prolong the lease; returns what the holder is asked to do.
+def renew(session: Session, lease: Lease, *, lease_s: float, progressed: bool = False) -> Request | None:
+    """Prolong the lease, noting whether the child got on since; returns what the holder is asked to do.
 
     Raises:
         LeaseLostError: as `hold`.
     """
-    beat = {"heartbeat_at": epoch_now(), "lease_until": epoch_now() + lease_s}
+    beat: dict[str, Any] = {"heartbeat_at": epoch_now(), "lease_until": epoch_now() + lease_s}
+    if progressed:  # alive is not the same
+        beat["progress_at"] = epoch_now()
     statement = update(WorkItem).where(*_held(lease)).values(beat).returning(WorkItem.fence, WorkItem.request)
     row = session.execute(statement, execution_options=_UNSYNCED).one_or_none()
     if row is None:
         raise LeaseLostError(f"work item {lease.item_id} is no longer held with fence {lease.fence}")
     return Request(row.request) if row.request else None
-
-
-def note_progress(session: Session, lease: Lease) -> None:
-    """The child got on: alive is not the same."""
-    statement = update(WorkItem).where(*_held(lease)).values(progress_at=epoch_now())
-    session.execute(statement, execution_options=_UNSYNCED)
 
 
 def finish(session: Session, item: WorkItem, reason: str, *, end_step: int | None = None) -> None:
@@ -124,10 +125,49 @@ def requeue(
     )
 
 
+def reopen(session: Session, item: WorkItem) -> None:
+    """Queue an item that was done, under the same fence: what its attempts wrote stays theirs."""
+    changes = {"state": WorkState.QUEUED, "run_after": epoch_now(), "rung_at": None, "finished_at": None}
+    _set(session, item, **changes, worker_id=None)
+
+
+def preempt(session: Session, slot: Slot, *, patience_s: float) -> list[str]:
+    """Ask the holders of trainings to give way to more important items that have waited for `patience_s`.
+
+    The least important training goes first, of equals the one that was claimed last. Those that end already, for
+    whatever reason, count as having given way. Locks the trainings in work, so that of several sweeps each sees what
+    the others asked. Returns the subjects that were asked.
+    """
+    since = epoch_now() - patience_s
+    query = select(WorkItem.priority).where(WorkItem.state == WorkState.QUEUED, WorkItem.slot == slot)
+    query = query.where(WorkItem.created_at < since, WorkItem.run_after < since).order_by(WorkItem.priority.desc())
+    waiting = list(session.scalars(query.limit(_PREEMPTED_AT_ONCE)))
+    if not waiting:
+        return []
+    in_work = select(WorkItem).where(WorkItem.state == WorkState.LEASED, WorkItem.slot == slot)
+    in_work = in_work.where(WorkItem.kind == WorkKind.TRAIN, WorkItem.priority < waiting[0])
+    held = list(session.scalars(in_work.order_by(WorkItem.id).with_for_update(), execution_options=_POPULATE))
+    ending = sum(item.request is not None for item in held)
+    running = sorted((i for i in held if i.request is None), key=lambda i: (i.priority, -(i.claimed_at or 0.0)))
+    asked = []
+    for priority, item in zip(waiting[ending:], running, strict=False):
+        if item.priority >= priority:
+            break
+        item.request = Request.PREEMPT
+        asked.append(item.subject_id)
+    return asked
+
+
 def begin_attempt(session: Session, item: WorkItem, *, start_step: int) -> None:
     """Note the step that the item's current attempt goes on from."""
     current = (Attempt.work_item_id == item.id) & (Attempt.fence == item.fence)
     session.execute(update(Attempt).where(current).values(start_step=start_step), execution_options=_UNSYNCED)
+
+
+def note_resume(session: Session, lease: Lease, changed: Collection[str]) -> None:
+    """The current attempt goes on from a checkpoint: exactly, unless something `changed`."""
+    current = (Attempt.work_item_id == lease.item_id) & (Attempt.fence == lease.fence)
+    session.execute(update(Attempt).where(current).values(changed=list(changed)), execution_options=_UNSYNCED)
 
 
 def end_attempt(session: Session, item: WorkItem, reason: str, *, end_step: int | None = None) -> None:
@@ -166,6 +206,18 @@ def count_unrung(session: Session, *, older_than_s: float) -> int:
 _POPULATE = {"populate_existing": True}
 _UNSYNCED = {"synchronize_session": False}
 _FRESH = {**_POPULATE, **_UNSYNCED}
+
+
+_REMEMBERED_S = 7 * 86_400.0
+_PREEMPTED_AT_ONCE = 100
+
+
+def _shares(slot: Slot) -> Subquery:
+    """What each tenant has of a slot: items in work, and when one was last claimed."""
+    recent = or_(WorkItem.state == WorkState.LEASED, WorkItem.claimed_at > epoch_now() - _REMEMBERED_S)
+    running = func.sum(case((WorkItem.state == WorkState.LEASED, 1), else_=0)).label("running")
+    columns = (WorkItem.tenant_id, running, func.max(WorkItem.claimed_at).label("served_at"))
+    return select(*columns).where(WorkItem.slot == slot, recent).group_by(WorkItem.tenant_id).subquery()
 
 
 def _held(lease: Lease) -> list[ColumnElement[bool]]:

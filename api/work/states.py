@@ -35,3 +35,5 @@ class Request(StrEnum):
 
     CANCEL = "cancel"
     PAUSE = "pause"
+    PREEMPT = "preempt"
+    """Save and give the slot to more important work; the job goes back to the queue."""

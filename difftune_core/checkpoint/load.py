@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 
-from difftune_core.checkpoint.manifest import MODEL, RESUME, newest_whole
+from difftune_core.checkpoint.manifest import MODEL, RESUME, newest_first
 from difftune_core.hooks import TaskError
 from difftune_core.train.state import History, TrainState
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """How a run goes on."""
+
+    changed: list[str] | None
+    """What differs in the envelope: empty means that the run goes on exactly as if it had never stopped. None where
+    there was no checkpoint to go on from."""
+    damaged: list[str]
+    """Newer checkpoints that are not whole and were passed over."""
+
+
 def resume(
     state: TrainState[Any], checkpoints: Path, *, identity: dict[str, Any], envelope: dict[str, Any]
-) -> list[str] | None:
+) -> Resumed:
     """Load the newest whole checkpoint into `state`.
-
-    Returns:
-        None where there is none; else the names of what differs in the envelope: empty means that the run goes on
-        exactly as if it had never stopped.
 
     Raises:
         TaskError: `checkpoint_mismatch` naming the fields, where it belongs to another run.
     """
-    found = newest_whole(checkpoints)
-    if found is None:
-        return None
-    folder, manifest = found
+    seen = newest_first(checkpoints)
+    damaged = [folder.name for folder, manifest in seen if manifest is None]
+    folder, manifest = seen[-1] if seen else (checkpoints, None)
+    if manifest is None:
+        return Resumed(None, damaged)
     differing = _differing(identity, manifest.identity)
     if differing:
         raise TaskError("checkpoint_mismatch", f"{folder.name} belongs to another run: {', '.join(differing)} differ")
@@ -36,7 +45,7 @@ def resume(
     curves = {name: [(int(s), float(v)) for s, v in points] for name, points in manifest.history["curves"].items()}
     state.history = History(curves, manifest.history["evaluations"])
     state.load_resume_tensors(load_file(folder / RESUME), load_file(folder / MODEL))
-    return _differing(envelope, manifest.envelope)
+    return Resumed(_differing(envelope, manifest.envelope), damaged)
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -52,8 +52,15 @@ def whole(folder: Path) -> Manifest | None:
 
 def newest_whole(checkpoints: Path) -> tuple[Path, Manifest] | None:
     """The newest checkpoint that is whole; torn ones are passed over."""
+    found = [(folder, manifest) for folder, manifest in newest_first(checkpoints) if manifest is not None]
+    return found[0] if found else None
+
+
+def newest_first(checkpoints: Path) -> list[tuple[Path, Manifest | None]]:
+    """Checkpoints down to the newest whole one; torn ones above it have no manifest."""
+    seen: list[tuple[Path, Manifest | None]] = []
     for folder in sorted(checkpoints.glob("step-*"), reverse=True):
-        manifest = whole(folder)
-        if manifest is not None:
-            return folder, manifest
-    return None
+        seen.append((folder, whole(folder)))
+        if seen[-1][1] is not None:
+            break
+    return seen

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from difftune_core.checkpoint.load import resume
-from difftune_core.config import TransferConfig
-from difftune_core.files import sha256_json
-from difftune_core.hooks import LogEvent, MetricsEvent
+from difftune_core.config import TransferConfig, config_digest
+from difftune_core.hooks import LogEvent, MetricsEvent, ResumeEvent
 from difftune_core.models.registry import BaseModel
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event
@@ -21,22 +20,23 @@ _TOLD_AGAIN = 1000  # points of the curves; listeners pass over what they know
 def take_up(loop: Loop[Any]) -> None:
     """Go on from the newest whole checkpoint, if there is one, and tell what it knows."""
     state, hooks = loop.state, loop.hooks
-    differing = resume(state, loop.checkpoints, identity=loop.identity, envelope=loop.envelope)
-    if differing is None:
+    resumed = resume(state, loop.checkpoints, identity=loop.identity, envelope=loop.envelope)
+    if resumed.damaged:
+        message = f"damaged and passed over: {', '.join(resumed.damaged)}"
+        hooks.emit(LogEvent(level="warn", message=message))
+    if resumed.changed is None:
         return
     for step, values in state.history.newest(_TOLD_AGAIN).items():  # whoever listened before may have died unheard
         hooks.emit(MetricsEvent(step=step, values=values))
     for entry in state.history.evaluations:
         hooks.emit(figures_event(entry))
     loop.tell_best()
-    how = "exactly" if not differing else f"continued, not exact: {', '.join(differing)} changed"
-    hooks.emit(LogEvent(level="warn" if differing else "info", message=f"resumed at step {state.step} ({how})"))
+    hooks.emit(ResumeEvent(step=state.step, changed=resumed.changed))
 
 
 def identity_of(config: TransferConfig, base: BaseModel, training_data: str) -> dict[str, Any]:
     """What must be equal for a resume at all."""
-    stated = config.model_dump(exclude={"num_threads"}, exclude_defaults=True)  # new fields change nothing
-    return {"base_model": base.card.digest, "config": sha256_json(stated), "training_data": training_data}
+    return {"base_model": base.card.digest, "config": config_digest(config), "training_data": training_data}
 
 
 def envelope_of(config: TransferConfig, caches: dict[str, str | None]) -> dict[str, Any]:

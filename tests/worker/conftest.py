@@ -23,6 +23,7 @@ from api.db import Database
 from api.events.models import Event
 from api.ids import new_id
 from api.jobs import service as jobs
+from api.jobs import stops
 from api.jobs.models import Job, JobFile, Metric
 from api.jobs.service import Submission
 from api.jobs.states import FINAL
@@ -31,6 +32,7 @@ from api.storage import open_store
 from api.work import service as work
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind
+from difftune_core.card import read_card
 from difftune_core.config import Supervised, SupervisedSpec, TrainingHyperparameters, TransferConfig
 from difftune_core.evaluation_config import EvaluationConfig
 from migrations.run import upgrade
@@ -49,7 +51,7 @@ class Bench:
         self.store = open_store(settings)
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def dataset(self, plan: dict[str, Any], *, ready: bool = True, **columns: Any) -> str:
+    def dataset(self, plan: dict[str, Any], *, ready: bool = True, tenant: str = "t", **columns: Any) -> str:
         content = json.dumps(plan).encode()
         id_ = new_id("ds")
         half = len(content) // 2
@@ -57,7 +59,7 @@ class Bench:
         stored = [self.store.put_stream(k, [c]) for k, c in zip(keys, (content[:half], content[half:]), strict=True)]
         row = Dataset(
             id=id_,
-            tenant_id="t",
+            tenant_id=tenant,
             status=DatasetStatus.READY if ready else DatasetStatus.VALIDATING,
             filename="digits.zip",
             purpose="fine-tune",
@@ -73,19 +75,35 @@ class Bench:
                 work.enqueue(session, WorkKind.VALIDATE_DATASET, id_, tenant_id="t")
         return id_
 
-    def job(self, plan: dict[str, Any] | None = None, *, dataset: str | None = None) -> str:
+    def job(
+        self, plan: dict[str, Any] | None = None, *, dataset: str | None = None, tenant: str = "t", priority: int = 0
+    ) -> str:
         plan = {"steps": 20, **(plan or {})}
-        dataset = dataset or self.dataset(plan)
+        dataset = dataset or self.dataset(plan, tenant=tenant)
         spec = SupervisedSpec(hyperparameters=TrainingHyperparameters(max_steps=plan["steps"]))
         method = Supervised(type="supervised", supervised=spec)
         judged = EvaluationConfig(every_steps=5, deliver=plan.get("deliver", "last"))
         config = TransferConfig(model="tiny-dit", method=method, evaluation=judged, num_threads=1)
         with self.database.write() as session:
-            return jobs.create(session, "t", Submission(config, dataset)).id
+            return jobs.create(session, tenant, Submission(config, dataset, priority=priority)).id
 
     def cancel(self, job_id: str) -> None:
         with self.database.write() as session:
             jobs.request_cancel(session, session.get_one(Job, job_id))
+
+    def pause(self, job_id: str) -> None:
+        with self.database.write() as session:
+            stops.request_pause(session, session.get_one(Job, job_id))
+
+    def resume(self, job_id: str) -> None:
+        card = read_card(self.settings.bundled_models / "tiny-dit")
+        with self.database.write() as session:
+            stops.request_resume(session, session.get_one(Job, job_id), self.store, card)
+
+    def attempts(self, subject_id: str) -> list[Attempt]:
+        query = select(Attempt).join(WorkItem, WorkItem.id == Attempt.work_item_id).order_by(Attempt.fence)
+        with self.database.read() as session:
+            return list(session.scalars(query.where(WorkItem.subject_id == subject_id)))
 
     def get(self, kind: type[T], id_: str) -> T:
         with self.database.read() as session:
@@ -99,9 +117,7 @@ class Bench:
             return session.scalars(select(WorkItem).where(WorkItem.subject_id == subject_id)).one()
 
     def reasons(self, subject_id: str) -> list[str | None]:
-        query = select(Attempt.reason).join(WorkItem, WorkItem.id == Attempt.work_item_id).order_by(Attempt.fence)
-        with self.database.read() as session:
-            return list(session.scalars(query.where(WorkItem.subject_id == subject_id)))
+        return [attempt.reason for attempt in self.attempts(subject_id)]
 
     def steps(self, job_id: str) -> list[int]:
         with self.database.read() as session:

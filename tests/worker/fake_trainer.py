@@ -20,10 +20,12 @@ from difftune_core.hooks import (
     BestEvent,
     CheckpointEvent,
     FileInfo,
+    LogEvent,
     MetricsEvent,
     OutcomeEvent,
     PhaseEvent,
     ProgressEvent,
+    ResumeEvent,
 )
 
 
@@ -43,6 +45,8 @@ class Trainer:
         saves = 0
         (self.args.out / "starts").open("a").write(f"{first}\n")
         self.hooks.emit(PhaseEvent(phase="training"))
+        if found:
+            self.hooks.emit(ResumeEvent(step=first, changed=self.plan.get("changed", [])))
         while step < self.plan["steps"]:
             stop = self.hooks.stop_requested()
             if stop and not self.plan.get("ignore_stop"):
@@ -72,6 +76,14 @@ class Trainer:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.plan.get("print_at") == step:
             sys.stdout.write(self.plan["print"].format(folder=Path.cwd()))
+        if self.plan.get("stall_at") == step:
+            while True:  # alive, and saying the same again and again
+                self.hooks.emit(LogEvent(message="still here"))
+                time.sleep(0.05)
+        if self.plan.get("hoard_at") == step:
+            hoard = bytearray(self.plan["hoard_bytes"])
+            hoard[::4096] = b"x" * len(range(0, len(hoard), 4096))
+            time.sleep(60)
         if self.plan.get("junk_at") == step:
             lines = [b"no json", b'{"type":"hologram","v":1}', b"\xff\xfe", b"[1]", b'{"v":2,"type":"phase"}', b""]
             os.write(self.args.events_fd, b"\n".join(lines))

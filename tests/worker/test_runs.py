@@ -13,9 +13,8 @@ from sqlalchemy import text, update
 from api.checkpoints.models import Checkpoint
 from api.events.models import Event
 from api.jobs.models import Job, JobFile, Metric
-from api.jobs.states import JobStatus
 from api.work.models import WorkItem
-from api.work.states import Request, WorkState
+from api.work.states import WorkState
 
 Bench = Any  # the class of conftest.py
 
@@ -197,20 +196,6 @@ def test_drain_saves_and_gives_the_job_back_at_once(bench: Bench) -> None:
         assert bench.wait_final(job_id).status == "succeeded"
     starts = [e.data["step"] for e in bench.rows(Event, job_id) if e.type == "metrics" and e.data["step"] > step]
     assert min(starts) == step + 1
-
-
-def test_pause_saves_and_keeps_the_workspace(bench: Bench) -> None:
-    job_id = bench.job({"steps": 2000, "every": 100_000, "step_s": 0.02})
-    with bench.worker():
-        bench.wait(lambda: bench.get(Job, job_id).step > 3)
-        with bench.database.write() as session:
-            session.execute(update(WorkItem).values(request=Request.PAUSE))
-            session.get_one(Job, job_id).set_status(JobStatus.PAUSING)
-        bench.wait(lambda: bench.status(job_id) == "paused")
-    assert len(bench.steps(job_id)) == 1
-    assert bench.reasons(job_id) == ["paused"]
-    assert bench.item(job_id).state == WorkState.DONE
-    assert bench.workspace(job_id).is_dir()
 
 
 def test_an_unforeseen_failure_shows_no_paths(bench: Bench) -> None:

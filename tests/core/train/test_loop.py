@@ -36,7 +36,7 @@ def loop_of(
 ) -> tuple[Loop, list[str] | None]:
     torch.set_num_threads(1)
     state = new_state(deepcopy(model), config.method.hyperparameters)
-    resumed = resume(state, out, identity=IDENTITY, envelope={"torch": "x"})
+    resumed = resume(state, out, identity=IDENTITY, envelope={"torch": "x"}).changed
     loop = Loop(
         config,
         state,
@@ -132,6 +132,9 @@ def test_a_torn_checkpoint_is_passed_over(toy_model: DiT, training_data: Trainin
     found = newest_whole(tmp_path)
     assert found is not None
     assert found[0].name == "step-00000015"
+    state = new_state(deepcopy(toy_model), config.method.hyperparameters)
+    resumed = resume(state, tmp_path, identity=IDENTITY, envelope={"torch": "x"})
+    assert (state.step, resumed.changed, resumed.damaged) == (15, [], ["step-00000020"])
 
 
 def test_a_checkpoint_of_another_run_is_refused(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ def test_a_changed_envelope_is_told(toy_model: DiT, training_data: TrainingData,
     loop, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks(stop_at=3))
     loop.run()
     state = new_state(toy_model, config.method.hyperparameters)
-    assert resume(state, tmp_path, identity=IDENTITY, envelope={"torch": "y"}) == ["torch"]
+    assert resume(state, tmp_path, identity=IDENTITY, envelope={"torch": "y"}).changed == ["torch"]
 
 
 def test_tau_zero_is_supervised_to_the_bit(toy_model: DiT, training_data: TrainingData) -> None:

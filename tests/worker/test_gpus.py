@@ -1,0 +1,83 @@
+"""Slots and GPUs, with a stand-in for the driver's program: no GPU is needed."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.settings import Settings
+from worker.gpus import gpus_of
+
+Bench = Any  # the class of conftest.py
+HEALTHY = "300, 81559, 0"
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a file for each GPU: what `nvidia-smi` says of it; without one it fails."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    program = folder / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\ncat "{folder}/${{1#--id=}}"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def test_slots_follow_the_devices(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = gpus_of(settings.model_copy(update={"gpus": ["GPU-a", "GPU-b"]}))
+    assert (given.slots, given.of_slot(1)) == (2, "GPU-b")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    assert [gpus_of(settings).of_slot(n) for n in range(4)] == ["3", "5", "7", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    none = gpus_of(settings)
+    assert (none.slots, none.of_slot(0)) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (HEALTHY, None),
+        ("300, 81559, [N/A]", None),
+        ("40000, 81559, 0", "in use by others: 40000 of 81559 MiB"),
+        ("300, 81559, 2", "2 uncorrected memory errors"),
+        ("No devices were found", "not described as expected"),
+        (None, "does not answer"),
+    ],
+)
+def test_a_gpu_is_looked_at_before_it_gets_a_job(
+    settings: Settings, driver: Path, said: str | None, fault: str | None
+) -> None:
+    if said is not None:
+        (driver / "0").write_text(said)
+    found = gpus_of(settings.model_copy(update={"gpus": ["0"]})).fault_of(0)
+    assert found is None if fault is None else fault in (found or "")
+
+
+def test_slots_that_share_a_gpu_may_find_each_other_on_it(settings: Settings, driver: Path) -> None:
+    (driver / "0").write_text("40000, 81559, 0")
+    assert gpus_of(settings.model_copy(update={"gpus": ["0"], "gpu_slots": 2})).fault_of(1) is None
+
+
+def test_each_child_sees_the_gpu_of_its_slot_and_a_faulty_one_gets_none(bench: Bench, driver: Path) -> None:
+    (driver / "0").write_text("300, 81559, 7")
+    (driver / "1").write_text(HEALTHY)
+    bench.settings = bench.settings.model_copy(update={"gpus": ["0", "1"]})
+    jobs = [bench.job({"steps": 2}) for _ in range(2)]
+    with bench.worker():
+        for job_id in jobs:
+            bench.wait_final(job_id)
+    first, second = (bench.attempts(job_id)[0] for job_id in jobs)
+    assert first.ended_at < second.started_at, "one after the other, on the healthy one"
+    assert {seen_gpu(bench, job_id) for job_id in jobs} == {"1"}
+
+
+def seen_gpu(bench: Bench, job_id: str) -> str:
+    from api.jobs.models import JobFile
+
+    [report] = bench.rows(JobFile, job_id)
+    return json.loads(b"".join(bench.store.read(report.key)))["environment"]["CUDA_VISIBLE_DEVICES"]

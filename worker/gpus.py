@@ -1,0 +1,86 @@
+"""The worker's GPUs: which one belongs to a slot, and whether it can take a job now."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from api.settings import Settings
+
+_PROGRAM = "nvidia-smi"
+_FIELDS = "memory.used,memory.total,ecc.errors.uncorrected.volatile.total"
+_TIMEOUT_S = 20.0
+_FREE_SHARE = 0.1
+"""Of its memory may be in use by what is no job: a driver's own, a display's."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run has its place: the number of its slot, and the GPU that belongs to it, if any."""
+
+    slot: int
+    gpu: str | None
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """Devices in the order of the slots."""
+
+    names: tuple[str, ...]
+    """As `CUDA_VISIBLE_DEVICES` takes them: indices or UUIDs."""
+    slots: int
+    """Trainings at once."""
+
+    def of_slot(self, slot: int) -> str | None:
+        """The GPU of a slot, None where there is none; slots beyond the last GPU share from the first."""
+        return self.names[slot % len(self.names)] if self.names else None
+
+    def fault_of(self, slot: int) -> str | None:
+        """Why the slot's GPU can take no job now; None where it can, or where there is none to look at."""
+        gpu = self.of_slot(slot)
+        if gpu is None or shutil.which(_PROGRAM) is None:
+            return None
+        query = [_PROGRAM, f"--id={gpu}", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
+        try:
+            told = subprocess.run(query, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)  # noqa: S603
+        except (OSError, subprocess.SubprocessError) as error:
+            return f"GPU {gpu} does not answer: {type(error).__name__}"
+        is_shared = self.slots > len(self.names)
+        return _fault(gpu, told.stdout.strip(), is_shared=is_shared)
+
+
+def gpus_of(settings: Settings) -> Gpus:
+    """The worker's GPUs by its settings, by `CUDA_VISIBLE_DEVICES`, or all of the machine."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if settings.gpus is not None:
+        names = tuple(settings.gpus)
+    elif visible is not None:
+        names = tuple(name for name in visible.split(",") if name)
+    else:
+        names = tuple(str(number) for number in range(_count_gpus()))
+    return Gpus(names, max(1, len(names)) if settings.gpu_slots is None else settings.gpu_slots)
+
+
+def _fault(gpu: str, line: str, *, is_shared: bool) -> str | None:
+    """What a line `used, total, uncorrected errors` (MiB, MiB, count or `[N/A]`) says against a job."""
+    try:
+        used, total, errors = (field.strip() for field in line.split(","))
+        in_use = float(used) / float(total)
+    except (ValueError, ZeroDivisionError):
+        return f"GPU {gpu} is not described as expected: {line[:200]!r}"
+    if errors.isdigit() and int(errors) > 0:
+        return f"GPU {gpu} has {errors} uncorrected memory errors"
+    if in_use > _FREE_SHARE and not is_shared:
+        return f"GPU {gpu} is in use by others: {used} of {total} MiB"
+    return None
+
+
+def _count_gpus() -> int:
+    """NVIDIA devices of this machine."""
+    return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
