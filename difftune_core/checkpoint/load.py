@@ -24,9 +24,7 @@ class Resumed:
     """Newer checkpoints that are not whole and were passed over."""
 
 
-def resume(
-    state: TrainState[Any], checkpoints: Path, *, identity: dict[str, Any], envelope: dict[str, Any]
-) -> Resumed:
+def resume(state: TrainState[Any], checkpoints: Path, *, identity: dict[str, Any], envelope: dict[str, Any]) -> Resumed:
     """Load the newest whole checkpoint into `state`.
 
     Raises:
