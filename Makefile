@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-services test-ceph compose-test tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-services test-ceph compose-test storm tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -44,6 +44,9 @@ compose-test: $(INSTALLED) ## build the images, run the stack on a docker engine
 
 test-ceph: $(INSTALLED) ## the store's tests on Ceph RGW (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	$(BIN)/python -m pytest -q -m ceph tests/storage
+
+storm: $(INSTALLED) ## hundreds of jobs under hundreds of random faults, at most 25 minutes; needs PostgreSQL and Redis
+	$(BIN)/python -m benchmarks.storm
 
 tiny-models: $(INSTALLED) ## train the bundled models anew (four hours; needs the fonts named in difftune_core/tiny)
 	$(BIN)/python -m difftune_core.tiny.train_autoencoder

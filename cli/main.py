@@ -9,6 +9,7 @@ from cli.compare.command import compare
 from cli.demo.command import demo, demo_controlnet
 from cli.doctor import doctor
 from cli.migrate import migrate
+from cli.jobs import jobs
 from cli.models import models
 from cli.secrets import commands as secrets
 from cli.up import up
@@ -37,6 +38,7 @@ app.command()(backup)
 app.command()(restore)
 app.add_typer(models)
 app.add_typer(secrets)
+app.add_typer(jobs)
 
 
 def main() -> None:

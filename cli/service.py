@@ -11,8 +11,8 @@ from cli.settings import failed
 _TIMEOUT_S = 30.0
 
 
-def ask(url: str, key: str | None, path: str, **params: Any) -> dict[str, Any]:
-    """What a GET of `path` answers.
+def ask(url: str, key: str | None, path: str, *, method: str = "GET", **params: Any) -> dict[str, Any]:
+    """What `path` answers.
 
     Raises:
         typer.Exit: no key, no service, or the service's own refusal, which is quoted.
@@ -21,7 +21,7 @@ def ask(url: str, key: str | None, path: str, **params: Any) -> dict[str, Any]:
         raise failed("--url needs an API key: --key, or DIFFTUNE_API_KEY in the environment")
     try:
         with httpx2.Client(base_url=url, timeout=_TIMEOUT_S, headers={"authorization": f"Bearer {key}"}) as client:
-            answer = client.get(path, params=params)
+            answer = client.request(method, path, params=params)
             body = answer.json()
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         raise failed(f"{url} does not answer as a difftune service: {error}") from None

@@ -1,0 +1,1 @@
+"""Random faults against a whole cluster, and a look at every row and object afterwards."""
