@@ -8,8 +8,8 @@ from cli.backup import backup, restore
 from cli.compare.command import compare
 from cli.demo.command import demo, demo_controlnet
 from cli.doctor import doctor
-from cli.migrate import migrate
 from cli.jobs import jobs
+from cli.migrate import migrate
 from cli.models import models
 from cli.secrets import commands as secrets
 from cli.up import up
