@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from api.storage import StoreError
 from difftune_core.hooks import TaskError
-from worker.failures import RULES, Ending, judge, of_exception, of_exit
+from worker.failures import AT_ONCE, RULES, Ending, judge, of_exception, of_exit
 
 
 def verdict(code: str, earlier: list[str]) -> tuple[str, float | None]:
@@ -53,7 +53,7 @@ def test_the_wait_has_an_end() -> None:
     assert judge(Ending("killed"), ["killed"] * 30, max_attempts=100, retry_delay_s=1.0).delay_s == 60.0
 
 
-@pytest.mark.parametrize("code", [code for code in RULES if code not in {"drain", "workspace_busy"}])
+@pytest.mark.parametrize("code", [code for code in RULES if code not in {*AT_ONCE, "workspace_busy"}])
 def test_nothing_goes_on_for_ever(code: str) -> None:
     found = judge(Ending(code), [code] * 2000, max_attempts=4, retry_delay_s=1.0)
     assert found.delay_s is None
