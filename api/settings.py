@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     """Time a trainer has to save when it is asked to stop."""
     cpu_slots: Annotated[int, Field(ge=0)] = 1
     """Validations and other light work at once."""
-    gpus: list[str] | None = None
+    gpu_devices: list[str] | None = None
     """GPUs of this worker, by index or UUID; null is those of `CUDA_VISIBLE_DEVICES`, or all."""
     gpu_slots: Annotated[int, Field(ge=0)] | None = None
     """Trainings at once; null is one per GPU. On a machine without GPUs they run on the CPU, `num_threads` each."""

@@ -58,8 +58,8 @@ class Gpus:
 def gpus_of(settings: Settings) -> Gpus:
     """The worker's GPUs by its settings, by `CUDA_VISIBLE_DEVICES`, or all of the machine."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if settings.gpus is not None:
-        names = tuple(settings.gpus)
+    if settings.gpu_devices is not None:
+        names = tuple(settings.gpu_devices)
     elif visible is not None:
         names = tuple(name for name in visible.split(",") if name)
     else:

@@ -119,7 +119,9 @@ class Worker:
         structlog.contextvars.bind_contextvars(subject=lease.subject_id, attempt=lease.fence)
         log.info("claimed", kind=lease.kind)
         try:
-            supervise(self.tools, lease, since, place=Place(number, gpu), on_run=lambda run: self._note(slot, number, run))
+            supervise(
+                self.tools, lease, since, place=Place(number, gpu), on_run=lambda run: self._note(slot, number, run)
+            )
         finally:
             self._runs.pop((slot, number), None)
             structlog.contextvars.clear_contextvars()

@@ -76,9 +76,7 @@ def take(tools: Tools, slot: Slot, worker_id: str) -> tuple[Lease, float] | None
                 return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id), since
 
 
-def supervise(
-    tools: Tools, lease: Lease, since: float, *, place: Place, on_run: Callable[[Run], None]
-) -> None:
+def supervise(tools: Tools, lease: Lease, since: float, *, place: Place, on_run: Callable[[Run], None]) -> None:
     """Work on a claimed item until its attempt is settled, or until the lease is lost: then nothing is written."""
     settings = tools.settings
     heartbeat = Heartbeat(tools.database, lease, since=since, settings=settings)

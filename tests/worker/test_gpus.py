@@ -29,7 +29,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_slots_follow_the_devices(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = gpus_of(settings.model_copy(update={"gpus": ["GPU-a", "GPU-b"]}))
+    given = gpus_of(settings.model_copy(update={"gpu_devices": ["GPU-a", "GPU-b"]}))
     assert (given.slots, given.of_slot(1)) == (2, "GPU-b")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
     assert [gpus_of(settings).of_slot(n) for n in range(4)] == ["3", "5", "7", "3"]
@@ -54,19 +54,19 @@ def test_a_gpu_is_looked_at_before_it_gets_a_job(
 ) -> None:
     if said is not None:
         (driver / "0").write_text(said)
-    found = gpus_of(settings.model_copy(update={"gpus": ["0"]})).fault_of(0)
+    found = gpus_of(settings.model_copy(update={"gpu_devices": ["0"]})).fault_of(0)
     assert found is None if fault is None else fault in (found or "")
 
 
 def test_slots_that_share_a_gpu_may_find_each_other_on_it(settings: Settings, driver: Path) -> None:
     (driver / "0").write_text("40000, 81559, 0")
-    assert gpus_of(settings.model_copy(update={"gpus": ["0"], "gpu_slots": 2})).fault_of(1) is None
+    assert gpus_of(settings.model_copy(update={"gpu_devices": ["0"], "gpu_slots": 2})).fault_of(1) is None
 
 
 def test_each_child_sees_the_gpu_of_its_slot_and_a_faulty_one_gets_none(bench: Bench, driver: Path) -> None:
     (driver / "0").write_text("300, 81559, 7")
     (driver / "1").write_text(HEALTHY)
-    bench.settings = bench.settings.model_copy(update={"gpus": ["0", "1"]})
+    bench.settings = bench.settings.model_copy(update={"gpu_devices": ["0", "1"]})
     jobs = [bench.job({"steps": 2}) for _ in range(2)]
     with bench.worker():
         for job_id in jobs:
