@@ -45,6 +45,7 @@ _HTTP_CODES = {  # phrases of a status differ between Python versions
 }
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _MAX_FAULTS = 20
+_MAX_DETAIL = 500  # characters; a message may quote what was sent
 log = structlog.get_logger(__name__)
 
 
@@ -168,7 +169,7 @@ def _on_config_error(request: Request, error: Exception) -> JSONResponse:
 def _fault(fault: dict[str, Any], body: Any) -> dict[str, Any]:
     where, *location = fault["loc"]
     code = _CODES.get(fault["type"], fault["type"] if fault["type"].startswith("legacy") else "invalid_value")
-    common = {"code": code, "detail": fault["msg"]}
+    common = {"code": code, "detail": fault["msg"][:_MAX_DETAIL]}
     if where != "body":
         return {"parameter": ".".join(map(str, location)), "in": where, "param": ".".join(map(str, location)), **common}
     path = _in_body(location, body, is_missing=fault["type"] == "missing")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from difftune_core.sampling_config import ProcessName
 
@@ -43,16 +43,16 @@ class BaseModelCard(CardPart):
     """Where the weights come from."""
     created_at: int = 0
     """Unix seconds."""
-    image_size: int
+    image_size: Annotated[int, Field(ge=1)]
     """Pixels, square."""
-    num_classes: int = 0
+    num_classes: Annotated[int, Field(ge=0)] = 0
     """Rows of the label table without the null row; 0 where there is none."""
     num_parameters: int = 0
     feature_extractor: str
     """Id of the feature extractor that judges this model's images."""
     annotators: dict[str, str] = {}
     """Condition -> id of the network that draws it by default; of a Stable Diffusion."""
-    digest: str
+    digest: Annotated[str, Field(max_length=64)]
     """sha256 over the model's files (name and content, sorted): identifies the weights."""
     defaults: Defaults = Defaults()
     unet: dict[str, Any] = {}
@@ -62,13 +62,14 @@ class BaseModelCard(CardPart):
 
 
 def read_card(folder: Path) -> BaseModelCard:
-    """The card in `folder`.
+    """The card in `folder`, whose name is the model's id whatever the card calls it: a copied folder is a model.
 
     Raises:
-        FileNotFoundError: there is no `card.json`.
+        OSError: there is no `card.json`, or it cannot be read.
         pydantic.ValidationError: it is not a base model's card.
     """
-    return BaseModelCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
+    card = BaseModelCard.model_validate_json((folder / CARD_FILE).read_bytes())
+    return card if card.id == folder.name else card.model_copy(update={"id": folder.name})
 
 
 def list_cards(roots: list[Path]) -> dict[str, Path]:
@@ -76,6 +77,10 @@ def list_cards(roots: list[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in roots:
         for path in sorted(root.glob(f"[!.]*/{CARD_FILE}")) if root.is_dir() else []:  # a dot: not whole yet
-            if '"family"' in path.read_text(encoding="utf-8"):
+            try:
+                is_base_model = b'"family"' in path.read_bytes()
+            except OSError:  # removed at this moment, or no file that we may read: one folder must not hide the others
+                continue
+            if is_base_model:
                 found.setdefault(path.parent.name, path.parent)
     return found

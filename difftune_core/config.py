@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.card import BaseModelCard
@@ -158,10 +158,22 @@ def config_digest(config: TransferConfig) -> str:
     return sha256_json(config.model_dump(exclude={"num_threads"}, exclude_defaults=True))
 
 
-def _with_defaults(given: BaseModel, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The given fields over the card's defaults over the class's own."""
+def _with_defaults(given: BaseModel, defaults: dict[str, Any], card: BaseModelCard) -> dict[str, Any]:
+    """The given fields over the card's defaults over the class's own.
+
+    Raises:
+        TaskError: `model_unreadable`; what was given has been checked, so it is the card whose value is none.
+    """
     known = {k: v for k, v in defaults.items() if k in type(given).model_fields}
-    return {**given.model_dump(), **known, **given.model_dump(include=given.model_fields_set)}
+    merged = {**given.model_dump(), **known, **given.model_dump(include=given.model_fields_set)}
+    try:
+        type(given).model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        message = f"the card of {card.id} has a default that cannot be used: {field}: {first['msg']}"
+        raise TaskError("model_unreadable", message, "model") from None
+    return merged
 
 
 def _of_process(card: BaseModelCard, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +192,7 @@ def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard, param:
     defaults = _of_process(card, card.defaults.retention_set)
     if card.family == "stable-diffusion":
         defaults = {"prompt": card.defaults.control.get("default_prompt", ""), **defaults}
-    resolved = RetentionSetConfig.model_validate(_with_defaults(stated, defaults))
+    resolved = RetentionSetConfig.model_validate(_with_defaults(stated, defaults, card))
     check_sampler(resolved.sampler, card.process, param)
     if resolved.prompt is not None and card.family == "dit":
         raise TaskError(
@@ -203,7 +215,7 @@ def _resolve_evaluation(
     else:
         own, measured = {"best_metric": CONTROL_METRICS[control.condition]}, measured_of(control.condition)
     defaults = _of_process(card, {**card.defaults.evaluation, **_preset(given, card), **own})
-    resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults))
+    resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults, card))
     check_measured(resolved, measured)
     check_sampler(resolved.sampler, card.process, "evaluation.sampler")
     return resolved
@@ -232,7 +244,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     """
     control = resolve_control(config, card)
     given = config.method.hyperparameters
-    training = _with_defaults(given, card.defaults.training)
+    training = _with_defaults(given, card.defaults.training, card)
     steps = int(training["max_steps"])
     if training["ema_decay"] is None:
         training["ema_decay"] = math.exp(-1 / (EMA_TIME_CONSTANT * steps))

@@ -52,7 +52,10 @@ def list_extractors(roots: list[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in roots:
         for path in sorted(root.glob(f"[!.]*/{CARD_FILE}")) if root.is_dir() else []:
-            card = path.read_text(encoding="utf-8")
+            try:
+                card = path.read_text(encoding="utf-8", errors="replace")
+            except OSError:  # as in `list_cards`
+                continue
             if '"family"' not in card and not is_companion(card):  # which only base models have
                 found.setdefault(path.parent.name, path.parent)
     return found
@@ -64,6 +67,6 @@ def readable_extractors(roots: list[Path]) -> dict[str, FeatureExtractorCard]:
     for extractor_id, folder in sorted(list_extractors(roots).items()):
         try:
             cards[extractor_id] = read_extractor_card(folder)
-        except ValidationError:
+        except (ValidationError, OSError):
             continue
     return cards

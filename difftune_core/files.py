@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
+_SEAL = ".sha256.json"
 _IDENTIFYING = (".safetensors", "config.json", "vocab.json", "merges.txt", "tokenizer.json", "palette.json")
 """Ends of the names of files that decide what a model does; not `card.json`, which holds the digest."""
 
@@ -70,13 +71,35 @@ def folder_aside(final: Path) -> Iterator[Path]:
 
 
 def build_once(final: Path, build: Callable[[Path], None]) -> Path:
-    """The folder `final`, built by the first who needs it while others wait; if it dies, the next takes its turn."""
-    if final.is_dir():
+    """The folder `final`, built by the first who needs it while others wait; if it dies, the next takes its turn.
+
+    One whose files are not any more as they were built is built again: a damaged disk spoils no run for ever.
+    """
+    if _is_intact(final):
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
     with final.with_name(f".{final.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not final.is_dir():
+        if not _is_intact(final):
+            shutil.rmtree(final, ignore_errors=True)
             with folder_aside(final) as aside:
                 build(aside)
+                _seal(aside)
     return final
+
+
+def _seal(folder: Path) -> None:
+    digests = {path.relative_to(folder).as_posix(): sha256_file(path) for path in folder.rglob("*") if path.is_file()}
+    (folder / _SEAL).write_text(json.dumps(digests), encoding="utf-8")
+
+
+def _is_intact(folder: Path) -> bool:
+    """Whether a built folder is there and has the bytes of its seal; earlier versions built without one."""
+    seal = folder / _SEAL
+    if not seal.is_file():
+        return folder.is_dir()
+    try:
+        digests = json.loads(seal.read_bytes())
+        return all(sha256_file(folder / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -53,6 +54,8 @@ def ensure_model(store: ObjectStore, model: StoredModel, data_dir: Path, check: 
     cache = data_dir / "cache" / MODELS
     root = cache / model.digest
     final = _inside(root, model.id)
+    if final.is_dir() and folder_digest(final) != model.digest:  # damaged since: no job here could use it
+        shutil.rmtree(final, ignore_errors=True)
     if not final.is_dir():
         with aside_of(cache) as aside:
             for file in model.files:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from api.storage import ObjectStore
-from difftune_core.files import fsync
+from difftune_core.files import fsync, sha256_file
 from difftune_core.hooks import TaskError
 
 CHECKPOINTS = "checkpoints"
@@ -150,14 +150,21 @@ def ensure_dataset(store: ObjectStore, parts: list[dict[str, Any]], sha256: str,
         TaskError: `damaged_file`, the store gives other bytes than those that were validated.
     """
     path = cached_dataset(data_dir, sha256)
-    if path.exists():
-        with suppress(OSError):
-            os.utime(path)  # last use, for eviction
+    if _is_cached(path, sha256):
         return path
     fetched = fetch_dataset(store, parts, data_dir, check)
     if fetched.sha256 != sha256:
         raise TaskError("damaged_file", f"The data set's sha256 is {fetched.sha256}, not {sha256} as validated.")
     return fetched.path
+
+
+def _is_cached(path: Path, sha256: str) -> bool:
+    """Whether the file is there as it was fetched; a damaged one is fetched again."""
+    try:
+        os.utime(path)  # last use, for eviction
+        return sha256_file(path) == sha256
+    except OSError:
+        return False
 
 
 def ensure_file(store: ObjectStore, key: str, sha256: str, path: Path, check: Check) -> Path:
@@ -166,9 +173,7 @@ def ensure_file(store: ObjectStore, key: str, sha256: str, path: Path, check: Ch
     Raises:
         TaskError: `object_missing` or `damaged_file`.
     """
-    if path.exists():
-        with suppress(OSError):
-            os.utime(path)  # last use, for eviction
+    if _is_cached(path, sha256):
         return path
     digest = hashlib.sha256()
     with aside_of(path.parent) as aside:

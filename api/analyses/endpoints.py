@@ -35,8 +35,11 @@ def create_analysis(
 
 
 def _created(body: AnalysisCreate, tenant: str, used: Services, session: Session) -> AnalysisOut:
-    tuned = service.checked(session, tenant, body.checkpoints, models.cards(used.settings, used.store))
-    made = service.create(session, tenant, body.config(tuned[0].job), tuned, body.metadata)
+    cards = models.cards(used.settings, used.store)
+    tuned = service.checked(session, tenant, body.checkpoints, cards)
+    config = body.config(tuned[0].job)
+    service.check_config(config, cards)
+    made = service.create(session, tenant, config, tuned, body.metadata)
     return analysis_out(made, [])
 
 

@@ -24,6 +24,7 @@ from api.work import service as work
 from api.work.states import Request, Slot, WorkKind, WorkState
 from difftune_core.analysis_config import ChainOfForgetting
 from difftune_core.card import BaseModelCard
+from difftune_core.sampling_config import check_sampler
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,19 @@ def checked(
         _check_same(found[0] if found else tuned, tuned, cards, param)
         found.append(tuned)
     return found
+
+
+def check_config(config: ChainOfForgetting, cards: dict[str, BaseModelCard]) -> None:
+    """Refuse what the base model cannot do.
+
+    Raises:
+        InvalidInputError: `model_not_found`, the base model was removed since.
+        TaskError: `sampler_not_for_process`, naming the field.
+    """
+    if config.model not in cards:
+        message = f"The base model {config.model!r} of the checkpoints is not installed any more."
+        raise InvalidInputError("model_not_found", message, param="checkpoints.0")
+    check_sampler(config.evaluation.sampler, cards[config.model].process, "evaluation.sampler")
 
 
 def create(

@@ -41,7 +41,7 @@ def _in_store(store: ObjectStore) -> dict[str, BaseModelCard]:
         if model is not None and model.role != "base_model":
             continue
         try:
-            found[model_id] = BaseModelCard.model_validate(model and model.card)
+            found[model_id] = BaseModelCard.model_validate(model and {**model.card, "id": model_id})
         except ValidationError as error:
             log.warning("unreadable_model_card", model=model_id, error=str(error))
     return found

@@ -5,6 +5,7 @@ Each image has its own random stream and each chunk is one batch of the sampler,
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from difftune_core.hooks import TaskError
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention_config import RetentionSetConfig
 
+_DIGEST = "sha256"  # of a chunk's images, in its header
 CHUNK = 128  # the sampler's batch: other batches would round differently, and every cached set would change
 _Drawer = Callable[[Int[Tensor, " k"], int], UInt8[np.ndarray, "k s s 3"]]
 
@@ -61,9 +63,10 @@ def sample_images(
     draw: _Drawer | None = None
     for start in range(0, len(labels), CHUNK):
         part = labels[start : start + CHUNK]
-        if not _is_whole(chunks / _name(start), (len(part), size, size, 3)):
+        if _read_chunk(chunks / _name(start), (len(part), size, size, 3)) is None:
             draw = draw or _drawer(base, config, device)
-            write_durably(chunks / _name(start), save({"images": torch.from_numpy(draw(part, start))}))
+            images = torch.from_numpy(draw(part, start))
+            write_durably(chunks / _name(start), save({"images": images}, {_DIGEST: _digest(images)}))
         if progress is not None:
             progress(start + len(part))
     images = torch.empty((len(labels), size, size, 3), dtype=torch.uint8)
@@ -87,13 +90,19 @@ def _name(start: int) -> str:
     return f"images-{start:08d}.safetensors"
 
 
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether the chunk is there; the library compares its header with the file's size."""
+def _read_chunk(path: Path, shape: tuple[int, ...]) -> UInt8[Tensor, "n s s 3"] | None:
+    """The images of a chunk; None where it is not there, torn, or not as it was written."""
     try:
         with safe_open(path, framework="pt") as file:
-            return tuple(file.get_slice("images").get_shape()) == shape
+            images: Tensor = file.get_tensor("images")
+            written = (file.metadata() or {}).get(_DIGEST)
     except (OSError, SafetensorError):
-        return False
+        return None
+    return images if tuple(images.shape) == shape and _digest(images) == written else None
+
+
+def _digest(images: UInt8[Tensor, "n s s 3"]) -> str:
+    return hashlib.sha256(images.numpy().tobytes()).hexdigest()
 
 
 def _rounded(weights: list[float], total: int) -> list[int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -152,6 +153,16 @@ def test_checkpoints_must_share_the_base_model(
     assert f"tiny-dit ({'0' * 64})" in body["detail"]
 
 
+def test_a_base_model_that_was_removed_cannot_be_analysed(
+    services: Services, add_checkpoint: Any, analyse: Any, assert_problem: Problem
+) -> None:
+    models = services.settings.data_dir / "models"
+    shutil.copytree(models / "tiny-dit", models / "gone-dit")
+    checkpoint = add_checkpoint("a", model="gone-dit")
+    shutil.rmtree(models / "gone-dit")
+    assert_problem(analyse(checkpoint), 422, "model_not_found", param="checkpoints.0")
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer"),
     [
@@ -160,6 +171,7 @@ def test_checkpoints_must_share_the_base_model(
         ({"fractions": [0, 1.5]}, "#/fractions/1"),
         ({"evaluation": {"num_images": 1}}, "#/evaluation/num_images"),
         ({"evaluation": {"every_steps": 5}}, "#/evaluation/every_steps"),
+        ({"evaluation": {"sampler": "euler"}}, "#/evaluation/sampler"),
         ({"type": "autopsy"}, "#/type"),
     ],
 )

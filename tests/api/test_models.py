@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from difftune_core.config import DiffTuning
+from tests.api.conftest import CARD
 
 
 def test_models_are_openais_with_their_card(client: TestClient) -> None:
@@ -72,3 +74,50 @@ def test_controlnets_and_annotators_are_listed_by_their_kind(
     assert {model["kind"] for model in tunable} == {"base_model"}
     assert_problem(client.get("/v1/models", params={"kind": "vae"}), 422, "invalid_value", param="kind")
     assert_problem(client.get("/v1/models/inception"), 404, "model_not_found")
+
+
+@pytest.mark.parametrize("content", [b'\xff\xfe"family"', b'{"family": "dit", "id": "broken"', None])
+def test_a_file_that_is_no_card_hides_no_others(
+    client: TestClient, data_dir: Path, ready: str, content: bytes | None
+) -> None:
+    card = data_dir / "models" / "broken" / "card.json"
+    card.parent.mkdir()
+    card.mkdir() if content is None else card.write_bytes(content)
+    assert [model["id"] for model in client.get("/v1/models").json()["data"] if model["id"] == "broken"] == []
+    answer = client.post("/v1/fine_tuning/jobs", json={"model": "tiny-dit", "training_file": ready})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_copied_folder_is_a_model_of_its_own_name(client: TestClient, data_dir: Path) -> None:
+    _add_card(data_dir, "copy", CARD)
+    assert "copy" in [model["id"] for model in client.get("/v1/models").json()["data"]]
+    assert client.post("/v1/retention_sets", json={"model": "copy"}).json()["model"] == "copy"
+
+
+@pytest.mark.parametrize(
+    ("defaults", "field"),
+    [
+        ({"training": {"max_steps": "many"}}, "max_steps"),
+        ({"training": {"max_steps": 0}}, "max_steps"),
+        ({"retention_set": {"num_images": -1}}, "num_images"),
+        ({"evaluation": {"guidance": "none", "seed": 0.5}}, "seed"),
+    ],
+)
+def test_a_card_with_defaults_that_are_none_is_at_fault(
+    client: TestClient,
+    data_dir: Path,
+    ready: str,
+    *,
+    assert_problem: Callable[..., Any],
+    defaults: dict[str, Any],
+    field: str,
+) -> None:
+    _add_card(data_dir, "odd", {**CARD, "defaults": defaults})
+    answer = client.post("/v1/fine_tuning/jobs", json={"model": "odd", "training_file": ready})
+    assert field in assert_problem(answer, 422, "model_unreadable", param="model")["detail"]
+
+
+def _add_card(data_dir: Path, model_id: str, card: dict[str, Any]) -> None:
+    folder = data_dir / "models" / model_id
+    folder.mkdir()
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")

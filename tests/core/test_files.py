@@ -39,7 +39,25 @@ def test_a_failed_build_leaves_nothing_and_the_next_succeeds(tmp_path: Path) -> 
         build_once(final, fail)
     assert not final.exists()
     build_once(final, lambda folder: (folder / "content").touch())
-    assert [path.name for path in final.iterdir()] == ["content"]
+    assert sorted(path.name for path in final.iterdir()) == [".sha256.json", "content"]
+
+
+@pytest.mark.parametrize("damage", [b"whple", b"", None])
+def test_what_is_damaged_is_built_again(tmp_path: Path, damage: bytes | None) -> None:
+    _build(tmp_path)
+    content = tmp_path / "cache" / "digest" / "content"
+    content.unlink() if damage is None else content.write_bytes(damage)
+    _build(tmp_path)
+    _build(tmp_path)
+    assert content.read_text() == "whole"
+    assert (tmp_path / "builds.log").read_text() == "built\n" * 2
+
+
+def test_what_an_earlier_version_built_is_taken(tmp_path: Path) -> None:
+    _build(tmp_path)
+    (tmp_path / "cache" / "digest" / ".sha256.json").unlink()
+    _build(tmp_path)
+    assert (tmp_path / "builds.log").read_text() == "built\n"
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from difftune_core.card import list_cards, read_card
 from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
 from worker.models import ensure_model, model_arguments
+from worker.workspace import ensure_file
 
 Bench = Any  # the class of conftest.py
 
@@ -148,3 +149,20 @@ def test_the_child_is_given_the_fetched_model(bench: Bench, tmp_path: Path) -> N
     cache = bench.settings.data_dir / "cache" / "models"
     assert (cache / model.digest / "letters" / "card.json").is_file()
     assert (cache / eyes.digest / "eyes" / "card.json").is_file()
+
+
+def test_a_model_that_was_damaged_on_this_node_is_fetched_again(
+    store: CountingStore, settings: Settings, letters: StoredModel
+) -> None:
+    root = ensure_model(store, letters, settings.data_dir, nothing)
+    weights = root / "letters" / "dit" / "model.safetensors"
+    weights.write_bytes(b"other weights")
+    ensure_model(store, letters, settings.data_dir, nothing)
+    assert folder_digest(root / "letters") == letters.digest
+
+
+def test_a_cached_file_that_was_damaged_is_fetched_again(store: LocalStore, tmp_path: Path) -> None:
+    sha256 = str(store.put_stream("retention_sets/a", [b"images"]).sha256)
+    cached = ensure_file(store, "retention_sets/a", sha256, tmp_path / "cached", nothing)
+    cached.write_bytes(b"imbges")
+    assert ensure_file(store, "retention_sets/a", sha256, cached, nothing).read_bytes() == b"images"
