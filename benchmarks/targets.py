@@ -15,7 +15,7 @@ from difftune_core.files import build_once
 
 TARGETS = ("digits", "greek", "cyrillic", "shapes")
 """The scripts: near, printed as the source is, other letters. `digits`: handwritten. `shapes`: far, scribbles, blobs
-and gradients in greys and colours. The scripts need the fonts that `difftune_core.tiny.glyphs` names."""
+and gradients in greys. The scripts need the fonts that `difftune_core.tiny.glyphs` names."""
 _HELD_OUT = 2000
 
 

@@ -96,10 +96,11 @@ class World:
     def render_shape(self, index: int) -> tuple[Pixels, int]:
         """Image number `index` of a target far from the source, and its class in `SHAPES`: the broad world's shapes.
 
-        Classes come in turn.
+        In greys, since the autoencoder holds colours badly. Classes come in turn.
         """
         rng, label = self._rng(Purpose.FAR, index), index % len(SHAPES)
-        return _to_pixels(_colour(rng, _DRAWERS[label](rng))), label
+        grey = _to_pixels(_colour(rng, _DRAWERS[label](rng)).mean(axis=2, keepdims=True))
+        return np.repeat(grey, 3, axis=2), label
 
     def _letter(self, rng: np.random.Generator, script: str, letter: str) -> Pixels:
         low = bool(rng.random() < 0.5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from difftune_core.tiny.glyphs import SCRIPTS, GlyphBank, find_fonts
-from difftune_core.tiny.world import BROAD_CLASSES, SOURCE_CLASSES, Split, World
+from difftune_core.tiny.world import BROAD_CLASSES, SHAPES, SOURCE_CLASSES, Split, World
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,16 @@ def test_an_image_depends_on_seed_split_and_index_alone(world: World) -> None:
     same, kind = World(7).render_broad(11)
     assert np.array_equal(same, broad[6])
     assert kind == classes[6]
+
+
+def test_shapes_come_in_turn_and_in_greys(world: World) -> None:
+    images, labels = zip(*(world.render_shape(index) for index in range(12)), strict=True)
+    assert labels == (0, 1, 2) * 4 == tuple(range(len(SHAPES))) * 4
+    stacked = np.stack(images)
+    assert (stacked.shape, stacked.dtype) == ((12, 32, 32, 3), np.uint8)
+    assert np.array_equal(stacked[..., 0], stacked[..., 2])
+    assert len({image.tobytes() for image in images}) == 12
+    assert not np.array_equal(World(7, Split.HELD_OUT).render_shape(4)[0], images[4])
 
 
 def test_source_images_are_light_letters_on_dark(world: World) -> None:
