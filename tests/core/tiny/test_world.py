@@ -35,7 +35,8 @@ def test_shapes_come_in_turn_and_in_greys(world: World) -> None:
     images, labels = zip(*(world.render_shape(index) for index in range(12)), strict=True)
     assert labels == (0, 1, 2) * 4 == tuple(range(len(SHAPES))) * 4
     stacked = np.stack(images)
-    assert (stacked.shape, stacked.dtype) == ((12, 32, 32, 3), np.uint8)
+    assert stacked.shape == (12, 32, 32, 3)
+    assert stacked.dtype == np.uint8
     assert np.array_equal(stacked[..., 0], stacked[..., 2])
     assert len({image.tobytes() for image in images}) == 12
     assert not np.array_equal(World(7, Split.HELD_OUT).render_shape(4)[0], images[4])
