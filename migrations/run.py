@@ -6,7 +6,9 @@ By hand: `python -m migrations.run {upgrade|check|examine|revision MESSAGE}` on 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +17,36 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from api.db import Database
 from api.findings import Finding, bad, examined, good, poor
 from api.settings import Settings
+
+_LOCK_TRIES = 60
+_LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, when its lock_timeout is over
 
 _CHECK = "database"
 _OLDEST_POSTGRESQL = 15
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring the database to `revision`. Of processes that start at once, one migrates and the others wait."""
-    command.upgrade(_config(database_url), revision)
+    """Bring the database to `revision`. Of processes that start at once, one migrates and the others wait.
+
+    A migration that does not get a lock in time gives way, so that queries do not queue up behind it, and tries again.
+
+    Raises:
+        OperationalError: for some minutes it got none, or the database does not answer.
+    """
+    for attempt in range(_LOCK_TRIES):
+        try:
+            command.upgrade(_config(database_url), revision)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE or attempt == _LOCK_TRIES - 1:
+                raise
+            time.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+        else:
+            return
 
 
 def downgrade(database_url: str, revision: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,16 @@ def test_a_store_that_is_slow_or_gone_is_given_up_in_time(remote: S3Store, proxy
     proxy.vanish(gone=False)
     remote.check()
     assert list(remote.list("a/")) == []
+
+
+def test_a_clock_that_is_off_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where awscrt signs."""
+    late = datetime.now(UTC) + timedelta(hours=1)
+    for module in ("botocore.auth", *(["botocore.crt.auth"] if find_spec("awscrt") else [])):
+        monkeypatch.setattr(f"{module}.get_current_datetime", lambda *_, **__: late)
+    store = S3Store(settings)
+    with pytest.raises(StoreError, match="clock"):
+        store.put_stream("a/b", [b"x"])
 
 
 @pytest.mark.parametrize(("field", "reason"), [("s3_access_key_id", "key"), ("s3_secret_access_key", "key")])
