@@ -212,17 +212,22 @@ class CephServer(S3Server):
         if is_new:
             self._run("timeout", "60", "ceph", "osd", "new", _uuid(), "0")
             self._run("ceph-osd", "-i", "0", "--mkfs")
+            self.processes[0].stop()
         super().start()
         if is_new:
             user = ["--uid=lab", "--display-name=lab", f"--access-key={self.access_key}"]
             self._run("radosgw-admin", "user", "create", *user, f"--secret-key={self.secret_key}")
 
     def _make_keys(self) -> None:
-        everything = ["--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *"]
+        caps = {
+            "client.admin": ["--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *"],
+            "osd.0": ["--cap", "mon", "allow profile osd", "--cap", "osd", "allow *"],
+            "client.rgw.a": ["--cap", "mon", "allow rw", "--cap", "osd", "allow rwx"],
+        }
         tool = ("ceph-authtool", "keyring", "--gen-key")
         self._run(*tool[:2], "--create-keyring", "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
-        for name in ("client.admin", "osd.0", "client.rgw.a"):
-            self._run(*tool, "-n", name, *everything)
+        for name, allowed in caps.items():
+            self._run(*tool, "-n", name, *allowed)
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(command, check=False, cwd=self.folder, env=self._environment, capture_output=True)
