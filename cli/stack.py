@@ -23,7 +23,8 @@ STATE_FILE = "stack.json"
 _METRICS_PORT = "DIFFTUNE_METRICS_PORT"
 _PARTS = ("api", "worker", "sweep")
 _TICK_S = 0.1
-_READY_S = 60.0
+_READY_S = 300.0  # imports alone take a minute on a machine that is busy
+_ANSWER_S = 5.0
 _MAX_DEATHS_AT_START = 3
 _API_END_S = 8.0
 _KILL_S = 5.0
@@ -118,7 +119,7 @@ class Stack:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_S
-        with httpx2.Client(base_url=self.url, timeout=2.0, trust_env=False) as client:
+        with httpx2.Client(base_url=self.url, timeout=_ANSWER_S, trust_env=False) as client:
             while not self._asked_to_end and not _answers(client):
                 for part in self._parts:
                     part.keep_alive()
@@ -126,8 +127,13 @@ class Stack:
                 if dead is not None:
                     raise StackError(f"{dead.name} does not start; the end of {dead.log}:\n{dead.tail()}")
                 if time.monotonic() > deadline:
-                    raise StackError(f"the API is not ready; the end of {self._api.log}:\n{self._api.tail()}")
+                    raise StackError(self._not_ready())
                 time.sleep(_TICK_S)
+
+    def _not_ready(self) -> str:
+        said = self._api.tail().strip()
+        end = f"the end of {self._api.log}:\n{said}" if said else f"its log {self._api.log} is empty"
+        return f"the API runs, but is not ready after {_READY_S:.0f} s (is the machine busy?); {end}"
 
     def _write_state(self) -> None:
         state = {"url": self.url, "pid": os.getpid(), "pids": {part.name: part.pid for part in self._parts}}

@@ -35,6 +35,7 @@ def up(
             environment=environment,
             drain_s=settings.stop_grace_s + _DRAIN_MARGIN_S,
         )
+        typer.echo("difftune is starting ...")
         stack.run(lambda: typer.echo(_greeting(stack.url, folder, environment)))
     except StackError as error:
         raise failed(str(error)) from None

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 30.0
 
 
@@ -32,11 +31,9 @@ class DemoStack:
         command = [sys.executable, "-m", "cli", "up", "--data-dir", str(self._data_dir), "--port", "0"]
         self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603  # ours
         log.close()
-        deadline = time.monotonic() + _START_TIMEOUT_S
         state = self._data_dir / "stack.json"
         while not state.is_file():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._stop()
+            if self._process.poll() is not None:  # it gives up by itself when it takes too long
                 raise RuntimeError(f"the stack did not start: see {self._data_dir / 'up.log'}")
             time.sleep(0.1)
         self.url = json.loads(state.read_text(encoding="utf-8"))["url"]
