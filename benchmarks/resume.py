@@ -205,6 +205,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="kept; default: a temporary one")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left running
     with tempfile.TemporaryDirectory() as temporary:
         result = measure(args.folder or Path(temporary), args.cut_points, args.per_job, args.seed)
     print(json.dumps(result))

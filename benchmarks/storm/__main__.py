@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -100,6 +101,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sabotage", choices=["all", *BUGS], help="put a seeded bug in: the storm must fail")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left running
     if arguments.sabotage == "all":
         return _each_bug(arguments)
     with tempfile.TemporaryDirectory(prefix="difftune-storm-") as folder:
