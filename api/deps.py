@@ -90,7 +90,7 @@ def once(
     given: Annotated[str | None, Header(alias=HEADER, description=_ONCE, max_length=300)] = None,
 ) -> Once:
     """The request as one that takes effect once, where it says so."""
-    return Once(tenant_id, f"{request.method} {request.url.path}", key_of(given), response)
+    return Once(tenant_id, f"{request.method} {request.url.path}", key_of(given), response.headers)
 
 
 OnceDep = Annotated[Once, Depends(once)]

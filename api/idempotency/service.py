@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fastapi import Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
@@ -28,7 +27,8 @@ class Once:
     tenant_id: str
     scope: str
     key: str | None
-    response: Response
+    headers: MutableMapping[str, str]
+    """Of the response."""
 
     def answer(self, session: Session, body: BaseModel, shape: type[OutT], act: Callable[[], OutT]) -> OutT:
         """What `act` answers, or has answered to the same request before.
@@ -51,7 +51,7 @@ class Once:
         if known.digest != digest:
             message = f"This {HEADER} came before with another body; a new request needs a new key."
             raise InvalidInputError("idempotency_key_reused", message)
-        self.response.headers[_REPLAYED] = "true"
+        self.headers[_REPLAYED] = "true"
         return shape.model_validate(known.answer)
 
 

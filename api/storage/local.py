@@ -78,7 +78,8 @@ class LocalStore:
         folder = self.root / prefix.rpartition("/")[0]
         if ".." in prefix or not folder.resolve().is_relative_to(self.root.resolve()):
             raise ValueError(f"not a prefix of object keys: {prefix!r}")
-        found = (path.relative_to(self.root) for path in folder.rglob("*") if path.is_file())
+        files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)  # passes over what goes
+        found = (path.relative_to(self.root) for path in files if path.is_file())
         for key in sorted(path.as_posix() for path in found if path.parts[0] != _INCOMING):
             if key.startswith(prefix):
                 with suppress(FileNotFoundError):  # deleted meanwhile

@@ -80,7 +80,9 @@ def test_another_tenants_ids_are_not_there(
     }
     walked = 0
     for method, path, operation in operations(app):
-        (name,) = re.findall(r"\{(\w+_id)\}", path) or [""]
+        name, *others = re.findall(r"\{(\w+_id)\}", path) or [""]
+        for other in others:
+            path = path.replace(f"{{{other}}}", "any")  # noqa: PLW2901  # only the first is another tenant's
         for id_ in ids.get(name, []):
             extra = bodies.get(operation["operationId"], {})
             answer = client.request(method, path.replace(f"{{{name}}}", id_), headers=stranger, **extra)

@@ -69,7 +69,7 @@ def test_stop_and_resume_gives_the_same_bytes(toy_runs: ToyRuns, adapter: dict[s
     assert toy_runs.train(config, f"{name}-cut", RecordingHooks(stop_at=2)).code == "stopped"
     hooks = RecordingHooks()
     assert toy_runs.train(config, f"{name}-cut", hooks).code == "succeeded"
-    assert any(e.type == "log" and e.message == "resumed at step 2 (exactly)" for e in hooks.events)
+    assert [(e.step, e.changed) for e in hooks.events if e.type == "resume"] == [(2, [])]
     assert delivered(toy_runs.root / f"{name}-cut") == delivered(toy_runs.root / f"{name}-once")
     other = toy_runs.config(adapter=adapter, control={"prompt_dropout": 1.0})  # the control: another run differs
     assert toy_runs.train(other, f"{name}-other", RecordingHooks()).code == "succeeded"
@@ -122,7 +122,7 @@ def test_a_controlnet_of_another_anatomy_is_refused(toy_runs: ToyRuns) -> None:
     with pytest.raises(TaskError) as found:
         toy_runs.train(toy_runs.config(control={"init_from": "other-net"}), "unfit", hooks)
     assert (found.value.code, found.value.param) == ("model_mismatch", "control.init_from")
-    assert "cross_attention_dim 8 (the UNet: 16)" in str(found.value)
+    assert "cross_attention_dim is 8, the UNet's 16" in str(found.value)
     with pytest.raises(TaskError) as missing:
         toy_runs.train(toy_runs.config(control={"init_from": "nothing"}), "missing", hooks)
     assert (missing.value.code, missing.value.param) == ("model_not_found", "control.init_from")
