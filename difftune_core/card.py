@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,12 +76,17 @@ def read_card(folder: Path) -> BaseModelCard:
 def list_cards(roots: list[Path]) -> dict[str, Path]:
     """Base model id -> folder, over all `roots`; the first root that has an id wins."""
     found: dict[str, Path] = {}
+    for folder, text in texts_of_cards(roots):
+        if '"family"' in text:
+            found.setdefault(folder.name, folder)
+    return found
+
+
+def texts_of_cards(roots: list[Path]) -> Iterator[tuple[Path, str]]:
+    """Folder and text of each `card.json` of any kind; one that cannot be read must not hide the others."""
     for root in roots:
         for path in sorted(root.glob(f"[!.]*/{CARD_FILE}")) if root.is_dir() else []:  # a dot: not whole yet
             try:
-                is_base_model = b'"family"' in path.read_bytes()
-            except OSError:  # removed at this moment, or no file that we may read: one folder must not hide the others
+                yield path.parent, path.read_text(encoding="utf-8", errors="replace")
+            except OSError:  # removed at this moment, or no file that we may read
                 continue
-            if is_base_model:
-                found.setdefault(path.parent.name, path.parent)
-    return found

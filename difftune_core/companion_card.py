@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from difftune_core.card import CARD_FILE, CardPart
+from difftune_core.card import CardPart, texts_of_cards
 
 CompanionKind = Literal["controlnet", "annotator"]
 _KIND = re.compile(r'"kind":\s*"(controlnet|annotator)"')
@@ -44,13 +44,11 @@ def is_companion(card: str) -> bool:
 def readable_companions(roots: list[Path]) -> dict[str, CompanionCard]:
     """Cards by id, over all `roots`; the first root that has an id wins, one that cannot be read is left out."""
     found: dict[str, CompanionCard] = {}
-    for root in roots:
-        for path in sorted(root.glob(f"[!.]*/{CARD_FILE}")) if root.is_dir() else []:  # a dot: not whole yet
-            text = path.read_text(encoding="utf-8")
-            if path.parent.name in found or not is_companion(text):
-                continue
-            try:
-                found[path.parent.name] = CompanionCard.model_validate_json(text)
-            except ValidationError:
-                continue
+    for folder, text in texts_of_cards(roots):
+        if folder.name in found or not is_companion(text):
+            continue
+        try:
+            found[folder.name] = CompanionCard.model_validate_json(text)
+        except ValidationError:
+            continue
     return dict(sorted(found.items()))

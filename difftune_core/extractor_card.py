@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from difftune_core.card import CARD_FILE, CardPart
+from difftune_core.card import CARD_FILE, CardPart, texts_of_cards
 from difftune_core.companion_card import is_companion
 
 InceptionResizing = Literal["clean-fid", "pytorch-fid", "torch-fidelity"]
@@ -50,14 +50,9 @@ def read_extractor_card(folder: Path) -> FeatureExtractorCard:
 def list_extractors(roots: list[Path]) -> dict[str, Path]:
     """Feature extractor id -> folder, over all `roots`; the first root that has an id wins."""
     found: dict[str, Path] = {}
-    for root in roots:
-        for path in sorted(root.glob(f"[!.]*/{CARD_FILE}")) if root.is_dir() else []:
-            try:
-                card = path.read_text(encoding="utf-8", errors="replace")
-            except OSError:  # as in `list_cards`
-                continue
-            if '"family"' not in card and not is_companion(card):  # which only base models have
-                found.setdefault(path.parent.name, path.parent)
+    for folder, text in texts_of_cards(roots):
+        if '"family"' not in text and not is_companion(text):  # which only base models have
+            found.setdefault(folder.name, folder)
     return found
 
 

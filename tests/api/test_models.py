@@ -84,6 +84,8 @@ def test_a_file_that_is_no_card_hides_no_others(
     card.parent.mkdir()
     card.mkdir() if content is None else card.write_bytes(content)
     assert [model["id"] for model in client.get("/v1/models").json()["data"] if model["id"] == "broken"] == []
+    assert client.get("/v1/models/tiny-dit").status_code == 200
+    assert client.get("/v1/models", params={"kind": "annotator"}).status_code == 200
     answer = client.post("/v1/fine_tuning/jobs", json={"model": "tiny-dit", "training_file": ready})
     assert answer.status_code == 200, answer.text
 
