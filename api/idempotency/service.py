@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
@@ -20,6 +20,12 @@ _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')  # a s
 OutT = TypeVar("OutT", bound=BaseModel)
 
 
+class Headers(Protocol):
+    """What can take a header."""
+
+    def __setitem__(self, key: str, value: str, /) -> None: ...
+
+
 @dataclass(frozen=True)
 class Once:
     """One request, and the key that it carries, if any."""
@@ -27,7 +33,7 @@ class Once:
     tenant_id: str
     scope: str
     key: str | None
-    headers: MutableMapping[str, str]
+    headers: Headers
     """Of the response."""
 
     def answer(self, session: Session, body: BaseModel, shape: type[OutT], act: Callable[[], OutT]) -> OutT:
