@@ -23,12 +23,18 @@ from tests.s3_servers import BUCKET, CephServer, S3Server, SwiftServer
 from tests.servers import PostgresServer, RedisServer, missing
 
 _MIGRATED = "migrated"
+_LONGEST = ("e2e/", "test_retention_sets.py", "test_analyses.py", "retention/test_retention.py", "test_up.py")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.get_closest_marker("both_databases") and "database_kind" in metafunc.fixturenames:
         kinds = ["sqlite", pytest.param("postgresql", marks=pytest.mark.services)]
         metafunc.parametrize("database_kind", kinds, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first: at the end no process waits for another's long one."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONGEST))
 
 
 @pytest.fixture

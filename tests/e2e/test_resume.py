@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from benchmarks.resume import FORGETFUL, Cuts, run
 
-pytestmark = pytest.mark.slow
 PLAN = [("kill_trainer", 3), ("sigterm", 9), ("pause", 14), ("kill_worker", 19), ("preempt", 24), ("kill_trainer", 29)]
 
 
