@@ -23,7 +23,7 @@ from tests.s3_servers import BUCKET, CephServer, S3Server, SwiftServer
 from tests.servers import PostgresServer, RedisServer, missing
 
 _MIGRATED = "migrated"
-_LONGEST = ("e2e/", "test_retention_sets.py", "test_analyses.py", "retention/test_retention.py", "test_up.py")
+_LONGEST = ("e2e/", "test_retention_sets.py", "worker/test_analyses.py", "retention/test_retention.py", "test_up.py")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
