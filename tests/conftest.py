@@ -76,17 +76,17 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def empty_postgres(postgres_server: PostgresServer) -> str:
+def empty_postgres(postgres_server: PostgresServer) -> Iterator[str]:
     """URL of a database without tables."""
-    postgres_server.start()
-    return postgres_server.new_database()
+    with postgres_server.database() as url:
+        yield url
 
 
 @pytest.fixture
-def postgres(postgres_server: PostgresServer) -> str:
+def postgres(postgres_server: PostgresServer) -> Iterator[str]:
     """URL of a migrated database without rows."""
-    postgres_server.start()
-    return postgres_server.new_database(like=_MIGRATED)
+    with postgres_server.database(like=_MIGRATED) as url:
+        yield url
 
 
 @pytest.fixture

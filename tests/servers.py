@@ -14,7 +14,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -117,8 +118,17 @@ class PostgresServer(Server):
     def new_database(self, like: str | None = None) -> str:
         """URL of a new database: an empty one, or a copy of one that nobody uses."""
         name = f"db{next(self._numbers)}"
+        self.start()
         self.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {like}" if like else ""))
         return self.url(name)
+
+    @contextmanager
+    def database(self, like: str | None = None) -> Iterator[str]:
+        """The same for a while: each is 7 MB in hundreds of files."""
+        url = self.new_database(like)
+        yield url
+        self.start()
+        self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def execute(self, statement: str, database: str = "postgres") -> None:
         """One statement outside any transaction."""
