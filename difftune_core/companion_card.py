@@ -33,7 +33,7 @@ class CompanionCard(CardPart):
     conditions: tuple[str, ...] = ()
     """What an annotator draws; what a ControlNet follows, where that is known."""
     anatomy: dict[str, Any] = {}  # noqa: RUF012  # pydantic copies defaults
-    """Of a ControlNet: what it must have in common with a UNet (`difftune_core.models.controlnet_fit`)."""
+    """Of a ControlNet: what it must have in common with a UNet (`difftune_core.controlnet_fit`)."""
 
 
 def is_companion(card: str) -> bool:
@@ -48,7 +48,8 @@ def readable_companions(roots: list[Path]) -> dict[str, CompanionCard]:
         if folder.name in found or not is_companion(text):
             continue
         try:
-            found[folder.name] = CompanionCard.model_validate_json(text)
+            card = CompanionCard.model_validate_json(text)
         except ValidationError:
             continue
+        found[folder.name] = card.model_copy(update={"id": folder.name})  # of a copied folder
     return dict(sorted(found.items()))

@@ -13,7 +13,8 @@ from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.card import BaseModelCard, list_cards, read_card
 from difftune_core.companion_card import CompanionCard, readable_companions
-from difftune_core.config import DiffTuning, Supervised
+from difftune_core.config import DiffTuning, Supervised, TransferConfig
+from difftune_core.controlnet_fit import check_cards_fit
 
 METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": Supervised}
 log = structlog.get_logger(__name__)
@@ -92,6 +93,36 @@ def card_for_job(settings: Settings, store: ObjectStore, model_id: str) -> BaseM
         message = f"There is no base model {model_id!r}. There are: {', '.join(found) or 'none'}."
         raise InvalidInputError("model_not_found", message, param="model", available=list(found))
     return found[model_id]
+
+
+def check_controlnet(settings: Settings, store: ObjectStore, config: TransferConfig, base: BaseModelCard) -> None:
+    """Refuse a ControlNet to go on from that is none or does not fit; one without a card is left to the trainer.
+
+    Raises:
+        InvalidInputError: there is no such model, or it is of another kind; names the ControlNets there are.
+        TaskError: `model_mismatch`, naming every part of the anatomy that differs.
+    """
+    wanted = config.control.init_from if config.control is not None else None
+    if wanted is None:
+        return
+    found = companions(settings, store)
+    there = [id_ for id_, companion in found.items() if companion.kind == "controlnet"]
+    if wanted in there:
+        check_cards_fit(found[wanted], base)
+        return
+    kind = found[wanted].kind if wanted in found else "base model" if wanted in cards(settings, store) else None
+    if kind is None and _is_anywhere(settings, store, wanted):
+        return
+    named = f"{wanted!r} is of kind {kind}" if kind else f"There is no ControlNet {wanted!r}"
+    code = "model_mismatch" if kind else "model_not_found"
+    message = f"{named}. ControlNets are: {', '.join(there) or 'none'}."
+    raise InvalidInputError(code, message, param="control.init_from", available=there)
+
+
+def _is_anywhere(settings: Settings, store: ObjectStore, model_id: str) -> bool:
+    """Whether there is anything of that id: a folder needs no card to be gone on from."""
+    folders = any((root / model_id).is_dir() for root in settings.model_roots)
+    return folders or model_id in {id_ for id_, _ in stored.listed(store)}
 
 
 def method_schema(card_: BaseModelCard, method: str) -> dict[str, Any]:

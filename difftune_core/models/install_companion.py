@@ -8,9 +8,9 @@ from pathlib import Path
 
 from difftune_core.card import CARD_FILE
 from difftune_core.companion_card import CompanionCard
+from difftune_core.controlnet_fit import anatomy_of
 from difftune_core.files import folder_aside, folder_digest
 from difftune_core.hooks import Hooks, OutcomeEvent, PhaseEvent
-from difftune_core.models.controlnet_fit import anatomy_of
 from difftune_core.models.convert.companions import Companion, check_annotator, read_annotator, read_controlnet
 from difftune_core.models.convert.request import ImportRequest, refuse_options
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS

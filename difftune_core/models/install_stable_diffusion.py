@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from difftune_core.card import CARD_FILE, BaseModelCard, Defaults
+from difftune_core.controlnet_fit import anatomy_of
 from difftune_core.files import folder_aside, folder_digest
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent
-from difftune_core.models.controlnet_fit import anatomy_of
 from difftune_core.models.convert.request import ImportRequest, refuse_options
 from difftune_core.models.convert.stable_diffusion import SCHEDULER, StableDiffusionParts, read_stable_diffusion
 from difftune_core.models.install_parts import incoming, origin, stated_licence, vae_folder, write_part, write_vae

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from difftune_core.controlnet_fit import check_controlnet_fits
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.diffusion.solvers import discrete_scheduler
 from difftune_core.hooks import TaskError
-from difftune_core.models.controlnet_fit import check_controlnet_fits
 from difftune_core.models.registry import BaseModel, check_state
 from difftune_core.rng import generator
 from difftune_core.sampling_config import Prediction

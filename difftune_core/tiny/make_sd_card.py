@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from difftune_core.card import CARD_FILE, BaseModelCard
+from difftune_core.controlnet_fit import anatomy_of
 from difftune_core.diffusion.prompted import Prompted, sample_prompted
 from difftune_core.diffusion.sampler import Sampling
 from difftune_core.evaluate.compare import compare
@@ -92,9 +93,9 @@ def write_card(root: Path) -> None:
         f"guidance {SAMPLING.guidance_scale}.",
         **measure(base, root),
     }
-    card = base.card.model_copy(
-        update={"num_parameters": sum(p.numel() for p in unet.parameters()), "figures": figures}
-    )
+    parameters = sum(p.numel() for p in unet.parameters())
+    update = {"num_parameters": parameters, "unet": anatomy_of(unet.config), "figures": figures}
+    card = base.card.model_copy(update=update)
     (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 

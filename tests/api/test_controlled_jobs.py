@@ -80,6 +80,63 @@ def test_what_a_controlnet_cannot_do_is_refused_by_field(
     assert_problem(client.post(JOBS, json=body(captioned) | change), 422, code, param=param)
 
 
+_ANATOMY = {"in_channels": 4, "block_out_channels": [8, 16], "layers_per_block": 1, "cross_attention_dim": 16}
+
+
+@pytest.fixture
+def nets(settings: Settings, captioned: str) -> str:
+    """ControlNets beside `small-sd`, which fit it or do not, one without an anatomy; and an annotator."""
+    assert captioned
+    unfit = {**_ANATOMY, "block_out_channels": [8, 32], "cross_attention_dim": 12, "layers_per_block": 2}
+    cards: dict[str, dict[str, Any]] = {
+        "small-sd": {**SD, "unet": _ANATOMY},
+        "fits": {"kind": "controlnet", "anatomy": _ANATOMY},
+        "wide": {"kind": "controlnet", "anatomy": {**unfit, "in_channels": 9}},
+        "old": {"kind": "controlnet"},
+        "dpt": {"kind": "annotator", "conditions": ["depth"]},
+    }
+    for model_id, card in cards.items():
+        folder = settings.data_dir / "models" / model_id
+        folder.mkdir(exist_ok=True)
+        (folder / "card.json").write_text(json.dumps({"id": model_id, "digest": "0", **card}), encoding="utf-8")
+    (settings.data_dir / "models" / "bare").mkdir()
+    return captioned
+
+
+@pytest.mark.parametrize("init_from", ["fits", "old", "bare"])
+def test_a_controlnet_to_go_on_from_is_taken(client: TestClient, nets: str, init_from: str) -> None:
+    """One that states nothing of itself is looked at where it is loaded."""
+    answer = client.post(JOBS, json=body(nets, control={"condition": "edge", "init_from": init_from}))
+    assert (answer.status_code, answer.json()["control"]["init_from"]) == (200, init_from)
+
+
+def test_a_controlnet_that_does_not_fit_is_refused_at_submit(
+    client: TestClient, nets: str, assert_problem: Problem
+) -> None:
+    answer = client.post(JOBS, json=body(nets, control={"condition": "edge", "init_from": "wide"}))
+    detail = assert_problem(answer, 422, "model_mismatch", param="control.init_from")["detail"]
+    assert "'wide' does not fit the base model 'small-sd'" in detail
+    for said in (
+        "in_channels is 9, the UNet's 4",
+        "block_out_channels is [8, 32], the UNet's [8, 16]",
+        "layers_per_block is 2, the UNet's 1",
+        "cross_attention_dim is 12, the UNet's 16",
+    ):
+        assert said in detail
+    assert client.get(JOBS).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("init_from", "code"), [("dpt", "model_mismatch"), ("small-sd", "model_mismatch"), ("no-such", "model_not_found")]
+)
+def test_what_is_no_controlnet_is_refused(
+    client: TestClient, nets: str, assert_problem: Problem, *, init_from: str, code: str
+) -> None:
+    answer = client.post(JOBS, json=body(nets, control={"condition": "edge", "init_from": init_from}))
+    refused = assert_problem(answer, 422, code, param="control.init_from")
+    assert refused["available"] == ["fits", "old", "wide"]
+
+
 def test_an_unknown_condition_is_refused(client: TestClient, captioned: str, assert_problem: Problem) -> None:
     answer = client.post(JOBS, json=body(captioned, "pose"))
     assert "segmentation" in assert_problem(answer, 422, "invalid_value", param="control.condition")["detail"]

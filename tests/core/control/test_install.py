@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from difftune_core.card import read_card
 from difftune_core.companion_card import readable_companions
 from difftune_core.config import TransferConfig, resolve
+from difftune_core.controlnet_fit import check_controlnet_fits
 from difftune_core.extractor_card import list_extractors
 from difftune_core.hooks import TaskError
-from difftune_core.models.controlnet_fit import check_controlnet_fits
 from difftune_core.models.convert.controlnet_single import write_single_file
 from difftune_core.models.convert.request import ImportRequest
 from difftune_core.models.install import install

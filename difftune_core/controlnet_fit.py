@@ -1,10 +1,12 @@
-"""Whether a ControlNet can stand beside a UNet: their configs compared. Free of torch."""
+"""Whether a ControlNet can stand beside a UNet: their configs compared, or at submit their cards. Free of torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from difftune_core.card import BaseModelCard
+from difftune_core.companion_card import CompanionCard
 from difftune_core.hooks import TaskError
 
 _DEFAULTS: dict[str, Any] = {
@@ -25,8 +27,16 @@ the others what else is embedded. Prediction and attention heads may differ: nei
 _PER_BLOCK = ("layers_per_block", "cross_attention_dim")  # a UNet may state one value a block
 
 
-def check_controlnet_fits(controlnet_config: Mapping[str, Any], unet_config: Mapping[str, Any]) -> None:
-    """Refuse a ControlNet whose residuals or inputs are not those of the UNet. Both as in diffusers' `config.json`.
+def check_controlnet_fits(
+    controlnet_config: Mapping[str, Any], unet_config: Mapping[str, Any], *, controlnet: str = "", base: str = ""
+) -> None:
+    """Refuse a ControlNet whose residuals or inputs are not those of the UNet.
+
+    Args:
+        controlnet_config: as in diffusers' `config.json`.
+        unet_config: likewise.
+        controlnet: id for the message.
+        base: id of the UNet's base model for the message.
 
     Raises:
         TaskError: `model_mismatch`, with every field that differs and both values.
@@ -34,8 +44,19 @@ def check_controlnet_fits(controlnet_config: Mapping[str, Any], unet_config: Map
     theirs, unet = anatomy_of(controlnet_config), anatomy_of(unet_config)
     wrong = [f"{name} is {theirs[name]}, the UNet's {unet[name]}" for name in unet if theirs[name] != unet[name]]
     if wrong:
-        message = f"the ControlNet does not fit the base model: {'; '.join(wrong)}"
-        raise TaskError("model_mismatch", message, "control.init_from")
+        pair = f"the ControlNet{_quoted(controlnet)} does not fit the base model{_quoted(base)}"
+        raise TaskError("model_mismatch", f"{pair}: {'; '.join(wrong)}", "control.init_from")
+
+
+def check_cards_fit(controlnet: CompanionCard, base: BaseModelCard) -> None:
+    """The same by what both cards state; a card that states nothing is left to whoever loads the weights.
+
+    Raises:
+        TaskError: `model_mismatch`, with every field that differs and both values.
+    """
+    stated = controlnet.anatomy.keys() & base.unet.keys()
+    theirs, unet = ({name: anatomy[name] for name in stated} for anatomy in (controlnet.anatomy, base.unet))
+    check_controlnet_fits(theirs, unet, controlnet=controlnet.id, base=base.id)
 
 
 def anatomy_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,3 +71,7 @@ def _value(config: Mapping[str, Any], name: str) -> Any:
         return value
     values = list(value)
     return values[0] if name in _PER_BLOCK and len({str(v) for v in values}) == 1 else values
+
+
+def _quoted(model_id: str) -> str:
+    return f" {model_id!r}" if model_id else ""

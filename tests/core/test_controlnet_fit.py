@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from difftune_core.card import BaseModelCard
+from difftune_core.companion_card import CompanionCard
+from difftune_core.controlnet_fit import anatomy_of, check_cards_fit, check_controlnet_fits
 from difftune_core.hooks import TaskError
-from difftune_core.models.controlnet_fit import check_controlnet_fits
 
 UNET = {
     "in_channels": 4,
@@ -46,6 +48,20 @@ def test_all_differences_are_named_at_once() -> None:
     with pytest.raises(TaskError, match="cross_attention_dim is 1024, the UNet's 768") as caught:
         check_controlnet_fits({**UNET, "cross_attention_dim": 1024, "layers_per_block": 1}, UNET)
     assert "layers_per_block is 1, the UNet's 2" in str(caught.value)
+
+
+def test_cards_are_compared_by_what_both_state() -> None:
+    base = BaseModelCard(
+        id="sd", family="stable-diffusion", image_size=64, feature_extractor="x", digest="0", unet=anatomy_of(UNET)
+    )
+    wide = {**anatomy_of(UNET), "cross_attention_dim": 1024}
+    net = CompanionCard(kind="controlnet", id="net", digest="0", anatomy=wide)
+    with pytest.raises(TaskError, match=r"'net' does not fit the base model 'sd': .*dim is 1024, .* 768$"):
+        check_cards_fit(net, base)
+    check_cards_fit(net.model_copy(update={"anatomy": anatomy_of(UNET)}), base)
+    check_cards_fit(net.model_copy(update={"anatomy": {}}), base)
+    check_cards_fit(net.model_copy(update={"anatomy": {"layers_per_block": 2, "later": 1}}), base)
+    check_cards_fit(net, base.model_copy(update={"unet": {}}))
 
 
 def test_a_controlnet_made_from_the_unet_fits() -> None:
