@@ -20,6 +20,7 @@ from difftune_core.files import sha256_json
 from difftune_core.frozen import Frozen
 from difftune_core.hooks import TaskError
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
+from difftune_core.run_config import CheckpointConfig
 from difftune_core.sampling_config import SAMPLERS, check_sampler
 
 MAX_CLASSES = 1000
@@ -147,15 +148,17 @@ class TransferConfig(Frozen):
     """Seed of data order, timesteps, noise and label dropout. Equal seeds pair two methods step by step."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How the result is judged."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    """Which checkpoints stay in the store."""
     num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of the trainer; part of the config because it changes floating-point sums. Null: the worker's."""
 
 
 def config_digest(config: TransferConfig) -> str:
-    """What a checkpoint's config must be equal in for a resume: all but the thread count, and what is left at its
-    default, so that a field that is new in a release changes nothing.
+    """What a checkpoint's config must be equal in for a resume: all but how the run is carried out, and what is left at
+    its default, so that a field that is new in a release changes nothing.
     """
-    return sha256_json(config.model_dump(exclude={"num_threads"}, exclude_defaults=True))
+    return sha256_json(config.model_dump(exclude={"num_threads", "checkpoints"}, exclude_defaults=True))
 
 
 def _with_defaults(given: BaseModel, defaults: dict[str, Any], card: BaseModelCard) -> dict[str, Any]:

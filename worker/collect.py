@@ -1,4 +1,5 @@
-"""Objects that no row names: what was deleted while the store did not answer, what lost attempts had uploaded.
+"""Checkpoints beyond those that a job keeps, and objects that no row names: what was deleted while the store did not
+answer, what lost attempts had uploaded.
 
 An object is looked at only when it is older than the grace age, and never while somebody works on its subject: an
 attempt writes the rows of its reports only when it ends, which may be a week after it has uploaded the first.
@@ -14,9 +15,12 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.checkpoints import keeping
 from api.db import Database
+from api.jobs.models import Job
 from api.objects.named import NAMED
 from api.storage import ObjectInfo, ObjectStore
+from api.storage.cleaning import delete_objects
 from api.work.models import WorkItem
 from api.work.states import WorkState
 
@@ -39,6 +43,20 @@ def collect(database: Database, store: ObjectStore, grace_s: float) -> int:
                 store.delete(found.key)
                 log.info("object_collected", key=found.key, bytes=found.bytes)
                 collected += 1
+    return collected
+
+
+def collect_checkpoints(database: Database, store: ObjectStore) -> int:
+    """Delete the checkpoints that were needed when their jobs let go of them and are not any more; objects deleted."""
+    with database.read() as session:
+        with_surplus = keeping.jobs_with_surplus(session)
+    collected = 0
+    for job_id in with_surplus:
+        with database.write() as session:
+            job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+            keys = [] if job is None else keeping.collect_surplus(session, job)
+        delete_objects(store, keys)
+        collected += len(keys)
     return collected
 
 

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
+from api.checkpoints import keeping
 from api.jobs import lifecycle
 from api.jobs.lifecycle import Point, StoredFile
 from api.jobs.models import Job
@@ -188,7 +189,7 @@ class Publisher:
             job = lifecycle.lock(session, self._job_id)
             fence = self._run.lease.fence
             lifecycle.checkpoint_saved(session, job, fence=fence, step=event.step, name=event.name, files=files)
-            return lifecycle.drop_old_resume_files(session, job, resume_file=RESUME, keep=_RESUMES_KEPT)
+            return _dropped(session, job, spared=event.step)
 
     def _publish_best(self, event: BestEvent) -> None:
         delete_objects(self._run.tools.store, self._run.insist(lambda: self._write_best(event)))
@@ -198,7 +199,13 @@ class Publisher:
         with self._run.unit() as (session, _):
             job = lifecycle.lock(session, self._job_id)
             lifecycle.best_found(session, job, step=event.step, metric=event.metric, value=event.value)
-            return lifecycle.drop_old_resume_files(session, job, resume_file=RESUME, keep=_RESUMES_KEPT)
+            return _dropped(session, job, spared=event.step)
 
     def _publish_file(self, event: ArtifactEvent) -> None:
         self.results.append(store_result(self._run, event, f"{self._prefix}/files/{event.step}"))
+
+
+def _dropped(session: Session, job: Job, *, spared: int) -> list[str]:
+    """Keys of what nobody needs any more. `spared` is the step that was just saved: it may yet become the best."""
+    dropped = lifecycle.drop_old_resume_files(session, job, resume_file=RESUME, keep=_RESUMES_KEPT)
+    return dropped + keeping.collect_surplus(session, job, spared=spared)

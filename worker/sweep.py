@@ -26,7 +26,7 @@ from api.uploads.models import Upload, UploadPart
 from api.uploads.states import UploadStatus
 from api.work import repository
 from api.work.states import Slot
-from worker.collect import collect
+from worker.collect import collect, collect_checkpoints
 from worker.failures import Ending
 from worker.settle import settle
 from worker.telemetry import ATTEMPTS, LEASES_EXPIRED
@@ -138,9 +138,12 @@ class Sweep:
         return self.clean()
 
     def clean(self) -> int:
-        """Remove from the store what killed processes left half-written, and what no row names; how many of both."""
+        """Remove from the store what killed processes left half-written, checkpoints that nobody needs any more, and
+        what no row names; how many objects that were.
+        """
         grace_s = self.settings.orphan_grace_s
-        return self._store.forget_unfinished(grace_s) + collect(self._database, self._store, grace_s)
+        removed = self._store.forget_unfinished(grace_s) + collect_checkpoints(self._database, self._store)
+        return removed + collect(self._database, self._store, grace_s)
 
     def fold_log(self) -> bool:
         """Fold SQLite's write-ahead log into its file when it has grown; whether it was."""

@@ -168,7 +168,7 @@ def delete(session: Session, tenant_id: str, analysis_id: str) -> list[str]:
 
 
 def _tuned(session: Session, tenant_id: str, checkpoint_id: str, param: str) -> Tuned:
-    checkpoint = checkpoints.find(session, tenant_id, checkpoint_id)
+    checkpoint = checkpoints.find(session, tenant_id, checkpoint_id, lock="read")
     if checkpoint is None:
         raise InvalidInputError("checkpoint_not_found", f"There is no checkpoint {checkpoint_id!r}.", param=param)
     job = session.get_one(Job, checkpoint.job_id)

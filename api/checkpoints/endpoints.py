@@ -59,16 +59,17 @@ def download_checkpoint(
     checkpoint_id: str,
     tenant: Tenant,
     used: ServicesDep,
-    session: ReadSession,
+    session: WriteSession,
     request: Request,
     *,
     format_: Annotated[Format, Query(alias="format", description=_FORMATS)] = "safetensors",
     redirect: Annotated[bool, Query(description="`false`: the link as JSON instead of a redirect.")] = True,
 ) -> Response:
     """The weights, by a link that expires soon. JSON with size and sha256 for `Accept: application/json`."""
-    checkpoint = service.get(session, tenant, checkpoint_id)
+    checkpoint = service.get(session, tenant, checkpoint_id, lock="write")
     found = service.download(session, checkpoint, format_)
     expires_s = used.settings.link_ttl_s
+    checkpoint.linked_until = time.time() + expires_s
     url = used.store.url_get(found.key, filename=found.filename, content_type=found.content_type, expires_s=expires_s)
     if redirect and "application/json" not in request.headers.get("accept", ""):
         return RedirectResponse(url, status_code=302)

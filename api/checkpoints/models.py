@@ -26,3 +26,5 @@ class Checkpoint(Base):
     resume_available: Mapped[bool] = mapped_column(default=True)
     """Whether the files that a resume needs are still in the store."""
     created_at: Mapped[float] = mapped_column(Double)
+    linked_until: Mapped[float | None] = mapped_column(Double)
+    """When the last download link that was handed out ends: whoever has it may begin to read until then."""

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from typing import Literal
+
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from api.checkpoints.models import Checkpoint
 from api.jobs.models import JobFile
 
 
-def find(session: Session, tenant_id: str, checkpoint_id: str) -> Checkpoint | None:
-    return session.scalar(select(Checkpoint).where(Checkpoint.id == checkpoint_id, Checkpoint.tenant_id == tenant_id))
+def find(
+    session: Session, tenant_id: str, checkpoint_id: str, *, lock: Literal["read", "write"] | None = None
+) -> Checkpoint | None:
+    """With a lock it is not collected meanwhile: `read` to name it, `write` to change it."""
+    query = select(Checkpoint).where(Checkpoint.id == checkpoint_id, Checkpoint.tenant_id == tenant_id)
+    if lock is not None:
+        query = query.with_for_update(read=lock == "read").execution_options(populate_existing=True)
+    return session.scalar(query)
 
 
 def page(session: Session, job_id: str, *, after_step: int | None, limit: int, ascending: bool) -> list[Checkpoint]:
@@ -27,3 +35,27 @@ def exports(session: Session, job_id: str, kind: str) -> dict[int, JobFile]:
     """Exported models of a job, by step."""
     query = select(JobFile).where(JobFile.job_id == job_id, JobFile.kind == kind).order_by(JobFile.step, JobFile.id)
     return {file.step: file for file in session.scalars(query)}
+
+
+def beyond_newest(session: Session, job_id: str, count: int) -> list[Checkpoint]:
+    """All but the newest `count`, locked, the newest first; those that somebody else has locked are left out."""
+    newest = select(Checkpoint.step).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
+    oldest_of_them = session.scalar(newest.offset(count - 1).limit(1))
+    if oldest_of_them is None:
+        return []
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step < oldest_of_them)
+    query = query.order_by(Checkpoint.step.desc()).with_for_update(skip_locked=True)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def remove(session: Session, checkpoint: Checkpoint) -> list[str]:
+    """Delete its row and those of its exports; keys to delete after the commit."""
+    exports = (
+        JobFile.job_id == checkpoint.job_id,
+        JobFile.step == checkpoint.step,
+        JobFile.kind.startswith("export_"),
+    )
+    keys = [file["key"] for file in checkpoint.files] + list(session.scalars(select(JobFile.key).where(*exports)))
+    session.execute(delete(JobFile).where(*exports))
+    session.delete(checkpoint)
+    return keys

@@ -3,8 +3,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import delete as sql_delete
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.analyses import repository as analyses
@@ -12,7 +10,7 @@ from api.checkpoints import repository
 from api.checkpoints.models import Checkpoint
 from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
 from api.jobs import repository as jobs
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
 from api.jobs.schemas import finite
 from api.jobs.states import FINAL
 
@@ -32,13 +30,13 @@ class Download:
     sha256: str
 
 
-def get(session: Session, tenant_id: str, checkpoint_id: str) -> Checkpoint:
+def get(session: Session, tenant_id: str, checkpoint_id: str, *, lock: Literal["write"] | None = None) -> Checkpoint:
     """The tenant's checkpoint.
 
     Raises:
         NotFoundError: there is none.
     """
-    checkpoint = repository.find(session, tenant_id, checkpoint_id)
+    checkpoint = repository.find(session, tenant_id, checkpoint_id, lock=lock)
     if checkpoint is None:
         raise not_found("checkpoint", checkpoint_id)
     return checkpoint
@@ -109,11 +107,7 @@ def delete(session: Session, tenant_id: str, checkpoint_id: str) -> list[str]:
         raise ConflictError("checkpoint_in_use", message, analyses=looks)
     if job.best_checkpoint == checkpoint_id:
         job.best_checkpoint = None
-    exports = (JobFile.job_id == job.id, JobFile.step == checkpoint.step, JobFile.kind.startswith("export_"))
-    keys = [file["key"] for file in checkpoint.files] + list(session.scalars(select(JobFile.key).where(*exports)))
-    session.execute(sql_delete(JobFile).where(*exports))
-    session.delete(checkpoint)
-    return keys
+    return repository.remove(session, checkpoint)
 
 
 def _no_export(checkpoint: Checkpoint, job: Job, format_: Format, steps: list[int]) -> ConflictError | NotFoundError:

@@ -35,6 +35,7 @@ from api.work.states import WorkKind
 from difftune_core.card import read_card
 from difftune_core.config import Supervised, SupervisedSpec, TrainingHyperparameters, TransferConfig
 from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.run_config import CheckpointConfig
 from migrations.run import upgrade
 from worker.service import Worker
 
@@ -83,7 +84,8 @@ class Bench:
         spec = SupervisedSpec(hyperparameters=TrainingHyperparameters(max_steps=plan["steps"]))
         method = Supervised(type="supervised", supervised=spec)
         judged = EvaluationConfig(every_steps=5, deliver=plan.get("deliver", "last"))
-        config = TransferConfig(model="tiny-dit", method=method, evaluation=judged, num_threads=1)
+        kept = CheckpointConfig(keep_last=plan.get("keep_last"))
+        config = TransferConfig(model="tiny-dit", method=method, evaluation=judged, checkpoints=kept, num_threads=1)
         with self.database.write() as session:
             return jobs.create(session, tenant, Submission(config, dataset, priority=priority)).id
 
