@@ -35,7 +35,7 @@ Kind = Annotated[
     str | None,
     typer.Option(
         help="dit (default), stable-diffusion, controlnet (for control.init_from), annotator (draws depth, normal or "
-        "segmentation), or a feature extractor for metrics: inception or dinov2."
+        "segmentation), clip (for evaluation.clip_model), or a feature extractor for metrics: inception or dinov2."
     ),
 ]
 Resizing = Annotated[str | None, typer.Option(help="Of inception: clean-fid (default), pytorch-fid or torch-fidelity.")]

@@ -44,7 +44,7 @@ _EXTRACTOR_COLUMNS = {
     "licence": "LICENCE",
 }
 _COMPANION_COLUMNS = {
-    "id": "CONTROLNET OR ANNOTATOR",
+    "id": "CONTROLNET, ANNOTATOR OR CLIP",
     "kind": "KIND",
     "conditions": "CONDITIONS",
     "num_parameters": "PARAMETERS",
@@ -121,7 +121,7 @@ def _extractors(data_dir: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _companions(data_dir: Path | None) -> dict[str, dict[str, Any]]:
-    """Cards of ControlNets and annotators by id, from the model folders and the store."""
+    """Cards of ControlNets, annotators and CLIP models by id, from the model folders and the store."""
     settings = read_settings(data_dir)
     here = readable_companions(settings.model_roots)
     return dict(sorted((_in_store(settings, "companion") | {n: card.model_dump() for n, card in here.items()}).items()))

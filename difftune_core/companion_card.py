@@ -1,21 +1,21 @@
-"""The card of what stands beside a base model: a ControlNet to go on from, or a network that draws control images."""
+"""The card of what stands beside a base model: a ControlNet, a network that draws control images, a CLIP model."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from difftune_core.card import CardPart, texts_of_cards
 
-CompanionKind = Literal["controlnet", "annotator"]
-_KIND = re.compile(r'"kind":\s*"(controlnet|annotator)"')
+CompanionKind = Literal["controlnet", "annotator", "clip"]
+_KIND = re.compile(rf'"kind":\s*"({"|".join(get_args(CompanionKind))})"')
 
 
 class CompanionCard(CardPart):
-    """`card.json` of a ControlNet's or an annotator's folder."""
+    """`card.json` of a ControlNet's, an annotator's or a CLIP model's folder."""
 
     schema_version: Literal[1] = 1
     kind: CompanionKind

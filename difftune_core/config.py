@@ -215,11 +215,14 @@ def _resolve_evaluation(
 ) -> EvaluationConfig:
     if control is None:
         own, measured = {}, frozenset[str]()
+        if given.clip_model is not None:
+            message = f"{card.id} draws classes: its images have no captions that a CLIP model could score"
+            raise TaskError("clip_not_for_model", message, "evaluation.clip_model")
     else:
         own, measured = {"best_metric": CONTROL_METRICS[control.condition]}, measured_of(control.condition)
     defaults = _of_process(card, {**card.defaults.evaluation, **_preset(given, card), **own})
     resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults, card))
-    check_measured(resolved, measured)
+    check_measured(resolved, measured | {"clip_score"} if measured and resolved.clip_model else measured)
     check_sampler(resolved.sampler, card.process, "evaluation.sampler")
     return resolved
 

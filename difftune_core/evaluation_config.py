@@ -12,7 +12,7 @@ from difftune_core.hooks import TaskError
 from difftune_core.sampling_config import Guidance, Sampler
 
 _ALWAYS = frozenset({"fid", "kid", "null_fid", "retention_loss", "l2_from_base"})
-_OF_CONTROLS = frozenset({"ssim", "mse", "pixel_accuracy", "miou"})
+_OF_CONTROLS = frozenset({"ssim", "mse", "pixel_accuracy", "miou", "clip_score"})
 _ID = r"[a-z0-9][a-z0-9._-]{0,47}"
 _FIGURES = {
     "fid_infinity": ("fid_infinity",),
@@ -75,10 +75,14 @@ class EvaluationConfig(Frozen):
     feature_extractors: FeatureExtractors | None = None
     """Ids of the networks whose features carry the distances: the first gives FID and KID, each further one `fd_<id>`.
     Null: the one that the base model's card names."""
+    clip_model: Annotated[str, Field(pattern=rf"^{_ID}$")] | None = None
+    """ControlNet: id of the CLIP model that scores how well the images of validation rows fit their captions
+    (`clip_score`: 100 max(cos, 0), the mean over images). Null: no such score."""
     best_metric: Annotated[str, Field(pattern=_METRIC)] = "fid"
     """By which the best checkpoint is chosen: `fid`, `kid`, `null_fid`, `retention_loss`, `l2_from_base`, or of what
     `metrics` and `feature_extractors` name `fid_infinity`, `precision`, `recall`, `density`, `coverage`, `fd_<id>`.
-    ControlNet: the condition's `ssim`, `mse`, `pixel_accuracy` or `miou`, which is also the default there."""
+    ControlNet: the condition's `ssim`, `mse`, `pixel_accuracy` or `miou`, which is also the default there, or
+    `clip_score`."""
     early_stopping: EarlyStopping | None = None
     """End when the evaluations of `every_steps` bring nothing more; null goes on to the last step."""
     deliver: Literal["last", "best"] = "last"

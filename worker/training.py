@@ -61,7 +61,8 @@ class Training:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
         named = [config.model, *(config.evaluation.feature_extractors or ())]
         if config.control is not None:
-            named += [id_ for id_ in (config.control.annotator, config.control.init_from) if id_]
+            beside = (config.control.annotator, config.control.init_from, config.evaluation.clip_model)
+            named += [id_ for id_ in beside if id_]
         arguments += model_arguments(self._run.tools.store, settings, named, self._run.check)
         self._restore(workspace.out / CHECKPOINTS)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]

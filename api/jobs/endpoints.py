@@ -42,7 +42,7 @@ def _created(body: JobCreate, tenant: str, used: Services, session: Session) -> 
     config = body.transfer_config()
     card = models.card_for_job(used.settings, used.store, config.model)
     resolved = resolve(config, card, num_threads=used.settings.num_threads)
-    models.check_controlnet(used.settings, used.store, resolved, card)
+    models.check_companions(used.settings, used.store, resolved, card)
     retention.check_settings(card, resolved)
     asked = service.Submission(
         config=resolved,

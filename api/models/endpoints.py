@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 @router.get("")
 def list_models(_: Tenant, used: ServicesDep, kind: Kind = "base_model") -> Page[Model]:
-    """The base models that can be tuned here; or with `kind` the ControlNets or the annotators for them."""
+    """The base models that can be tuned here; or with `kind` the ControlNets, annotators or CLIP models for them."""
     found: list[BaseModelCard | CompanionCard] = []
     if kind == "base_model":
         found += service.cards(used.settings, used.store).values()

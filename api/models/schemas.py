@@ -7,17 +7,18 @@ from api.schemas import Listed
 from difftune_core.card import BaseModelCard
 from difftune_core.companion_card import CompanionCard
 
-Kind = Literal["base_model", "controlnet", "annotator"]
+Kind = Literal["base_model", "controlnet", "annotator", "clip"]
 
 
 class Model(Listed):
-    """A base model, a ControlNet or an annotator, in OpenAI's shape, with its card."""
+    """A base model, a ControlNet, an annotator or a CLIP model, in OpenAI's shape, with its card."""
 
     object: Literal["model"] = "model"
     created: int
     owned_by: str
     kind: Kind
-    """What it is for: to be tuned, to go on from (`control.init_from`), or to draw controls (`control.annotator`)."""
+    """What it is for: to be tuned, to go on from (`control.init_from`), to draw controls (`control.annotator`), or to
+    score captions (`evaluation.clip_model`)."""
     family: str
     """Of a base model; else the kind."""
     description: str

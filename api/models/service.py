@@ -12,7 +12,7 @@ from api.models import store as stored
 from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.card import BaseModelCard, list_cards, read_card
-from difftune_core.companion_card import CompanionCard, readable_companions
+from difftune_core.companion_card import CompanionCard, CompanionKind, readable_companions
 from difftune_core.config import DiffTuning, Supervised, TransferConfig
 from difftune_core.controlnet_fit import check_cards_fit
 
@@ -49,7 +49,7 @@ def _in_store(store: ObjectStore) -> dict[str, BaseModelCard]:
 
 
 def companions(settings: Settings, store: ObjectStore) -> dict[str, CompanionCard]:
-    """Cards of ControlNets and annotators by id; one that cannot be read is left out and logged."""
+    """Cards of ControlNets, annotators and CLIP models by id; one that cannot be read is left out and logged."""
     found = {}
     for model_id, model in stored.listed(store):
         if model is not None and model.role == "companion":
@@ -61,7 +61,7 @@ def companions(settings: Settings, store: ObjectStore) -> dict[str, CompanionCar
 
 
 def any_card(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard | CompanionCard:
-    """The card of a base model, a ControlNet or an annotator.
+    """The card of a base model, or of what stands beside one.
 
     Raises:
         NotFoundError: there is no such model.
@@ -95,32 +95,49 @@ def card_for_job(settings: Settings, store: ObjectStore, model_id: str) -> BaseM
     return found[model_id]
 
 
-def check_controlnet(settings: Settings, store: ObjectStore, config: TransferConfig, base: BaseModelCard) -> None:
-    """Refuse a ControlNet to go on from that is none or does not fit; one without a card is left to the trainer.
+def check_companions(settings: Settings, store: ObjectStore, config: TransferConfig, base: BaseModelCard) -> None:
+    """Refuse a ControlNet to go on from that is none or does not fit, and a CLIP model that is none.
+
+    One without a card is left to the trainer.
 
     Raises:
-        InvalidInputError: there is no such model, or it is of another kind; names the ControlNets there are.
+        InvalidInputError: there is no such model, or it is of another kind; names those there are.
         TaskError: `model_mismatch`, naming every part of the anatomy that differs.
     """
-    wanted = config.control.init_from if config.control is not None else None
-    if wanted is None:
+    asked: list[tuple[str, CompanionKind, str | None]] = [
+        ("control.init_from", "controlnet", config.control.init_from if config.control is not None else None),
+        ("evaluation.clip_model", "clip", config.evaluation.clip_model),
+    ]
+    named = [(param, kind, wanted) for param, kind, wanted in asked if wanted is not None]
+    found = companions(settings, store) if named else {}
+    for param, kind, wanted in named:
+        if wanted not in found or found[wanted].kind != kind:
+            _refuse_other(settings, store, found, wanted, kind=kind, param=param)
+        elif kind == "controlnet":
+            check_cards_fit(found[wanted], base)
+
+
+def _refuse_other(
+    settings: Settings,
+    store: ObjectStore,
+    found: dict[str, CompanionCard],
+    wanted: str,
+    *,
+    kind: CompanionKind,
+    param: str,
+) -> None:
+    """Refuse what is nowhere, or of another kind than `kind`; a folder needs no card to be used."""
+    other = found[wanted].kind if wanted in found else "base model" if wanted in cards(settings, store) else None
+    if other is None and _is_anywhere(settings, store, wanted):
         return
-    found = companions(settings, store)
-    there = [id_ for id_, companion in found.items() if companion.kind == "controlnet"]
-    if wanted in there:
-        check_cards_fit(found[wanted], base)
-        return
-    kind = found[wanted].kind if wanted in found else "base model" if wanted in cards(settings, store) else None
-    if kind is None and _is_anywhere(settings, store, wanted):
-        return
-    named = f"{wanted!r} is of kind {kind}" if kind else f"There is no ControlNet {wanted!r}"
-    code = "model_mismatch" if kind else "model_not_found"
-    message = f"{named}. ControlNets are: {', '.join(there) or 'none'}."
-    raise InvalidInputError(code, message, param="control.init_from", available=there)
+    said = f"{wanted!r} is of kind {other}" if other else f"There is no model {wanted!r}"
+    there = [id_ for id_, companion in found.items() if companion.kind == kind]
+    message = f"{said}. Of kind {kind} are: {', '.join(there) or 'none'}."
+    raise InvalidInputError("model_mismatch" if other else "model_not_found", message, param=param, available=there)
 
 
 def _is_anywhere(settings: Settings, store: ObjectStore, model_id: str) -> bool:
-    """Whether there is anything of that id: a folder needs no card to be gone on from."""
+    """Whether there is a folder or a stored model of that id, whatever it is."""
     folders = any((root / model_id).is_dir() for root in settings.model_roots)
     return folders or model_id in {id_ for id_, _ in stored.listed(store)}
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from difftune_core.evaluation_config import EvaluationConfig
 
-HIGHER_IS_BETTER = frozenset({"precision", "recall", "density", "coverage", "ssim", "pixel_accuracy", "miou"})
+_OF_CONTROLS = frozenset({"ssim", "pixel_accuracy", "miou", "clip_score"})
+HIGHER_IS_BETTER = _OF_CONTROLS | {"precision", "recall", "density", "coverage"}
 Entry = dict[str, Any]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float64, Int, UInt8
 from torch import Tensor, nn
 
 from difftune_core.control_config import ControlConfig
@@ -23,6 +23,7 @@ from difftune_core.data.conditions import Annotator
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.diffusion.prompted import Control, Prompted, residuals, sample_prompted
 from difftune_core.diffusion.sampler import Sampling
+from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.controls import compare_controls
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import loss_by_t
@@ -44,11 +45,15 @@ class ControlJudge:
     config: EvaluationConfig
     control: ControlConfig
     annotator: Annotator
+    clip: ClipScorer | None
+    """Who scores captions, where that was asked for."""
     extractors: tuple[FeatureExtractor, ...]
     """The main one first."""
     real: UInt8[np.ndarray, "n s s 3"]
     """Held-out images."""
     real_digest: str
+    captions: tuple[str, ...]
+    """Of the held-out rows."""
     held_out: ControlledSet
     """The same rows with their controls and prompts."""
     source: ControlledSet
@@ -82,6 +87,7 @@ class ControlJudge:
 
     def recipe(self) -> dict[str, Any]:
         """How every figure was made."""
+        scored = {} if self.clip is None else {"clip_model": self.clip.id, "clip_digest": self.clip.digest}
         return {
             "feature_extractor": self.extractors[0].id,
             "feature_extractor_digest": self.extractors[0].digest,
@@ -92,6 +98,7 @@ class ControlJudge:
             "sampling": asdict(self.sampling),
             "conditioning_scale": self.control.conditioning_scale,
             "weights": "ema",
+            **scored,
         }
 
     def draw(
@@ -109,12 +116,14 @@ class ControlJudge:
         return {"step": step, **self.agreement(images), "seconds": time.monotonic() - begin}
 
     def agreement(self, images: UInt8[np.ndarray, "k s s 3"]) -> dict[str, Any]:
-        """Of images with the controls of the first held-out rows: each metric's mean, the main one's standard error."""
+        """Of images with controls and captions of the first held-out rows: means, the main one's standard error."""
         given = self.controls(len(images))
         found = compare_controls(self.control.condition, given, self.annotate(images))
-        per_image = found.per_image
-        error = float(per_image.std(ddof=1) / np.sqrt(len(per_image))) if len(per_image) > 1 else None
-        return {**found.values, f"{found.metric}_se": error, "num_compared": len(images)}
+        figures = {**found.values, f"{found.metric}_se": _standard_error(found.per_image), "num_compared": len(images)}
+        if self.clip is None:
+            return figures
+        scores = self.clip(images, self.captions[: len(images)])
+        return {**figures, "clip_score": float(scores.mean()), "clip_score_se": _standard_error(scores)}
 
     def annotate(self, images: UInt8[np.ndarray, "k s s 3"]) -> UInt8[np.ndarray, "k s s 3"]:
         """Controls drawn anew."""
@@ -229,6 +238,11 @@ class ControlJudge:
             progress=progress,
         )
         return self.autoencoder.decode(latents)
+
+
+def _standard_error(per_image: Float64[np.ndarray, " n"]) -> float | None:
+    """Of the mean; None for one image."""
+    return float(per_image.std(ddof=1) / np.sqrt(len(per_image))) if len(per_image) > 1 else None
 
 
 def _after(first: int, progress: Progress) -> Progress:

@@ -16,13 +16,12 @@ from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from difftune_core.evaluate.extractor import BatchedExtractor
 from difftune_core.evaluate.features import resize
+from difftune_core.evaluate.pretrained import load_pretrained
 from difftune_core.extractor_card import FeatureExtractorCard
-from difftune_core.hooks import TaskError
 
 SIZE = 224
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
 _OFFSET = 0.1  # what the original adds to the number of patches before it interpolates positions
-_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys")
 
 
 class Dinov2Features(BatchedExtractor):
@@ -60,26 +59,12 @@ def load_dinov2(folder: Path) -> Any:
     Raises:
         TaskError: `model_mismatch` where names or shapes do not fit `config.json`, `not_finite` for NaN or infinity.
     """
-    import transformers
-
-    library: Any = transformers
-    library.utils.logging.disable_progress_bar()
-    options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
-    net, found = library.Dinov2Model.from_pretrained(
-        folder, output_loading_info=True, ignore_mismatched_sizes=True, **options
-    )
-    faults = {name: sorted(map(str, found[name])) for name in _FAULTS}
-    if any(faults.values()):
-        missing, extra, shaped = faults.values()
-        raise TaskError("model_mismatch", f"weights: missing {missing}, unexpected {extra}, other shape {shaped}")
-    broken = sorted(name for name, tensor in net.state_dict().items() if not tensor.isfinite().all())
-    if broken:
-        raise TaskError("not_finite", f"weights hold NaN or infinity: {broken}")
+    net = load_pretrained("Dinov2Model", folder)
     embeddings = net.embeddings
     grid = SIZE // int(net.config.patch_size)
     positions = positions_at(embeddings.position_embeddings.detach(), grid)
     embeddings.position_embeddings = torch.nn.Parameter(positions, requires_grad=False)
-    return net.eval().requires_grad_(requires_grad=False)
+    return net
 
 
 def positions_at(positions: Float[Tensor, "1 n d"], grid: int) -> Float32[Tensor, "1 m d"]:

@@ -34,6 +34,7 @@ _INSTALLERS: dict[str, Callable[[ImportRequest, Hooks], OutcomeEvent]] = {
     "stable-diffusion": install_stable_diffusion,
     "controlnet": install_companion,
     "annotator": install_companion,
+    "clip": install_companion,
     "inception": install_extractor,
     "dinov2": install_extractor,
 }

@@ -1,9 +1,10 @@
-"""Bring in what stands beside a base model: a ControlNet to go on from, or a network that draws control images."""
+"""Bring in what stands beside a base model: a ControlNet, a network that draws control images, a CLIP model."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from difftune_core.card import CARD_FILE
@@ -11,11 +12,24 @@ from difftune_core.companion_card import CompanionCard
 from difftune_core.controlnet_fit import anatomy_of
 from difftune_core.files import folder_aside, folder_digest
 from difftune_core.hooks import Hooks, OutcomeEvent, PhaseEvent
-from difftune_core.models.convert.companions import Companion, check_annotator, read_annotator, read_controlnet
+from difftune_core.models.convert.companions import (
+    Companion,
+    check_annotator,
+    check_clip,
+    read_annotator,
+    read_clip,
+    read_controlnet,
+)
 from difftune_core.models.convert.request import ImportRequest, refuse_options
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS
 from difftune_core.models.install_parts import incoming, origin, stated_licence, write_part
 from difftune_core.models.registry import WEIGHTS
+
+_READERS: dict[str, Callable[[Path], Companion]] = {
+    "controlnet": read_controlnet,
+    "annotator": read_annotator,
+    "clip": read_clip,
+}
 
 
 def install_companion(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
@@ -27,7 +41,7 @@ def install_companion(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
     refuse_options(request)
     with incoming(request, hooks) as (source, _):
         licence = stated_licence(request)
-        read = read_controlnet(source) if request.kind == "controlnet" else read_annotator(source)
+        read = _READERS[request.kind](source)
         hooks.emit(PhaseEvent(phase="exporting"))
         with folder_aside(request.models / request.id) as folder:
             write_part(folder, read.config, read.state, DIFFUSERS_WEIGHTS if request.kind == "controlnet" else WEIGHTS)
@@ -35,7 +49,10 @@ def install_companion(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
                 shutil.copyfile(path, folder / path.name)
             if request.kind == "annotator":
                 check_annotator(folder, read.conditions)
-            card = _card(request, read, folder, licence, origin(request.source, source))
+            elif request.kind == "clip":
+                check_clip(folder)
+            library = "diffusers" if request.kind == "controlnet" else "transformers"
+            card = _card(request, read, folder, licence, origin(request.source, source, library))
             (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return OutcomeEvent(code="succeeded", message=f"{card.id}: {card.description}; licence: {card.licence}")
 
@@ -61,6 +78,9 @@ def _described(request: ImportRequest, read: Companion) -> str:
     conditions = " and ".join(read.conditions)
     if request.kind == "annotator":
         return f"{read.config['architectures'][0]}, draws {conditions}"
+    if request.kind == "clip":
+        vision = read.config.get("vision_config") or {}
+        return f"CLIP, images of {vision.get('image_size', 224)} pixels in patches of {vision.get('patch_size', 32)}"
     anatomy = anatomy_of(read.config)
     follows = f", follows {conditions}" if conditions else ""
     return f"ControlNet for text states of width {anatomy['cross_attention_dim']}{follows}"

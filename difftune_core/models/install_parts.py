@@ -62,10 +62,10 @@ def vae_folder(source: Path, request: ImportRequest, scratch: Path) -> Path:
     return folder
 
 
-def origin(named: str, found: Path) -> str:
-    """Where the weights come from, without a path of this machine."""
+def origin(named: str, found: Path, library: str = "diffusers") -> str:
+    """Where the weights come from, without a path of this machine; a folder is one of `library`."""
     if found.is_dir():
-        return "@".join(pinned(named)) if not Path(named).expanduser().exists() else f"diffusers folder {found.name}"
+        return "@".join(pinned(named)) if not Path(named).expanduser().exists() else f"{library} folder {found.name}"
     return f"{found.name}, sha256 {sha256_file(found)}"
 
 

@@ -25,7 +25,7 @@ _ROWS = 8  # images of each class in a grid
 _MAX_CLASSES = 12
 _SCALE = 2
 _QUALITY = ("fid", "kid", "fid_infinity", "precision", "recall", "density", "coverage")
-_OF_CONTROLS = ("ssim", "mse", "pixel_accuracy", "miou")
+_OF_CONTROLS = ("ssim", "mse", "pixel_accuracy", "miou", "clip_score")
 _FIGURES = (*_OF_CONTROLS, *_QUALITY, "null_fid", "retention_loss", "l2_from_base")
 
 

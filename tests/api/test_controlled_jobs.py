@@ -94,6 +94,7 @@ def nets(settings: Settings, captioned: str) -> str:
         "wide": {"kind": "controlnet", "anatomy": {**unfit, "in_channels": 9}},
         "old": {"kind": "controlnet"},
         "dpt": {"kind": "annotator", "conditions": ["depth"]},
+        "vit": {"kind": "clip"},
     }
     for model_id, card in cards.items():
         folder = settings.data_dir / "models" / model_id
@@ -135,6 +136,34 @@ def test_what_is_no_controlnet_is_refused(
     answer = client.post(JOBS, json=body(nets, control={"condition": "edge", "init_from": init_from}))
     refused = assert_problem(answer, 422, code, param="control.init_from")
     assert refused["available"] == ["fits", "old", "wide"]
+
+
+def test_a_clip_model_can_be_what_the_best_checkpoint_goes_by(client: TestClient, nets: str) -> None:
+    listed = client.get("/v1/models", params={"kind": "clip"}).json()["data"]
+    assert [(model["id"], model["kind"]) for model in listed] == [("vit", "clip")]
+    evaluation = {"clip_model": "vit", "best_metric": "clip_score", "every_steps": 10, "deliver": "best"}
+    answer = client.post(JOBS, json=body(nets, evaluation=evaluation))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["evaluation"] == answer.json()["evaluation"] | evaluation
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "code", "param"),
+    [
+        ({"clip_model": "dpt"}, "model_mismatch", "evaluation.clip_model"),
+        ({"clip_model": "no-such"}, "model_not_found", "evaluation.clip_model"),
+        ({"best_metric": "clip_score"}, "metric_not_measured", "evaluation.best_metric"),
+    ],
+)
+def test_a_clip_score_without_a_clip_model_is_refused(
+    client: TestClient, nets: str, assert_problem: Problem, *, evaluation: dict[str, Any], code: str, param: str
+) -> None:
+    assert_problem(client.post(JOBS, json=body(nets, evaluation=evaluation)), 422, code, param=param)
+
+
+def test_images_of_classes_have_no_clip_score(client: TestClient, ready: str, assert_problem: Problem) -> None:
+    plain = {"model": "tiny-dit", "training_file": ready, "evaluation": {"clip_model": "vit"}}
+    assert_problem(client.post(JOBS, json=plain), 422, "clip_not_for_model", param="evaluation.clip_model")
 
 
 def test_an_unknown_condition_is_refused(client: TestClient, captioned: str, assert_problem: Problem) -> None:

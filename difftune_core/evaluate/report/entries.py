@@ -47,6 +47,12 @@ _OF_CONTROLS = (
         "Share of the control's pixels that have the same class when drawn anew from the result; higher is better.",
     ),
     Measure("miou", "mIoU", "Mean overlap of the classes of both controls; higher is better."),
+    Measure(
+        "clip_score",
+        "CLIP score",
+        "100 max(cos, 0) of an image's and its caption's CLIP features, the mean over validation rows (the scale "
+        "of torchmetrics; Hessel et al. 2021 take 2.5 for 100); higher is better.",
+    ),
 )
 _MEASURES = (
     *_OF_CONTROLS,

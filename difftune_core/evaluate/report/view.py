@@ -22,6 +22,7 @@ _CHARTED = {
     "mse": ("MSE", "MSE to held-out controls"),
     "pixel_accuracy": ("accuracy", "Pixel accuracy on held-out controls"),
     "miou": ("mIoU", "mIoU with held-out controls"),
+    "clip_score": ("CLIP score", "CLIP score with held-out captions"),
     "fid": ("FID", "FID on held-out images"),
     "fid_infinity": ("FID\u221e", "FID\u221e on held-out images"),
     "precision": ("precision", "Precision"),

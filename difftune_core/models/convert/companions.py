@@ -1,4 +1,4 @@
-"""Reading what stands beside a base model: ControlNets, and transformers' networks that draw control images."""
+"""Reading what stands beside a base model: ControlNets, networks that draw control images, CLIP models that judge."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from difftune_core.control_config import CONDITIONS
 from difftune_core.data.conditions.networks import PALETTE_FILE
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.controlnet_single import read_single_file, to_original
+from difftune_core.models.convert.stable_diffusion import tokenizer_files
 from difftune_core.models.convert.weights import State, check_tensors, read_component, read_json, read_safetensors
 from difftune_core.models.registry import CONFIG, WEIGHTS
 
@@ -25,7 +26,7 @@ class Companion(NamedTuple):
     state: State
     conditions: tuple[str, ...]
     files: tuple[Path, ...] = ()
-    """Further JSON files."""
+    """Further files."""
 
 
 def read_controlnet(source: Path) -> Companion:
@@ -53,20 +54,13 @@ def read_annotator(folder: Path) -> Companion:
     Raises:
         TaskError: `component_missing`, `unsafe_weights`, `unreadable_weights`, `not_finite`, `model_mismatch`.
     """
-    missing = [name for name in (CONFIG, PREPROCESSOR, WEIGHTS) if not (folder / name).is_file()]
-    if missing:
-        pickled = sorted(path.name for path in folder.glob("*.bin"))
-        is_pickled = bool(pickled) and WEIGHTS in missing
-        code, more = ("unsafe_weights", f", only {pickled}") if is_pickled else ("component_missing", "")
-        raise TaskError(code, f"the annotator {folder.name} lacks {', '.join(missing)}{more}", missing[0])
-    config = read_json(folder / CONFIG)
+    config = _config_of_whole(folder, "annotator")
     named = [str(name) for name in config.get("architectures") or ()]
     conditions = next((drawn for end, drawn in _TASKS.items() if any(name.endswith(end) for name in named)), None)
     if conditions is None:
         message = f"{CONFIG}, architectures: {named}: neither a depth estimator nor a semantic segmentation"
         raise TaskError("model_mismatch", message, "architectures")
-    state = read_safetensors(folder / WEIGHTS)
-    check_tensors({name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
+    state = _floating(folder)
     further = [folder / PREPROCESSOR, *(path for path in [folder / PALETTE_FILE] if path.is_file())]
     return Companion(_kept(config), state, conditions, tuple(further))
 
@@ -92,6 +86,61 @@ def check_annotator(folder: Path, conditions: tuple[str, ...]) -> None:
         raise TaskError("model_mismatch", f"weights of the annotator: missing or of another shape {wrong}", WEIGHTS)
     for condition in conditions:
         annotator(condition, folder)(np.zeros((64, 64, 3), np.uint8))
+
+
+def read_clip(folder: Path) -> Companion:
+    """A transformers folder of a `CLIPModel` with its tokenizer; names are checked where it is loaded.
+
+    Raises:
+        TaskError: `component_missing`, `unsafe_weights`, `unreadable_weights`, `not_finite`, `model_mismatch`.
+    """
+    config = _config_of_whole(folder, "CLIP model")
+    if config.get("model_type") != "clip":
+        message = f"{CONFIG}, model_type: {config.get('model_type')!r}, not 'clip'"
+        raise TaskError("model_mismatch", message, "model_type")
+    from transformers import CLIPConfig
+
+    text: Any = CLIPConfig.from_dict(config).text_config
+    state = _floating(folder)
+    positions = [name for name in state if name.endswith(".position_ids")]  # a buffer that older versions kept
+    kept = {name: tensor for name, tensor in state.items() if name not in positions}
+    files = tokenizer_files(folder, text.vocab_size, text.max_position_embeddings)
+    return Companion(_kept(config), kept, (), (folder / PREPROCESSOR, *files))
+
+
+def check_clip(folder: Path) -> None:
+    """Load the model in `folder` as jobs do, and score a picture.
+
+    Raises:
+        TaskError: `model_mismatch` with what is missing, unexpected or misshapen.
+    """
+    import numpy as np
+
+    from difftune_core.evaluate.clip_score import ClipScorer
+
+    scorer = ClipScorer(folder)
+    try:
+        scorer(np.zeros((1, 64, 64, 3), np.uint8), ["a picture"])
+    except (ValueError, RuntimeError) as error:  # a crop of another size than the network's
+        raise TaskError("model_mismatch", f"CLIP model: {str(error).splitlines()[0]}", PREPROCESSOR) from None
+
+
+def _config_of_whole(folder: Path, what: str) -> dict[str, Any]:
+    """`config.json` of a transformers folder that has all its parts."""
+    missing = [name for name in (CONFIG, PREPROCESSOR, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        is_pickled = bool(pickled) and WEIGHTS in missing
+        code, more = ("unsafe_weights", f", only {pickled}") if is_pickled else ("component_missing", "")
+        raise TaskError(code, f"the {what} {folder.name} lacks {', '.join(missing)}{more}", missing[0])
+    return read_json(folder / CONFIG)
+
+
+def _floating(folder: Path) -> State:
+    """All weights, those that are no whole numbers checked to be finite."""
+    state = read_safetensors(folder / WEIGHTS)
+    check_tensors({name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
+    return state
 
 
 def _task(conditions: tuple[str, ...]) -> str:

@@ -25,9 +25,9 @@ class ImportRequest(BaseModel):
     """Public id: the name of the model's folder."""
     models: Path
     """Folder of base models."""
-    kind: Literal["dit", "stable-diffusion", "controlnet", "annotator", "inception", "dinov2"] = "dit"
+    kind: Literal["dit", "stable-diffusion", "controlnet", "annotator", "clip", "inception", "dinov2"] = "dit"
     """A base model (`dit`, `stable-diffusion`), a `controlnet` to go on from, an `annotator` that draws control images,
-    or a feature extractor: `inception` of FID, or `dinov2`."""
+    a `clip` model that scores captions, or a feature extractor: `inception` of FID, or `dinov2`."""
     resizing: InceptionResizing = "clean-fid"
     """Of `inception`: whose way of bringing images to 299 pixels is followed."""
     vae: str | None = None

@@ -108,7 +108,7 @@ def read_stable_diffusion(folder: Path, vae_folder: Path) -> StableDiffusionPart
             f"unet, cross_attention_dim: {anatomy.cross_attention_dim}; the text encoder gives {words.hidden_size}"
         )
         raise TaskError("model_mismatch", message, "cross_attention_dim")
-    tokenizer = _tokenizer_files(folder / "tokenizer", words)
+    tokenizer = tokenizer_files(folder / "tokenizer", words.vocab_size, words.max_position_embeddings)
     vae = read_vae(vae_folder, anatomy.in_channels)
     if vae.factor != FACTOR:
         message = f"autoencoder config, block_out_channels: {vae.factor} pixels to a latent, not {FACTOR}"
@@ -136,11 +136,20 @@ def _read_text_encoder(folder: Path) -> tuple[tuple[dict[str, Any], State], _Tex
     return (_kept(config), state), words
 
 
-def _tokenizer_files(folder: Path, words: _Text) -> tuple[Path, ...]:
-    """Those that decide how prompts are cut, read once to see that they belong to the text encoder."""
+def tokenizer_files(folder: Path, vocab_size: int, length: int) -> tuple[Path, ...]:
+    """Those that decide how prompts are cut, read once to see that they belong to CLIP's text encoder.
+
+    Args:
+        folder: that has them.
+        vocab_size: tokens that the encoder knows.
+        length: tokens of a prompt that it takes.
+
+    Raises:
+        TaskError: `component_missing`, `unreadable_weights`, `model_mismatch`.
+    """
     whole = next((v for v in _VOCABULARIES if all((folder / name).is_file() for name in v)), None)
     if whole is None or not (folder / _TOKENIZER).is_file():
-        message = f"tokenizer/ lacks {_TOKENIZER} or a vocabulary (vocab.json and merges.txt, or tokenizer.json)"
+        message = f"{folder.name}/ lacks {_TOKENIZER} or a vocabulary (vocab.json and merges.txt, or tokenizer.json)"
         raise TaskError("component_missing", message, "tokenizer")
     from transformers import CLIPTokenizer
 
@@ -148,11 +157,11 @@ def _tokenizer_files(folder: Path, words: _Text) -> tuple[Path, ...]:
     try:
         tokenizer = tokenizers.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # noqa: BLE001  # the library fails in many ways
-        raise TaskError("unreadable_weights", f"tokenizer/: {str(error).splitlines()[0]}", "tokenizer") from None
-    length = words.max_position_embeddings
-    if len(tokenizer) > words.vocab_size or tokenizer.model_max_length != length:
+        message = f"{folder.name}/, tokenizer: {str(error).splitlines()[0]}"
+        raise TaskError("unreadable_weights", message, "tokenizer") from None
+    if len(tokenizer) > vocab_size or tokenizer.model_max_length != length:
         found = f"{len(tokenizer)} tokens, at most {tokenizer.model_max_length} a prompt"
-        message = f"tokenizer/ has {found}; the text encoder takes {words.vocab_size}, and {length} a prompt"
+        message = f"the tokenizer has {found}; the text encoder takes {vocab_size}, and {length} a prompt"
         raise TaskError("model_mismatch", message, "tokenizer")
     names = {_TOKENIZER, *_FURTHER, *(name for vocabulary in _VOCABULARIES for name in vocabulary)}
     return tuple(folder / name for name in sorted(names) if (folder / name).is_file())

@@ -52,7 +52,7 @@ class ControlPreparation(Preparation):
         return self.config.control
 
     def model_folder(self, model_id: str, field: str) -> Path:
-        """Folder of an installed annotator or ControlNet.
+        """Folder of an installed annotator, ControlNet or CLIP model.
 
         Raises:
             TaskError: `model_not_found`, naming `field`.
@@ -75,6 +75,12 @@ class ControlPreparation(Preparation):
         """Folder of the ControlNet to go on from, if there is one."""
         given = self.control.init_from
         return None if given is None else self.model_folder(given, "control.init_from")
+
+    @cached_property
+    def clip_folder(self) -> Path | None:
+        """Folder of the CLIP model that scores captions, if there is one."""
+        given = self.config.evaluation.clip_model
+        return None if given is None else self.model_folder(given, "evaluation.clip_model")
 
     @cached_property
     def annotator(self) -> Annotator:

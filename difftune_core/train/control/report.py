@@ -12,6 +12,7 @@ from torch import nn
 
 from difftune_core.control_config import CONTROL_METRICS
 from difftune_core.evaluate.best import HIGHER_IS_BETTER
+from difftune_core.evaluate.control_judge import ControlJudge
 from difftune_core.evaluate.convergence import Convergence, sudden_convergence
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report import write_report
@@ -64,10 +65,16 @@ def write_control_report(run: ControlRun, references: dict[str, Any], out: Path,
             "grids": grids,
             "recipe": judge.recipe() | {"annotator": preparation.drawn_by},
             "environment": environment(judge.device),
-            "notes": notes_of(run.loop, judge.extractors[0].id),
+            "notes": [*notes_of(run.loop, judge.extractors[0].id), *_cut_captions(judge)],
         },
         out,
     )
+
+
+def _cut_captions(judge: ControlJudge) -> list[str]:
+    count = 0 if judge.clip is None else judge.clip.num_truncated(judge.captions[: judge.num_validation])
+    told = f"{count} validation captions are longer than the CLIP model takes; it does not see their ends."
+    return [told] if count else []
 
 
 def _grids(run: ControlRun, controlnet: nn.Module) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from difftune_core.checkpoint.save import file_info
 from difftune_core.config import resolve_retention_set
 from difftune_core.data.controlled import Rows
 from difftune_core.diffusion.sampler import Sampling
+from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.control_judge import ControlJudge
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.forgetting import l2_from_base
@@ -119,7 +120,7 @@ def prepare_control(preparation: ControlPreparation) -> ControlRun:
     """
     config, base, folders = preparation.config, preparation.base, preparation.folders
     preparation.extractor_folders()  # what is missing ends the run now, not at its first evaluation
-    _ = preparation.annotator
+    _ = preparation.annotator, preparation.clip_folder
     preparation.phase("loading_model")
     target, held_out = preparation.rows()
     texts = preparation.texts(_both(target, held_out))
@@ -177,9 +178,11 @@ def _judge_of(run: ControlRun) -> ControlJudge:
         config=preparation.config.evaluation,
         control=preparation.control,
         annotator=preparation.annotator,
+        clip=None if preparation.clip_folder is None else ClipScorer(preparation.clip_folder, preparation.device),
         extractors=tuple(load_extractor(f, preparation.device) for f in preparation.extractor_folders()),
         real=run.held_out.pixels,
         real_digest=run.held_out.digest,
+        captions=run.held_out.captions,
         held_out=preparation.controlled(run.held_out.pixels, run.held_out.digest, run.held_out, texts),
         source=preparation.controlled(source.images, source.digest, None, texts),
         source_images=source.images,

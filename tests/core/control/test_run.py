@@ -17,6 +17,7 @@ from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.rng import generator
 from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
+from tests.core.clip_files import write_clip
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import ToyRuns, write_scenes, write_stable_diffusion
 
@@ -34,12 +35,22 @@ def delivered(folder: Path) -> str:
 
 def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
     hooks, out = RecordingHooks(), toy_runs.root / "whole"
-    outcome = toy_runs.train(toy_runs.config(evaluation={"every_steps": 2}), "whole", hooks)
+    write_clip(toy_runs.root / "models" / "small-clip", seed=0)
+    config = toy_runs.config(evaluation={"every_steps": 2, "clip_model": "small-clip"})
+    outcome = toy_runs.train(config, "whole", hooks)
     assert outcome.code == "succeeded", outcome
     report = report_of(out)
     assert [entry["step"] for entry in report["evaluations"]] == [2, 4]
     last = report["evaluations"][-1]
     assert 0 <= abs(last["ssim"]) <= 1
+    for figures in (last, *report["references"].values()):
+        assert 0 <= figures["clip_score"] <= 100
+    assert report["references"]["real_vs_real"]["clip_score"] > last["clip_score"]
+    assert report["references"]["real_vs_real"]["clip_score_se"] > 0
+    told = [event.values for event in hooks.events if event.type == "metrics" and event.step == 4]
+    assert last["clip_score"] in [values.get("eval_clip_score") for values in told]
+    assert report["recipe"]["clip_model"] == "small-clip"
+    assert any("longer than the CLIP model takes" in note for note in report["notes"])
     assert last["num_compared"] == 2
     assert last["fid"] > 0
     assert last["forgetting"]["null_fid"] >= 0
@@ -57,6 +68,7 @@ def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
     assert any("longer than the text encoder takes" in message for message in warned)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Sudden convergence" in page
+    assert "CLIP score" in page
     kinds = {event.kind for event in hooks.events if event.type == "artifact"}
     assert kinds == {"report_json", "report_html", "samples", "export_diffusers", "export_single_file"}
 
