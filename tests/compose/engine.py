@@ -77,7 +77,8 @@ class Stack:
             recipe = "FROM scratch\nCOPY *.whl /\n"
             docker("build", "--tag", wheels, "--file", "-", str(self._wheels), input=recipe)
             self.environment["DIFFTUNE_TEST_WHEELS"] = wheels
-        self.compose("build", quiet=False)
+        for service in ("init", "worker-cpu"):  # Debian's engine can hang when it builds both at once
+            self.compose("build", service, quiet=False)
 
     def containers(self, *, running: bool = True) -> list[dict[str, Any]]:
         """`docker inspect` of the project's containers."""
