@@ -15,6 +15,7 @@ from api.db import Database
 from api.logging import configure_logging
 from api.metrics import WorkInDatabase, serve_metrics
 from api.settings import Settings
+from api.tracing import configure_tracing
 
 _OPEN_STREAMS_S = 3
 
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, help="descriptor of a bound socket, instead of host and port")
     descriptor = parser.parse_args().fd
     configure_logging()
+    configure_tracing("difftune-api")
     settings = Settings()
     serve_metrics(settings, WorkInDatabase(Database(settings.database)))
     config = uvicorn.Config(

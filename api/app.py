@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 
 from api import __version__, error_handlers
 from api.analyses.endpoints import router as analyses
@@ -35,12 +37,21 @@ from api.retention_sets.endpoints import router as retention_sets
 from api.schemas import Problem
 from api.settings import Settings
 from api.storage import open_store
+from api.tracing import flush_tracing
 from api.uploads.endpoints import router as uploads
 
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "Refused; `code` says why.", **_PROBLEM},
     "5XX": {"description": "Failed on our side.", **_PROBLEM},
+}
+_UNTRACED = ("/v1/objects/", "/healthz", "/readyz")  # the first are signed links, which no span may hold
+_TRACES: TelemetryConfig = {  # of requests, once `configure_tracing` has set a provider; metrics and logs are ours
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+    "exclude": lambda scope: scope["path"].startswith(_UNTRACED),
 }
 
 
@@ -56,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         responses=_PROBLEMS,
+        telemetry=_TRACES,
     )
     app.state.services = _services(settings)
 
@@ -86,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.services.database.close()
+    await anyio.to_thread.run_sync(flush_tracing)
 
 
 def _services(settings: Settings) -> Services:

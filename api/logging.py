@@ -8,6 +8,8 @@ from typing import TextIO
 
 import structlog
 
+from api.tracing import add_trace_id
+
 
 def configure_logging(*, as_json: bool | None = None, stream: TextIO = sys.stderr) -> None:
     """Once at start of a process. JSON lines unless the stream is a terminal.
@@ -22,6 +24,7 @@ def configure_logging(*, as_json: bool | None = None, stream: TextIO = sys.stder
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *rendered,

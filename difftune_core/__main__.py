@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -21,6 +22,7 @@ from difftune_core.config import TransferConfig, resolve, resolve_retention_set
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.models.convert.request import add_arguments, request_of
 from difftune_core.retention_config import RetentionSetRequest
+from difftune_core.tracing import ORDERLY, traced
 
 _BUNDLED = Path(__file__).parent / "tiny" / "weights"
 
@@ -29,9 +31,10 @@ def main() -> int:
     """Run one command; the exit status is 0 for success or an orderly stop, 1 for a failure."""
     args = _parser().parse_args()
     hooks: Hooks = ConsoleHooks() if args.events_fd is None else PipeHooks(args.events_fd, args.commands_fd)
+    hooks = traced(hooks, args.name, os.environ)
     outcome = _guarded(args, hooks)
     hooks.emit(outcome)
-    return 0 if outcome.code in {"succeeded", "stopped", "paused"} else 1
+    return 0 if outcome.code in ORDERLY else 1
 
 
 def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
@@ -145,7 +148,7 @@ def _devices(_args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(required=True, dest="name")
     _add_evaluate(commands.add_parser("evaluate", help="FID, KID and others between two sets of images, as JSON"))
     devices = commands.add_parser("devices", help="torch and GPUs of this machine, tried out, as JSON")
     devices.set_defaults(command=_devices, events_fd=None)

@@ -116,6 +116,22 @@ class LogEvent(_Line):
     message: str
 
 
+class SpanEvent(_Line):
+    """A part of the run has ended, as a span of the trace that `TRACEPARENT` names (`difftune_core/tracing.py`)."""
+
+    type: Literal["span"] = "span"
+    trace_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    span_id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    parent_id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    name: Annotated[str, Field(max_length=64)]
+    start_ns: int
+    """Unix time, as `end_ns`."""
+    end_ns: int
+    attributes: dict[str, str | int] = {}
+    error: Annotated[str, Field(max_length=64)] | None = None
+    """Why it failed: an outcome's code."""
+
+
 class OutcomeEvent(_Line):
     """The last line. `code` is `succeeded`, `stopped`, `paused`, or the reason of a failure (`worker/failures.py`)."""
 
@@ -135,6 +151,7 @@ Event = Annotated[
     | BestEvent
     | ArtifactEvent
     | LogEvent
+    | SpanEvent
     | OutcomeEvent,
     Field(discriminator="type"),
 ]

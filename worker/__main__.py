@@ -11,6 +11,7 @@ from types import FrameType
 import structlog
 
 from api.logging import configure_logging
+from api.tracing import configure_tracing, flush_tracing
 
 _RESTART_S = 2.0
 _CELERY = ["--quiet", "worker", "--pool=threads", "--concurrency=1", "--loglevel=WARNING"]
@@ -25,7 +26,9 @@ def main() -> None:
     role = parser.parse_args().role
     configure_logging()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    configure_tracing("difftune-worker" if role == "work" else "difftune-sweep")
     work() if role == "work" else sweep()
+    flush_tracing()
 
 
 def work() -> None:

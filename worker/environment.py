@@ -7,14 +7,19 @@ import re
 from pathlib import Path
 
 import difftune_core
+from difftune_core.tracing import TRACEPARENT
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES")
 _PYTHON = re.compile(r"PYTHON(PATH|HASHSEED|WARNINGS|MALLOC|UTF8|DONTWRITEBYTECODE)")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def child_environment(home: Path, *, num_threads: int, gpu: str | None) -> dict[str, str]:
-    """All that a trainer sees. `home` is its workspace; `gpu` the one device it may use, None where there is none."""
+def child_environment(
+    home: Path, *, num_threads: int, gpu: str | None, traceparent: str | None = None
+) -> dict[str, str]:
+    """All that a trainer sees. `home` is its workspace; `gpu` the one device it may use, None where there is none;
+    `traceparent` the span that its own belong to.
+    """
     passed = {n: v for n, v in os.environ.items() if n in _PASSED_ON or _PYTHON.fullmatch(n)}
     ours = {
         "HOME": str(home),
@@ -27,6 +32,8 @@ def child_environment(home: Path, *, num_threads: int, gpu: str | None) -> dict[
     }
     if gpu is not None:
         ours["CUDA_VISIBLE_DEVICES"] = gpu
+    if traceparent is not None:
+        ours[TRACEPARENT] = traceparent
     return {**passed, **ours, **dict.fromkeys(_THREADS, str(num_threads))}
 
 

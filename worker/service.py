@@ -117,7 +117,6 @@ class Worker:
             return False
         lease, since = taken
         structlog.contextvars.bind_contextvars(subject=lease.subject_id, attempt=lease.fence)
-        log.info("claimed", kind=lease.kind)
         try:
             supervise(
                 self.tools, lease, since, place=Place(number, gpu), on_run=lambda run: self._note(slot, number, run)

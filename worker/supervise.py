@@ -12,11 +12,12 @@ from typing import Protocol
 import structlog
 from sqlalchemy.orm import Session
 
+from api.tracing import current_traceparent, span
 from api.work import repository
 from api.work.models import WorkItem
 from api.work.repository import Lease, LeaseLostError
 from api.work.states import Slot, WorkKind
-from difftune_core.hooks import Event
+from difftune_core.hooks import Event, SpanEvent
 from worker.analysis import AnalysisRun
 from worker.child import Child
 from worker.comparison import Comparing
@@ -29,6 +30,7 @@ from worker.retention import RetentionSetMaking
 from worker.run import Interrupted, Run, Tools
 from worker.settle import admit
 from worker.telemetry import ATTEMPTS, LEASES_LOST, RunTelemetry
+from worker.tracing import attempt_span, note_ending, relay
 from worker.training import Training
 from worker.validation import Validation
 from worker.watch import Watch
@@ -73,7 +75,7 @@ def take(tools: Tools, slot: Slot, worker_id: str) -> tuple[Lease, float] | None
             if item is None:
                 return None
             if admit(session, item):
-                return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id), since
+                return repository.lease_of(item), since
 
 
 def supervise(tools: Tools, lease: Lease, since: float, *, place: Place, on_run: Callable[[Run], None]) -> None:
@@ -82,15 +84,19 @@ def supervise(tools: Tools, lease: Lease, since: float, *, place: Place, on_run:
     heartbeat = Heartbeat(tools.database, lease, since=since, settings=settings)
     run = Run(tools, lease, heartbeat, Workspace(settings.data_dir, lease.subject_id))
     on_run(run)
-    with heartbeat:
+    with attempt_span(lease, since=since), heartbeat:
+        log.info("claimed", kind=lease.kind)
         activity = ACTIVITIES[lease.kind](run)
         try:
             ending = _ending(run, activity, place)
             log.info("attempt_ended", code=ending.code, message=ending.message)
+            note_ending(ending.code)
             ATTEMPTS.labels(lease.kind, ending.code).inc()
-            not_needed = run.insist(lambda: _settle(run, activity, ending))
+            with span("settle"):
+                not_needed = run.insist(lambda: _settle(run, activity, ending))
         except LeaseLostError as error:
             log.warning("lease_lost", error=str(error))
+            note_ending("lease_lost")
             LEASES_LOST.labels(lease.kind).inc()
             return
     if not_needed:
@@ -101,7 +107,8 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
     try:
         lock = run.workspace.lock()
         try:
-            arguments = activity.prepare()
+            with span("prepare", orderly=Interrupted):
+                arguments = activity.prepare()
             if arguments is None:
                 return activity.complete(Ending(SUCCEEDED))
             run.check()
@@ -119,10 +126,10 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
 
 
 def _start(run: Run, activity: Activity, arguments: list[str], gpu: str | None, lock: int) -> Child:
-    folder = run.workspace.folder
+    folder, traceparent = run.workspace.folder, current_traceparent()
     child = Child(
         [*run.tools.trainer_command, activity.command, *arguments],
-        environment=child_environment(folder, num_threads=activity.num_threads, gpu=gpu),
+        environment=child_environment(folder, num_threads=activity.num_threads, gpu=gpu, traceparent=traceparent),
         folder=folder,
         log=log_file(run.tools.settings.data_dir, run.lease),
         keep_fds=[lock],
@@ -151,7 +158,10 @@ def _follow(run: Run, activity: Activity, child: Child, slot: int) -> Ending:
                 run.heartbeat.progressed()
             last = event
             telemetry.heard(event)
-            activity.handle(event)
+            if isinstance(event, SpanEvent):
+                relay(event)
+            else:
+                activity.handle(event)
             activity.idle()
     except BaseException:
         watch.abort()

@@ -30,6 +30,7 @@ from worker.collect import collect, collect_checkpoints
 from worker.failures import Ending
 from worker.settle import settle
 from worker.telemetry import ATTEMPTS, LEASES_EXPIRED
+from worker.tracing import recovery_span
 
 _UNRUNG_S = 5.0
 _PARTS_AT_ONCE = 500
@@ -79,8 +80,9 @@ class Sweep:
                 if item is not None:
                     message = f"The worker {item.worker_id} fell silent."
                     ending = Ending("worker_lost", message)
-                    settle(session, item, ending, settings=self.settings)
-                    log.warning("lease_expired", subject=item.subject_id, attempt=item.fence, worker=item.worker_id)
+                    with recovery_span(repository.lease_of(item)):
+                        settle(session, item, ending, settings=self.settings)
+                        log.warning("lease_expired", subject=item.subject_id, attempt=item.fence, worker=item.worker_id)
                     LEASES_EXPIRED.labels(item.kind).inc()
                     ATTEMPTS.labels(item.kind, ending.code).inc()
                     recovered += 1

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
 from api.jobs.states import ALLOWED, JobStatus
+from api.tracing import TRACEPARENT_LENGTH, current_traceparent
 
 
 class Job(Base):
@@ -53,6 +54,8 @@ class Job(Base):
     created_at: Mapped[float] = mapped_column(Double)
     started_at: Mapped[float | None] = mapped_column(Double)
     finished_at: Mapped[float | None] = mapped_column(Double)
+    traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH), default=current_traceparent)
+    """The span that submitted it: its work item may come later, when its data set is ready."""
 
     def set_status(self, status: JobStatus) -> None:
         """The one setter.

@@ -236,7 +236,15 @@ def _queue_if_ready(session: Session, job: Job) -> None:
     needed = [id_ for id_ in (job.training_file, job.validation_file) if id_]
     if not _all_ready(session, needed) or not retention.is_made(session, job.retention_set):
         return
-    work.enqueue(session, WorkKind.TRAIN, job.id, tenant_id=job.tenant_id, slot=Slot.GPU, priority=job.priority)
+    work.enqueue(
+        session,
+        WorkKind.TRAIN,
+        job.id,
+        tenant_id=job.tenant_id,
+        slot=Slot.GPU,
+        priority=job.priority,
+        traceparent=job.traceparent,
+    )
     move(session, job, JobStatus.QUEUED, "Files validated, moving job to queued state")
 
 

@@ -4,6 +4,7 @@ from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
+from api.tracing import TRACEPARENT_LENGTH, current_traceparent
 from api.work.states import WorkState
 
 
@@ -42,6 +43,8 @@ class WorkItem(Base):
     rung_at: Mapped[float | None] = mapped_column(Double)
     """When the doorbell last rang for this item; null means it must ring (the outbox)."""
     finished_at: Mapped[float | None] = mapped_column(Double)
+    traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH), default=current_traceparent)
+    """The span that asked for it, whatever becomes of the doorbell."""
 
 
 class Attempt(Base):

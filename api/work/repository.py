@@ -22,6 +22,8 @@ class Lease:
     fence: int
     kind: WorkKind
     subject_id: str
+    traceparent: str | None = None
+    """Of the span that asked for the work."""
 
 
 class LeaseLostError(Exception):
@@ -70,7 +72,7 @@ def claim(
 
 def lease_of(item: WorkItem) -> Lease:
     """The lease that a claim gave."""
-    return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id)
+    return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id, item.traceparent)
 
 
 def hold(session: Session, lease: Lease) -> WorkItem:

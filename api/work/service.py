@@ -10,12 +10,19 @@ from api.work.states import Slot, WorkKind
 
 
 def enqueue(
-    session: Session, kind: WorkKind, subject_id: str, *, tenant_id: str, slot: Slot = Slot.CPU, priority: int = 0
+    session: Session,
+    kind: WorkKind,
+    subject_id: str,
+    *,
+    tenant_id: str,
+    slot: Slot = Slot.CPU,
+    priority: int = 0,
+    traceparent: str | None = None,
 ) -> WorkItem:
     """Add a work item in the caller's transaction.
 
     `rung_at` stays null: whoever commits rings (`api.queue.ring`) afterwards, and the sweep rings for those who died
-    between the two.
+    between the two. `traceparent`: of the span that asked for it; None is the current one.
     """
     item = WorkItem(
         id=new_id("work"),
@@ -25,6 +32,7 @@ def enqueue(
         slot=slot,
         priority=priority,
         created_at=time.time(),
+        traceparent=traceparent,
     )
     session.add(item)
     return item

@@ -68,6 +68,13 @@ def test_workers_have_longer_to_end_than_trainers_have_to_save() -> None:
         assert int(SERVICES[name]["stop_grace_period"].rstrip("s")) > grace + 30
 
 
+def test_variables_of_opentelemetry_are_passed_on_as_they_are() -> None:
+    for name in ("api", "sweep", "worker-cpu", "worker-gpu"):
+        given = {key: value for key, value in SERVICES[name]["environment"].items() if key.startswith("OTEL_")}
+        assert "OTEL_EXPORTER_OTLP_ENDPOINT" in given, name
+        assert set(given.values()) == {None}, "nothing where the operator sets nothing"
+
+
 def test_every_setting_is_one() -> None:
     known = {f"DIFFTUNE_{name.upper()}" for name in Settings.model_fields} | {"DIFFTUNE_SECRETS_DIR"}
     given = {

@@ -57,6 +57,14 @@ def test_a_gpu_worker_asks_for_its_gpus_and_has_time_to_save() -> None:
     assert spec["terminationGracePeriodSeconds"] > int(settings["DIFFTUNE_STOP_GRACE_S"]) == 300
 
 
+def test_variables_of_opentelemetry_reach_every_role() -> None:
+    endpoint = {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}
+    changed = rendered(otel={endpoint["name"]: endpoint["value"]})
+    for kind, name in (("Deployment", "api"), ("Deployment", "sweep"), ("StatefulSet", "worker-gpu")):
+        (container,) = changed[kind, name]["spec"]["template"]["spec"]["containers"]
+        assert endpoint in container["env"], name
+
+
 def test_a_worker_that_nobody_wants_is_left_out_and_the_ingress_follows_the_public_address() -> None:
     changed = rendered(workerGpu={"replicas": 0}, ingress={"enabled": True}, publicUrl="https://tune.example.com")
     assert ("StatefulSet", "worker-gpu") not in changed

@@ -20,6 +20,7 @@ from difftune_core.hooks import (
     BestEvent,
     CheckpointEvent,
     FileInfo,
+    Hooks,
     LogEvent,
     MetricsEvent,
     OutcomeEvent,
@@ -27,6 +28,7 @@ from difftune_core.hooks import (
     ProgressEvent,
     ResumeEvent,
 )
+from difftune_core.tracing import traced
 
 
 def info(path: Path, root: Path) -> FileInfo:
@@ -34,7 +36,7 @@ def info(path: Path, root: Path) -> FileInfo:
 
 
 class Trainer:
-    def __init__(self, args: argparse.Namespace, hooks: PipeHooks, plan: dict[str, Any]) -> None:
+    def __init__(self, args: argparse.Namespace, hooks: Hooks, plan: dict[str, Any]) -> None:
         self.args, self.hooks, self.plan = args, hooks, plan
         self.checkpoints = args.out / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ class Trainer:
         return OutcomeEvent(code="succeeded", step=step)
 
 
-def validate(args: argparse.Namespace, hooks: PipeHooks, plan: dict[str, Any]) -> OutcomeEvent:
+def validate(args: argparse.Namespace, hooks: Hooks, plan: dict[str, Any]) -> OutcomeEvent:
     args.out.mkdir(parents=True, exist_ok=True)
     hooks.emit(PhaseEvent(phase="validating"))
     if plan.get("crash"):
@@ -140,7 +142,7 @@ def main() -> None:
     parser.add_argument("--events-fd", type=int)
     parser.add_argument("--commands-fd", type=int)
     args = parser.parse_args()
-    hooks = PipeHooks(args.events_fd, args.commands_fd)
+    hooks = traced(PipeHooks(args.events_fd, args.commands_fd), args.kind, os.environ)
     plan = json.loads(args.data.read_text())
     outcome = Trainer(args, hooks, plan).run() if args.kind == "train" else validate(args, hooks, plan)
     if not plan.get("silent"):

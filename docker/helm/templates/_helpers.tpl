@@ -50,7 +50,7 @@ capabilities: {drop: [ALL]}
 - {name: DIFFTUNE_METRICS_HOST, value: 0.0.0.0}
 - {name: DIFFTUNE_METRICS_PORT, value: {{ .Values.metrics.port | quote }}}
 {{- end }}
-{{- range $name, $value := .Values.settings }}
+{{- range $name, $value := merge (dict) .Values.settings .Values.otel }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end }}
