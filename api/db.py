@@ -94,6 +94,7 @@ def _postgresql_engine(url: str) -> Engine:
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
+        "client_encoding": "utf8",  # also of a database that was made as SQL_ASCII, whose text psycopg leaves as bytes
         "options": f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT_MS}",
     }
     return create_engine(url, pool_pre_ping=True, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, connect_args=arguments)

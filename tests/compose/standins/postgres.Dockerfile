@@ -5,7 +5,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /etc/postgresql/15 \
  && chmod 3777 /var/run/postgresql
 COPY postgres-entrypoint /usr/local/bin/docker-entrypoint.sh
-ENV PATH=/usr/lib/postgresql/15/bin:$PATH
+ENV LANG=C.UTF-8 PATH=/usr/lib/postgresql/15/bin:$PATH
 STOPSIGNAL SIGINT
 ENTRYPOINT ["docker-entrypoint.sh"]
 CMD ["postgres"]
