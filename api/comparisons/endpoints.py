@@ -36,6 +36,7 @@ def create_comparison(
 def _created(body: ComparisonCreate, tenant: str, used: Services, session: Session) -> ComparisonOut:
     card = models.card_for_job(used.settings, used.store, body.model)
     configs = service.resolved(body, card, num_threads=used.settings.num_threads)
+    models.check_companions(used.settings, used.store, configs[0], card)  # the same for all
     made = service.create(session, tenant, body, configs, card)
     return _shown(session, made)
 

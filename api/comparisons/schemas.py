@@ -14,6 +14,7 @@ from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
 from difftune_core.comparison_config import MAX_METHODS, MAX_SEEDS, MethodName, Seed
 from difftune_core.config import Method
+from difftune_core.control_config import ControlConfig
 from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.frozen import Frozen
 
@@ -40,13 +41,16 @@ class ComparisonCreate(Frozen):
     """Id of the held-out data set that all results are judged against."""
     methods: Annotated[list[NamedMethod], Field(min_length=2, max_length=MAX_METHODS)]
     """At equal budgets: `max_steps` and `batch_size` must be the same for all, defaults filled in."""
+    control: ControlConfig | None = None
+    """Stable Diffusion only: the condition that every ControlNet is taught, as a job's."""
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=MAX_SEEDS)] = [0, 1, 2]  # noqa: RUF012  # frozen
     """The jobs of one seed are paired: same data order, timesteps and noise. One seed shows a difference and cannot
     test it; six are the fewest with which an exact test can reach p = 0.05."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How every result is judged. Left out, `every_steps` is the model card's where that is less than `max_steps`, or
     else half of it, and `other_guidance` is `none` and `domain`: methods are compared also at equal target images seen,
-    and without guidance by the null branch, which retention trains."""
+    and without guidance by the null branch, which retention trains. ControlNets have no `other_guidance`; `every_steps`
+    gives 16 evaluations where the card's gives fewer than 8, by which no convergence can be judged."""
     num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of each trainer."""
     suffix: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")] | None = None
@@ -117,6 +121,8 @@ class ComparisonOut(Listed):
     validation_file: str | None
     methods: list[ComparedMethod]
     seeds: list[int]
+    control: Resolved | None
+    """Of ControlNets; null for base models that draw classes."""
     evaluation: Resolved
     num_threads: int | None
     suffix: str | None
@@ -140,6 +146,7 @@ def comparison_out(row: Comparison, members: list[Member], files: list[Compariso
         validation_file=row.validation_file,
         methods=[ComparedMethod(**method) for method in row.methods],
         seeds=row.seeds,
+        control=row.control,
         evaluation=row.evaluation,
         num_threads=row.num_threads,
         suffix=row.suffix,

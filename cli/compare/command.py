@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
-Data = Annotated[Path, typer.Option(help="Archive of images to tune on: class folders in a zip or tar.")]
+Data = Annotated[Path, typer.Option(help="Zip or tar to tune on: class folders, or captioned images.")]
 Validation = Annotated[Path | None, typer.Option(help="Archive of held-out images to judge by.")]
-Model = Annotated[str | None, typer.Option(help="Id of the base model; default: tiny-dit.")]
+Model = Annotated[str | None, typer.Option(help="Id of the base model; default: tiny-dit, with --condition tiny-sd.")]
+Condition = Annotated[
+    str | None, typer.Option(help="What ControlNets are taught: edge, sketch, depth, normal or segmentation.")
+]
 Methods = Annotated[str | None, typer.Option(help="Separated by commas; default: supervised,diff_tuning.")]
 Seeds = Annotated[str | None, typer.Option(help="Separated by commas; default: 0,1,2.")]
 MaxSteps = Annotated[
@@ -25,6 +28,7 @@ def compare(
     data: Data,
     validation: Validation = None,
     model: Model = None,
+    condition: Condition = None,
     methods: Methods = None,
     seeds: Seeds = None,
     max_steps: MaxSteps = None,
@@ -38,6 +42,6 @@ def compare(
     from cli.compare.request import read_request
     from cli.compare.run import run_comparison
 
-    request = read_request(config, model=model, methods=methods, seeds=seeds, max_steps=max_steps)
+    request = read_request(config, model=model, condition=condition, methods=methods, seeds=seeds, max_steps=max_steps)
     files = {"training_file": data} | ({"validation_file": validation} if validation else {})
     raise typer.Exit(run_comparison(request, files, folder, url=url, key=key, data_dir=data_dir))

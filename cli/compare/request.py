@@ -8,14 +8,20 @@ from typing import Any
 
 from cli.settings import failed
 
-_MODEL = "tiny-dit"
+_MODEL, _CONTROLLED_MODEL = "tiny-dit", "tiny-sd"
 _METHODS = "supervised,diff_tuning"
 
 Body = dict[str, Any]
 
 
 def read_request(
-    config: Path | None, *, model: str | None, methods: str | None, seeds: str | None, max_steps: int | None
+    config: Path | None,
+    *,
+    model: str | None,
+    condition: str | None,
+    methods: str | None,
+    seeds: str | None,
+    max_steps: int | None,
 ) -> Body:
     """The body without its files. What an option states goes before what the JSON file says.
 
@@ -23,7 +29,10 @@ def read_request(
         typer.Exit: the file or an option cannot be read; says why.
     """
     body = _read(config) if config else {}
-    body["model"] = model or body.get("model", _MODEL)
+    if condition:
+        stated = body.get("control")
+        body["control"] = {**(stated if isinstance(stated, dict) else {}), "condition": condition}
+    body["model"] = model or body.get("model", _CONTROLLED_MODEL if "control" in body else _MODEL)
     if methods or "methods" not in body:
         names = [name.strip() for name in (methods or _METHODS).split(",") if name.strip()]
         body["methods"] = [{"name": name, "method": {"type": name}} for name in names]

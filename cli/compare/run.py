@@ -155,11 +155,13 @@ class Service:
             }
             for key, figure in report["figures"].items()
         }
+        steps = {name: [each["step"] for each in by_seed.values()] for name, by_seed in report["convergence"].items()}
         return {
             "ok": True,
             "id": comparison["id"],
             "missing": len(report["missing"]),
             "figures": figures,
+            **({"convergence_steps": steps} if steps else {}),
             "report": str(files["comparison.html"]),
         }
 

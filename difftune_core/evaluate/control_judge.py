@@ -88,6 +88,7 @@ class ControlJudge:
     def recipe(self) -> dict[str, Any]:
         """How every figure was made."""
         scored = {} if self.clip is None else {"clip_model": self.clip.id, "clip_digest": self.clip.digest}
+        others = {extractor.id: extractor.digest for extractor in self.extractors[1:]}
         return {
             "feature_extractor": self.extractors[0].id,
             "feature_extractor_digest": self.extractors[0].digest,
@@ -99,6 +100,7 @@ class ControlJudge:
             "conditioning_scale": self.control.conditioning_scale,
             "weights": "ema",
             **scored,
+            **({"other_feature_extractors": others} if others else {}),
         }
 
     def draw(

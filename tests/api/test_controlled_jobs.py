@@ -171,11 +171,41 @@ def test_an_unknown_condition_is_refused(client: TestClient, captioned: str, ass
     assert "segmentation" in assert_problem(answer, 422, "invalid_value", param="control.condition")["detail"]
 
 
-def test_a_comparison_of_controlnets_is_refused(
-    captioned: str, compare: Callable[..., Any], assert_problem: Problem
+def test_controlnets_are_compared_at_equal_budgets(client: TestClient, nets: str, compare: Callable[..., Any]) -> None:
+    control = {"condition": "edge", "init_from": "fits"}
+    answer = compare(model="small-sd", training_file=nets, control=control, evaluation={"clip_model": "vit"})
+    assert answer.status_code == 200, answer.text
+    made = answer.json()
+    assert made["control"] == made["control"] | {**control, "default_prompt": "a photo"}
+    assert made["evaluation"]["other_guidance"] == []
+    assert made["evaluation"]["every_steps"] == 3, "16 evaluations or nearly so, for the rule of sudden convergence"
+    assert client.get(f"/v1/comparisons/{made['id']}").json() == made
+    jobs = [client.get(f"{JOBS}/{job['id']}").json() for job in made["jobs"]]
+    assert [(job["seed"], job["method"]["type"]) for job in jobs] == [
+        (seed, method) for seed in (0, 1) for method in ("supervised", "diff_tuning")
+    ]
+    for job in jobs:
+        assert (job["control"], job["evaluation"]) == (made["control"], made["evaluation"])
+    plain = compare().json()
+    assert plain["control"] is None
+    assert plain["evaluation"]["other_guidance"] == ["none", "domain"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"control": ...}, "control_required", "control.condition"),
+        ({"control": {"condition": "edge", "init_from": "wide"}}, "model_mismatch", "control.init_from"),
+        ({"evaluation": {"other_guidance": ["none"]}}, "guidance_not_for_model", "evaluation.other_guidance"),
+        ({"model": "tiny-dit"}, "control_not_for_model", "control"),
+        ({"training_file": ...}, "missing_field", "training_file"),
+    ],
+)
+def test_comparisons_of_controlnets_name_what_is_wrong(
+    nets: str, compare: Callable[..., Any], assert_problem: Problem, *, fields: dict[str, Any], code: str, param: str
 ) -> None:
-    assert captioned
-    assert_problem(compare(model="small-sd"), 422, "comparison_not_for_model", param="model")
+    body = {"model": "small-sd", "training_file": nets, "control": {"condition": "edge"}}
+    assert_problem(compare(**body | fields), 422, code, param=param)
 
 
 def test_a_data_set_of_the_other_form_is_refused(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from cli.compare.request import read_request
 from cli.main import app
 
-NOTHING: dict[str, Any] = dict.fromkeys(("model", "methods", "seeds", "max_steps"))
+NOTHING: dict[str, Any] = dict.fromkeys(("model", "condition", "methods", "seeds", "max_steps"))
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,9 @@ def test_without_options_both_methods_are_compared() -> None:
 
 
 def test_options_make_methods_seeds_and_budgets() -> None:
-    body = read_request(None, model="letters", methods="diff_tuning, supervised", seeds="3,1", max_steps=40)
+    body = read_request(
+        None, **{**NOTHING, "model": "letters", "methods": "diff_tuning, supervised", "seeds": "3,1", "max_steps": 40}
+    )
     assert (body["model"], body["seeds"]) == ("letters", [3, 1])
     assert [method["name"] for method in body["methods"]] == ["diff_tuning", "supervised"]
     for entry in body["methods"]:
@@ -57,10 +59,19 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
     stated = {"model": "letters", "methods": [{"name": "half", "method": method}], "seeds": [9], "priority": 3}
     path = written(tmp_path, stated)
     assert read_request(path, **NOTHING) == stated
-    body = read_request(path, model="other", methods=None, seeds="1", max_steps=50)
+    body = read_request(path, **{**NOTHING, "model": "other", "seeds": "1", "max_steps": 50})
     assert (body["model"], body["seeds"], body["priority"]) == ("other", [1], 3)
     hyperparameters = body["methods"][0]["method"]["diff_tuning"]["hyperparameters"]
     assert hyperparameters == {"tau": 0.5, "max_steps": 50}
+
+
+def test_a_condition_asks_for_controlnets(tmp_path: Path) -> None:
+    body = read_request(None, **{**NOTHING, "condition": "edge"})
+    assert (body["model"], body["control"]) == ("tiny-sd", {"condition": "edge"})
+    path = written(tmp_path, {"control": {"condition": "edge", "num_validation": 4}, "methods": []})
+    assert read_request(path, **NOTHING)["model"] == "tiny-sd"
+    body = read_request(path, **{**NOTHING, "condition": "depth", "model": "sd-1-5"})
+    assert (body["model"], body["control"]) == ("sd-1-5", {"condition": "depth", "num_validation": 4})
 
 
 @pytest.mark.parametrize(
@@ -68,7 +79,7 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
 )
 def test_what_is_no_method_is_left_to_the_service(tmp_path: Path, methods: object) -> None:
     path = written(tmp_path, {"methods": methods})
-    assert read_request(path, model=None, methods=None, seeds=None, max_steps=5)["methods"] == methods
+    assert read_request(path, **{**NOTHING, "max_steps": 5})["methods"] == methods
 
 
 @pytest.mark.parametrize(

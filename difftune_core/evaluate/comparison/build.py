@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from difftune_core.comparison_config import ComparisonConfig, MissingRun
+from difftune_core.evaluate.comparison.convergence import convergences, steps_saved
 from difftune_core.evaluate.comparison.figures import (
     Runs,
     along,
     at_equal_images,
     at_equal_steps,
     equal_images,
-    figures_in,
     references,
     retention_by_t,
     training_curve,
 )
 from difftune_core.evaluate.comparison.grids import Panel, panels, side_by_side
+from difftune_core.evaluate.comparison.measured import figures_in
 from difftune_core.evaluate.comparison.runs import FinishedRun, load_runs, paired_seeds
 from difftune_core.evaluate.comparison.view import context
 from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
@@ -63,6 +64,7 @@ def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[Missi
         "missing": [run.model_dump() for run in missing],
         "model": {key: first.get("model", {}).get(key) for key in ("id", "digest")},
         "dataset": first.get("dataset", {}),
+        "control": first.get("job", {}).get("control"),
         "recipe": first["recipe"],
         "figures": {
             figure.key: {
@@ -81,6 +83,8 @@ def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[Missi
         ],
         "references": references(by_method),
         "curves": {figure.key: along(by_method, figure) for figure in figures},
+        "convergence": convergences(by_method),
+        "steps_saved": steps_saved(by_method),
         "training": {name: training_curve(by_method, name) for name in ("target_loss",)},
         "retention_loss_by_t": retention_by_t(by_method),
         "runs": [{"method": run.method, "seed": run.seed, "evaluation": run.result} for run in runs],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
@@ -11,90 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from difftune_core.evaluate.comparison.measured import FIGURES, Evaluation, Figure
 from difftune_core.evaluate.comparison.runs import FinishedRun
 from difftune_core.evaluate.comparison.statistics import holm, paired, spread
 from difftune_core.evaluate.report.numbers import Number
 
-Evaluation = dict[str, Any]
 EQUAL_WITHIN = 0.1
 """Numbers of target images that differ by less than this share count as equal."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number of an evaluation."""
-
-    key: str
-    label: str
-    meaning: str
-    path: tuple[str, ...]
-    lower_is_better: bool | None = True
-    """None: neither."""
-
-    def of(self, evaluation: Evaluation) -> float | None:
-        """Its value, None where the evaluation has none."""
-        value: Any = evaluation
-        for name in self.path:
-            value = value.get(name) if isinstance(value, dict) else None
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-_SHARES = {
-    "precision": "Share of generated images that lie among the held-out ones",
-    "recall": "Share of held-out images that lie among the generated ones",
-    "density": "How many held-out neighbourhoods a generated image lies in",
-    "coverage": "Share of held-out images with a generated one near by",
-}
-FIGURES = (
-    Figure("fid", "FID", "Fréchet distance of generated to held-out images.", ("fid",)),
-    Figure("kid", "KID", "Squared maximum mean discrepancy of the same images.", ("kid",)),
-    Figure("fid_infinity", "FID∞", "FID extrapolated to endlessly many images.", ("fid_infinity",)),
-    *(
-        Figure(name, name.capitalize(), f"{meaning}; higher is better.", (name,), lower_is_better=False)
-        for name, meaning in _SHARES.items()
-    ),
-    Figure(
-        "null_fid",
-        "Forgetting",
-        "Fréchet distance of what is drawn under the null label to the base model's own images.",
-        ("forgetting", "null_fid"),
-    ),
-    Figure(
-        "retention_loss",
-        "Retention loss",
-        "Error of the predicted noise on the base model's images in the tenth of the chain next to the data.",
-        ("forgetting", "retention_loss"),
-    ),
-    Figure(
-        "l2_from_base",
-        "Distance from the base",
-        "Squared L2 distance of the trained parameters from where they started.",
-        ("l2_from_base",),
-        lower_is_better=None,
-    ),
-)
-
-
-def figures_in(runs: Sequence[FinishedRun]) -> list[Figure]:
-    """The figures that any of the runs has, those under other guidances and in other features among them."""
-    ends = [run.result for run in runs]
-    extractors = {name: None for run in runs for name in run.report["recipe"].get("other_feature_extractors") or {}}
-    names = {name: None for end in ends for name in end.get("other_guidance") or {}}
-    others = [
-        Figure(
-            f"fid_{name}",
-            f"FID, {'no guidance' if name == 'none' else f'{name} guidance'}",
-            f"As FID, but sampled with guidance {name!r}.",
-            ("other_guidance", name, "fid"),
-        )
-        for name in names
-    ]
-    others += [
-        Figure(f"fd_{name}", f"FD {name}", f"Fréchet distance over the features of {name}.", (f"fd_{name}",))
-        for name in extractors
-    ]
-    known = (*FIGURES[:1], *others, *FIGURES[1:])
-    return [figure for figure in known if any(figure.of(end) is not None for end in ends)]
 
 
 class Runs:

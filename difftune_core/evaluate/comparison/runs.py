@@ -17,6 +17,8 @@ REPORT, SAMPLES = "report.json", "samples.png"
 _FIRST = "supervised"  # what others are compared with, where nobody says in which order
 _OF_A_SEED = frozenset({"recipe.reference_set_digest", "recipe.num_real", "dataset.digest"})
 """May differ between seeds: without a validation file, the seed draws the held-out images."""
+_OF_CONTROL = ("condition", "default_prompt")
+"""What of a job's `control` its figures depend on; annotator and scale are in the recipe."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,17 @@ class FinishedRun:
 
     @property
     def result(self) -> dict[str, Any]:
-        """The evaluation of the checkpoint that it delivers: the last one, or the best where it was asked for that."""
-        evaluations = self.report["evaluations"]
-        step = self.report.get("delivered_step")
-        return dict(next((entry for entry in evaluations if entry["step"] == step), evaluations[-1]))
+        """The evaluation of the checkpoint that it delivers: the last one, or the best where it was asked for that.
+
+        Of a ControlNet with `convergence`, what the rule of sudden convergence found in the whole run.
+        """
+        found = {"convergence": self.report["convergence"]} if self.controlled else {}
+        return {**_delivered(self.report), **found}
+
+    @property
+    def controlled(self) -> bool:
+        """Whether it is of a ControlNet."""
+        return "convergence" in self.report
 
     @property
     def name(self) -> str:
@@ -112,9 +121,11 @@ def _load(folder: Path, method: str, seed: int) -> FinishedRun:
     path = folder / REPORT
     try:
         report = json.loads(path.read_bytes())
-        has_figures = all({"step", "fid", "forgetting"} <= entry.keys() for entry in report["evaluations"])
+        # A ControlNet's images are judged by FID once, of what is delivered.
+        judged = [_delivered(report)] if "convergence" in report else report["evaluations"]
+        has_figures = all({"step", "fid", "forgetting"} <= entry.keys() for entry in judged)
         whole = has_figures and bool(report["evaluations"]) and isinstance(report["recipe"], dict)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         whole = False
     if not whole:
         raise TaskError("damaged_report", f"{method}/{seed}/{REPORT} is no whole report of a run.", "data")
@@ -122,9 +133,16 @@ def _load(folder: Path, method: str, seed: int) -> FinishedRun:
     return FinishedRun(method, seed, report, samples if samples.is_file() else None)
 
 
+def _delivered(report: dict[str, Any]) -> dict[str, Any]:
+    evaluations, step = report["evaluations"], report.get("delivered_step")
+    return dict(next((entry for entry in evaluations if entry["step"] == step), evaluations[-1]))
+
+
 def _recipe(report: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Everything on which a figure depends besides the tuned weights, by dotted name."""
     yield from _flat("recipe", report["recipe"])
+    control = report.get("job", {}).get("control") or {}
+    yield from ((f"control.{name}", control[name]) for name in _OF_CONTROL if name in control)
     yield "model.digest", report.get("model", {}).get("digest")
     yield "dataset.digest", report.get("dataset", {}).get("digest")
 

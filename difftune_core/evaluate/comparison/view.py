@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from difftune_core.evaluate.comparison.convergence import convergence_table
 from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
 from difftune_core.evaluate.comparison.tables import pair_groups, settings
 from difftune_core.evaluate.report.charts import Chart, Rule, Series, line_chart
@@ -13,10 +14,12 @@ from difftune_core.evaluate.report.numbers import Number, number, with_error
 from difftune_core.evaluate.report.view import how_made
 
 Comparison = dict[str, Any]
-_STRIPS = ("fid", "null_fid")
+_SCORES = ("ssim", "mse", "pixel_accuracy", "miou", "clip_score")
+_STRIPS = (*_SCORES, "convergence_step", "fid", "null_fid")
 _STRIP_REFERENCES = ("base_model", "real_vs_real")
 _NAMED = 3  # methods in the title
-_CURVES = ("fid", "kid", "null_fid", "retention_loss")
+_CURVES = (*_SCORES, "fid", "kid", "null_fid", "retention_loss")
+_RULES = {"base_model": "base model", "autoencoder_floor": "autoencoder alone"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ def context(comparison: Comparison) -> dict[str, Any]:
         "extractor": extractor,
         "missing": comparison["missing"],
         "num_asked": len(comparison["missing"]) + len(comparison["runs"]),
+        "controlled": bool(comparison["control"]),
+        "convergence": convergence_table(comparison),
         "strips": [strip for key in _STRIPS if key in figures and (strip := _strip(comparison, key)) is not None],
         "columns": [figure["label"] for figure in figures.values()],
         "means": _means(comparison),
@@ -71,6 +76,7 @@ def _summary(comparison: Comparison) -> str:
         _plural(len(comparison["paired_seeds"]), "paired seed"),
         f"{number(data.get('num_train'))} training images",
         f"{number(data.get('num_held_out'))} held out",
+        *([f"condition {comparison['control']['condition']}"] if comparison["control"] else []),
     ]
     return " · ".join(counts)
 
@@ -91,7 +97,12 @@ def _strip(comparison: Comparison, key: str) -> Strip | None:
         for reference in _STRIP_REFERENCES
         if key in (found := comparison["references"].get(reference, {}))
     ]
-    return place_strip(figure["label"], lines)
+    return place_strip(_named(figure), lines)
+
+
+def _named(figure: dict[str, Any]) -> str:
+    """Its label, with the better way where that is upwards."""
+    return str(figure["label"]) + (" (higher is better)" if figure["lower_is_better"] is False else "")
 
 
 def _means(comparison: Comparison) -> list[Row]:
@@ -134,7 +145,7 @@ def _test_note(comparison: Comparison) -> str:
 
 def _tests(comparison: Comparison) -> list[dict[str, Any]]:
     figures = [figure for figure in comparison["figures"].values() if figure["lower_is_better"] is not None]
-    labels = [figure["label"] + ("" if figure["lower_is_better"] else " (higher is better)") for figure in figures]
+    labels = [_named(figure) for figure in figures]
     ends = [(label, figure["pairs"]) for label, figure in zip(labels, figures, strict=True)]
     equal = [(label, figure["equal_target_images"]) for label, figure in zip(labels, figures, strict=True)]
     parts = [{"title": "At equal steps", "note": "", "groups": pair_groups(ends)}]
@@ -177,10 +188,11 @@ def _figure_charts(comparison: Comparison, key: str) -> list[Chart]:
     figure, curves = comparison["figures"][key], comparison["curves"][key]
     if max(map(len, curves.values())) < 2:  # noqa: PLR2004  a point is no curve
         return []
-    base = comparison["references"].get("base_model", {}).get(key)
-    rules = [Rule("base model", base["mean"])] if base and key != "kid" else []
+    known = ["base_model", *(["autoencoder_floor"] if key in _SCORES else [])]
+    found = {name: comparison["references"].get(name, {}).get(key) for name in known if key != "kid"}
+    rules = [Rule(_RULES[name], entry["mean"]) for name, entry in found.items() if entry]
     charts = [line_chart(figure["label"], _series(comparison, key, "step"), x_label="step", rules=rules)]
-    if key == "fid" and comparison["equal_target_images"]:
+    if key in {"fid", *_SCORES} and comparison["equal_target_images"]:
         series = _series(comparison, key, "target_images")
         title = f"{figure['label']} by target images seen"
         charts.append(line_chart(title, series, x_label="target images", rules=rules, show_last=False))

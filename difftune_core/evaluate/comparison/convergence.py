@@ -1,0 +1,89 @@
+"""Steps of sudden convergence of ControlNets: run by run, and what each method saves against the first."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from difftune_core.evaluate.comparison.figures import Runs
+from difftune_core.evaluate.comparison.statistics import spread
+from difftune_core.evaluate.report.numbers import number
+
+_REASONS = {
+    "too_few_evaluations": "too few evaluations",
+    "not_significant": "no jump beyond noise",
+    "gradual": "a rise, no jump",
+}
+
+
+@dataclass(frozen=True)
+class ConvergenceRow:
+    """A method's steps, a cell for each seed; `css` is its colour."""
+
+    name: str
+    css: str
+    found: str
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class ConvergenceTable:
+    """What the page shows of sudden convergence."""
+
+    seeds: list[int]
+    rows: list[ConvergenceRow]
+    saved: list[str]
+    """A sentence for each pair of methods."""
+
+
+def convergences(runs: Runs) -> dict[str, dict[int, dict[str, Any]]]:
+    """What the rule found, by method and seed; empty for models that draw classes."""
+    return {
+        method: {seed: run.report["convergence"] for seed, run in runs.of(method).items() if run.controlled}
+        for method in runs.methods
+        if any(run.controlled for run in runs.of(method).values())
+    }
+
+
+def steps_saved(runs: Runs) -> list[dict[str, Any]]:
+    """By pair of methods the share of the first's steps that the second saves, over the seeds in which both converged.
+
+    As the paper states its gain for ControlNets. Below 0 the second converges later. A pair without such a seed is left
+    out.
+    """
+    found, shares = convergences(runs), []
+    for first, second in runs.pairs() if found else []:
+        steps = [(found[first][seed]["step"], found[second][seed]["step"]) for seed in runs.common(first, second)]
+        saved = [1 - other / one for one, other in steps if one and other is not None]
+        if saved:
+            shares.append({"first": first, "second": second, "num_pairs": len(steps), **asdict(spread(saved))})
+    return shares
+
+
+def convergence_table(comparison: dict[str, Any]) -> ConvergenceTable | None:
+    """From the comparison's dict; None for models that draw classes."""
+    by_method = comparison["convergence"]
+    if not by_method:
+        return None
+    seeds = [seed for seed in comparison["seeds"] if any(str(seed) in found for found in by_method.values())]
+    rows = []
+    for place, method in enumerate(comparison["methods"]):
+        found = by_method.get(method["name"], {})
+        count = sum(each["step"] is not None for each in found.values())
+        cells = [_cell(found.get(str(seed))) for seed in seeds]
+        rows.append(ConvergenceRow(method["name"], f"s{place}", f"{count} of {len(found)}", cells))
+    return ConvergenceTable(seeds, rows, [_sentence(pair) for pair in comparison["steps_saved"]])
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return number(None)
+    return number(found["step"]) if found["step"] is not None else _REASONS[found["reason"]]
+
+
+def _sentence(pair: dict[str, Any]) -> str:
+    """How much sooner the second method of a pair converges, and of how many pairs that is known."""
+    spread_of = "" if pair["sd"] is None else f" \u00b1 {pair['sd']:.0%} (standard deviation over seeds)"
+    counted = f"{pair['n']} of {pair['num_pairs']} pairs of runs, those in which both converged"
+    way = "fewer" if pair["mean"] >= 0 else "more"
+    return f"{pair['second']} takes {abs(pair['mean']):.0%}{spread_of} {way} steps than {pair['first']}: {counted}."
