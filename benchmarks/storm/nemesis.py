@@ -9,12 +9,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.storm.cluster import LEASE_S, Role, StormCluster
 
 _LONGEST_S = 1.6 * LEASE_S
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Nemesis:
         self.faults: list[Fault] = []
         self._cluster = cluster
         self._rng = random.Random(seed)  # noqa: S311  # no secret
-        self._healing: list[threading.Thread] = []
+        self._healing: list[Future[None]] = []
+        # Its threads stay: the kernel ends a server together with the thread that has started it (`setpriv --pdeathsig`).
+        self._threads = ThreadPoolExecutor(_AT_ONCE)
         self._blows: list[tuple[float, str, Callable[[str], None]]] = [
             (6, "kill_worker", lambda kind: self._kill(kind, self._rng.choice(cluster.workers))),
             (4, "freeze_worker", lambda kind: self._freeze(kind, self._rng.choice(cluster.workers))),
@@ -68,8 +72,8 @@ class Nemesis:
 
     def heal(self) -> None:
         """Wait until nothing is frozen or down any more."""
-        for thread in self._healing:
-            thread.join()
+        for healed in self._healing:
+            healed.result()
 
     def _note(self, kind: str, pid: int, lasts_s: float = 0.0) -> None:
         now = time.time()
@@ -127,9 +131,7 @@ class Nemesis:
             time.sleep(delay_s)
             act()
 
-        thread = threading.Thread(target=wait_and_act, daemon=True)
-        thread.start()
-        self._healing.append(thread)
+        self._healing.append(self._threads.submit(wait_and_act))
 
 
 def _send(pid: int, number: signal.Signals) -> None:
