@@ -39,7 +39,7 @@ class Nemesis:
         self._cluster = cluster
         self._rng = random.Random(seed)  # noqa: S311  # no secret
         self._healing: list[Future[None]] = []
-        # Its threads stay: the kernel ends a server together with the thread that has started it (`setpriv --pdeathsig`).
+        # Its threads stay: the kernel ends a server together with the thread that has started it (pdeathsig).
         self._threads = ThreadPoolExecutor(_AT_ONCE)
         self._blows: list[tuple[float, str, Callable[[str], None]]] = [
             (6, "kill_worker", lambda kind: self._kill(kind, self._rng.choice(cluster.workers))),
