@@ -14,7 +14,7 @@ from api.keys.models import ApiKey
 from api.logs.models import LogChunk
 from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.uploads.models import Upload, UploadPart
-from api.work.models import Attempt, WorkItem
+from api.work.models import Attempt, Offer, WorkItem
 
 __all__ = [
     "Analysis",
@@ -33,6 +33,7 @@ __all__ = [
     "JobFile",
     "LogChunk",
     "Metric",
+    "Offer",
     "RetentionArtifact",
     "RetentionSet",
     "Upload",

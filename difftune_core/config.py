@@ -20,7 +20,7 @@ from difftune_core.files import sha256_json
 from difftune_core.frozen import Frozen
 from difftune_core.hooks import TaskError
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
-from difftune_core.run_config import CheckpointConfig
+from difftune_core.run_config import CheckpointConfig, ResourcesConfig
 from difftune_core.sampling_config import SAMPLERS, check_sampler
 
 MAX_CLASSES = 1000
@@ -150,6 +150,8 @@ class TransferConfig(Frozen):
     """How the result is judged."""
     checkpoints: CheckpointConfig = CheckpointConfig()
     """Which checkpoints stay in the store."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """What the job trains on."""
     num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of the trainer; part of the config because it changes floating-point sums. Null: the worker's."""
 
@@ -158,7 +160,8 @@ def config_digest(config: TransferConfig) -> str:
     """What a checkpoint's config must be equal in for a resume: all but how the run is carried out, and what is left at
     its default, so that a field that is new in a release changes nothing.
     """
-    return sha256_json(config.model_dump(exclude={"num_threads", "checkpoints"}, exclude_defaults=True))
+    ways = {"num_threads", "checkpoints", "resources"}
+    return sha256_json(config.model_dump(exclude=ways, exclude_defaults=True))
 
 
 def _with_defaults(given: BaseModel, defaults: dict[str, Any], card: BaseModelCard) -> dict[str, Any]:
@@ -242,6 +245,13 @@ def _resolve_diff_tuning(
     return {"retention_set": resolve_retention_set(stated, card, f"{where}.retention_set.sampler")}
 
 
+def _check_split(batch_size: int, config: TransferConfig) -> None:
+    gpus = config.resources.gpus
+    if batch_size % gpus:
+        field = f"method.{config.method.type}.hyperparameters.batch_size"
+        raise TaskError("batch_not_divisible", f"{batch_size} images cannot be split evenly over {gpus} GPUs", field)
+
+
 def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) -> TransferConfig:
     """The complete config: what was left out comes from the card, `auto` and null become numbers.
 
@@ -251,6 +261,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     control = resolve_control(config, card)
     given = config.method.hyperparameters
     training = _with_defaults(given, card.defaults.training, card)
+    _check_split(int(training["batch_size"]), config)
     steps = int(training["max_steps"])
     if training["ema_decay"] is None:
         training["ema_decay"] = math.exp(-1 / (EMA_TIME_CONSTANT * steps))

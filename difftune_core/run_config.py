@@ -1,5 +1,5 @@
-"""How a run is carried out. What stands here changes nothing of what is computed: two jobs that differ in it alone have
-the same result, and one may go on from the other's checkpoint.
+"""How a run is carried out. What stands here changes nothing of what is computed but for rounding: a run may go on from
+the checkpoint of one that differs in it alone.
 """
 
 from __future__ import annotations
@@ -17,3 +17,11 @@ class CheckpointConfig(Frozen):
     keep_last: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """The newest so many; null keeps all. Beyond them stay the best, the job's result, what the job may go on from, and
     what is looked at by an analysis or was downloaded in the last day."""
+
+
+class ResourcesConfig(Frozen):
+    """What a job trains on."""
+
+    gpus: Annotated[int, Field(ge=1, le=64)] = 1
+    """GPUs of one machine, with a process each; on a machine without GPUs, processes on its CPU. `batch_size` stays the
+    images of a step in all, split evenly, so it must be a multiple. Another number rounds sums otherwise."""

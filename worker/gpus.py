@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run has its place: the number of its slot, and the GPU that belongs to it, if any."""
+    """Where a run has its place."""
 
     slot: int
+    """Its number; the first of several."""
     gpu: str | None
+    """The GPUs that belong to it, with commas between; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,22 @@ class Gpus:
     def of_slot(self, slot: int) -> str | None:
         """The GPU of a slot, None where there is none; slots beyond the last GPU share from the first."""
         return self.names[slot % len(self.names)] if self.names else None
+
+    @property
+    def at_once(self) -> int:
+        """The most slots that one job can have: each with a GPU of its own, where there are GPUs."""
+        return min(self.slots, len(self.names)) if self.names else self.slots
+
+    def apart(self, slots: Iterable[int]) -> list[int]:
+        """Those slots that share no GPU with one before."""
+        first: dict[str | int, int] = {}
+        for slot in slots:
+            first.setdefault(slot if (gpu := self.of_slot(slot)) is None else gpu, slot)
+        return list(first.values())
+
+    def place_of(self, slots: Sequence[int]) -> Place:
+        """The place of a run that has these slots."""
+        return Place(slots[0], ",".join(filter(None, map(self.of_slot, slots))) or None)
 
     def fault_of(self, slot: int) -> str | None:
         """Why the slot's GPU can take no job now; None where it can, or where there is none to look at."""

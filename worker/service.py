@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
@@ -20,10 +21,12 @@ from api.jobs.states import FINAL
 from api.queue import Doorbell
 from api.settings import Settings
 from api.storage import open_store
+from api.work import repository
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkState
 from worker.alive import show_life
-from worker.gpus import Place, gpus_of
+from worker.gpus import Gpus, gpus_of
+from worker.places import Places
 from worker.run import Run, Tools
 from worker.supervise import supervise, take
 from worker.workspace import INCOMING
@@ -34,6 +37,7 @@ _DOWNLOADS_KEPT_S = 86_400.0
 _PAUSE_AFTER_ERROR_S = 2.0
 _SILENT_POLLS = 15.0
 _PAUSE_AFTER_FAULT_S = 10.0
+_OFFER_EVERY_S = 30.0
 log = structlog.get_logger(__name__)
 
 
@@ -53,6 +57,8 @@ class Worker:
         self._looked_at: dict[tuple[Slot, int], float] = {}
         self._ended = threading.Event()
         self._gpus = gpus_of(settings)
+        self._places = {Slot.GPU: Places(self._gpus), Slot.CPU: Places(Gpus((), 1))}
+        self._offered_at = -math.inf
         wanted = {Slot.GPU: self._gpus.slots, Slot.CPU: settings.cpu_slots}
         self._threads = [
             threading.Thread(target=self._work, args=(slot, number), name=f"{slot} slot {number}", daemon=True)
@@ -106,26 +112,43 @@ class Worker:
 
     def _work_once(self, slot: Slot, number: int) -> bool:
         self._looked_at[slot, number] = time.monotonic()
-        gpu = self._gpus.of_slot(number) if slot == Slot.GPU else None
-        if gpu is not None and (fault := self._gpus.fault_of(number)) is not None:
-            log.error("gpu_takes_no_job", fault=fault)
-            self.tools.drain.wait(_PAUSE_AFTER_FAULT_S)
+        if slot == Slot.GPU and not self._is_well(number):
             return False
-        taken = take(self.tools, slot, self.worker_id)
+        places = self._places[slot]
+        with places.claiming(number) as free:
+            taken = take(self.tools, slot, self.worker_id, free=len(free), total=places.at_once) if free else None
+            used = places.take(free[: taken[0].slots]) if taken else []
         self._looked_at[slot, number] = time.monotonic()
         if taken is None:
             return False
         lease, since = taken
         structlog.contextvars.bind_contextvars(subject=lease.subject_id, attempt=lease.fence)
         try:
-            supervise(
-                self.tools, lease, since, place=Place(number, gpu), on_run=lambda run: self._note(slot, number, run)
-            )
+            place = places.gpus.place_of(used)
+            supervise(self.tools, lease, since, place=place, on_run=lambda run: self._note(slot, number, run))
         finally:
+            places.give_back(used)
             self._runs.pop((slot, number), None)
             structlog.contextvars.clear_contextvars()
         self._doorbell.ring()  # a settled data set lets jobs go on; a drained job wants another worker
         self.look()
+        return True
+
+    def _is_well(self, number: int) -> bool:
+        """Whether the slot's GPU can take a job now, alone or with others; tells others of this worker's slots."""
+        places = self._places[Slot.GPU]
+        if places.is_taken(number):
+            return False
+        fault = self._gpus.fault_of(number)
+        places.tell(number, ready=fault is None)
+        if fault is not None:
+            log.error("gpu_takes_no_job", fault=fault)
+            self.tools.drain.wait(_PAUSE_AFTER_FAULT_S)
+            return False
+        if time.monotonic() - self._offered_at > _OFFER_EVERY_S:
+            self._offered_at = time.monotonic()
+            with self.tools.database.write() as session:
+                repository.offer(session, self.worker_id, gpu_slots=places.at_once)
         return True
 
     def _note(self, slot: Slot, number: int, run: Run) -> None:

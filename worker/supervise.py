@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from api.tracing import current_traceparent, span
 from api.work import repository
 from api.work.models import WorkItem
-from api.work.repository import Lease, LeaseLostError
+from api.work.repository import Lease, LeaseLostError, Wants, lease_of
 from api.work.states import Slot, WorkKind
 from difftune_core.hooks import Event, SpanEvent
 from worker.analysis import AnalysisRun
@@ -64,18 +64,21 @@ ACTIVITIES: dict[WorkKind, Callable[[Run], Activity]] = {
 }
 
 
-def take(tools: Tools, slot: Slot, worker_id: str) -> tuple[Lease, float] | None:
-    """Claim the best waiting item for a slot; its lease and the monotonic time of the claim."""
+def take(tools: Tools, slot: Slot, worker_id: str, *, free: int = 1, total: int = 1) -> tuple[Lease, float] | None:
+    """Claim the best waiting item for the `free` of a worker's slots; its lease and the monotonic time of the claim."""
+    kinds, settings = list(ACTIVITIES), tools.settings
+    wants = Wants(kinds, slot, free, total)
     while True:
         since = time.monotonic()
         with tools.database.write() as session:
-            item = repository.claim(
-                session, kinds=list(ACTIVITIES), slot=slot, worker_id=worker_id, lease_s=tools.settings.lease_s
-            )
+            patience_s, lease_s = settings.preempt_after_s, settings.lease_s
+            if repository.gathers(session, wants, worker_id, lease_s=lease_s, patience_s=patience_s):
+                return None
+            item = repository.claim(session, kinds=kinds, slot=slot, worker_id=worker_id, lease_s=lease_s, free=free)
             if item is None:
                 return None
             if admit(session, item):
-                return repository.lease_of(item), since
+                return lease_of(item), since
 
 
 def supervise(tools: Tools, lease: Lease, since: float, *, place: Place, on_run: Callable[[Run], None]) -> None:

@@ -126,6 +126,8 @@ class JobOut(Listed):
     control: Resolved | None
     """Of a ControlNet; null for base models that draw classes."""
     evaluation: Resolved
+    checkpoints: Resolved
+    resources: Resolved
     seed: int
     num_threads: int | None
     schema_version: int
@@ -198,9 +200,7 @@ def job_out(
         method=job.config["method"],
         control=job.config.get("control"),
         evaluation=job.config["evaluation"],
-        seed=config.seed,
-        num_threads=config.num_threads,
-        schema_version=config.schema_version,
+        **config.model_dump(include={"checkpoints", "resources", "seed", "num_threads", "schema_version"}),
         suffix=job.suffix,
         metadata=job.metadata_,
         priority=job.priority,

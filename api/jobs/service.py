@@ -21,6 +21,7 @@ from api.jobs.states import JobStatus
 from api.retention_sets.models import RetentionArtifact
 from api.retention_sets.states import RetentionSetStatus
 from api.work import service as work
+from api.work.repository import most_slots
 from api.work.states import Request, Slot, WorkKind, WorkState
 from difftune_core.config import MAX_CLASSES, TransferConfig
 
@@ -96,6 +97,11 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     return job
 
 
+def _slots_of(job: Job) -> int:
+    """GPU slots of one worker that the job takes; a job of an earlier release says nothing of it."""
+    return int(job.config.get("resources", {}).get("gpus", 1))
+
+
 def _tell_beginning(session: Session, job: Job) -> None:
     events.append(session, job, "message", f"Created fine-tuning job: {job.id}")
     message = f"Validating training file: {job.training_file}"
@@ -104,6 +110,12 @@ def _tell_beginning(session: Session, job: Job) -> None:
     events.append(session, job, "status", message, data={"status": job.status})
     if job.validation_file == job.training_file:
         message = "The validation file is the training file: the result is judged by images that it was trained on."
+        events.append(session, job, "message", message, level="warn")
+    asked = _slots_of(job)
+    if asked > 1 and asked > (most := most_slots(session)):
+        message = (
+            f"No worker is known that has {asked} GPU slots (the most that one has: {most}); the job waits for one."
+        )
         events.append(session, job, "message", message, level="warn")
 
 
@@ -242,6 +254,7 @@ def _queue_if_ready(session: Session, job: Job) -> None:
         job.id,
         tenant_id=job.tenant_id,
         slot=Slot.GPU,
+        slots=_slots_of(job),
         priority=job.priority,
         traceparent=job.traceparent,
     )

@@ -24,6 +24,11 @@ class WorkItem(Base):
     kind: Mapped[str] = mapped_column(String(32))
     subject_id: Mapped[str] = mapped_column(String(40))
     slot: Mapped[str] = mapped_column(String(8))
+    slots: Mapped[int] = mapped_column(default=1, server_default="1")
+    """How many of them it takes, all of one worker."""
+    held_by: Mapped[str | None] = mapped_column(String(128))
+    """The worker that lets slots be idle until it has as many."""
+    held_until: Mapped[float | None] = mapped_column(Double)
     priority: Mapped[int] = mapped_column(default=0)
     """Higher first."""
     state: Mapped[str] = mapped_column(String(8), default=WorkState.QUEUED)
@@ -64,3 +69,14 @@ class Attempt(Base):
     end_step: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(64))
     """How it ended: succeeded, cancelled, drain, worker_lost, preempted, out_of_memory, ... (`worker/failures.py`)."""
+
+
+class Offer(Base):
+    """A worker that looks for work, and what it has in all."""
+
+    __tablename__ = "offers"
+
+    worker_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    gpu_slots: Mapped[int]
+    """Slots that one item can have at once."""
+    seen_at: Mapped[float] = mapped_column(Double, index=True)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Subquery, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, Subquery, case, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.db import epoch_now
-from api.work.models import Attempt, WorkItem
+from api.work.models import Attempt, Offer, WorkItem
 from api.work.states import Request, Slot, WorkKind, WorkState
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a worker looks for, and the slots that it has for it."""
+
+    kinds: Collection[WorkKind]
+    slot: Slot
+    free: int = 1
+    total: int = 1
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class Lease:
     subject_id: str
     traceparent: str | None = None
     """Of the span that asked for the work."""
+    slots: int = 1
 
 
 class LeaseLostError(Exception):
@@ -31,25 +43,15 @@ class LeaseLostError(Exception):
 
 
 def claim(
-    session: Session, *, kinds: Collection[WorkKind], slot: Slot, worker_id: str, lease_s: float
+    session: Session, *, kinds: Collection[WorkKind], slot: Slot, worker_id: str, lease_s: float, free: int = 1
 ) -> WorkItem | None:
-    """Take the best waiting item by one statement, with its attempt; None if there is none.
+    """Take the best waiting item that needs no more than the `free` slots by one statement, with its attempt; None if
+    there is none.
 
     The highest priority goes first; among equals the tenant that has the fewest items in work, then the one that was
     served longest ago, then the oldest item. PostgreSQL passes over rows that another worker is taking; SQLite has one
     writer at a time.
     """
-    waiting, share = aliased(WorkItem), _shares(slot)
-    best = (
-        select(waiting.id)
-        .outerjoin(share, share.c.tenant_id == waiting.tenant_id)
-        .where(waiting.state == WorkState.QUEUED, waiting.slot == slot, waiting.kind.in_(kinds))
-        .where(waiting.run_after <= epoch_now())
-        .order_by(waiting.priority.desc(), func.coalesce(share.c.running, 0), func.coalesce(share.c.served_at, 0.0))
-        .order_by(waiting.created_at, waiting.id)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=waiting)
-    )
     taken = {
         "state": WorkState.LEASED,
         "fence": WorkItem.fence + 1,
@@ -60,7 +62,8 @@ def claim(
         "lease_until": epoch_now() + lease_s,
         "request": None,
     }
-    statement = update(WorkItem).where(WorkItem.id == best.scalar_subquery(), WorkItem.state == WorkState.QUEUED)
+    best = _best(kinds, slot, free).scalar_subquery()
+    statement = update(WorkItem).where(WorkItem.id == best, WorkItem.state == WorkState.QUEUED)
     item = session.scalars(statement.values(taken).returning(WorkItem), execution_options=_FRESH).one_or_none()
     if item is not None:
         started_at = item.claimed_at
@@ -70,9 +73,41 @@ def claim(
     return item
 
 
+def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, patience_s: float) -> bool:
+    """Whether the worker leaves its free slots idle, because the item that is next needs more of them than are free.
+
+    Without it, small items would pass by a large one for ever. It must have waited for `patience_s`, and one worker at
+    a time gathers slots for it; another that has enough of them takes it all the same.
+    """
+    if wants.free >= wants.total:
+        return False
+    first = session.scalar(_best(wants.kinds, wants.slot, wants.total))
+    item = session.get(WorkItem, first, populate_existing=True) if first is not None else None
+    now = session.scalar(select(epoch_now())) or 0.0
+    if item is None or item.slots <= wants.free or item.created_at > now - patience_s:
+        return False
+    if item.held_by not in {None, worker_id} and (item.held_until or 0.0) > now:
+        return False
+    item.held_by, item.held_until = worker_id, now + lease_s
+    return True
+
+
+def offer(session: Session, worker_id: str, *, gpu_slots: int) -> None:
+    """Note that the worker looks for work; forget those that have not for long."""
+    now = time.time()
+    session.merge(Offer(worker_id=worker_id, gpu_slots=gpu_slots, seen_at=now))
+    session.execute(delete(Offer).where(Offer.seen_at < now - _OFFERS_KEPT_S), execution_options=_UNSYNCED)
+
+
+def most_slots(session: Session) -> int:
+    """The most slots that a worker which looked for work lately has for one item; 0 if there is none."""
+    since = time.time() - _OFFER_STANDS_S
+    return session.scalar(select(func.max(Offer.gpu_slots)).where(Offer.seen_at > since)) or 0
+
+
 def lease_of(item: WorkItem) -> Lease:
     """The lease that a claim gave."""
-    return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id, item.traceparent)
+    return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id, item.traceparent, item.slots)
 
 
 def hold(session: Session, lease: Lease) -> WorkItem:
@@ -142,6 +177,7 @@ def preempt(session: Session, slot: Slot, *, patience_s: float) -> list[str]:
     """
     since = epoch_now() - patience_s
     query = select(WorkItem.priority).where(WorkItem.state == WorkState.QUEUED, WorkItem.slot == slot)
+    query = query.where(WorkItem.slots == 1)  # one that needs several of one worker waits until they are gathered
     query = query.where(WorkItem.created_at < since, WorkItem.run_after < since).order_by(WorkItem.priority.desc())
     waiting = list(session.scalars(query.limit(_PREEMPTED_AT_ONCE)))
     if not waiting:
@@ -211,13 +247,30 @@ _FRESH = {**_POPULATE, **_UNSYNCED}
 
 
 _REMEMBERED_S = 7 * 86_400.0
+_OFFER_STANDS_S = 300.0
+_OFFERS_KEPT_S = 86_400.0
 _PREEMPTED_AT_ONCE = 100
 
 
+def _best(kinds: Collection[WorkKind], slot: Slot, most: int) -> Select[str]:
+    """Id of the item that is next among those that need at most so many slots, locked."""
+    waiting, share = aliased(WorkItem), _shares(slot)
+    return (
+        select(waiting.id)
+        .outerjoin(share, share.c.tenant_id == waiting.tenant_id)
+        .where(waiting.state == WorkState.QUEUED, waiting.slot == slot, waiting.kind.in_(kinds))
+        .where(waiting.run_after <= epoch_now(), waiting.slots <= most)
+        .order_by(waiting.priority.desc(), func.coalesce(share.c.running, 0), func.coalesce(share.c.served_at, 0.0))
+        .order_by(waiting.created_at, waiting.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=waiting)
+    )
+
+
 def _shares(slot: Slot) -> Subquery:
-    """What each tenant has of a slot: items in work, and when one was last claimed."""
+    """What each tenant has of a kind of slot: how many, and when one was last claimed."""
     recent = or_(WorkItem.state == WorkState.LEASED, WorkItem.claimed_at > epoch_now() - _REMEMBERED_S)
-    running = func.sum(case((WorkItem.state == WorkState.LEASED, 1), else_=0)).label("running")
+    running = func.sum(case((WorkItem.state == WorkState.LEASED, WorkItem.slots), else_=0)).label("running")
     columns = (WorkItem.tenant_id, running, func.max(WorkItem.claimed_at).label("served_at"))
     return select(*columns).where(WorkItem.slot == slot, recent).group_by(WorkItem.tenant_id).subquery()
 

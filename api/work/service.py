@@ -16,6 +16,7 @@ def enqueue(
     *,
     tenant_id: str,
     slot: Slot = Slot.CPU,
+    slots: int = 1,
     priority: int = 0,
     traceparent: str | None = None,
 ) -> WorkItem:
@@ -30,6 +31,7 @@ def enqueue(
         kind=kind,
         subject_id=subject_id,
         slot=slot,
+        slots=slots,
         priority=priority,
         created_at=time.time(),
         traceparent=traceparent,

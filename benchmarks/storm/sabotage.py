@@ -63,7 +63,7 @@ def _unlocked_sweep() -> None:
 def _unconditional_claim() -> None:
     """Claiming in two steps: who reads the same row takes the same item."""
 
-    def claim(session: Any, *, kinds: Any, slot: str, worker_id: str, lease_s: float) -> WorkItem | None:
+    def claim(session: Any, *, kinds: Any, slot: str, worker_id: str, lease_s: float, **_: Any) -> WorkItem | None:
         waiting = select(WorkItem).where(WorkItem.state == WorkState.QUEUED, WorkItem.slot == slot)
         item = session.scalars(waiting.where(WorkItem.kind.in_(kinds)).order_by(WorkItem.created_at)).first()
         if item is None:

@@ -31,6 +31,10 @@ class NoisedBatch:
     x_t: Float[Tensor, "b c h w"]
     t: Real[Tensor, " b"]
 
+    def part(self, slots: slice) -> NoisedBatch:
+        """Some of the images."""
+        return NoisedBatch(self.x0[slots], self.noise[slots], self.x_t[slots], self.t[slots])
+
 
 def noised(
     x0: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], t: Real[Tensor, " b"], process: Process

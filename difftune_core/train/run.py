@@ -22,11 +22,13 @@ from difftune_core.hooks import (
     LogEvent,
     OutcomeEvent,
     StopKind,
+    TaskError,
 )
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model, load_dit, read_dit_config
 from difftune_core.models.transfer import with_classes
 from difftune_core.train.deliver import Delivered, delivered
+from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
 from difftune_core.train.prepare import Folders, Images, Preparation, Stopped
 from difftune_core.train.report import figures_event, other_guidance_event, write_run_report
@@ -46,14 +48,15 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
     Raises:
         difftune_core.hooks.TaskError: a failure with a reason that the user can act on.
     """
-    device = _configure(config)
+    device = configure(config)
     base = find_base_model(config.model, folders.models)
     try:
-        run = _prepared(config, base, folders, hooks, device)
+        run = prepared(config, base, folders, hooks, device)
     except Stopped:
         return _stopped(hooks, step=0)
     try:
-        stop = run.loop.run()
+        with spread(config, folders, hooks, run.loop):
+            stop = run.loop.run()
         if stop is None:
             run.finish()
     except Stopped:  # asked for while judging: the checkpoint of this step is saved already
@@ -61,9 +64,15 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
     return OutcomeEvent(code=_OUTCOMES[stop], step=run.loop.state.step)
 
 
-def _prepared(
+def prepared(
     config: TransferConfig, base: BaseModel, folders: Folders, hooks: Hooks, device: torch.device
 ) -> Run | ControlRun:
+    """Everything up to the first step, or to the step that a checkpoint holds; the same in each process of a run.
+
+    Raises:
+        TaskError: as `train`.
+        Stopped: somebody asked to.
+    """
     if base.card.family == "dit":
         return _prepare(Preparation(config, base, folders, hooks, device))
     from difftune_core.train.control.prepare import ControlPreparation
@@ -76,13 +85,22 @@ def _stopped(hooks: Hooks, step: int) -> OutcomeEvent:
     return OutcomeEvent(code=_OUTCOMES[hooks.stop_requested()], step=step)
 
 
-def _configure(config: TransferConfig) -> torch.device:
+def configure(config: TransferConfig, rank: int = 0) -> torch.device:
+    """Set torch up for the process `rank` of a run; its device.
+
+    Raises:
+        TaskError: `too_few_gpus`.
+    """
     assert config.num_threads is not None, "resolved at submit"
     torch.set_num_threads(config.num_threads)
     if not torch.cuda.is_available():
         return torch.device("cpu")  # its kernels give the same bytes for the same thread count
+    count, wanted = torch.cuda.device_count(), config.resources.gpus
+    if count < wanted:
+        raise TaskError("too_few_gpus", f"there are {count} GPUs for a job that asks for {wanted}", "resources.gpus")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    return torch.device("cuda")
+    torch.cuda.set_device(rank)
+    return torch.device("cuda", rank)
 
 
 @dataclass

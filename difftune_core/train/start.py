@@ -45,6 +45,7 @@ def envelope_of(config: TransferConfig, caches: dict[str, str | None]) -> dict[s
         "num_threads": config.num_threads,
         "torch": torch.__version__,
         "processor": _processor(),
+        "processes": config.resources.gpus if config.resources.gpus > 1 else None,  # as before there were several
         **caches,
     }
 

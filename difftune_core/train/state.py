@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.adapters.select import adapt
 from difftune_core.config import TrainingHyperparameters
+from difftune_core.train.replica import Replica
 
 Model = TypeVar("Model", bound=nn.Module)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -59,6 +60,10 @@ class TrainState(Generic[Model]):
     history: History = field(default_factory=History)
     adapter: Adapter = field(default_factory=FullTuning)
     """What was put into both models."""
+
+    def __post_init__(self) -> None:
+        """Train alone, until others join."""
+        self.replica = Replica(self.model)
 
     @property
     def is_full(self) -> bool:

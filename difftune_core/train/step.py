@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftune_core.config import TrainingHyperparameters, TransferConfig
 from difftune_core.data.latents import LatentSet
@@ -44,10 +44,14 @@ class Batch:
     is_target: Bool[Tensor, " b"]
     weight: Float[Tensor, " b"]
 
+    def part(self, slots: slice) -> Batch:
+        """Some of the slots."""
+        return Batch(self.noised.part(slots), self.labels[slots], self.is_target[slots], self.weight[slots])
+
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step tells. Losses are per slot, detached."""
+    """What a step tells. Losses are per slot of the whole batch, detached."""
 
     losses: Float[Tensor, " b"]
     is_target: Bool[Tensor, " b"]
@@ -79,7 +83,7 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
 
 
 def losses_of(
-    model: DiT, batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
+    model: nn.Module, batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
 ) -> Float[Tensor, " b"]:
     """Loss of each slot, before the draws' weight."""
     x_t, t = batch.noised.x_t, batch.noised.t
@@ -100,11 +104,12 @@ def train_step(state: TrainState[DiT], config: TransferConfig, data: TrainingDat
     Raises:
         TaskError: `diverged` where loss or gradient is not finite; the weights are then untouched.
     """
-    batch = make_batch(config, data, state.step)
-    losses = losses_of(state.model, batch, config.method.hyperparameters, data)
-    norm = update(state, (batch.weight * losses).mean(), config.method.hyperparameters)
-    state.target_images += len(losses) if data.teacher is not None else int(batch.is_target.sum())
-    return StepResult(losses.detach(), batch.is_target, norm)
+    batch, replica = make_batch(config, data, state.step), state.replica
+    own = batch.part(replica.slots(len(batch.weight)))
+    losses = losses_of(replica.model, own, config.method.hyperparameters, data)
+    norm = update(state, (own.weight * losses).mean(), config.method.hyperparameters)
+    state.target_images += len(batch.weight) if data.teacher is not None else int(batch.is_target.sum())
+    return StepResult(replica.of_all(losses.detach()), batch.is_target, norm)
 
 
 def update(state: TrainState[Any], loss: Float[Tensor, ""], hyperparameters: TrainingHyperparameters) -> float:

@@ -35,7 +35,7 @@ from api.work.states import WorkKind
 from difftune_core.card import read_card
 from difftune_core.config import Supervised, SupervisedSpec, TrainingHyperparameters, TransferConfig
 from difftune_core.evaluation_config import EvaluationConfig
-from difftune_core.run_config import CheckpointConfig
+from difftune_core.run_config import CheckpointConfig, ResourcesConfig
 from migrations.run import upgrade
 from worker.service import Worker
 
@@ -52,8 +52,8 @@ class Bench:
         self.store = open_store(settings)
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def dataset(self, plan: dict[str, Any], *, ready: bool = True, tenant: str = "t", **columns: Any) -> str:
-        content = json.dumps(plan).encode()
+    def dataset(self, plan: dict[str, Any] | bytes, *, ready: bool = True, tenant: str = "t", **columns: Any) -> str:
+        content = plan if isinstance(plan, bytes) else json.dumps(plan).encode()
         id_ = new_id("ds")
         half = len(content) // 2
         keys = [f"uploads/{id_}/{n}" for n in range(2)]
@@ -86,6 +86,7 @@ class Bench:
         judged = EvaluationConfig(every_steps=5, deliver=plan.get("deliver", "last"))
         kept = CheckpointConfig(keep_last=plan.get("keep_last"))
         config = TransferConfig(model="tiny-dit", method=method, evaluation=judged, checkpoints=kept, num_threads=1)
+        config = config.model_copy(update={"resources": ResourcesConfig(gpus=plan.get("gpus", 1))})
         with self.database.write() as session:
             return jobs.create(session, tenant, Submission(config, dataset, priority=priority)).id
 

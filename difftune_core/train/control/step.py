@@ -49,6 +49,13 @@ class ControlledBatch:
     is_target: Bool[Tensor, " b"]
     weight: Float[Tensor, " b"]
 
+    def part(self, slots: slice) -> ControlledBatch:
+        """Some of the slots."""
+        noised_part = self.noised.part(slots)
+        return ControlledBatch(
+            noised_part, self.text[slots], self.controls[slots], self.is_target[slots], self.weight[slots]
+        )
+
 
 def make_batch(config: TransferConfig, data: ControlledData, step: int) -> ControlledBatch:
     """The batch of optimizer step `step` (from 0)."""
@@ -97,8 +104,9 @@ def control_step(state: TrainState[nn.Module], config: TransferConfig, data: Con
     Raises:
         TaskError: `diverged` where loss or gradient is not finite; the weights are then untouched.
     """
-    batch = make_batch(config, data, state.step)
-    losses = losses_of(state.model, batch, config.method.hyperparameters, data)
-    norm = update(state, (batch.weight * losses).mean(), config.method.hyperparameters)
+    batch, replica = make_batch(config, data, state.step), state.replica
+    own = batch.part(replica.slots(len(batch.weight)))
+    losses = losses_of(replica.model, own, config.method.hyperparameters, data)
+    norm = update(state, (own.weight * losses).mean(), config.method.hyperparameters)
     state.target_images += int(batch.is_target.sum())
-    return StepResult(losses.detach(), batch.is_target, norm)
+    return StepResult(replica.of_all(losses.detach()), batch.is_target, norm)

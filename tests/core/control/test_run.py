@@ -15,6 +15,7 @@ from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
 from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.rng import generator
+from difftune_core.run_config import ResourcesConfig
 from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.clip_files import write_clip
@@ -162,3 +163,21 @@ def test_going_on_from_a_tuned_controlnet(toy_runs: ToyRuns) -> None:
     tuned = newest_whole(toy_runs.root / "second" / "checkpoints")
     assert tuned is not None
     assert str(toy_runs.root) not in (tuned[0] / "config.json").read_text(encoding="utf-8")
+
+
+def test_two_processes_do_what_one_does(toy_runs: ToyRuns) -> None:
+    found: list[tuple[list[float], dict[str, torch.Tensor]]] = []
+    for processes in (1, 2):
+        hooks, out = RecordingHooks(stop_at=3), f"by-{processes}"
+        config = toy_runs.config(max_grad_norm=0.5)
+        config = config.model_copy(update={"resources": ResourcesConfig(gpus=processes)})
+        assert toy_runs.train(config, out, hooks).code == "stopped"
+        losses = [e.values["train_loss"] for e in hooks.events if e.type == "metrics" and "train_loss" in e.values]
+        newest = newest_whole(toy_runs.root / out / "checkpoints")
+        assert newest is not None
+        found.append((losses, load_file(newest[0] / MODEL)))
+    (one, alone), (two, together) = found
+    assert len(one) == 3
+    assert two == pytest.approx(one, rel=1e-5)
+    apart = max(float((together[name] - tensor).abs().max()) for name, tensor in alone.items())
+    assert apart < 1e-4, "a tenth of a step: Adam divides a gradient by its size, and one that is nearly 0 is rounding"

@@ -1,0 +1,66 @@
+"""`python -m difftune_core.train.follow FOLDER RANK`: one of the processes of `difftune_core.train.group`."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from difftune_core.config import TransferConfig
+from difftune_core.hooks import Event, StopKind
+from difftune_core.models.registry import find_base_model
+from difftune_core.train.group import ADVANCE
+from difftune_core.train.prepare import Folders
+from difftune_core.train.replica import join
+from difftune_core.train.run import configure, prepared
+
+_ORPHANED = 75  # exit status: the first process is gone
+
+
+class SilentHooks:
+    """The first process speaks and decides for all."""
+
+    def emit(self, event: Event) -> None:
+        """Nobody listens."""
+
+    def stop_requested(self) -> StopKind | None:
+        """Nobody asks."""
+        return None
+
+    def save_requested(self) -> bool:
+        """Nobody asks."""
+        return False
+
+    def release(self, checkpoint: Path) -> bool:  # noqa: ARG002  # the protocol's shape
+        """The first process deletes."""
+        return False
+
+
+def main() -> None:
+    """Prepare as the first process did, join it, and take each step with it."""
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    steps: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(steps,), name="steps", daemon=True).start()
+    config = TransferConfig.model_validate_json((folder / "config.json").read_bytes())
+    folders = TypeAdapter(Folders).validate_json((folder / "folders.json").read_bytes())
+    device = configure(config, rank)
+    loop = prepared(config, find_base_model(config.model, folders.models), folders, SilentHooks(), device).loop
+    join(loop.state, rank=rank, world=config.resources.gpus, meeting=folder / "meeting")
+    while True:
+        steps.get()
+        loop.advance()
+
+
+def _listen(steps: queue.SimpleQueue[bytes]) -> None:
+    """A byte is a step; the end of the pipe is the end of this process, wherever it waits."""
+    while os.read(sys.stdin.fileno(), 1) == ADVANCE:
+        steps.put(ADVANCE)
+    os._exit(_ORPHANED)
+
+
+if __name__ == "__main__":
+    main()
