@@ -19,7 +19,12 @@ swift_dir = {conf}
 user = weed
 workers = 0
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck listing_formats s3api keys bulk slo symlink versioned_writes proxy-server
+pipeline = catch_errors gatekeeper healthcheck cache listing_formats s3api keys bulk slo symlink versioned_writes
+  proxy-server
+[filter:cache]
+use = egg:swift#memcache
+# None listens there: Swift's authentication asks that there is a client, no more.
+memcache_servers = 127.0.0.1:1
 [filter:keys]
 paste.filter_factory = swift_keys:filter_factory
 access_key = {access_key}
