@@ -10,6 +10,7 @@ import structlog
 
 from api.logs.models import LogChunk
 from api.work.repository import LeaseLostError
+from api.work.states import WorkKind
 from worker.run import Run
 
 _INTERVAL_S = 2.0
@@ -29,23 +30,29 @@ log = structlog.get_logger(__name__)
 
 
 class LogShipper:
-    """One attempt's log file, piece by piece into rows. A piece that cannot be written stops nothing."""
+    """One attempt's log file, piece by piece into rows. A piece that cannot be written stops nothing.
+
+    Of jobs alone, whose logs users can ask for; what else a node works on has its log in the node's data folder.
+    """
 
     def __init__(self, run: Run, path: Path) -> None:
         """`path` is the attempt's own: it is read from its beginning."""
         self._run = run
         self._path = path
+        self._is_job = run.lease.kind == WorkKind.TRAIN
         self._offset = 0
         self._number = 0
         self._shipped_at = time.monotonic()
 
     def ship_if_due(self) -> None:
         """Ship what has come, unless that was done just now."""
-        if time.monotonic() - self._shipped_at >= _INTERVAL_S:
+        if self._is_job and time.monotonic() - self._shipped_at >= _INTERVAL_S:
             self._ship(_HEAD_BYTES, whole_lines=True)
 
     def finish(self) -> None:
         """Ship the rest; of a long one its end, and how much was left out."""
+        if not self._is_job:
+            return
         size = self._path.stat().st_size if self._path.exists() else 0
         self._ship(_HEAD_BYTES, whole_lines=False)
         skipped = size - _TAIL_BYTES - self._offset

@@ -1,0 +1,74 @@
+"""What we ship imports only what an installation without our tools for development brings along."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+OURS = ("api", "worker", "difftune_core", "cli", "migrations")
+DEVELOPMENT = ("dev", "benchmarks", "charts")
+
+
+def name_of(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", requirement).lower()
+
+
+def installed() -> set[str]:
+    """Distributions that our own requirements bring, those of requirements included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    waiting = [*project["dependencies"], *(line for name in extras.keys() - set(DEVELOPMENT) for line in extras[name])]
+    found: set[tuple[str, str]] = set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        for extra in ("", *requirement.extras):
+            if (name_of(requirement.name), extra) not in found:
+                found.add((name_of(requirement.name), extra))
+                waiting += [line for line in needs(requirement.name) if applies(line, extra)]
+    return {name for name, _ in found}
+
+
+def needs(distribution: str) -> list[str]:
+    try:
+        return requires(distribution) or []
+    except PackageNotFoundError:  # an optional one that is not here
+        return []
+
+
+def applies(requirement: str, extra: str) -> bool:
+    marker = Requirement(requirement).marker
+    return marker is None or marker.evaluate({"extra": extra})
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Modules that are imported when the code runs, not for the type checker alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+        else:
+            yield from imports(node)
+
+
+def test_nothing_is_imported_that_an_installation_lacks() -> None:
+    brought, distributions = installed(), packages_distributions()
+    known = {*sys.stdlib_module_names, *OURS}
+    lacking = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for package in OURS
+        for path in (ROOT / package).rglob("*.py")
+        for module in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if module not in known and not brought & {name_of(name) for name in distributions.get(module, [module])}
+    }
+    assert not lacking
