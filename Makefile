@@ -33,7 +33,7 @@ check: $(INSTALLED) ## lint, types, import directions
 	$(BIN)/lint-imports
 
 test: $(INSTALLED) ## all tests that need no server
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m 'not services and not ceph'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not services and not ceph'
 
 test-services: $(INSTALLED) ## tests against PostgreSQL, Redis and S3 servers that the tests start themselves
 	@PYTHON=$(PYTHON) tests/install-swift

@@ -123,7 +123,6 @@ def files(bench: Bench, analysis_id: str) -> dict[str, AnalysisFile]:
         return {row.filename: row for row in rows}
 
 
-@pytest.mark.slow
 def test_an_analysis_from_the_request_to_its_report(real: Bench, tmp_path: Path) -> None:
     checkpoint_id = trained(real, tmp_path)
     analysis_id = ask(real, checkpoint_id, num_images=10)
@@ -158,7 +157,6 @@ def test_an_analysis_from_the_request_to_its_report(real: Bench, tmp_path: Path)
     assert real.reasons(analysis_id) == ["succeeded"]
 
 
-@pytest.mark.slow
 def test_an_attempt_that_was_killed_is_followed_by_another_and_a_cancelled_one_is_not(
     real: Bench, tmp_path: Path
 ) -> None:
@@ -178,7 +176,6 @@ def test_an_attempt_that_was_killed_is_followed_by_another_and_a_cancelled_one_i
     assert files(real, analysis_id) == {}
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_another_base_model_fails_with_both_digests(real: Bench, tmp_path: Path) -> None:
     checkpoint_id = trained(real, tmp_path)
     with real.database.write() as session:

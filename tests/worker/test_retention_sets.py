@@ -106,7 +106,6 @@ def submit(bench: Bench, card: BaseModelCard, retention_set: object, dataset: st
         return jobs.create(session, "t", asked).id
 
 
-@pytest.mark.slow
 def test_a_killed_child_goes_on_and_all_who_ask_share_what_it_makes(real: Bench, card: BaseModelCard) -> None:
     given = {"num_images": 300}
     mine, others = ask(real, card, **given), ask(real, card, "other", **given)
@@ -138,7 +137,6 @@ def test_a_killed_child_goes_on_and_all_who_ask_share_what_it_makes(real: Bench,
     assert whole.artifact.sha256 == row.artifact.sha256, "the same bytes as without the kill"
 
 
-@pytest.mark.slow
 def test_a_job_waits_for_its_set_and_takes_it_from_the_store(real: Bench, card: BaseModelCard) -> None:
     set_id = ask(real, card)
     first = submit(real, card, set_id)
