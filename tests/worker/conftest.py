@@ -205,7 +205,7 @@ def settings(
         shutil.copy(part, tmp_path / part.name)
     return Settings(
         data_dir=tmp_path,
-        lease_s=2.0,
+        lease_s=4.0,
         heartbeat_s=0.2,
         poll_s=0.1,
         sweep_s=0.2,
