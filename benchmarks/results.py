@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.plots import plot_core, plot_sweep
 from benchmarks.runs import METHODS, Records, Setting
 from benchmarks.statistics import paired, spread
-from benchmarks.suite import CORE, GROUPS, RECORDS, SWEEPS, SWEPT, core, half
+from benchmarks.suite import CORE, GROUPS, RECORDS, SWEEPS, SWEPT, beyond_core, core, half
 
 PAGE = Path("docs/results.md")
 IMAGES = Path("docs/images")
@@ -150,12 +150,12 @@ def sweeps(records: Records) -> list[str]:
     """A table for each factor that has at least one finished run beside the main table's."""
     lines: list[str] = []
     for title, points in SWEEPS.items():
+        if all(records.find(setting) is None for setting in beyond_core(points)):
+            continue
         rows: dict[str, dict[float, list[Run]]] = {}
         for method, value, settings in points:
             found = [run for setting in settings if (run := records.find(setting)) is not None]
             rows.setdefault(method, {})[value] = found
-        if not any(len([v for v in values.values() if v]) > 1 for values in rows.values()):
-            continue
         columns = sorted({value for values in rows.values() for value in values})
         lines += [_line([f"FID by {title}", *(f"{value:g}" for value in columns)]), _line(["---"] * (1 + len(columns)))]
         for method, values in rows.items():

@@ -75,7 +75,7 @@ SWEEPS = {
 """For each factor its points: the row, the value, and the runs. tau = 0 is plain fine-tuning, bit for bit."""
 
 
-def _new(points: list[tuple[str, float, list[Setting]]]) -> list[Setting]:
+def beyond_core(points: list[tuple[str, float, list[Setting]]]) -> list[Setting]:
     """The runs of a sweep that no table has, seed by seed."""
     known = set(core(SWEPT))
     return sorted((s for *_, settings in points for s in settings if s not in known), key=lambda s: s.seed)
@@ -85,7 +85,7 @@ GROUPS: dict[str, list[Setting]] = {
     **{f"{target}: four main methods": rows(target, MAIN) for target in CORE},
     **{f"{target}: supervised at half the steps": half(target) for target in CORE},
     **{f"{target}: other methods": rows(target, OTHERS) for target in ("greek", "shapes", "digits")},
-    **{f"{SWEPT}: by {title}": _new(points) for title, points in SWEEPS.items()},
+    **{f"{SWEPT}: by {title}": beyond_core(points) for title, points in SWEEPS.items()},
 }
 """Every planned run, in the order of its worth."""
 

@@ -77,14 +77,11 @@ class PipeHooks:
             self._stop = "pause" if command.type == "pause" else "stop"
 
 
-class ConsoleHooks:
-    """Progress for a person at a terminal."""
+class SilentHooks:
+    """Nobody listens and nobody asks."""
 
     def emit(self, event: Event) -> None:
-        """Print what matters."""
-        text = _sentence(event)
-        if text:
-            sys.stderr.write(text + "\n")
+        """Nobody listens."""
 
     def stop_requested(self) -> StopKind | None:
         """Nobody asks; Ctrl-C ends the process."""
@@ -95,8 +92,18 @@ class ConsoleHooks:
         return False
 
     def release(self, checkpoint: Path) -> bool:  # noqa: ARG002  # the protocol's shape
-        """By hand every checkpoint is kept."""
+        """Nobody wants it back: every checkpoint is kept."""
         return False
+
+
+class ConsoleHooks(SilentHooks):
+    """Progress for a person at a terminal."""
+
+    def emit(self, event: Event) -> None:
+        """Print what matters."""
+        text = _sentence(event)
+        if text:
+            sys.stderr.write(text + "\n")
 
 
 def _sentence(event: Event) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +82,7 @@ def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, p
         return False
     first = session.scalar(_best(wants.kinds, wants.slot, wants.total))
     item = session.get(WorkItem, first, populate_existing=True) if first is not None else None
-    now = session.scalar(select(epoch_now())) or 0.0
+    now = _now(session)
     if item is None or item.slots <= wants.free or item.created_at > now - patience_s:
         return False
     if item.held_by not in {None, worker_id} and (item.held_until or 0.0) > now:
@@ -94,15 +93,15 @@ def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, p
 
 def offer(session: Session, worker_id: str, *, gpu_slots: int) -> None:
     """Note that the worker looks for work; forget those that have not for long."""
-    now = time.time()
+    now = _now(session)
     session.merge(Offer(worker_id=worker_id, gpu_slots=gpu_slots, seen_at=now))
     session.execute(delete(Offer).where(Offer.seen_at < now - _OFFERS_KEPT_S), execution_options=_UNSYNCED)
 
 
 def most_slots(session: Session) -> int:
     """The most slots that a worker which looked for work lately has for one item; 0 if there is none."""
-    since = time.time() - _OFFER_STANDS_S
-    return session.scalar(select(func.max(Offer.gpu_slots)).where(Offer.seen_at > since)) or 0
+    query = select(func.max(Offer.gpu_slots)).where(Offer.seen_at > epoch_now() - _OFFER_STANDS_S)
+    return session.scalar(query) or 0
 
 
 def lease_of(item: WorkItem) -> Lease:
@@ -250,6 +249,11 @@ _REMEMBERED_S = 7 * 86_400.0
 _OFFER_STANDS_S = 300.0
 _OFFERS_KEPT_S = 86_400.0
 _PREEMPTED_AT_ONCE = 100
+
+
+def _now(session: Session) -> float:
+    """The database's clock."""
+    return session.scalar(select(epoch_now())) or 0.0
 
 
 def _best(kinds: Collection[WorkKind], slot: Slot, most: int) -> Select[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from difftune_core.channel import SilentHooks
 from difftune_core.config import TransferConfig
-from difftune_core.hooks import Event, StopKind
 from difftune_core.models.registry import find_base_model
 from difftune_core.train.group import ADVANCE
 from difftune_core.train.prepare import Folders
@@ -19,25 +19,6 @@ from difftune_core.train.replica import join
 from difftune_core.train.run import configure, prepared
 
 _ORPHANED = 75  # exit status: the first process is gone
-
-
-class SilentHooks:
-    """The first process speaks and decides for all."""
-
-    def emit(self, event: Event) -> None:
-        """Nobody listens."""
-
-    def stop_requested(self) -> StopKind | None:
-        """Nobody asks."""
-        return None
-
-    def save_requested(self) -> bool:
-        """Nobody asks."""
-        return False
-
-    def release(self, checkpoint: Path) -> bool:  # noqa: ARG002  # the protocol's shape
-        """The first process deletes."""
-        return False
 
 
 def main() -> None:

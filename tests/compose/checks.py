@@ -35,7 +35,7 @@ def contained(stack: Stack) -> list[str]:
 def secret(stack: Stack) -> list[str]:
     """Passwords: random, in files of mode 0600, and nowhere else that docker shows."""
     faults = []
-    script = "cd /run/secrets && stat -c '%n %a %u' * && tail -n +1 *"
+    script = "cd /run/secrets && stat -c '%n %a %u' * && tail -v -n +1 *"
     texts = {name: stack.exec(name, "sh", "-c", script) for name in ("api", "db", "redis", "store")}
     for name, text in texts.items():
         modes = [line.split() for line in text.splitlines() if line.endswith(f" {UID}")]

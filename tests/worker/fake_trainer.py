@@ -122,6 +122,7 @@ class Trainer:
 def validate(args: argparse.Namespace, hooks: Hooks, plan: dict[str, Any]) -> OutcomeEvent:
     args.out.mkdir(parents=True, exist_ok=True)
     hooks.emit(PhaseEvent(phase="validating"))
+    sys.stdout.write(plan.get("print", ""))
     if plan.get("crash"):
         os.kill(os.getpid(), signal.SIGKILL)
     errors = plan.get("errors", [])

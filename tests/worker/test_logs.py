@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
+from api.datasets.models import Dataset
 from api.logs.models import LogChunk
 
 Bench = Any  # the class of conftest.py
@@ -50,6 +52,14 @@ def test_of_a_long_log_the_ends_are_kept(bench: Bench, monkeypatch: pytest.Monke
     assert text.endswith("line 0998\nline 0999\n")
     assert "bytes are left out here]" in text
     assert len(text) < 400
+
+
+def test_what_is_no_job_has_no_log_of_one(bench: Bench) -> None:
+    dataset_id = bench.dataset({"print": "a warning of a library\n"}, ready=False)
+    with capture_logs() as lines, bench.worker():
+        bench.wait(lambda: bench.get(Dataset, dataset_id).status == "ready")
+    assert printed(bench, dataset_id) == ""
+    assert not [line for line in lines if line["log_level"] not in {"info", "debug"}]
 
 
 def test_attempts_are_counted_and_phases_measured(bench: Bench) -> None:

@@ -250,4 +250,4 @@ def test_a_supervisor_that_cannot_renew_ends_its_child(bench: Bench, is_alive: C
             bench.wait(lambda: not is_alive(pid))
             took = time.monotonic() - began
     assert took < bench.settings.lease_s
-    assert took > 0.25 * bench.settings.lease_s, "not at the first beat that fails"
+    assert took > 0.5 * bench.settings.lease_s
