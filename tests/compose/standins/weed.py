@@ -81,7 +81,7 @@ def main() -> int:
     servers = [subprocess.Popen([f"swift-{kind}-server", str(conf / f"{kind}.conf")]) for kind in [*RINGS, "proxy"]]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: [server.terminate() for server in servers])
-    return servers[-1].wait()
+    return 0 if servers[-1].wait() == -signal.SIGTERM else 1
 
 
 if __name__ == "__main__":
