@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from multiprocessing.synchronize import Barrier
 
 from api.db import Database
 from api.settings import Settings
@@ -10,11 +10,18 @@ from api.work import repository
 from api.work.states import Slot, WorkKind
 from worker.sweep import Sweep
 
+_barriers: list[Barrier] = []
 
-def claim_all(url: str, worker_id: str, start_at: float) -> list[tuple[str, int]]:
+
+def join(barrier: Barrier) -> None:
+    """As one of the processes that begin at once."""
+    _barriers.append(barrier)
+
+
+def claim_all(url: str, worker_id: str) -> list[tuple[str, int]]:
     """Claim until there is nothing left; ids and fences. Everybody begins at once."""
     database = Database(url)
-    time.sleep(max(0.0, start_at - time.time()))
+    _barriers[0].wait()
     claimed = []
     while True:
         with database.write() as session:
@@ -25,10 +32,10 @@ def claim_all(url: str, worker_id: str, start_at: float) -> list[tuple[str, int]
         claimed.append((item.id, item.fence))
 
 
-def sweep_once(settings: Settings, start_at: float) -> int:
+def sweep_once(settings: Settings) -> int:
     """Recover what there is to recover; how much it was."""
     sweep = Sweep(settings)
-    time.sleep(max(0.0, start_at - time.time()))
+    _barriers[0].wait()
     recovered = sweep.recover()
     sweep.close()
     return recovered

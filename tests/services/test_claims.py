@@ -18,17 +18,17 @@ from api.work import repository
 from api.work import service as work
 from api.work.models import Attempt, WorkItem
 from api.work.states import Slot, WorkKind
-from tests.services.claims import claim_all, sweep_once
+from tests.services.claims import claim_all, join, sweep_once
 from tests.worker.test_leases import _claim_and_admit as claim_and_vanish
 
 Bench = Any  # the class of tests/worker/conftest.py
-_START_S = 2.0  # until every process has imported what it needs
+RACERS = 4
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    with get_context("spawn").Pool(4) as pool:
-        pool.starmap(time.sleep, [(0.1,)] * 4)
+    context = get_context("spawn")
+    with context.Pool(RACERS, initializer=join, initargs=(context.Barrier(RACERS),)) as pool:
         yield pool
 
 
@@ -38,8 +38,7 @@ def test_each_item_is_claimed_by_one_of_many_processes(bench: Bench, pool: Pool)
             work.enqueue(session, WorkKind.TRAIN, new_id("ftjob"), tenant_id=f"t{n % 3}", slot=Slot.GPU).id
             for n in range(150)
         ]
-    begin = time.time() + _START_S
-    claimed = pool.starmap(claim_all, [(bench.settings.database, f"w{n}", begin) for n in range(4)])
+    claimed = pool.starmap(claim_all, [(bench.settings.database, f"w{n}") for n in range(RACERS)])
     everything = [claim for share in claimed for claim in share]
     assert sorted(everything) == sorted((id_, 1) for id_ in ids)
     assert min(len(share) for share in claimed) > 0, "nobody raced"
@@ -52,7 +51,7 @@ def test_each_lost_job_is_recovered_by_one_of_many_sweeps(bench: Bench, pool: Po
     for _ in job_ids:
         assert claim_and_vanish(bench)
     settings = bench.settings.model_copy(update={"trainer_command": []})
-    recovered = pool.starmap(sweep_once, [(settings, time.time() + _START_S)] * 4)
+    recovered = pool.map(sweep_once, [settings] * RACERS)
     assert sum(recovered) == 20
     assert {bench.get(Job, job_id).recoveries for job_id in job_ids} == {1}
     assert [bench.reasons(job_id) for job_id in job_ids] == [["worker_lost"]] * 20
