@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-services test-ceph compose-test storm tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-services test-ceph compose-test storm tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,11 +33,15 @@ check: $(INSTALLED) ## lint, types, import directions
 	$(BIN)/lint-imports
 
 test: $(INSTALLED) ## all tests that need no server
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not services and not ceph'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not services and not ceph and not long'
+
+test-long: $(INSTALLED) ## tests of half a minute and more each, eight minutes on 2 cores
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'long and not services'
 
 test-services: $(INSTALLED) ## tests against PostgreSQL, Redis and S3 servers that the tests start themselves
 	@PYTHON=$(PYTHON) tests/install-swift
-	$(BIN)/python -m pytest -q -m services
+	$(BIN)/python -m pytest -q -m services tests/services/test_storm.py # nothing beside it: its leases are short
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m services --ignore tests/services/test_storm.py
 
 compose-test: $(INSTALLED) ## build the images, run the stack on a docker engine, kill a worker amid a job
 	$(BIN)/python -m tests.compose.run

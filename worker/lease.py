@@ -58,8 +58,13 @@ class Heartbeat:
 
     @property
     def lost(self) -> bool:
-        """Whether the lease was refused, or could not be renewed for two thirds of its length."""
-        return self._refused or time.monotonic() - self._renewed_at > self._lease_s * _FENCE_AFTER
+        """Whether the lease was refused, or could not be renewed for two thirds of its length; once lost, for good.
+
+        Who saw it lost has killed the child: a renewal that gets through later must not bring it back to life.
+        """
+        if time.monotonic() - self._renewed_at > self._lease_s * _FENCE_AFTER:
+            self._refused = True
+        return self._refused
 
     @property
     def request(self) -> Request | None:

@@ -26,7 +26,7 @@ def add_lora(model: nn.Module, adapter: Lora, *, seed: int) -> None:
 
     config = LoraConfig(
         r=adapter.rank,
-        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # peft says int and divides
+        lora_alpha=adapter.alpha,
         use_dora=adapter.use_dora,
         target_modules=matching(model, adapter.targets),
     )

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import EVALUATION, QUICK, Service, image_zip
 
 
+@pytest.mark.long
 def test_compare_writes_one_report_of_all_runs(service: Service, tmp_path: Path) -> None:
     archive, config = tmp_path / "images.zip", tmp_path / "comparison.json"
     archive.write_bytes(image_zip())

@@ -8,6 +8,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Service, image_zip
 
 
@@ -34,6 +36,7 @@ def gone(pids: list[int], timeout_s: float = 30) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_a_job_survives_the_death_of_its_trainer_and_of_its_worker(service: Service) -> None:
     file_id = service.upload(image_zip())
     job = service.submit(file_id, hyperparameters={"max_steps": 240, "checkpoint_every_steps": 20})

@@ -12,6 +12,7 @@ from cli.demo.stack import DemoStack
 from tests.collector import Collector, Received
 from tests.e2e.conftest import Service, image_zip
 
+pytestmark = pytest.mark.long
 TRACE, OURS = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 

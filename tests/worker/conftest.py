@@ -172,6 +172,10 @@ class Bench:
         self.processes.append(process)
         return process
 
+    def hurry(self) -> None:
+        """Leases that end soon: for tests in which one is to be lost."""
+        self.settings = self.settings.model_copy(update={"lease_s": 4.0})
+
     def close(self) -> None:
         for process in self.processes:
             if process.poll() is None:
@@ -205,7 +209,7 @@ def settings(
         shutil.copy(part, tmp_path / part.name)
     return Settings(
         data_dir=tmp_path,
-        lease_s=4.0,
+        lease_s=30.0,  # more than a busy machine lets a process wait: here no sweep runs that would give it back
         heartbeat_s=0.2,
         poll_s=0.1,
         sweep_s=0.2,

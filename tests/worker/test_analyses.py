@@ -42,7 +42,7 @@ STEPS = 2
 
 @pytest.fixture
 def real(settings: Settings, bench: Bench) -> Iterator[Bench]:
-    made = type(bench)(settings.model_copy(update={"trainer_command": [], "lease_s": 10.0, "stop_grace_s": 60.0}))
+    made = type(bench)(settings.model_copy(update={"trainer_command": [], "stop_grace_s": 60.0}))
     yield made
     made.close()
 
@@ -157,6 +157,7 @@ def test_an_analysis_from_the_request_to_its_report(real: Bench, tmp_path: Path)
     assert real.reasons(analysis_id) == ["succeeded"]
 
 
+@pytest.mark.long
 def test_an_attempt_that_was_killed_is_followed_by_another_and_a_cancelled_one_is_not(
     real: Bench, tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ CARD = BaseModelCard(id="tiny-dit", family="dit", image_size=32, feature_extract
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     trainer = [sys.executable, str(Path(__file__).with_name("reporting_trainer.py"))]
-    return settings.model_copy(update={"trainer_command": trainer, "gpu_slots": 2, "lease_s": 20.0})
+    return settings.model_copy(update={"trainer_command": trainer, "gpu_slots": 2})
 
 
 @pytest.fixture

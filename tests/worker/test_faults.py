@@ -98,6 +98,7 @@ def test_a_store_that_fails_for_a_while_loses_no_job(bench: Bench, monkeypatch: 
 def test_a_database_that_is_gone_longer_than_the_lease_loses_no_job(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bench.hurry()
     job_id = bench.job({"steps": 40, "every": 5, "step_s": 0.05})
     gone = False
     write = Database.write

@@ -39,6 +39,7 @@ def test_importing_a_worker_loads_neither_torch_nor_the_web(tmp_path: Path) -> N
 
 
 def test_a_killed_worker_leaves_no_child_and_its_job_goes_on_elsewhere(bench: Bench, is_alive: Alive) -> None:
+    bench.hurry()
     job_id = bench.job({"steps": 120, "every": 5, "step_s": 0.02})
     first = bench.process()
     bench.wait(lambda: len(bench.steps(job_id)) >= 2)
@@ -107,7 +108,7 @@ def test_a_frozen_worker_is_replaced_and_wakes_up_harmless(bench: Bench, is_aliv
 def test_a_message_wakes_a_worker_and_none_piles_up(bench: Bench, database_kind: str) -> None:
     if database_kind != "sqlite":
         pytest.skip("of the broker that is a folder")
-    bench.settings = bench.settings.model_copy(update={"poll_s": 30.0, "lease_s": 30.0, "heartbeat_s": 5.0})
+    bench.settings = bench.settings.model_copy(update={"poll_s": 30.0, "heartbeat_s": 5.0})
     messages = bench.settings.data_dir / "broker" / "messages"
     doorbell = Doorbell(bench.settings, bench.database)
     for _ in range(3):  # while nobody listens

@@ -37,7 +37,7 @@ QUICK = {"num_images": 20, "num_inference_steps": 2}
 
 @pytest.fixture
 def real(settings: Settings) -> Iterator[Bench]:
-    bench = Bench(settings.model_copy(update={"trainer_command": [], "lease_s": 10.0, "stop_grace_s": 60.0}))
+    bench = Bench(settings.model_copy(update={"trainer_command": [], "stop_grace_s": 60.0}))
     yield bench
     bench.close()
 
@@ -137,6 +137,7 @@ def test_a_killed_child_goes_on_and_all_who_ask_share_what_it_makes(real: Bench,
     assert whole.artifact.sha256 == row.artifact.sha256, "the same bytes as without the kill"
 
 
+@pytest.mark.long
 def test_a_job_waits_for_its_set_and_takes_it_from_the_store(real: Bench, card: BaseModelCard) -> None:
     set_id = ask(real, card)
     first = submit(real, card, set_id)

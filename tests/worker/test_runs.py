@@ -238,6 +238,7 @@ def test_a_lost_lease_kills_the_child_and_writes_nothing(bench: Bench, is_alive:
 @pytest.mark.both_databases
 def test_a_supervisor_that_cannot_renew_ends_its_child(bench: Bench, is_alive: Callable[[int], bool]) -> None:
     """The database is locked for longer than two thirds of the lease: the child must be gone before the lease is."""
+    bench.hurry()
     job_id = bench.job({"steps": 2000, "every": 1000, "step_s": 0.02})
     with bench.worker():
         bench.wait(lambda: bench.get(Job, job_id).step > 3)

@@ -39,7 +39,7 @@ KINDS = list(WorkKind)
 
 def with_gpus(bench: Bench, count: int, **settings: Any) -> None:
     devices = [str(number) for number in range(count)]
-    bench.settings = bench.settings.model_copy(update={"gpu_devices": devices, "lease_s": 20.0, **settings})
+    bench.settings = bench.settings.model_copy(update={"gpu_devices": devices, **settings})
 
 
 def seen_gpus(bench: Bench, job_id: str) -> str:
@@ -176,7 +176,7 @@ def test_a_killed_process_of_several_costs_no_job(bench: Bench, tmp_path_factory
     config = toy.config(evaluation={"every_steps": None}, adapter=prompts)
     config = config.model_copy(update={"resources": ResourcesConfig(gpus=2)})
     archive = Path(shutil.make_archive(str(toy.root / "images"), "zip", toy.data))
-    changes = {"trainer_command": [], "model_dirs": [toy.models], "gpu_slots": 2, "lease_s": 20.0}
+    changes = {"trainer_command": [], "model_dirs": [toy.models], "gpu_slots": 2}
     bench.settings = bench.settings.model_copy(update=changes)
     with bench.database.write() as session:
         job_id = jobs.create(session, "t", Submission(config, bench.dataset(archive.read_bytes()))).id

@@ -20,13 +20,6 @@ from worker.sweep import Sweep
 Bench = Any  # the class of conftest.py
 
 
-@pytest.fixture
-def bench(bench: Bench) -> Bench:
-    """A worker that is only slow, beside other tests, keeps its lease."""
-    bench.settings = bench.settings.model_copy(update={"lease_s": 30.0})
-    return bench
-
-
 LONG = {"steps": 4000, "every": 100_000, "step_s": 0.02}
 
 
@@ -84,7 +77,7 @@ def test_a_job_that_waits_is_paused_at_once_and_keeps_its_fence(bench: Bench) ->
 
 
 def test_a_paused_job_whose_worker_is_lost_meanwhile_is_paused(bench: Bench) -> None:
-    bench.settings = bench.settings.model_copy(update={"lease_s": 4.0})
+    bench.hurry()
     job_id, sweep = bench.job({"steps": 4000, "every": 5, "step_s": 0.02}), Sweep(bench.settings)
     worker = bench.process()
     bench.wait(lambda: bench.steps(job_id))

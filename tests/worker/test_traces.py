@@ -21,7 +21,6 @@ from worker.supervise import take
 Bench = Any  # the class of conftest.py
 TRACE, ASKED = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{ASKED}-01"
-PATIENT = {"lease_s": 30.0}  # no sweep runs: on a busy machine a lost lease would stay lost
 
 
 @pytest.fixture
@@ -47,7 +46,6 @@ def children(collector: Collector, parent: Received) -> list[str]:
 @pytest.mark.both_databases
 def test_a_retry_is_a_second_attempt_in_the_trace_of_the_submission(bench: Bench, collector: Collector) -> None:
     """The first trainer is killed; no doorbell rings in this test: the worker polls."""
-    bench.settings = bench.settings.model_copy(update=PATIENT)
     with asking():
         job_id = bench.job({"steps": 12, "kill_once_at": 7})
     assert bench.item(job_id).traceparent == TRACEPARENT
@@ -76,6 +74,7 @@ def test_a_retry_is_a_second_attempt_in_the_trace_of_the_submission(bench: Bench
 
 
 def test_a_lost_worker_is_seen_by_the_sweep(bench: Bench, collector: Collector) -> None:
+    bench.hurry()
     with asking():
         bench.job()
     lost = Worker(bench.settings)
@@ -90,7 +89,6 @@ def test_a_lost_worker_is_seen_by_the_sweep(bench: Bench, collector: Collector) 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refuses", "accepts and says nothing"])
 def test_a_dead_collector_costs_a_job_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch, *, silent: bool) -> None:
-    bench.settings = bench.settings.model_copy(update=PATIENT)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         if silent:

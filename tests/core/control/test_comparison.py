@@ -14,6 +14,7 @@ from difftune_core.hooks import TaskError
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import ToyRuns
 
+pytestmark = pytest.mark.long
 METHODS, SEEDS = ["supervised", "diff_tuning"], [3, 4]
 EVALUATIONS = 8
 

@@ -127,6 +127,7 @@ def test_a_torn_chunk_is_sampled_again(base: BaseModel, cache: Path, tmp_path: P
     assert np.array_equal(retention_set(base, QUICK, tmp_path).images, retention_set(base, QUICK, cache).images)
 
 
+@pytest.mark.long
 def test_a_killed_retain_goes_on_and_gives_the_same_bytes(base: BaseModel, cache: Path, tmp_path: Path) -> None:
     given = {"num_images": TWO_CHUNKS, "num_inference_steps": 2, "base_digest": base.card.digest}
     run = command("retain", settings(tmp_path, **given), "--cache", tmp_path / "cache", "--out", tmp_path / "out")

@@ -132,6 +132,7 @@ def test_every_slot_is_of_one_process(toy_model: DiT) -> None:
     assert slots == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
+@pytest.mark.long
 def test_the_death_of_one_ends_all_and_the_next_attempt_goes_on(toy: ToyFolders) -> None:
     """As the supervisor starts it: the outcome says which process died, nothing is left, and the bytes are the same."""
     config = config_of(toy, 2, checkpoint_every_steps=50)
