@@ -90,6 +90,7 @@ def test_a_second_job_shares_the_retention_set(service: Service, training_file: 
     assert list((service.data_dir / "cache" / "retention").iterdir()) == folders
 
 
+@pytest.mark.long
 def test_supervised_needs_no_retention_settings(service: Service, training_file: str) -> None:
     job = service.finished(service.submit(training_file, "supervised").id)
     assert job.status == "succeeded", job.error
@@ -122,6 +123,7 @@ def test_a_text_file_named_zip_fails_by_name(service: Service) -> None:
     assert (error.code, error.param) == ("dataset_invalid", "training_file")
 
 
+@pytest.mark.long
 def test_cancelling_twice_is_a_conflict_and_checkpoints_stay(service: Service, training_file: str) -> None:
     job = service.submit(training_file, hyperparameters={"max_steps": 5000, "checkpoint_every_steps": 10})
     service.wait(job.id, lambda j: j.status_details["step"] >= 12)

@@ -168,6 +168,7 @@ def test_no_slot_is_given_twice() -> None:
     assert not any(map(checks, range(4)))
 
 
+@pytest.mark.long
 def test_a_killed_process_of_several_costs_no_job(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The real trainer, on two slots of the CPU."""
     torch.manual_seed(0)

@@ -74,7 +74,13 @@ def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
     assert kinds == {"report_json", "report_html", "samples", "export_diffusers", "export_single_file"}
 
 
-@pytest.mark.parametrize("adapter", [{"type": "full"}, {"type": "lora", "rank": 2}], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        pytest.param({"type": "full"}, id="full"),
+        pytest.param({"type": "lora", "rank": 2}, id="lora", marks=pytest.mark.long),
+    ],
+)
 def test_stop_and_resume_gives_the_same_bytes(toy_runs: ToyRuns, adapter: dict[str, Any]) -> None:
     name = adapter["type"]
     config = toy_runs.config(adapter=adapter)

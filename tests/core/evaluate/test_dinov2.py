@@ -93,6 +93,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(dinov2_folder: Path, tmp_pa
             load_extractor(tmp_path)
 
 
+@pytest.mark.long
 def test_transformers_is_loaded_by_this_extractor_alone(dinov2_folder: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from difftune_core.evaluate.features import load_extractor\n"

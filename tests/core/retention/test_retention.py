@@ -151,6 +151,7 @@ def test_a_killed_retain_goes_on_and_gives_the_same_bytes(base: BaseModel, cache
     assert sha256_file(tmp_path / "out" / FILE) == sha256_file(tmp_path / "whole" / FILE)
 
 
+@pytest.mark.long
 def test_settings_that_are_left_out_come_from_the_card(tmp_path: Path) -> None:
     path = settings(tmp_path, num_images=4, num_inference_steps=1, class_distribution=[{"label": 51}, {"label": 3}])
     done = subprocess.run(command("retain", path, "--out", tmp_path), capture_output=True, text=True, check=False)

@@ -96,6 +96,7 @@ def test_every_step_uses_all_that_is_trained(
     assert [name for name, parameter in state.trainable().items() if parameter.grad is None] == []
 
 
+@pytest.mark.long
 def test_stop_and_resume_gives_the_same_bytes(toy: ToyFolders) -> None:
     config = config_of(toy, 2)
     stopped_after(toy, config, "straight", RecordingHooks(stop_at=STEPS))
