@@ -102,7 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _services(settings: Settings) -> Services:
-    database = Database(settings.database)
+    database = Database(settings.database, lease_s=settings.lease_s)
     return Services(
         settings=settings,
         database=database,

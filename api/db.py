@@ -7,6 +7,7 @@ plain BEGIN, so that a reader never waits behind a writer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 _BUSY_TIMEOUT_MS = 15_000
 _CHECKPOINT_TIMEOUT_MS = 100
-_IDLE_TIMEOUT_MS = 10_000
+_IDLE_S = 10.0
 _POOL_SIZE = 10
 _WRITES = "difftune_writes"
 _NAMES = {  # SQLite can change a constraint only where it has a name
@@ -58,10 +59,15 @@ def _epoch_now_postgresql(_element: epoch_now, _compiler: Any, **_: Any) -> str:
 class Database:
     """An engine and its two kinds of session."""
 
-    def __init__(self, url: str) -> None:
-        """Connect lazily to `url` (SQLAlchemy form). A SQLite file's folder is made."""
+    def __init__(self, url: str, *, lease_s: float = math.inf) -> None:
+        """Connect lazily to `url` (SQLAlchemy form). A SQLite file's folder is made.
+
+        A client that is frozen amid a transaction keeps its locks for a third of `lease_s` at most: it must cost nobody
+        a lease.
+        """
         self.url = url
-        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url)
+        idle_s = min(_IDLE_S, lease_s / 3)
+        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url, idle_s)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -86,7 +92,7 @@ class Database:
         self.engine.dispose()
 
 
-def _postgresql_engine(url: str) -> Engine:
+def _postgresql_engine(url: str, idle_s: float) -> Engine:
     """Connections that a client who is frozen or cut off cannot misuse: what it has locked is free again soon."""
     arguments = {
         "connect_timeout": 5,
@@ -95,7 +101,7 @@ def _postgresql_engine(url: str) -> Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
         "client_encoding": "utf8",  # also of a database that was made as SQL_ASCII, whose text psycopg leaves as bytes
-        "options": f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT_MS}",
+        "options": f"-c idle_in_transaction_session_timeout={idle_s * 1000:.0f}",
     }
     return create_engine(url, pool_pre_ping=True, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, connect_args=arguments)
 

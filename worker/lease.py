@@ -118,4 +118,7 @@ class Heartbeat:
             log.warning("lease_not_renewed", subject=self.lease.subject_id, exc_info=True)
             return False
         self._renewed_at, self._told_at, self._request = began, progressed_at, request
+        took_s = time.monotonic() - began
+        if took_s > self._lease_s / 4:
+            log.warning("lease_renewed_slowly", subject=self.lease.subject_id, took_s=round(took_s, 3))
         return True

@@ -46,7 +46,7 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         """Nothing runs yet."""
-        database = Database(settings.database)
+        database = Database(settings.database, lease_s=settings.lease_s)
         trainer_command = tuple(settings.trainer_command) or _TRAINER_COMMAND
         self.tools = Tools(settings, database, open_store(settings), trainer_command)
         self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -45,7 +45,7 @@ class Sweep:
     def __init__(self, settings: Settings) -> None:
         """Nothing is connected yet."""
         self.settings = settings
-        self._database = Database(settings.database)
+        self._database = Database(settings.database, lease_s=settings.lease_s)
         self._store = open_store(settings)
         self._doorbell = Doorbell(settings, self._database)
         self._collected_at = -math.inf

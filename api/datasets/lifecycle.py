@@ -31,7 +31,7 @@ class Finding:
 
 def lock(session: Session, dataset_id: str) -> Dataset:
     """The data set, locked for the rest of the transaction."""
-    query = select(Dataset).where(Dataset.id == dataset_id).with_for_update()
+    query = select(Dataset).where(Dataset.id == dataset_id).with_for_update(key_share=True)
     return session.scalars(query, execution_options={"populate_existing": True}).one()
 
 

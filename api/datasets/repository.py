@@ -7,11 +7,14 @@ from api.datasets.models import Dataset
 
 
 def find(session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False) -> Dataset | None:
-    """One that is not deleted. Locked, its status stands still until the caller's transaction ends."""
+    """One that is not deleted. Locked, its status stands still until the caller's transaction ends.
+
+    Not its key: who only writes rows that name it, as workers do all the time, must not wait for a submission.
+    """
     query = select(Dataset).where(
         Dataset.id == dataset_id, Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None)
     )
-    return session.scalar(query.with_for_update() if lock else query)
+    return session.scalar(query.with_for_update(key_share=True) if lock else query)
 
 
 def page(

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
+from api.datasets import repository as datasets
 from api.db import Database
+from api.events import service as events
 from api.ids import new_id
 from api.jobs.models import Job
 from api.work import repository
@@ -70,6 +72,20 @@ def test_who_is_frozen_amid_a_transaction_stops_the_others_for_a_moment_only(ben
             item = repository.claim(session, kinds=list(WorkKind), slot=Slot.GPU, worker_id="w", lease_s=60.0)
         assert item is not None
         connection.invalidate()
-    with frozen.engine.connect() as connection:
-        assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10s"
     frozen.close()
+    for lease_s, let_go in ((60.0, "10s"), (6.0, "2s")):
+        database = Database(bench.settings.database, lease_s=lease_s)
+        with database.engine.connect() as connection:
+            assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == let_go
+        database.close()
+
+
+def test_a_submission_that_takes_long_stops_no_running_job(bench: Bench) -> None:
+    """It locks the data set; a worker that writes the job's row twice has its reference to the data set checked."""
+    job = bench.get(Job, bench.job())
+    with bench.database.write() as submitting:
+        assert datasets.find(submitting, "t", job.training_file, lock=True) is not None
+        with bench.database.write() as session:
+            session.execute(text("SET LOCAL lock_timeout = 1000"))
+            for message in ("one", "two"):
+                events.append(session, session.get_one(Job, job.id), "message", message)
