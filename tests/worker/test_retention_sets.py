@@ -106,6 +106,7 @@ def submit(bench: Bench, card: BaseModelCard, retention_set: object, dataset: st
         return jobs.create(session, "t", asked).id
 
 
+@pytest.mark.long
 def test_a_killed_child_goes_on_and_all_who_ask_share_what_it_makes(real: Bench, card: BaseModelCard) -> None:
     given = {"num_images": 300}
     mine, others = ask(real, card, **given), ask(real, card, "other", **given)
