@@ -35,7 +35,7 @@ check: $(INSTALLED) ## lint, types, import directions
 test: $(INSTALLED) ## all tests that need no server
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not services and not ceph and not long'
 
-test-long: $(INSTALLED) ## the longest tests, about eight minutes on 2 cores
+test-long: $(INSTALLED) ## the longest tests that need no server
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'long and not services'
 
 test-services: $(INSTALLED) ## tests against PostgreSQL, Redis and S3 servers that the tests start themselves
