@@ -192,6 +192,8 @@ def measure(folder: Path, cut_points: int, per_job: int, seed: int) -> dict[str,
     while len(found["cuts"]) < cut_points:  # a cut that came too late, when the last step was done, does not count
         seed += 1
         more = run(folder / f"more-{seed}", planned(cut_points - len(found["cuts"]), per_job, seed))
+        if not more["cuts"]:
+            raise RuntimeError("no cut met a running trainer")
         found = {name: found[name] + more[name] for name in found}
     control = run(folder / "control", [[("kill_trainer", STEPS // 2)]], FORGETFUL)
     reference = found["digests"][0]

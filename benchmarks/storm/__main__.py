@@ -85,12 +85,22 @@ def _each_bug(arguments: argparse.Namespace) -> int:
     for name in BUGS:
         given = ["--jobs", str(arguments.jobs), "--faults", str(arguments.faults), "--seed", str(arguments.seed)]
         command = [sys.executable, "-m", "benchmarks.storm", *given, "--sabotage", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = _completed(command)
         last = (done.stdout.strip().splitlines() or [""])[-1]
         caught[name] = done.returncode == 1 and last.startswith("{") and not json.loads(last)["ok"]
         sys.stderr.write(f"{name}: {'caught' if caught[name] else 'NOT CAUGHT'} {last or done.stderr[-500:]}\n")
     print(json.dumps({"bugs": len(caught), "caught": sum(caught.values()), "ok": all(caught.values())}))
     return 0 if all(caught.values()) else 1
+
+
+def _completed(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run`, but a storm that is not waited for to its end is asked to stop, so that it can clean up."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            stdout, stderr = child.communicate()
+        finally:
+            child.terminate()
+    return subprocess.CompletedProcess(command, child.returncode, stdout, stderr)
 
 
 def main() -> int:
