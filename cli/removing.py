@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,9 +43,22 @@ def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key
 
 def _refuse_if_used(url: str, key: str | None, model: str) -> None:
     live = [str(status) for status in JobStatus if status not in FINAL]
-    jobs = ask(url, key, "/v1/fine_tuning/jobs", model=model, status=live)["data"]
-    if jobs:
-        raise failed(f"{model} is used by {', '.join(job['id'] for job in jobs)}: cancel them first")
+    used_by, after = [], None
+    while True:
+        page = ask(url, key, "/v1/fine_tuning/jobs", status=live, limit=100, **({"after": after} if after else {}))
+        used_by += [job["id"] for job in page["data"] if model in _models_of(job)]
+        if not page["has_more"]:
+            break
+        after = page["last_id"]
+    if used_by:
+        raise failed(f"{model} is used by {', '.join(used_by)}: cancel them first")
+
+
+def _models_of(job: dict[str, Any]) -> set[str | None]:
+    """The base model, and what stands beside it."""
+    control, evaluation = job.get("control") or {}, job["evaluation"]
+    beside = {control.get("annotator"), control.get("init_from"), evaluation.get("clip_model")}
+    return {job["model"], *beside, *(evaluation.get("feature_extractors") or [])}
 
 
 def _removed_from_store(settings: Settings, model: str) -> bool:

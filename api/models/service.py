@@ -14,6 +14,7 @@ from api.storage import ObjectStore
 from difftune_core.card import BaseModelCard, list_cards, read_card
 from difftune_core.companion_card import CompanionCard, CompanionKind, readable_companions
 from difftune_core.config import DiffTuning, Supervised, TransferConfig
+from difftune_core.control_config import COMPUTED, Condition
 from difftune_core.controlnet_fit import check_cards_fit
 
 METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": Supervised}
@@ -96,18 +97,21 @@ def card_for_job(settings: Settings, store: ObjectStore, model_id: str) -> BaseM
 
 
 def check_companions(settings: Settings, store: ObjectStore, config: TransferConfig, base: BaseModelCard) -> None:
-    """Refuse a ControlNet to go on from that is none or does not fit, and a CLIP model that is none.
+    """Refuse a ControlNet to go on from that is none or does not fit, an annotator or a CLIP model that is none.
 
     One without a card is left to the trainer.
 
     Raises:
-        InvalidInputError: there is no such model, or it is of another kind; names those there are.
+        InvalidInputError: there is no such model, or it is of another kind, or it draws another condition; names those
+            there are.
         TaskError: `model_mismatch`, naming every part of the anatomy that differs.
     """
     asked: list[tuple[str, CompanionKind, str | None]] = [
-        ("control.init_from", "controlnet", config.control.init_from if config.control is not None else None),
-        ("evaluation.clip_model", "clip", config.evaluation.clip_model),
+        ("evaluation.clip_model", "clip", config.evaluation.clip_model)
     ]
+    if config.control is not None:
+        asked.append(("control.init_from", "controlnet", config.control.init_from))
+        asked.append(("control.annotator", "annotator", config.control.annotator))
     named = [(param, kind, wanted) for param, kind, wanted in asked if wanted is not None]
     found = companions(settings, store) if named else {}
     for param, kind, wanted in named:
@@ -115,6 +119,18 @@ def check_companions(settings: Settings, store: ObjectStore, config: TransferCon
             _refuse_other(settings, store, found, wanted, kind=kind, param=param)
         elif kind == "controlnet":
             check_cards_fit(found[wanted], base)
+        elif config.control is not None and kind == "annotator":
+            _check_draws(found, wanted, config.control.condition)
+
+
+def _check_draws(found: dict[str, CompanionCard], wanted: str, condition: Condition) -> None:
+    """Refuse an annotator whose card says that it draws other conditions; no network is asked for what is computed."""
+    drawn = found[wanted].conditions
+    if condition in COMPUTED or not drawn or condition in drawn:
+        return
+    there = [id_ for id_, card in found.items() if card.kind == "annotator" and condition in card.conditions]
+    message = f"{wanted!r} draws {', '.join(drawn)}, not {condition}. That draw: {', '.join(there) or 'none'}."
+    raise InvalidInputError("model_mismatch", message, param="control.annotator", available=there)
 
 
 def _refuse_other(

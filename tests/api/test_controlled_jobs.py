@@ -24,9 +24,11 @@ Problem = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def captioned(settings: Settings, add_file: Callable[..., str], settle: Callable[..., None]) -> str:
-    folder = settings.data_dir / "models" / "small-sd"
-    folder.mkdir()
-    (folder / "card.json").write_text(json.dumps(SD), encoding="utf-8")
+    depth = {"id": "small-depth", "digest": "0", "kind": "annotator", "conditions": ["depth"]}
+    for card in (SD, depth):
+        folder = settings.data_dir / "models" / card["id"]
+        folder.mkdir()
+        (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
     dataset_id = add_file()
     settle(dataset_id, report=CAPTIONED, class_names=None)
     return dataset_id
@@ -136,6 +138,33 @@ def test_what_is_no_controlnet_is_refused(
     answer = client.post(JOBS, json=body(nets, control={"condition": "edge", "init_from": init_from}))
     refused = assert_problem(answer, 422, code, param="control.init_from")
     assert refused["available"] == ["fits", "old", "wide"]
+
+
+def test_an_annotator_that_draws_the_condition_is_taken(client: TestClient, nets: str) -> None:
+    answer = client.post(JOBS, json=body(nets, control={"condition": "depth", "annotator": "dpt"}))
+    assert (answer.status_code, answer.json()["control"]["annotator"]) == (200, "dpt")
+
+
+@pytest.mark.parametrize(
+    ("condition", "annotator", "code", "available"),
+    [
+        ("segmentation", "dpt", "model_mismatch", ["tiny-segmentation"]),
+        ("depth", "fits", "model_mismatch", ["dpt", "small-depth", "tiny-depth", "tiny-segmentation"]),
+        ("depth", "no-such", "model_not_found", ["dpt", "small-depth", "tiny-depth", "tiny-segmentation"]),
+    ],
+)
+def test_what_does_not_draw_the_condition_is_refused(
+    client: TestClient,
+    nets: str,
+    assert_problem: Problem,
+    *,
+    condition: str,
+    annotator: str,
+    code: str,
+    available: list[str],
+) -> None:
+    answer = client.post(JOBS, json=body(nets, control={"condition": condition, "annotator": annotator}))
+    assert assert_problem(answer, 422, code, param="control.annotator")["available"] == available
 
 
 def test_a_clip_model_can_be_what_the_best_checkpoint_goes_by(client: TestClient, nets: str) -> None:

@@ -95,6 +95,20 @@ def test_a_model_that_a_job_is_to_use_is_not_removed(data_dir: Path, service: tu
     assert run(*asking).exit_code == 0
 
 
+def test_what_stands_beside_a_job_s_model_is_not_removed(data_dir: Path, service: tuple[str, str]) -> None:
+    url, token = service
+    job_id = _submitted(url, token)
+    (data_dir / "models" / "dpt").mkdir()
+    database = Database(Settings(data_dir=data_dir).database)
+    with database.write() as session:
+        job = session.get_one(Job, job_id)
+        job.config = {**job.config, "control": {"condition": "depth", "annotator": "dpt", "init_from": None}}
+    database.close()
+    result = run("remove", "dpt", "--data-dir", data_dir, "--url", url, "--key", token)
+    assert (result.exit_code, f"used by {job_id}" in result.stderr) == (1, True)
+    assert (data_dir / "models" / "dpt").is_dir()
+
+
 def _submitted(url: str, token: str) -> str:
     import httpx2
 

@@ -127,6 +127,7 @@ def test_missing_runs_are_named_and_the_rest_is_compared(runs: Path) -> None:
         ("recipe__reference_set_digest", "other", "recipe.reference_set_digest"),
         ("model__digest", "other", "model.digest"),
         ("dataset__digest", "other", "dataset.digest"),
+        ("job__control", {"condition": "sketch"}, "control.condition"),
     ],
 )
 def test_figures_that_were_made_differently_are_refused(
