@@ -3,7 +3,8 @@
 Every run of a seed trains on the same scenes of world B in the same order with the same noise, and is judged from equal
 controls and noise; runs of a pair differ in their method alone. The last line is one JSON object: for each condition
 and method the steps of sudden convergence (null where none was found), and over seeds the final agreement, FID and
-forgetting with their standard deviations; for each condition the gain in steps of the pairs in which both converged.
+forgetting with their standard deviations; for each condition the share of the steps that the other method saves against
+`supervised`: to sudden convergence, of the pairs in which both converged, and on the way to equal scores, of all pairs.
 Finished runs in `--folder` are taken up; `--save` keeps every evaluation of every run.
 """
 
@@ -19,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.statistics import spread
+from benchmarks.statistics import spread, steps_saved
 from cli.demo.scenes import write_scenes
 from difftune_core.control_config import CONDITIONS, CONTROL_METRICS
 
@@ -93,14 +94,29 @@ def row(condition: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def gains(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Share of the steps that each other method saves against `supervised`, over the seeds where both converged."""
-    found, plain = {}, rows["supervised"]["convergence_steps"]
-    for name, figures in rows.items():
-        pairs = [(a, b) for a, b in zip(plain, figures["convergence_steps"], strict=True) if a and b]
-        if name != "supervised":
-            found[name] = spread([1 - b / a for a, b in pairs])
-    return found
+def gains(condition: str, reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Share of the steps that each other method saves against `supervised`, over seeds."""
+    plain = reports["supervised"]
+    return {
+        name: {
+            "convergence": spread([_to_convergence(*pair) for pair in zip(plain, others, strict=True)]),
+            "equal_scores": spread([_to_equal_scores(condition, *pair) for pair in zip(plain, others, strict=True)]),
+        }
+        for name, others in reports.items()
+        if name != "supervised"
+    }
+
+
+def _to_convergence(plain: dict[str, Any], other: dict[str, Any]) -> float | None:
+    ours, theirs = other["convergence"]["step"], plain["convergence"]["step"]
+    return 1 - ours / theirs if ours and theirs else None
+
+
+def _to_equal_scores(condition: str, plain: dict[str, Any], other: dict[str, Any]) -> float | None:
+    metric = CONTROL_METRICS[condition]
+    curves = [[entry[metric] for entry in report["evaluations"]] for report in (plain, other)]
+    steps = [entry["step"] for entry in plain["evaluations"]]
+    return steps_saved(steps, curves[0], curves[1], higher_is_better=metric != "mse")
 
 
 def _arguments() -> argparse.Namespace:
@@ -150,8 +166,9 @@ def main() -> None:
         reports = dict(zip(keys, pool.map(lambda key: run(key, args), keys), strict=True))
     rows: dict[str, Any] = {}
     for condition in args.conditions:
-        found = {m: row(condition, [reports[condition, m, s] for s in args.seeds]) for m in args.methods}
-        rows[condition] = {**found, "gain": gains(found) if "supervised" in found else {}}
+        of_method = {m: [reports[condition, m, s] for s in args.seeds] for m in args.methods}
+        rows[condition] = {m: row(condition, found) for m, found in of_method.items()}
+        rows[condition]["gain"] = gains(condition, of_method) if "supervised" in of_method else {}
     if args.save is not None:
         _save(args, reports, rows)
     seconds = round(time.monotonic() - begin, 1)
