@@ -17,6 +17,7 @@ from difftune_core.config import Method
 from difftune_core.control_config import ControlConfig
 from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.frozen import Frozen
+from difftune_core.run_config import CheckpointConfig, ResourcesConfig
 
 _MAX_METADATA = 14  # a job has 16, of which two say what it is in its comparison
 
@@ -51,6 +52,10 @@ class ComparisonCreate(Frozen):
     else half of it, and `other_guidance` is `none` and `domain`: methods are compared also at equal target images seen,
     and without guidance by the null branch, which retention trains. ControlNets have no `other_guidance`; `every_steps`
     gives 16 evaluations where the card's gives fewer than 8, by which no convergence can be judged."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    """Which checkpoints of each job stay in the store."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """What each job trains on."""
     num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of each trainer."""
     suffix: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")] | None = None
@@ -124,6 +129,10 @@ class ComparisonOut(Listed):
     control: Resolved | None
     """Of ControlNets; null for base models that draw classes."""
     evaluation: Resolved
+    checkpoints: Resolved | None
+    """Of its jobs; null once all of them are deleted."""
+    resources: Resolved | None
+    """As `checkpoints`."""
     num_threads: int | None
     suffix: str | None
     metadata: dict[str, str] | None
@@ -134,6 +143,7 @@ class ComparisonOut(Listed):
 
 
 def comparison_out(row: Comparison, members: list[Member], files: list[ComparisonFile]) -> ComparisonOut:
+    of_jobs = members[0].job.config if members else {}
     return ComparisonOut(
         id=row.id,
         status=ComparisonStatus(row.status),
@@ -148,6 +158,8 @@ def comparison_out(row: Comparison, members: list[Member], files: list[Compariso
         seeds=row.seeds,
         control=row.control,
         evaluation=row.evaluation,
+        checkpoints=of_jobs.get("checkpoints"),
+        resources=of_jobs.get("resources"),
         num_threads=row.num_threads,
         suffix=row.suffix,
         metadata=row.metadata_,

@@ -149,10 +149,10 @@ def _resolve(body: ComparisonCreate, number: int, card: BaseModelCard, num_threa
     card_has = card.defaults.evaluation
     if body.control is None and "other_guidance" not in given and "other_guidance" not in card_has:
         given["other_guidance"] = _OTHER_GUIDANCE
-    threads = {} if body.num_threads is None else {"num_threads": body.num_threads}
+    ways = body.model_dump(include={"checkpoints", "resources", "num_threads"}, exclude_unset=True, exclude_none=True)
     method = body.methods[number].method.model_dump(exclude_unset=True)
     control = {} if body.control is None else {"control": body.control.model_dump(exclude_unset=True)}
-    asked = {"model": body.model, "method": method, "seed": body.seeds[0], "evaluation": given, **control, **threads}
+    asked = {"model": body.model, "method": method, "seed": body.seeds[0], "evaluation": given, **control, **ways}
     try:
         config = resolve(TransferConfig.model_validate(asked), card, num_threads=num_threads)
     except TaskError as error:  # settings that do not go together

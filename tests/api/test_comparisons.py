@@ -94,6 +94,19 @@ def test_what_is_stated_of_the_evaluation_stays(compare: Callable[..., Any]) -> 
     assert (evaluation["every_steps"], evaluation["other_guidance"], evaluation["num_images"]) == (None, [], 10)
 
 
+def test_how_jobs_are_carried_out_is_every_job_s(client: TestClient, compare: Callable[..., Any]) -> None:
+    ways = {"resources": {"gpus": 2}, "checkpoints": {"keep_last": 3}, "num_threads": 3}
+    made = compare(**ways).json()
+    jobs = [client.get(f"/v1/fine_tuning/jobs/{job['id']}").json() for job in made["jobs"]]
+    for shown in (made, *jobs):
+        assert {key: shown[key] for key in ways} == ways
+
+
+def test_gpus_that_no_batch_divides_by_are_refused(compare: Callable[..., Any], assert_problem: Any) -> None:
+    answer = compare(resources={"gpus": 7})
+    assert_problem(answer, 422, "batch_not_divisible", param="methods.0.method.supervised.hyperparameters.batch_size")
+
+
 def test_three_seeds_are_the_default(compare: Callable[..., Any]) -> None:
     assert compare(seeds=...).json()["seeds"] == [0, 1, 2]
 
