@@ -20,9 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.statistics import spread, steps_saved
+from benchmarks.statistics import spread
 from cli.demo.scenes import write_scenes
 from difftune_core.control_config import CONDITIONS, CONTROL_METRICS
+from difftune_core.evaluate.equal_scores import steps_saved
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("supervised", {}),

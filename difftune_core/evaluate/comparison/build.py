@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from difftune_core.comparison_config import ComparisonConfig, MissingRun
-from difftune_core.evaluate.comparison.convergence import convergences, steps_saved
+from difftune_core.evaluate.comparison.convergence import convergences, steps_saved, steps_saved_to_equal_scores
 from difftune_core.evaluate.comparison.figures import (
     Runs,
     along,
@@ -85,6 +85,7 @@ def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[Missi
         "curves": {figure.key: along(by_method, figure) for figure in figures},
         "convergence": convergences(by_method),
         "steps_saved": steps_saved(by_method),
+        "steps_saved_to_equal_scores": steps_saved_to_equal_scores(by_method),
         "training": {name: training_curve(by_method, name) for name in ("target_loss",)},
         "retention_loss_by_t": retention_by_t(by_method),
         "runs": [{"method": run.method, "seed": run.seed, "evaluation": run.result} for run in runs],

@@ -1,11 +1,16 @@
-"""Steps of sudden convergence of ControlNets: run by run, and what each method saves against the first."""
+"""Steps of sudden convergence of ControlNets, run by run, and what a method saves of another's steps: to convergence,
+and on the way to equal scores.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from difftune_core.control_config import CONTROL_METRICS
+from difftune_core.evaluate import equal_scores
 from difftune_core.evaluate.comparison.figures import Runs
+from difftune_core.evaluate.comparison.runs import FinishedRun
 from difftune_core.evaluate.comparison.statistics import spread
 from difftune_core.evaluate.report.numbers import number
 
@@ -60,6 +65,30 @@ def steps_saved(runs: Runs) -> list[dict[str, Any]]:
     return shares
 
 
+def steps_saved_to_equal_scores(runs: Runs) -> list[dict[str, Any]]:
+    """As `steps_saved`, over all scores that both runs of a seed reach (`difftune_core.evaluate.equal_scores`).
+
+    It needs no sudden convergence. A pair without a common score is left out.
+    """
+    shares = []
+    for first, second in runs.pairs() if convergences(runs) else []:
+        pairs = [(runs.of(first)[seed], runs.of(second)[seed]) for seed in runs.common(first, second)]
+        saved = [share for pair in pairs if (share := _saved(*pair)) is not None]
+        if saved:
+            shares.append({"first": first, "second": second, "num_pairs": len(pairs), **asdict(spread(saved))})
+    return shares
+
+
+def _saved(plain: FinishedRun, other: FinishedRun) -> float | None:
+    metric = CONTROL_METRICS[plain.report["job"]["control"]["condition"]]
+    scores = [{e["step"]: e[metric] for e in run.report["evaluations"] if metric in e} for run in (plain, other)]
+    steps = sorted(scores[0].keys() & scores[1].keys())
+    if not steps:
+        return None
+    ours, theirs = ([found[step] for step in steps] for found in scores)
+    return equal_scores.steps_saved(steps, ours, theirs, higher_is_better=metric != "mse")
+
+
 def convergence_table(comparison: dict[str, Any]) -> ConvergenceTable | None:
     """From the comparison's dict; None for models that draw classes."""
     by_method = comparison["convergence"]
@@ -72,7 +101,9 @@ def convergence_table(comparison: dict[str, Any]) -> ConvergenceTable | None:
         count = sum(each["step"] is not None for each in found.values())
         cells = [_cell(found.get(str(seed))) for seed in seeds]
         rows.append(ConvergenceRow(method["name"], f"s{place}", f"{count} of {len(found)}", cells))
-    return ConvergenceTable(seeds, rows, [_sentence(pair) for pair in comparison["steps_saved"]])
+    saved = [f"{_sentence(pair)}, those in which both converged." for pair in comparison["steps_saved"]]
+    equal = [f"To equal scores, {_sentence(pair)}." for pair in comparison["steps_saved_to_equal_scores"]]
+    return ConvergenceTable(seeds, rows, [*saved, *equal])
 
 
 def _cell(found: dict[str, Any] | None) -> str:
@@ -82,8 +113,8 @@ def _cell(found: dict[str, Any] | None) -> str:
 
 
 def _sentence(pair: dict[str, Any]) -> str:
-    """How much sooner the second method of a pair converges, and of how many pairs that is known."""
+    """How many steps the second method of a pair saves, and of how many pairs that is known."""
     spread_of = "" if pair["sd"] is None else f" \u00b1 {pair['sd']:.0%} (standard deviation over seeds)"
-    counted = f"{pair['n']} of {pair['num_pairs']} pairs of runs, those in which both converged"
+    counted = f"{pair['n']} of {pair['num_pairs']} pairs of runs"
     way = "fewer" if pair["mean"] >= 0 else "more"
-    return f"{pair['second']} takes {abs(pair['mean']):.0%}{spread_of} {way} steps than {pair['first']}: {counted}."
+    return f"{pair['second']} takes {abs(pair['mean']):.0%}{spread_of} {way} steps than {pair['first']}: {counted}"

@@ -55,6 +55,30 @@ def test_the_page_shows_each_run_s_step_or_why_there_is_none(compared: tuple[dic
     assert "diff takes 35% \u00b1 21% (standard deviation over seeds) fewer steps than plain: 2 of 4 pairs" in section
 
 
+def test_steps_to_equal_scores_need_no_sudden_convergence(tmp_path: Path, add_run: AddRun) -> None:
+    """The second method reaches every score of the first in half of its steps."""
+    rise = {"plain": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], "diff": [0.2, 0.4, 0.6, 0.8, 0.9, 0.9, 0.9, 0.9]}
+    for method, scores in rise.items():
+        for seed in (0, 1):
+            control = {"condition": "edge", "default_prompt": ""}
+            folder = add_run(method, seed, [20.0] * 8, convergence=_converged(None), job__control=control)
+            report = json.loads((folder / "report.json").read_text())
+            for entry, score in zip(report["evaluations"], scores, strict=True):
+                entry["ssim"] = score
+            (folder / "report.json").write_text(json.dumps(report))
+    compare_runs(ComparisonConfig(methods=list(rise), seeds=[0, 1]), tmp_path / "runs", tmp_path, ConsoleHooks())
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert found["steps_saved"] == []
+    (saved,) = found["steps_saved_to_equal_scores"]
+    assert (saved["first"], saved["second"], saved["n"], saved["num_pairs"]) == ("plain", "diff", 2, 2)
+    assert saved["mean"] == pytest.approx(0.5, abs=0.01)
+    page = (tmp_path / "comparison.html").read_text()
+    assert (
+        "To equal scores, diff takes 50% \u00b1 0% (standard deviation over seeds) fewer steps than plain: 2 of 2"
+        in page
+    )
+
+
 def test_evaluations_on_the_way_need_no_fid(tmp_path: Path, add_run: AddRun) -> None:
     """A ControlNet's images are judged by FID at the end alone; without it there, a report is damaged."""
     for method, seed in (("plain", 0), ("diff", 0)):

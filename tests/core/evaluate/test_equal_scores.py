@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.statistics import steps_saved
+from difftune_core.evaluate.equal_scores import steps_saved
 
 STEPS = list(range(10, 410, 10))
 
