@@ -73,6 +73,23 @@ def plot_chain(results: list[Run], path: Path) -> None:
     _save(figure, path)
 
 
+def plot_agreement(runs: list[Run], metrics: dict[Any, str], path: Path) -> None:
+    """Agreement with the control against the step, a panel a condition: mean and range over seeds."""
+    conditions = list(dict.fromkeys(run["condition"] for run in runs))
+    figure, axes = _figure(len(conditions), 3 * len(conditions))
+    for axis, condition in zip(axes, conditions, strict=True):
+        methods = list(dict.fromkeys(run["method"] for run in runs))
+        for method, colour in zip(methods, _cycle(len(methods)), strict=True):
+            of_seeds = [r["evaluations"] for r in runs if (r["condition"], r["method"]) == (condition, method)]
+            columns = [list(column) for column in zip(*of_seeds, strict=True)]
+            metric = metrics[condition]
+            _curve(axis, [(column[0]["step"], [e[metric] for e in column]) for column in columns], method, colour)
+        axis.set_title(f"{condition}: {metrics[condition].replace('_', ' ')}", fontsize=10)
+        axis.set_xlabel("step")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    _save(figure, path)
+
+
 def _figure(panels: int, width: float) -> tuple[Any, list[Any]]:
     from matplotlib import pyplot as plt
 

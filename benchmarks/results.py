@@ -2,7 +2,8 @@
 
 A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced: `core-TARGET` by the table of a target's runs
 and its plot, `gain` by all targets side by side, `sweeps` by the one-factor sweeps, `state` by what is finished and
-what is not (these four from `transfer.jsonl`, which `benchmarks.suite` writes), `chain` by `benchmarks.chain`'s table.
+what is not (these four from `transfer.jsonl`, which `benchmarks.suite` writes), `chain` by `benchmarks.chain`'s table,
+`controlnet` by `benchmarks.controlnet`'s.
 Nothing is measured here.
 """
 
@@ -13,6 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.controlnet_results import RESULTS as CONTROLNET
+from benchmarks.controlnet_results import controlnet_block
 from benchmarks.plots import plot_core, plot_sweep
 from benchmarks.runs import METHODS, Records, Setting
 from benchmarks.statistics import paired, spread
@@ -211,6 +214,7 @@ def blocks(records: Records) -> dict[str, list[str]]:
         "sweeps": sweeps(records),
         "state": state(records),
         "chain": chain_table(json.loads(CHAIN.read_text(encoding="utf-8"))),
+        "controlnet": controlnet_block(json.loads(CONTROLNET.read_text(encoding="utf-8")), IMAGES / "controlnet.svg"),
     }
 
 

@@ -1,0 +1,73 @@
+"""The ControlNet block of `docs/results.md`, from what `python -m benchmarks.controlnet --save` wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plots import plot_agreement
+from benchmarks.statistics import spread
+from difftune_core.control_config import CONTROL_METRICS
+
+RESULTS = Path("benchmarks/results/controlnet.json")
+_TITLES = {"supervised": "supervised", "diff_tuning": "Diff-Tuning (Algorithm 1)", "released": "released"}
+_SAVED = {"convergence": "steps saved to sudden convergence", "equal_scores": "steps saved to equal scores"}
+_NONE = "–"
+
+
+def controlnet_block(results: dict[str, Any], image: Path) -> list[str]:
+    """The table of conditions and methods, what is saved over all of them, and the plot of the curves."""
+    plot_agreement(results["runs"], CONTROL_METRICS, image)
+    return [*_table(results["rows"]), "", *_overall(results["rows"]), "", f"![Agreement by step](images/{image.name})"]
+
+
+def _table(rows: dict[str, Any]) -> list[str]:
+    heads = ["condition", "method", "agreement", "FID", "forgetting", "drift", "converged suddenly", *_SAVED.values()]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for condition, methods in rows.items():
+        metric, reached = CONTROL_METRICS[condition], methods["gain"]
+        for name, figures in methods.items():
+            if name == "gain":
+                continue
+            cells = [condition, _TITLES[name], f"{metric.replace('_', ' ')} {_cell(figures[metric], 3)}"]
+            cells += [_cell(figures["fid"], 1), _cell(figures["forgetting"], 1), _cell(figures["drift"], 4)]
+            cells += [_steps(figures), *(_share(reached.get(name, {}).get(kind)) for kind in _SAVED)]
+            lines.append(_line(cells))
+    return lines
+
+
+def _overall(rows: dict[str, Any]) -> list[str]:
+    """Mean and spread of what is saved, over the conditions' means."""
+    found = []
+    for kind, title in _SAVED.items():
+        means = [gain["mean"] for methods in rows.values() if (gain := methods["gain"]["diff_tuning"][kind])]
+        pairs = sum(gain["n"] for methods in rows.values() if (gain := methods["gain"]["diff_tuning"][kind]))
+        total = sum(len(methods["supervised"]["convergence_steps"]) for methods in rows.values())
+        said = _share(spread(means) | {"n": len(means)}) if means else "none"
+        found.append(
+            f"- Diff-Tuning, {title}, mean ± standard deviation over conditions: {said}; {pairs} of {total} pairs."
+        )
+    return found
+
+
+def _steps(figures: dict[str, Any]) -> str:
+    steps = figures["convergence_steps"]
+    found = [str(step) for step in steps if step]
+    return f"{len(found)} of {len(steps)}" + (f" ({', '.join(found)})" if found else "")
+
+
+def _cell(figure: dict[str, float] | None, digits: int) -> str:
+    if figure is None:
+        return _NONE
+    mean = f"{figure['mean']:.{digits}f}"
+    return mean if figure["n"] < 2 else f"{mean} ± {figure['sd']:.{digits}f}"  # noqa: PLR2004  # one seed has no spread
+
+
+def _share(figure: dict[str, float] | None) -> str:
+    if figure is None:
+        return _NONE
+    return f"{100 * figure['mean']:+.0f} % ± {100 * figure['sd']:.0f} (n = {figure['n']})"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
