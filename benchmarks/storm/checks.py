@@ -37,7 +37,7 @@ class Findings:
     stuck: list[str] = field(default_factory=list)
     """Jobs that were not final long after all had healed."""
     stale_writes: list[str] = field(default_factory=list)
-    """Writes of an attempt after a later one had begun."""
+    """Writes of an attempt after it had ended, by itself or because its lease was over."""
     disturbed: list[str] = field(default_factory=list)
     """Attempts that were taken from a worker nothing had happened to."""
     recoveries_s: list[float] = field(default_factory=list)
@@ -109,13 +109,14 @@ def _check_attempts(
         found.duplicated.append(f"{job_id}: fences {fences}")
     if sum(attempt.reason == "succeeded" for attempt in attempts) > 1:
         found.duplicated.append(f"{job_id}: succeeded twice")
+    ended_at = {attempt.fence: attempt.ended_at for attempt in attempts}
+    for checkpoint in checkpoints:
+        ended = ended_at.get(checkpoint.fence)
+        if ended is not None and checkpoint.created_at > ended + _CLOCKS_S:
+            found.stale_writes.append(f"{job_id}: step {checkpoint.step} by attempt {checkpoint.fence}")
     for attempt, following in pairwise(attempts):
         if attempt.ended_at is None or attempt.ended_at > following.started_at + _CLOCKS_S:
             found.duplicated.append(f"{job_id}: attempts {attempt.fence} and {following.fence} at once")
-        late = [
-            c.step for c in checkpoints if c.fence == attempt.fence and c.created_at > following.started_at + _CLOCKS_S
-        ]
-        found.stale_writes += [f"{job_id}: step {step} by attempt {attempt.fence}" for step in late]
         if attempt.reason == "worker_lost":
             _check_loss(found, job_id, attempt, following, faults)
 
