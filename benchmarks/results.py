@@ -2,8 +2,8 @@
 
 A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced: `core-TARGET` by the table of a target's runs
 and its plot, `gain` by all targets side by side, `sweeps` by the one-factor sweeps, `state` by what is finished and
-what is not (these four from `transfer.jsonl`, which `benchmarks.suite` writes), `chain` by `benchmarks.chain`'s table,
-`controlnet` by `benchmarks.controlnet`'s.
+what is not (these four from `transfer.jsonl`, which `benchmarks.suite` writes), `chain` and `chain-greek` by the tables
+of `benchmarks.chain`, `controlnet` by that of `benchmarks.controlnet`.
 Nothing is measured here.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.suite import CORE, GROUPS, RECORDS, SWEEPS, SWEPT, beyond_core, 
 
 PAGE = Path("docs/results.md")
 IMAGES = Path("docs/images")
-CHAIN = Path("benchmarks/results/chain.json")
+CHAINS = {name: Path(f"benchmarks/results/{name}.json") for name in ("chain", "chain-greek")}
 BASELINE = "supervised"
 _NOT_MEASURED = "–"
 
@@ -186,7 +186,7 @@ def state(records: Records) -> list[str]:
     return [*lines, *(_line([name, str(a), str(b)]) for name, (a, b) in counts.items())]
 
 
-def chain_table(results: Run) -> list[str]:
+def chain_table(results: Run, image: str) -> list[str]:
     """FID of each method (rows) at each share of the chain that the base model runs (columns)."""
     first = results["runs"][0]
     shares = [f"{100 * fraction:.0f} %" for fraction in first["fractions"]]
@@ -195,7 +195,7 @@ def chain_table(results: Run) -> list[str]:
         points = zip(*(run["checkpoints"][position]["points"] for run in results["runs"]), strict=True)
         cells = [_cell([point["fid"] for point in seeds]) for seeds in points]
         rows.append(_line([METHODS[checkpoint["name"]][0], *cells]))
-    return [_line(["FID", *shares]), _line(["---"] * (1 + len(shares))), *rows, "", "![chain](images/chain.svg)"]
+    return [_line(["FID", *shares]), _line(["---"] * (1 + len(shares))), *rows, "", f"![chain](images/{image}.svg)"]
 
 
 def _core_block(records: Records, target: str) -> list[str]:
@@ -213,7 +213,7 @@ def blocks(records: Records) -> dict[str, list[str]]:
         "gain": gain_table(records),
         "sweeps": sweeps(records),
         "state": state(records),
-        "chain": chain_table(json.loads(CHAIN.read_text(encoding="utf-8"))),
+        **{name: chain_table(json.loads(path.read_text(encoding="utf-8")), name) for name, path in CHAINS.items()},
         "controlnet": controlnet_block(json.loads(CONTROLNET.read_text(encoding="utf-8")), IMAGES / "controlnet.svg"),
     }
 
