@@ -26,8 +26,9 @@ def resolve_control(config: TransferConfig, card: BaseModelCard) -> ControlConfi
     """The complete `control`; None for a base model that draws classes.
 
     Raises:
-        TaskError: `control_required`, `control_not_for_model`, `annotator_required`, `recipe_not_for_model`,
-            `adapter_not_for_model`, `guidance_not_for_model` or `flip_not_for_model`, naming the field.
+        TaskError: `control_required`, `control_not_for_model`, `annotator_required`, `annotator_not_used`,
+            `recipe_not_for_model`, `adapter_not_for_model`, `guidance_not_for_model` or `flip_not_for_model`, naming
+            the field.
     """
     given = config.control
     if card.family != "stable-diffusion":
@@ -44,6 +45,9 @@ def resolve_control(config: TransferConfig, card: BaseModelCard) -> ControlConfi
     fields = {**given.model_dump(), **known, **given.model_dump(exclude_unset=True)}
     if fields["default_prompt"] is None:
         fields["default_prompt"] = ""
+    if given.annotator is not None and given.condition in COMPUTED:
+        message = f"{given.condition!r} is computed: no network draws it"
+        raise TaskError("annotator_not_used", message, "control.annotator")
     if fields["annotator"] is None:
         fields["annotator"] = card.annotators.get(given.condition)
     if fields["annotator"] is None and given.condition not in COMPUTED:

@@ -69,12 +69,16 @@ def check_config(config: ChainOfForgetting, cards: dict[str, BaseModelCard]) -> 
     """Refuse what the base model cannot do.
 
     Raises:
-        InvalidInputError: `model_not_found`, the base model was removed since.
+        InvalidInputError: `model_not_found`, the base model was removed since; `analysis_not_for_model`, it draws no
+            classes, and a ControlNet has no chain to hand over: its base model draws every step.
         TaskError: `sampler_not_for_process`, naming the field.
     """
     if config.model not in cards:
         message = f"The base model {config.model!r} of the checkpoints is not installed any more."
         raise InvalidInputError("model_not_found", message, param="checkpoints.0")
+    if cards[config.model].family != "dit":
+        message = f"A chain of forgetting is of class-conditional models; these are ControlNets on {config.model}."
+        raise InvalidInputError("analysis_not_for_model", message, param="checkpoints.0")
     check_sampler(config.evaluation.sampler, cards[config.model].process, "evaluation.sampler")
 
 

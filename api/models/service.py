@@ -14,7 +14,7 @@ from api.storage import ObjectStore
 from difftune_core.card import BaseModelCard, list_cards, read_card
 from difftune_core.companion_card import CompanionCard, CompanionKind, readable_companions
 from difftune_core.config import DiffTuning, Supervised, TransferConfig
-from difftune_core.control_config import COMPUTED, Condition
+from difftune_core.control_config import Condition
 from difftune_core.controlnet_fit import check_cards_fit
 
 METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": Supervised}
@@ -124,9 +124,9 @@ def check_companions(settings: Settings, store: ObjectStore, config: TransferCon
 
 
 def _check_draws(found: dict[str, CompanionCard], wanted: str, condition: Condition) -> None:
-    """Refuse an annotator whose card says that it draws other conditions; no network is asked for what is computed."""
+    """Refuse an annotator whose card says that it draws other conditions."""
     drawn = found[wanted].conditions
-    if condition in COMPUTED or not drawn or condition in drawn:
+    if not drawn or condition in drawn:
         return
     there = [id_ for id_, card in found.items() if card.kind == "annotator" and condition in card.conditions]
     message = f"{wanted!r} draws {', '.join(drawn)}, not {condition}. That draw: {', '.join(there) or 'none'}."

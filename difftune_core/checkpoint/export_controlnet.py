@@ -69,10 +69,12 @@ Trained with difftune. A ControlNet begins as a copy of a part of its base model
 {facts}
 
 ```python
+import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 
 controlnet = ControlNetModel.from_pretrained("THIS_FOLDER")
 pipeline = StableDiffusionControlNetPipeline.from_pretrained("BASE_MODEL_FOLDER", controlnet=controlnet)
+pipeline.to(torch.float32)  # parts of a base model may be stored in different precisions
 image = pipeline("a caption", image=control_image).images[0]
 ```
 

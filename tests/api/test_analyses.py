@@ -163,6 +163,15 @@ def test_a_base_model_that_was_removed_cannot_be_analysed(
     assert_problem(analyse(checkpoint), 422, "model_not_found", param="checkpoints.0")
 
 
+def test_controlnets_have_no_chain_of_forgetting(
+    services: Services, add_checkpoint: Any, analyse: Any, assert_problem: Problem
+) -> None:
+    checkpoint = add_checkpoint("a")
+    path = services.settings.data_dir / "models" / "tiny-dit" / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "family": "stable-diffusion"}))
+    assert_problem(analyse(checkpoint), 422, "analysis_not_for_model", param="checkpoints.0")
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer"),
     [

@@ -69,6 +69,7 @@ _WHERE = "method.diff_tuning.hyperparameters"
     [
         ({"control": None}, "control_required", "control.condition"),
         ({"control": {"condition": "normal"}}, "annotator_required", "control.annotator"),
+        ({"control": {"condition": "edge", "annotator": "small-depth"}}, "annotator_not_used", "control.annotator"),
         (_method(recipe="distillation"), "recipe_not_for_model", f"{_WHERE}.recipe"),
         (_method(adapter={"type": "difffit"}), "adapter_not_for_model", f"{_WHERE}.adapter"),
         (_method(horizontal_flip=True), "flip_not_for_model", f"{_WHERE}.horizontal_flip"),

@@ -68,7 +68,7 @@ def steps_saved(runs: Runs) -> list[dict[str, Any]]:
 def steps_saved_to_equal_scores(runs: Runs) -> list[dict[str, Any]]:
     """As `steps_saved`, over all scores that both runs of a seed reach (`difftune_core.evaluate.equal_scores`).
 
-    It needs no sudden convergence. A pair without a common score is left out.
+    It needs no sudden convergence. Pairs without a common score, or with a run that does not rise, are left out.
     """
     shares = []
     for first, second in runs.pairs() if convergences(runs) else []:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from difftune_core import tiny
 from difftune_core.checkpoint.export_controlnet import export_controlnet
 from tests.core.control.toy import SIZE, ToyRuns
 
@@ -89,3 +90,21 @@ def test_the_export_says_what_it_is_and_not_where_it_was(controlnet: Any, tmp_pa
     other_archive, other_single = export_controlnet(controlnet, again, card=CARD)
     assert archive.read_bytes() == other_archive.read_bytes()
     assert single.read_bytes() == other_single.read_bytes()
+
+
+def test_the_code_of_its_readme_draws_with_the_bundled_base_model(tmp_path: Path) -> None:
+    """Its text encoder is stored in half precision, its UNet is not."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    base = Path(str(tiny.__file__)).parent / "weights" / "tiny-sd"
+    controlnets: Any = ControlNetModel
+    unets: Any = UNet2DConditionModel
+    archive, _ = export_controlnet(controlnets.from_unet(unets.from_pretrained(base / "unet")), tmp_path, card=CARD)
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(tmp_path / "net")
+    code = (tmp_path / "net" / "README.md").read_text().split("```python")[1].split("```")[0]
+    code = code.replace("THIS_FOLDER", str(tmp_path / "net")).replace("BASE_MODEL_FOLDER", str(base))
+    names: dict[str, Any] = {"control_image": Image.new("RGB", (64, 64))}
+    exec(code.replace("image=control_image", "image=control_image, num_inference_steps=2"), names)
+    assert names["image"].size == (64, 64)

@@ -30,4 +30,11 @@ def test_noise_does_not_favour_either() -> None:
 
 
 def test_curves_without_a_common_score_say_nothing() -> None:
-    assert steps_saved([1, 2, 3], [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]) is None
+    assert steps_saved(STEPS, [_curve(step) for step in STEPS], [1 + _curve(step) for step in STEPS]) is None
+
+
+def test_runs_that_have_learned_nothing_say_nothing() -> None:
+    """Two curves of noise climb somewhere; that says nothing of who is sooner."""
+    rng = np.random.default_rng(0)
+    found = [steps_saved(STEPS[:16], *rng.standard_normal((2, 16)).tolist()) for _ in range(100)]
+    assert sum(share is not None for share in found) <= 3
