@@ -103,6 +103,7 @@ def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
 def _evaluate(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
     from difftune_core.evaluate.folders import evaluate_folders
+    from difftune_core.evaluate.report.write import plain
 
     _require(args, "real", "fake")
     named = args.features or [_BUNDLED / "tiny-features"]
@@ -112,7 +113,8 @@ def _evaluate(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
     # The folder holds the weights and, where it is not the bundled kind, a card that says what they are.
     folders = [path.parent if path.is_file() else path for path in named]
     metrics = args.metrics.split(",")
-    print(json.dumps(evaluate_folders(args.real, args.fake, folders, metrics)))  # noqa: T201  # the command's output
+    result = plain(evaluate_folders(args.real, args.fake, folders, metrics))
+    print(json.dumps(result, allow_nan=False))  # noqa: T201  # the command's output
     return OutcomeEvent(code="succeeded")
 
 

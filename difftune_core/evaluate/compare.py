@@ -20,6 +20,7 @@ from difftune_core.hooks import TaskError
 Metric = Literal["fid", "kid", "fid_infinity", "precision_recall", "density_coverage"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 DEFAULT_METRICS: tuple[Metric, ...] = ("fid", "kid")
+_ROUNDING = 1e-6  # of the largest feature: batches of other sizes round features in float32 otherwise
 _PLAIN = {"tiny", "inception"}  # kinds of extractor whose distances are called FID and KID
 
 Figures = dict[str, Any]
@@ -48,11 +49,12 @@ def compare(
         seed: of KID's blocks and FID-infinity's parts.
 
     Raises:
-        TaskError: `too_few_images`, `not_finite`, `metric_unknown`.
+        TaskError: `too_few_images`, `not_finite`, `no_spread`, `metric_unknown`.
     """
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown:
         raise TaskError("metric_unknown", f"no metric {unknown[0]!r}: known are {', '.join(METRICS)}", "metrics")
+    check_spread(real, fake)
     pair = _Pair(real, fake, "inception" if extractor is None else extractor.kind, block_size, seed)
     result: Figures = {}
     for metric in dict.fromkeys(metrics):
@@ -63,6 +65,17 @@ def compare(
     if extractor is not None:
         result["extractor"] = describe(extractor)
     return result
+
+
+def check_spread(real: Float[np.ndarray, "n d"], fake: Float[np.ndarray, "m d"]) -> None:
+    """Refuse features by which all images of both sets are the same: each figure would be that of a perfect model.
+
+    Raises:
+        TaskError: `no_spread`.
+    """
+    both = np.concatenate([real, fake])
+    if len(both) and np.ptp(both, axis=0).max() <= _ROUNDING * np.abs(both).max():
+        raise TaskError("no_spread", "all images, real and generated, have the same features: nothing can be judged")
 
 
 def describe(extractor: FeatureExtractor) -> dict[str, Any]:

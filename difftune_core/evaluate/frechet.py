@@ -132,7 +132,7 @@ def _distance(a: Moments, b: Moments, overlap: float) -> float:
 def _spectrum(cov: Float64[np.ndarray, "d d"]) -> tuple[Float64[np.ndarray, "d r"], Float64[np.ndarray, " r"]]:
     """V and s with S = V diag(s^2) V^T, over the r directions that S spans."""
     values, vectors = np.linalg.eigh(cov)
-    spanned = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
+    spanned = values > values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
     return vectors[:, spanned], np.sqrt(values[spanned])
 
 

@@ -36,10 +36,12 @@ def kernel_distance(
     """KID of two feature sets; `seed` orders the images before they are cut into blocks.
 
     Raises:
-        TaskError: `too_few_images` for fewer than three images on a side.
+        TaskError: `too_few_images` for fewer than three images on a side, `not_finite` for features that are none.
     """
     if min(len(x), len(y)) < MIN_IMAGES:
         raise TaskError("too_few_images", f"KID needs at least {MIN_IMAGES} images on each side")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise TaskError("not_finite", "features hold NaN or infinity")
     x, y = x.astype(np.float64), y.astype(np.float64)
     count = min(len(x), len(y)) // block_size
     if count <= 1:

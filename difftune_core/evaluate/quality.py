@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from difftune_core.evaluate.compare import DEFAULT_METRICS, compare
+from difftune_core.evaluate.compare import DEFAULT_METRICS, check_spread, compare
 from difftune_core.evaluate.frechet import frechet_estimate
 from difftune_core.evaluation_config import QualityMetric
 from difftune_core.hooks import TaskError
 
 Features = dict[str, Float32[np.ndarray, "_ _"]]
 """[images, features] by extractor id, the main one first."""
+_WITHOUT_FIGURE = {"too_few_images", "no_spread"}
 
 
 def quality(real: Features, fake: Features, metrics: Sequence[QualityMetric] = ()) -> dict[str, Any]:
     """FID, KID and `metrics` over the first extractor's features, `fd_<id>` over each further one's.
 
-    Where there are too few images for a figure, it is None, and the reason among the warnings.
+    Where there are too few images for a figure, or all have the same features, it is None, and the reason among the
+    warnings.
     """
     main, *others = real
     result = _compared(real[main], fake[main], (*DEFAULT_METRICS, *metrics))
@@ -38,7 +40,7 @@ def _compared(
     try:
         return compare(real, fake, metrics=metrics)
     except TaskError as error:
-        if error.code != "too_few_images":
+        if error.code not in _WITHOUT_FIGURE:
             raise
         counts = {"num_real": len(real), "num_fake": len(fake)}
         return {**dict.fromkeys(("fid", "fid_se", "kid", "kid_se")), **counts, "warnings": [str(error)]}
@@ -50,9 +52,10 @@ def _distance(
     """The figure with its error, and what to warn of."""
     names = f"fd_{id_}", f"fd_{id_}_se"
     try:
+        check_spread(real, fake)
         found = frechet_estimate(real, fake)
     except TaskError as error:
-        if error.code != "too_few_images":
+        if error.code not in _WITHOUT_FIGURE:
             raise
         return dict.fromkeys(names), f"fd_{id_}: {error}"
     few, dim = min(len(real), len(fake)), real.shape[1]

@@ -14,10 +14,10 @@ def difftune_core(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def noise_images(folder: Path, level: int) -> Path:
+def noise_images(folder: Path, level: int, count: int = 6) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(level)
-    for i in range(6):
+    for i in range(count):
         Image.fromarray(rng.integers(0, level, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     return folder
 
@@ -29,6 +29,15 @@ def test_evaluate_prints_figures_errors_and_recipe(tmp_path: Path) -> None:
     result = json.loads(done.stdout)
     assert result["fid"] > 0
     assert {"fid_se", "kid", "kid_se", "recipe", "extractor"} <= result.keys()
+
+
+def test_a_figure_without_an_error_has_null_which_every_json_reader_takes(tmp_path: Path) -> None:
+    two = noise_images(tmp_path / "two", 200, count=2)
+    done = difftune_core("evaluate", "--real", two, "--fake", two, "--metrics", "fid")
+    assert done.returncode == 0, done.stderr
+    assert "NaN" not in done.stdout
+    result = json.loads(done.stdout)
+    assert (result["fid_se"], result["fid_interval"]) == (None, [None, None])
 
 
 def test_evaluate_names_what_is_missing(tmp_path: Path) -> None:

@@ -122,6 +122,15 @@ def test_dead_features_do_not_matter() -> None:
     assert frechet_estimate(*padded).se == pytest.approx(frechet_estimate(x, y).se, rel=1e-6)
 
 
+def test_copies_of_one_image_have_a_distance() -> None:
+    one, others = np.ones((200, 4)), cloud(1, 200, 4)
+    expected = ((others.mean(0) - 1) ** 2).sum() + np.trace(moments_of(others).cov)
+    for estimate in (frechet_estimate(one, others), frechet_estimate(others, one)):
+        assert estimate.value == pytest.approx(expected)
+        assert estimate.se > 0
+    assert frechet_estimate(one, one).value == 0
+
+
 def test_single_precision_features_are_summed_in_float64() -> None:
     x = cloud(1, 5000, 4).astype(np.float32)
     assert moments_of(x).cov == pytest.approx(np.cov(x.astype(np.float64), rowvar=False), rel=1e-12)

@@ -75,3 +75,12 @@ def test_is_unbiased_and_its_error_is_the_spread_over_fresh_samples(block_size: 
 def test_two_images_are_too_few() -> None:
     with pytest.raises(TaskError, match="at least 3 images"):
         kernel_distance(cloud(0, 2, 3), cloud(1, 9, 3))
+
+
+def test_features_that_are_no_numbers_are_refused() -> None:
+    broken = cloud(0, 9, 3)
+    broken[4, 1] = np.nan
+    for x, y in ((broken, cloud(1, 9, 3)), (cloud(1, 9, 3), broken)):
+        with pytest.raises(TaskError) as caught:
+            kernel_distance(x, y)
+        assert caught.value.code == "not_finite"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from difftune_core.evaluate import neighbours
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.neighbours import Share, density_coverage, manifold, precision_recall
+from difftune_core.evaluate.quality import quality
 from difftune_core.hooks import TaskError
 
 
@@ -134,3 +135,16 @@ def test_a_comparison_has_what_was_asked_for() -> None:
     few = compare(real[:50], fake, metrics=("fid", "precision_recall"))
     assert (few["precision"], few["recall_interval"]) == (None, None)
     assert "shares come out too high" in few["warnings"][0]
+
+
+def test_features_that_tell_no_image_from_another_give_no_figures() -> None:
+    """All distances would be those of a perfect model."""
+    dead = np.full((150, 4), 3.0, np.float32)
+    dead[100:] *= 1 + 1e-7  # as another batch size rounds it
+    with pytest.raises(TaskError) as caught:
+        compare(dead, dead[:120], metrics=("precision_recall",))
+    assert caught.value.code == "no_spread"
+    result = quality({"a": dead, "b": dead}, {"a": dead[:120], "b": dead[:120]}, ("density_coverage",))
+    assert (result["fid"], result["kid"], result["fd_b"]) == (None, None, None)
+    assert [warning for warning in result["warnings"] if "same features" in warning] == result["warnings"]
+    assert compare(cloud(0, 150), dead)["fid"] > 0, "a model that draws one image is judged"
