@@ -84,6 +84,7 @@ def read_diffusers(
     raw, theirs = read_component(inner if inner.is_dir() else folder)
     config = _parsed(raw)
     state = from_diffusers_state(theirs, config.num_layers)
+    _check_width(state, config)
     if len(state[_TABLE]) != config.num_embeds_ada_norm + 1:
         message = f"a label table of {len(state[_TABLE])} rows for num_embeds_ada_norm {config.num_embeds_ada_norm}"
         raise TaskError("model_mismatch", message, "num_embeds_ada_norm")
@@ -158,6 +159,13 @@ def _parsed(raw: dict[str, Any]) -> _Config:
         first = error.errors()[0]
         field = str(first["loc"][0])
         raise TaskError("model_mismatch", f"transformer config, {field}: {first['msg']}", field) from None
+
+
+def _check_width(state: State, config: _Config) -> None:
+    """Before anything is made of the width that the config states."""
+    hidden, found = config.num_attention_heads * config.attention_head_dim, tuple(state[_TABLE].shape)
+    if found[1:] != (hidden,):
+        raise TaskError("model_mismatch", f"a label table of shape {found} for a width of {hidden}", _TABLE)
 
 
 def _anatomy(config: _Config, state: State, frequencies: Literal["original", "diffusers"]) -> DiTConfig:

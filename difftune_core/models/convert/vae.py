@@ -37,6 +37,7 @@ class _Config(BaseModel):
     latent_channels: Annotated[int, Field(ge=1, le=256)] = 4
     block_out_channels: Annotated[list[int], Field(min_length=1, max_length=8)] = [64]
     layers_per_block: Annotated[int, Field(ge=1, le=16)] = 1
+    scaling_factor: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = 0.18215
     shift_factor: None = None
     latents_mean: None = None
     latents_std: None = None
@@ -78,6 +79,7 @@ def _empty(raw: dict[str, Any]) -> torch.nn.Module:
     try:
         with torch.device("meta"):
             made: torch.nn.Module = maker.from_config(raw)
-    except (TypeError, ValueError) as error:
-        raise TaskError("model_mismatch", f"autoencoder config: {error}", "config.json") from None
+    except Exception as error:  # noqa: BLE001  # a foreign config may fail in any way
+        message = f"autoencoder config: {type(error).__name__}: {error}"
+        raise TaskError("model_mismatch", message, "config.json") from None
     return made

@@ -61,7 +61,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TaskError("unreadable_weights", f"{path.parent.name}/{path.name}: {error}", path.name) from None
     if not isinstance(value, dict):
         raise TaskError("unreadable_weights", f"{path.parent.name}/{path.name} is no JSON object", path.name)
@@ -69,13 +69,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_tensors(state: State) -> None:
-    """Refuse what is no finite floating-point tensor, by name."""
-    odd = sorted(name for name, tensor in state.items() if tensor.dtype not in _DTYPES or not tensor.numel())
+    """Refuse what is no finite floating-point tensor, by name; finite as the float32 that every model is loaded as."""
+    odd = sorted(name for name, tensor in state.items() if not _is_plain(tensor))
     if odd:
         raise TaskError("model_mismatch", f"not floating-point weights: {odd}", odd[0])
-    broken = sorted(name for name, tensor in state.items() if not tensor.isfinite().all())
+    broken = sorted(name for name, tensor in state.items() if not tensor.float().isfinite().all())
     if broken:
         raise TaskError("not_finite", f"weights hold NaN or infinity: {broken}", broken[0])
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    held = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return held and tensor.dtype in _DTYPES and tensor.numel() > 0
 
 
 def fitted(state: State, config: DiTConfig, notes: tuple[str, ...] = ()) -> Converted:

@@ -135,13 +135,32 @@ def test_an_option_of_the_other_form_is_refused(tmp_path: Path, original: Path, 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("latent_channels", 8), ("_class_name", "VQModel"), ("shift_factor", 0.1), ("in_channels", 1)],
+    [
+        ("latent_channels", 8),
+        ("_class_name", "VQModel"),
+        ("shift_factor", 0.1),
+        ("in_channels", 1),
+        ("scaling_factor", 0),
+        ("scaling_factor", float("nan")),
+        ("scaling_factor", "0.5"),
+    ],
 )
 def test_an_autoencoder_of_another_kind_is_named(tmp_path: Path, vae_state: State, field: str, value: object) -> None:
     folder = write_component(tmp_path / "other", {**VAE, field: value}, vae_state)
     with pytest.raises(TaskError, match=field) as caught:
         read_vae(folder, 4)
     assert caught.value.param == field
+
+
+@pytest.mark.parametrize(
+    "odd", [{"block_out_channels": [4, 4]}, {"block_out_channels": [0, 0, 0]}, {"norm_num_groups": 0}, {"act_fn": [1]}]
+)
+def test_an_autoencoder_that_cannot_be_made_is_refused(
+    tmp_path: Path, vae_state: State, odd: dict[str, object]
+) -> None:
+    with pytest.raises(TaskError, match="autoencoder config: ") as caught:
+        read_vae(write_component(tmp_path / "odd", VAE | odd, vae_state), 4)
+    assert caught.value.code == "model_mismatch"
 
 
 def test_an_autoencoder_with_missing_or_broken_weights_is_refused(tmp_path: Path, vae_state: State) -> None:

@@ -139,6 +139,17 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, state: State, val
     assert refused(saved(tmp_path, state), r"blocks\.1\.mlp\.fc2\.bias").code == "not_finite"
 
 
+def test_weights_beyond_float32_are_refused_for_every_model_is_loaded_as_that(tmp_path: Path, state: State) -> None:
+    state["blocks.1.mlp.fc2.bias"] = torch.full((32,), 1e39, dtype=torch.float64)
+    assert refused(saved(tmp_path, state), r"blocks\.1\.mlp\.fc2\.bias").code == "not_finite"
+
+
+def test_weights_without_plain_values_are_named(tmp_path: Path, state: State) -> None:
+    for form in (state["x_embedder.proj.bias"].to_sparse(), torch.empty(32, device="meta")):
+        error = refused(saved(tmp_path, state | {"x_embedder.proj.bias": form}), "not floating-point")
+        assert error.param == "x_embedder.proj.bias"
+
+
 def test_what_is_no_weight_is_named(tmp_path: Path, state: State) -> None:
     assert "['step']" in str(refused(saved(tmp_path, {**state, "step": 7}), "no tensor"))
     state["x_embedder.proj.bias"] = state["x_embedder.proj.bias"].long()
