@@ -19,6 +19,7 @@ from difftune_core.card import list_cards, read_card
 from difftune_core.channel import ConsoleHooks, PipeHooks
 from difftune_core.comparison_config import ComparisonConfig
 from difftune_core.config import TransferConfig, resolve, resolve_retention_set
+from difftune_core.files import is_disk_full
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.models.convert.request import add_arguments, request_of
 from difftune_core.retention_config import RetentionSetRequest
@@ -50,6 +51,8 @@ def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
         return OutcomeEvent(code="out_of_memory", message="the process ran out of memory")
     except Exception as error:  # noqa: BLE001  # the last line says why, whatever happened; the log has the trace
         traceback.print_exc()
+        if is_disk_full(error):
+            return OutcomeEvent(code="disk_full", message="The disk is full.")
         return OutcomeEvent(code="internal_error", message=f"{type(error).__name__}: {error}")
     return outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,7 @@ from typing import Any
 
 _CHUNK = 1 << 20
 _SEAL = ".sha256.json"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IDENTIFYING = (".safetensors", "config.json", "vocab.json", "merges.txt", "tokenizer.json", "palette.json")
 """Ends of the names of files that decide what a model does; not `card.json`, which holds the digest."""
 
@@ -44,12 +46,23 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_disk_full(error: Exception) -> bool:
+    """Whether something could not be written for want of room; safetensors tells the number in its text alone."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return any(f"(os error {number})" in str(error) for number in _FULL)
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Replace `path` as a whole: after a crash it holds the old content or the new."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(data)
-    fsync(aside)
-    aside.replace(path)
+    try:
+        aside.write_bytes(data)
+        fsync(aside)
+        aside.replace(path)
+    except OSError:  # a half of it would fill a full disk further with each attempt
+        aside.unlink(missing_ok=True)
+        raise
     fsync(path.parent)
 
 
@@ -81,7 +94,8 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
     with final.with_name(f".{final.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_intact(final):
-            shutil.rmtree(final, ignore_errors=True)
+            for left in (final, *final.parent.glob(f".{final.name}.[0-9]*")):  # of builders that were killed
+                shutil.rmtree(left, ignore_errors=True)
             with folder_aside(final) as aside:
                 build(aside)
                 _seal(aside)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.storage import StoreError
+from difftune_core.files import is_disk_full
 from difftune_core.hooks import TaskError
 
 SUCCEEDED = "succeeded"
@@ -91,7 +91,7 @@ def of_exception(error: Exception) -> Ending:
     """The ending of an attempt in which the supervisor itself failed."""
     if isinstance(error, TaskError):
         return Ending(error.code, str(error), error.param)
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if is_disk_full(error):
         return Ending("disk_full")
     if isinstance(error, StoreError):
         return Ending("store_unavailable")

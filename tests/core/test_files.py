@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import argparse
+import errno
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from difftune_core.files import build_once, folder_aside, write_durably
+from difftune_core.__main__ import _guarded
+from difftune_core.channel import ConsoleHooks
+from difftune_core.files import build_once, folder_aside, is_disk_full, write_durably
 
 
 def _build(root: Path) -> None:
@@ -15,6 +21,31 @@ def _build(root: Path) -> None:
         (folder / "content").write_text("whole")
 
     build_once(root / "cache" / "digest", build)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_known_by_whoever_tells_of_it(number: int) -> None:
+    """A run that ends for it is tried again until there is room; one that "failed in an unforeseen way" only once."""
+    told = SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+    for error in (OSError(number, os.strerror(number)), told):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        assert _guarded(argparse.Namespace(command=fail), ConsoleHooks()).code == "disk_full"
+    assert not is_disk_full(OSError(errno.EACCES, "denied"))
+    assert not is_disk_full(SafetensorError("Error while deserializing header: header too large"))
+
+
+def test_a_write_onto_a_full_disk_leaves_nothing_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_durably(tmp_path / "file", b"before")
+    monkeypatch.setattr("difftune_core.files.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_durably(tmp_path / "file", b"after")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"before")]
 
 
 def test_many_processes_build_once(tmp_path: Path) -> None:
@@ -73,3 +104,13 @@ def test_replacing_a_file_leaves_no_scrap(tmp_path: Path) -> None:
         write_durably(path, content)
     assert path.read_bytes() == b"two"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_builder_left_is_gone_after_the_next(tmp_path: Path) -> None:
+    left, beside = tmp_path / ".digest.4711", tmp_path / ".digest.chunks"
+    for folder in (left, beside):
+        folder.mkdir()
+        (folder / "half").write_bytes(bytes(100))
+    build_once(tmp_path / "digest", lambda folder: (folder / "content").write_text("whole") and None)
+    assert not left.exists()
+    assert beside.exists()
