@@ -237,6 +237,9 @@ def _resolve_diff_tuning(
     if given.recipe == "released" and card.process != "ddpm":
         message = f"the recipe 'released' draws DDPM timesteps; {card.id} is a model of the process {card.process!r}"
         raise TaskError("recipe_not_for_process", message, f"{where}.recipe")
+    if given.recipe == "released" and given.components != "both":
+        message = f"components {given.components!r} is an ablation of Algorithm 1; the recipe 'released' has none"
+        raise TaskError("invalid_option", message, f"{where}.components")
     if isinstance(given.retention_set, str) and given.retention_set != "auto":
         return {"retention_set": given.retention_set}
     stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()

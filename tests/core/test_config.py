@@ -78,6 +78,14 @@ def test_what_does_not_fit_the_process_is_refused_by_its_field() -> None:
         assert caught.value.param == param
 
 
+@pytest.mark.parametrize("components", ["reconsolidation", "retention"])
+def test_the_released_recipe_has_no_ablations(components: str) -> None:
+    """It would be trained whole, and its report would call it the ablation."""
+    with pytest.raises(TaskError, match="ablation of Algorithm 1") as caught:
+        resolve(config(recipe="released", components=components), CARD, num_threads=1)
+    assert caught.value.param == "method.diff_tuning.hyperparameters.components"
+
+
 def test_an_explicit_null_is_a_wish_not_a_gap() -> None:
     resolved = resolve(config(checkpoint_every_steps=None, max_steps=10), CARD, num_threads=1)
     assert resolved.method.hyperparameters.checkpoint_every_steps == math.ceil(10 / 4)
