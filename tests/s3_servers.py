@@ -210,8 +210,7 @@ class CephServer(S3Server):
         is_new = not (self.folder / "osd" / "keyring").exists() and not (self.folder / "osd" / "block").exists()
         self.processes[0].start()
         if is_new:
-            uuid = _uuid()
-            self._run("timeout", "60", "ceph", "osd", "new", uuid, "0")
+            self._run("timeout", "60", "ceph", "osd", "new", uuid := _uuid(), "0")
             self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", uuid)  # the monitor lets no other one boot
             self.processes[0].stop()
         super().start()

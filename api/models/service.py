@@ -97,7 +97,8 @@ def card_for_job(settings: Settings, store: ObjectStore, model_id: str) -> BaseM
 
 
 def check_companions(settings: Settings, store: ObjectStore, config: TransferConfig, base: BaseModelCard) -> None:
-    """Refuse a ControlNet to go on from that is none or does not fit, an annotator or a CLIP model that is none.
+    """Refuse a ControlNet to go on from that is none or does not fit, an annotator or a CLIP model that is none, and a
+    feature extractor that is nowhere.
 
     One without a card is left to the trainer.
 
@@ -112,6 +113,10 @@ def check_companions(settings: Settings, store: ObjectStore, config: TransferCon
     if config.control is not None:
         asked.append(("control.init_from", "controlnet", config.control.init_from))
         asked.append(("control.annotator", "annotator", config.control.annotator))
+    for number, extractor in enumerate(config.evaluation.feature_extractors or ()):
+        if not _is_anywhere(settings, store, extractor):
+            where = f"evaluation.feature_extractors.{number}"
+            raise InvalidInputError("model_not_found", f"There is no feature extractor {extractor!r}.", param=where)
     named = [(param, kind, wanted) for param, kind, wanted in asked if wanted is not None]
     found = companions(settings, store) if named else {}
     for param, kind, wanted in named:

@@ -51,9 +51,7 @@ def compare(
     Raises:
         TaskError: `too_few_images`, `not_finite`, `no_spread`, `metric_unknown`.
     """
-    unknown = [metric for metric in metrics if metric not in METRICS]
-    if unknown:
-        raise TaskError("metric_unknown", f"no metric {unknown[0]!r}: known are {', '.join(METRICS)}", "metrics")
+    check_known(metrics)
     check_spread(real, fake)
     pair = _Pair(real, fake, "inception" if extractor is None else extractor.kind, block_size, seed)
     result: Figures = {}
@@ -65,6 +63,17 @@ def compare(
     if extractor is not None:
         result["extractor"] = describe(extractor)
     return result
+
+
+def check_known(metrics: Sequence[str]) -> None:
+    """Refuse a name that is no metric's.
+
+    Raises:
+        TaskError: `metric_unknown`.
+    """
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown:
+        raise TaskError("metric_unknown", f"no metric {unknown[0]!r}: known are {', '.join(METRICS)}", "metrics")
 
 
 def check_spread(real: Float[np.ndarray, "n d"], fake: Float[np.ndarray, "m d"]) -> None:

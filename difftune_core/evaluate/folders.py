@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from difftune_core.data.archive import RefusedError, open_archive
-from difftune_core.evaluate.compare import DEFAULT_METRICS, compare, describe, metric_name
+from difftune_core.evaluate.compare import DEFAULT_METRICS, check_known, compare, describe, metric_name
 from difftune_core.evaluate.features import FeatureExtractor, load_extractor
 from difftune_core.files import sha256_json
 from difftune_core.hooks import TaskError
@@ -28,9 +28,11 @@ def evaluate_folders(
     extractors their figures stand side by side, told apart by their names (`fid`, `fd_dinov2`).
 
     Raises:
-        TaskError: `invalid_dataset` naming the first bad file, `too_few_images`, `same_names` for two extractors whose
-            figures would have the same names, or the archive's or extractor's own.
+        TaskError: `metric_unknown`, before anything is read; `invalid_dataset` naming the first bad file,
+            `too_few_images`, `same_names` for two extractors whose figures would have the same names, or the archive's
+            or extractor's own.
     """
+    check_known(metrics)
     extractors = [load_extractor(folder) for folder in extractor_folders]
     _check_names(extractors)
     result: dict[str, Any] = {}

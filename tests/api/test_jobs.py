@@ -101,6 +101,7 @@ _BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"evaluation": {"deliver": "best"}}, "#/evaluation/every_steps", "evaluations_needed"),
     ({"evaluation": {"best_metric": "precision"}}, "#/evaluation/best_metric", "metric_not_measured"),
     ({"evaluation": {"best_metric": "loss"}}, "#/evaluation/best_metric", "invalid_value"),
+    ({"evaluation": {"feature_extractors": ["eyes"]}}, "#/evaluation/feature_extractors/0", "model_not_found"),
     ({"evaluation": {"early_stopping": {"patience": 0}}}, "#/evaluation/early_stopping/patience", "invalid_value"),
     (
         {"method": {"type": "supervised", "supervised": {"hyperparameters": {"max_steps": True}}}},

@@ -57,7 +57,7 @@ def test_evaluate_takes_a_choice_of_metrics(tmp_path: Path) -> None:
     assert result["kid"] > 0
     assert result["precision"] is None
     assert "at least 100 images" in result["warnings"][0]
-    done = difftune_core("evaluate", "--real", real, "--fake", fake, "--metrics", "fid,is")
+    done = difftune_core("evaluate", "--real", real, "--fake", tmp_path / "nowhere", "--metrics", "fid,is")
     assert done.returncode == 1
     assert "metric_unknown: no metric 'is': known are fid, kid, fid_infinity" in done.stderr
 
