@@ -70,6 +70,8 @@ class CheckpointEvent(_Line):
     name: str
     files: list[FileInfo]
     is_last: bool = False
+    target_images: int | None = None
+    """Target images seen up to here, which metrics tell only at the steps that are logged."""
 
 
 class ResumeEvent(_Line):

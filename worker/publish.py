@@ -111,7 +111,9 @@ class Publisher:
                 path = folder / MANIFEST
                 last = FileInfo(path=MANIFEST, bytes=path.stat().st_size, sha256=sha256_file(path))
                 files = [*manifest.files, last]
-                self._publish_checkpoint(CheckpointEvent(step=manifest.step, name=folder.name, files=files))
+                images = manifest.target_images
+                event = CheckpointEvent(step=manifest.step, name=folder.name, files=files, target_images=images)
+                self._publish_checkpoint(event)
                 newest = manifest.step
         return newest
 
@@ -187,8 +189,15 @@ class Publisher:
     def _write_checkpoint(self, event: CheckpointEvent, files: list[dict[str, object]]) -> list[str]:
         with self._run.unit() as (session, _):
             job = lifecycle.lock(session, self._job_id)
-            fence = self._run.lease.fence
-            lifecycle.checkpoint_saved(session, job, fence=fence, step=event.step, name=event.name, files=files)
+            lifecycle.checkpoint_saved(
+                session,
+                job,
+                fence=self._run.lease.fence,
+                step=event.step,
+                name=event.name,
+                files=files,
+                target_images=event.target_images,
+            )
             return _dropped(session, job, spared=event.step)
 
     def _publish_best(self, event: BestEvent) -> None:

@@ -23,7 +23,7 @@ class CheckpointOut(Listed):
     fine_tuning_job_id: str
     step_number: int
     metrics: dict[str, float | None]
-    """Newest values at this step, and `step`."""
+    """Values at this step, and `step`; of series that were not logged at it, none."""
     tags: list[str]
     """`latest`, `best`."""
     best: bool

@@ -56,10 +56,8 @@ def step_of_cursor(session: Session, job: Job, after: str) -> int:
 
 
 def metrics_at(session: Session, checkpoint: Checkpoint, job: Job) -> dict[str, float | None]:
-    """The values at the checkpoint's step; of series that are logged more rarely, those since the log before."""
-    hyperparameters = job.config["method"][job.config["method"]["type"]]["hyperparameters"]
-    first = checkpoint.step - int(hyperparameters["log_every_steps"]) + 1
-    found = jobs.metrics_between(session, job.id, first, checkpoint.step)
+    """The values at the checkpoint's step; those of another would pass for its own."""
+    found = jobs.metrics_at(session, job.id, checkpoint.step)
     return {name: finite(value) for name, value in found.items()}
 
 

@@ -21,6 +21,8 @@ from api.jobs.models import Job, JobFile, Metric
 from api.jobs.service import move
 from api.jobs.states import JobStatus
 
+_IMAGES = "target_images"
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -136,7 +138,14 @@ def has_checkpoint(session: Session, job_id: str, step: int) -> bool:
 
 
 def checkpoint_saved(
-    session: Session, job: Job, *, fence: int, step: int, name: str, files: list[dict[str, Any]]
+    session: Session,
+    job: Job,
+    *,
+    fence: int,
+    step: int,
+    name: str,
+    files: list[dict[str, Any]],
+    target_images: int | None = None,
 ) -> None:
     """A row for a checkpoint whose files are all in the store; that of an earlier attempt stays."""
     if has_checkpoint(session, job.id, step):
@@ -152,6 +161,9 @@ def checkpoint_saved(
         created_at=time.time(),
     )
     session.add(row)
+    if target_images is not None and session.get(Metric, (job.id, _IMAGES, step)) is None:  # it may not be logged
+        images = float(target_images)
+        session.add(Metric(job_id=job.id, name=_IMAGES, step=step, value=images, created_at=time.time()))
     job.step = max(job.step, step)
     events.append(session, job, "checkpoint", f"Checkpoint at step {step}.", data={"step": step, "id": row.id})
 

@@ -148,7 +148,7 @@ def metric_page(
     return list(session.scalars(query.order_by(Metric.name, Metric.step).limit(limit)))
 
 
-def metrics_between(session: Session, job_id: str, first: int, last: int) -> dict[str, float]:
-    """The newest value of each series in steps `first` to `last`."""
-    query = select(Metric).where(Metric.job_id == job_id, Metric.step.between(first, last)).order_by(Metric.step)
+def metrics_at(session: Session, job_id: str, step: int) -> dict[str, float]:
+    """The value of each series that has one at this step."""
+    query = select(Metric).where(Metric.job_id == job_id, Metric.step == step).order_by(Metric.name)
     return {metric.name: metric.value for metric in session.scalars(query)}

@@ -40,7 +40,9 @@ def checkpoint_event(folder: Path, *, is_last: bool = False) -> CheckpointEvent:
     manifest = whole(folder)
     assert manifest is not None, f"{folder.name} is not whole"
     files = [*manifest.files, file_info(folder / MANIFEST, folder)]
-    return CheckpointEvent(step=manifest.step, name=folder.name, files=files, is_last=is_last)
+    return CheckpointEvent(
+        step=manifest.step, name=folder.name, files=files, is_last=is_last, target_images=manifest.target_images
+    )
 
 
 def file_info(path: Path, root: Path) -> FileInfo:

@@ -102,9 +102,10 @@ class Trainer:
             (folder / MODEL).write_text(f"average {step}")
             (folder / RESUME).write_text(f"state {step}")
             files = [info(folder / name, folder) for name in (MODEL, RESUME)]
-            manifest = Manifest(step=step, target_images=step, identity={}, envelope={}, history={}, files=files)
+            manifest = Manifest(step=step, target_images=32 * step, identity={}, envelope={}, history={}, files=files)
             (folder / MANIFEST).write_text(manifest.model_dump_json())
-        self.hooks.emit(CheckpointEvent(step=step, name=final.name, files=[*files, info(final / MANIFEST, final)]))
+        files.append(info(final / MANIFEST, final))
+        self.hooks.emit(CheckpointEvent(step=step, name=final.name, files=files, target_images=32 * step))
 
     def finish(self, step: int) -> OutcomeEvent:
         if not self.plan.get("no_save"):

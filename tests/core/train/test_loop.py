@@ -191,8 +191,10 @@ def test_checkpoints_come_when_due_and_the_last_says_so(
     hooks = RecordingHooks()
     loop, _ = loop_of(toy_config(checkpoint_every_steps=8), toy_model, training_data, tmp_path, hooks)
     loop.run()
-    told = [(e.step, e.is_last) for e in hooks.events if isinstance(e, CheckpointEvent)]
-    assert told == [(8, False), (16, False), (20, True)]
+    told = [e for e in hooks.events if isinstance(e, CheckpointEvent)]
+    assert [(e.step, e.is_last) for e in told] == [(8, False), (16, False), (20, True)]
+    seen = {e.step: e.values["target_images"] for e in hooks.events if isinstance(e, MetricsEvent)}
+    assert [e.target_images for e in told] == [seen[e.step] for e in told]
 
 
 def test_fifty_losses_are_the_golden_ones(toy_model: DiT, training_data: TrainingData) -> None:
