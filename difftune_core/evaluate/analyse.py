@@ -20,7 +20,7 @@ from difftune_core.analysis_config import ChainOfForgetting
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import TransferConfig, resolve
 from difftune_core.diffusion.sampler import Sampling
-from difftune_core.evaluate.chain import Drawn, Easel, Progress
+from difftune_core.evaluate.chain import Drawn, Easel, Progress, runnable
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.frechet import frechet_difference
@@ -51,7 +51,7 @@ def analyse(config: ChainOfForgetting, checkpoints: Mapping[str, Path], folders:
         hooks: told of progress; where a stop is asked for.
 
     Raises:
-        TaskError: `checkpoint_mismatch`, `invalid_checkpoint`, `too_few_images`, or as for training.
+        TaskError: `checkpoint_mismatch`, `invalid_checkpoint`, `too_few_images`, `too_few_steps`, or as for training.
     """
     torch.set_num_threads(config.num_threads or 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -74,6 +74,8 @@ class _Analysis:
     """Everything that the checkpoints of an analysis have in common."""
 
     config: ChainOfForgetting
+    shares: list[float]
+    """Those of its fractions that whole steps make."""
     preparation: Preparation
     checkpoints: list[TunedCheckpoint]
     class_names: tuple[str, ...]
@@ -99,7 +101,8 @@ class _Analysis:
             extractor=load_extractor(extractor_folder(base.card.feature_extractor, preparation.folders.models)),
         )
         model = base.load_dit(preparation.device).eval()
-        return cls(config, preparation, opened, class_names, held_out, easel, model)
+        shares = runnable(config.fractions, easel.sampling, model.config)
+        return cls(config, shares, preparation, opened, class_names, held_out, easel, model)
 
     def run(self) -> tuple[dict[str, Any], dict[str, Image.Image]]:
         """The result and a grid for each checkpoint, rows by share, columns by class."""
@@ -122,14 +125,14 @@ class _Analysis:
         key = {
             "format": _FORMAT,
             "checkpoint": checkpoint.digest,
-            "fractions": self.config.fractions,
+            "fractions": self.shares,
             "recipe": self._recipe(),
             "base": self.preparation.base.card.digest,
         }
 
         def build(folder: Path) -> None:
             drawn = self._drawn(checkpoint, number)
-            points = chain_points(self.config.fractions, drawn, real)
+            points = chain_points(self.shares, drawn, real)
             (folder / _FILE).write_text(json.dumps(points), encoding="utf-8")
             examples = np.concatenate([of_share.examples for of_share in drawn])
             image_grid(examples, self.easel.num_examples).save(folder / _GRID)
@@ -137,7 +140,7 @@ class _Analysis:
         return build_once(self.preparation.folders.cache / "chains" / sha256_json(key), build)
 
     def _drawn(self, checkpoint: TunedCheckpoint, number: int) -> list[Drawn]:
-        fractions, count = self.config.fractions, self.easel.num_images
+        fractions, count = self.shares, self.easel.num_images
         of_one = len(fractions) * count
         report = self.preparation.progress("evaluating", of_one * len(self.checkpoints))
         mixed = [share for share in fractions if share < 1]
@@ -174,7 +177,7 @@ class _Analysis:
             "type": self.config.type,
             "base_model": {"id": base.card.id, "digest": base.card.digest},
             "class_names": list(self.class_names),
-            "fractions": self.config.fractions,
+            "fractions": self.shares,
             "comparable_with_published": self.easel.extractor.comparable,
             "recipe": self._recipe(),
             "environment": {

@@ -18,9 +18,11 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.solvers import make_solver
 from difftune_core.evaluate.features import FeatureExtractor
+from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.dit import DiT
+from difftune_core.models.dit import DiT, DiTConfig
 
 _BATCH = 64
 Progress = Callable[[int], None]
@@ -69,7 +71,7 @@ class HandOver(DiT):
         Steps are known from the first chain, which must be the tuned model's alone.
         """
         assert self._times or share == 0, "the first chain tells which steps there are"
-        count = int(share * len(self._times) + 0.5)
+        count = _whole_steps(share, len(self._times))
         self._handed = frozenset(sorted(self._times)[:count])
         return count
 
@@ -84,6 +86,26 @@ class HandOver(DiT):
             return prediction
         handed: Tensor = self._base(x, t, torch.full_like(y, self._base.null_label))
         return handed
+
+
+def runnable(fractions: Sequence[float], sampling: Sampling, config: DiTConfig) -> list[float]:
+    """The shares that a chain of whole steps can hand over for these: each once, as what it really is.
+
+    Of 5 steps a tenth and a fifth are both one; drawn twice it would seem a plateau, and count twice against chance.
+
+    Raises:
+        TaskError: `too_few_steps`, nothing would be handed over at all.
+    """
+    total = len(set(make_solver(sampling.sampler, sampling.num_inference_steps, config).times.tolist()))
+    steps = sorted({_whole_steps(share, total) for share in fractions})
+    if steps == [0]:
+        message = f"none of these fractions is as much as half a step of {total}: {', '.join(map(str, fractions))}"
+        raise TaskError("too_few_steps", message, "fractions")
+    return [count / total for count in steps]
+
+
+def _whole_steps(share: float, total: int) -> int:
+    return int(share * total + 0.5)
 
 
 @torch.inference_mode()

@@ -9,11 +9,13 @@ import torch
 
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.evaluate.analyse import minimum
-from difftune_core.evaluate.chain import HandOver, Remembering, chain_latents
+from difftune_core.evaluate.chain import HandOver, Remembering, chain_latents, runnable
 from difftune_core.evaluate.frechet import frechet_difference, frechet_estimate
 from difftune_core.evaluate.report.chain import finding
+from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 
+TENTHS = [i / 10 for i in range(11)]
 LABELS = torch.tensor([0, 1, 2, 0, 1])
 SAMPLINGS = [
     Sampling(sampler="ddim", num_inference_steps=5, guidance_scale=2.0, seed=3),
@@ -92,6 +94,32 @@ def test_only_the_very_same_pass_is_remembered(toy_model: DiT) -> None:
 def test_a_chain_begins_with_the_tuned_model_alone(toy_model: DiT, base: DiT) -> None:
     with pytest.raises(AssertionError, match="the first chain"):
         chain_latents(toy_model, base, LABELS, SAMPLINGS[0], [0.5])
+
+
+@pytest.mark.parametrize(
+    ("steps", "fractions", "run"),
+    [
+        (10, TENTHS, TENTHS),
+        (5, TENTHS, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (5, [0.0, 0.5, 1.0], [0.0, 0.6, 1.0]),
+        (5, [0.0, 0.3, 0.95], [0.0, 0.4, 1.0]),
+    ],
+)
+def test_a_share_is_of_whole_steps_and_run_once(
+    toy_model: DiT, base: DiT, steps: int, fractions: list[float], run: list[float]
+) -> None:
+    sampling = replace(SAMPLINGS[0], num_inference_steps=steps)
+    shares = runnable(fractions, sampling, toy_model.config)
+    assert shares == run
+    handed = chain_latents(toy_model, base, LABELS[:1], sampling, shares)[1]
+    assert [count / steps for count in handed] == run
+    with pytest.raises(TaskError, match="half a step of"):
+        runnable([0.0, 0.04], sampling, toy_model.config)
+
+
+def test_a_step_of_two_evaluations_is_one(toy_model: DiT) -> None:
+    config = replace(toy_model.config, process="flow", prediction="v", learn_sigma=False)
+    assert runnable(TENTHS, Sampling(sampler="heun", num_inference_steps=5), config) == [i / 5 for i in range(6)]
 
 
 @pytest.mark.parametrize(("n", "m", "d", "too_high"), [(300, 240, 4, 0.2), (24, 30, 40, 0.5)])
