@@ -185,7 +185,8 @@ def _item(row: Row, files: dict[str, _File], with_control: int) -> CaptionedItem
     image = files[row.image]
     if row.control is None:
         if with_control:
-            raise RefusedError("missing_control", f"{row.image} has no control image, as {with_control} others have")
+            name = "the image" if row.where == row.image else row.image  # a finding names the row before its message
+            raise RefusedError("missing_control", f"{name} has no control image, as {with_control} others have")
         return CaptionedItem(row.image, row.caption, image.width, image.height, image.sha256, None, None)
     control = files[row.control]
     if (control.width, control.height) != (image.width, image.height):

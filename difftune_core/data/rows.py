@@ -155,11 +155,11 @@ def _sample(archive: Archive, parts: dict[str, Member], found: Rows) -> Iterator
     if len(images) > 1 or len(controls) > 1:
         raise RefusedError("unreadable_row", "more than one image or control image has this stem")
     if TEXT_ENDING not in parts:
-        raise RefusedError("missing_caption", f"{images[0].path} has no caption: no .{TEXT_ENDING} file has its stem")
+        raise RefusedError("missing_caption", f"the image has no caption: no .{TEXT_ENDING} file has its stem")
     text = parts[TEXT_ENDING]
     found.sources.add(text.path)
     try:
-        caption = _caption(archive.read(text).decode(), images[0].path)
+        caption = _caption(archive.read(text).decode(), "the image")
     except UnicodeDecodeError:
         raise RefusedError("missing_caption", f"{text.path} is no UTF-8 text") from None
     except RefusedError as reason:

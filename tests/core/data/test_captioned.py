@@ -145,16 +145,18 @@ def test_messages_name_files_and_sizes(tmp_path: Path, build: Any, recorder: Any
     report, _ = judge(build.tar(tmp_path / "a.tar", files), recorder)
     messages = {finding["path"]: finding["message"] for finding in report["errors"]}
     assert messages["0001.png"] == "the control image 0001.control.png is 30 x 20, its image 0001.png 24 x 20"
-    assert messages["0000.png"] == "0000.png has no control image, as 1 others have"
-    assert messages["0002.png"] == "0002.txt: 0002.png has no caption"
+    assert messages["0000.png"] == "the image has no control image, as 1 others have"
+    assert messages["0002.png"] == "0002.txt: the image has no caption"
 
 
 def test_stems_without_caption_and_files_without_image_are_named(tmp_path: Path, build: Any, recorder: Any) -> None:
     files = {**stem_form(build), "0007.txt": b"alone", "0008.json": b"{}", "0009.txt": b"\xff\xfe\x00"}
     files |= {"0009.png": build.picture(9), "0009.control.png": build.picture(8), "0002.jpg": build.picture(3)}
     del files["0001.txt"]
-    _, errors = judge(build.tar(tmp_path / "a.tar", files), recorder)
+    report, errors = judge(build.tar(tmp_path / "a.tar", files), recorder)
     assert errors["0001.png"][0] == errors["0009.png"][0] == "missing_caption"
+    messages = [finding["message"] for finding in report["errors"] if finding["path"] == "0001.png"]
+    assert "the image has no caption: no .txt file has its stem" in messages, "the path says which"
     assert errors["0002.png"][0] == "unreadable_row"
     assert errors["0007.txt"] == errors["0008.json"] == ["unused_file"]
 
