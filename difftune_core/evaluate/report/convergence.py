@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from difftune_core.evaluate.convergence import MIN_EVALUATIONS
 from difftune_core.evaluate.report.entries import Report
 from difftune_core.evaluate.report.numbers import number
@@ -19,13 +21,18 @@ _HOW = (
 )
 
 
+def why_none(found: dict[str, Any]) -> str:
+    """Why the rule finds no step, in words."""
+    return _REASONS[found["reason"]].format(**found)
+
+
 def convergence_tile(report: Report) -> list[Tile]:
     """When the results began to follow their controls; nothing for a run without controls."""
     found = report.get("convergence")
     if not found:
         return []
     if found["step"] is None:
-        return [Tile(_TITLE, "none", _REASONS[found["reason"]].format(**found))]
+        return [Tile(_TITLE, "none", why_none(found))]
     low, high = found["interval"]
     span = f"step {number(low)}" if low == high else f"steps {number(low)} to {number(high)}"
     return [Tile(_TITLE, f"step {number(found['step'])}", f"95 %: {span}; confidence {found['confidence']:.3f}")]

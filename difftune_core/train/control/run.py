@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.control_judge import ControlJudge
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.forgetting import l2_from_base
+from difftune_core.evaluate.report.convergence import why_none
 from difftune_core.hooks import ArtifactEvent, LogEvent
 from difftune_core.models.stable_diffusion import load_controlnet, new_controlnet
 from difftune_core.models.text import TextTable
@@ -84,7 +85,7 @@ class ControlRun:
     def _tell_convergence(self) -> None:
         found, control = convergence_of(self), self.preparation.control
         if found.step is None:
-            message = f"no sudden convergence of the condition {control.condition}: {found.reason}"
+            message = f"no sudden convergence of the condition {control.condition}: {why_none(asdict(found))}"
         else:
             message = f"sudden convergence at step {found.step}, confidence {found.confidence:.3f}"
         self.loop.hooks.emit(LogEvent(message=message))
