@@ -98,7 +98,6 @@ class ControlJudge:
             "reference_set_digest": self.real_digest,
             "sampling": asdict(self.sampling),
             "conditioning_scale": self.control.conditioning_scale,
-            "weights": "ema",
             **scored,
             **({"other_feature_extractors": others} if others else {}),
         }

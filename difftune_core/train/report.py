@@ -75,7 +75,7 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
             "best": best_of(run.loop),
             "references": references,
             "grids": grids,
-            "recipe": judge.recipe(),
+            "recipe": judge.recipe() | {"weights": weights_of(run.loop)},
             "environment": environment(judge.device),
             "notes": notes_of(run.loop, judge.extractor.id),
         },
@@ -88,6 +88,11 @@ def best_of(loop: Loop[Any]) -> dict[str, Any] | None:
     metric = loop.config.evaluation.best_metric
     best = best_evaluation(loop.state.history.evaluations, metric)
     return None if best is None else {"metric": metric, "step": best["step"], "value": figure(best, metric)}
+
+
+def weights_of(loop: Loop[Any]) -> str:
+    """What is judged: the average over the steps, or with no decay, which averages nothing, the weights themselves."""
+    return "ema" if loop.config.method.hyperparameters.ema_decay else "raw"
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -17,6 +17,7 @@ REPORT, SAMPLES = "report.json", "samples.png"
 _FIRST = "supervised"  # what others are compared with, where nobody says in which order
 _OF_A_SEED = frozenset({"recipe.reference_set_digest", "recipe.num_real", "dataset.digest"})
 """May differ between seeds: without a validation file, the seed draws the held-out images."""
+_WEIGHTS = "weights"  # `ema` or `raw` is the method's own; older reports say `ema` of both
 _OF_CONTROL = ("condition", "default_prompt")
 """What of a job's `control` its figures depend on; annotator and scale are in the recipe."""
 
@@ -140,7 +141,7 @@ def _delivered(report: dict[str, Any]) -> dict[str, Any]:
 
 def _recipe(report: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Everything on which a figure depends besides the tuned weights, by dotted name."""
-    yield from _flat("recipe", report["recipe"])
+    yield from _flat("recipe", {key: value for key, value in report["recipe"].items() if key != _WEIGHTS})
     control = report.get("job", {}).get("control") or {}
     yield from ((f"control.{name}", control[name]) for name in _OF_CONTROL if name in control)
     yield "model.digest", report.get("model", {}).get("digest")

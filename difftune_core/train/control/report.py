@@ -17,7 +17,7 @@ from difftune_core.evaluate.convergence import Convergence, sudden_convergence
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report import write_report
 from difftune_core.train.deliver import Delivered
-from difftune_core.train.report import best_of, environment, notes_of
+from difftune_core.train.report import best_of, environment, notes_of, weights_of
 
 if TYPE_CHECKING:
     from difftune_core.train.control.run import ControlRun
@@ -63,7 +63,7 @@ def write_control_report(run: ControlRun, references: dict[str, Any], out: Path,
             "best": best_of(run.loop),
             "references": references,
             "grids": grids,
-            "recipe": judge.recipe() | {"annotator": preparation.drawn_by},
+            "recipe": judge.recipe() | {"annotator": preparation.drawn_by, "weights": weights_of(run.loop)},
             "environment": environment(judge.device),
             "notes": [*notes_of(run.loop, judge.extractors[0].id), *_cut_captions(judge)],
         },

@@ -70,6 +70,9 @@ def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Sudden convergence" in page
     assert "CLIP score" in page
+    assert "weights: raw" in page, "the toy card averages nothing"
+    said = [event.message for event in hooks.events if event.type == "log"]
+    assert "no sudden convergence of the condition edge: not judged: it takes 8 evaluations" in said
     kinds = {event.kind for event in hooks.events if event.type == "artifact"}
     assert kinds == {"report_json", "report_html", "samples", "export_diffusers", "export_single_file"}
 
