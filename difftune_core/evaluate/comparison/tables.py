@@ -39,7 +39,7 @@ def settings(methods: list[dict[str, Any]]) -> dict[str, Any]:
     ]
     keys = {key: None for entry in flat for key in entry}
     differing = [key for key in keys if len({_shown(entry.get(key)) for entry in flat}) > 1]
-    same = [key for key in keys if key not in differing]
+    same = [key for key in keys if key not in differing and any(entry.get(key) is not None for entry in flat)]
     told = ", ".join(f"{_label(key)} {_shown(flat[0].get(key))}" for key in same)
     rows = [(_label(key), [_shown(entry.get(key)) for entry in flat]) for key in differing]
     return {
