@@ -9,14 +9,13 @@ from difftune_core.evaluate.comparison.convergence import convergence_table
 from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
 from difftune_core.evaluate.comparison.tables import pair_groups, settings
 from difftune_core.evaluate.report.charts import Chart, Rule, Series, line_chart
-from difftune_core.evaluate.report.entries import REFERENCES
+from difftune_core.evaluate.report.entries import REFERENCES, limit_of
 from difftune_core.evaluate.report.numbers import Number, number, with_error
 from difftune_core.evaluate.report.view import how_made
 
 Comparison = dict[str, Any]
 _SCORES = ("ssim", "mse", "pixel_accuracy", "miou", "clip_score")
 _STRIPS = (*_SCORES, "convergence_step", "fid", "null_fid")
-_STRIP_REFERENCES = ("base_model", "real_vs_real")
 _NAMED = 3  # methods in the title
 _CURVES = (*_SCORES, "fid", "kid", "null_fid", "retention_loss")
 _RULES = {"base_model": "base model", "autoencoder_floor": "autoencoder alone"}
@@ -94,7 +93,7 @@ def _strip(comparison: Comparison, key: str) -> Strip | None:
     ]
     lines += [
         Line(REFERENCES[reference], "reference", [found[key]["mean"]], found[key]["sd"], is_reference=True)
-        for reference in _STRIP_REFERENCES
+        for reference in ("base_model", limit_of(key))
         if key in (found := comparison["references"].get(reference, {}))
     ]
     return place_strip(_named(figure), lines)
