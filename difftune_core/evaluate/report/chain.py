@@ -11,6 +11,7 @@ from PIL import Image
 
 from difftune_core.evaluate.report.chain_picture import chain_picture
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
+from difftune_core.evaluate.report.entries import is_of_few
 from difftune_core.evaluate.report.numbers import number, with_error
 from difftune_core.evaluate.report.view import how_made
 from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
@@ -131,7 +132,9 @@ def _tile(checkpoint: dict[str, Any]) -> Tile:
     points, found = checkpoint["points"], checkpoint["minimum"]
     lowest = f"lowest {number(found['fid'], 3)} at {_percent(found['fraction'])}"
     last = f"{number(points[-1]['fid'], 3)} at {_percent(points[-1]['fraction'])}"
-    return Tile(f"{checkpoint['name']}, alone", with_error(points[0]["fid"], points[0]["fid_se"]), f"{lowest}, {last}")
+    few = "too few images, see the notes; " if is_of_few(points[0], "fid") else ""
+    alone = with_error(points[0]["fid"], points[0]["fid_se"])
+    return Tile(f"{checkpoint['name']}, alone", alone, f"{few}{lowest}, {last}")
 
 
 def _charts(checkpoints: list[dict[str, Any]]) -> list[Chart]:
@@ -163,7 +166,8 @@ def _rows(checkpoints: list[dict[str, Any]]) -> list[Row]:
         cells = []
         for p in points:
             change = with_error(p["fid_change"], p["fid_change_se"]) if "fid_change" in p else number(None)
-            cells += [with_error(p["fid"], p["fid_se"]), change, with_error(p["kid"], p["kid_se"])]
+            few = ", too few images" if is_of_few(p, "fid") else ""
+            cells += [with_error(p["fid"], p["fid_se"]) + few, change, with_error(p["kid"], p["kid_se"])]
         rows.append(Row(_percent(points[0]["fraction"]), number(points[0]["base_steps"]), cells))
     return rows
 

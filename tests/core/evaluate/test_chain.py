@@ -11,7 +11,7 @@ from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.evaluate.analyse import minimum
 from difftune_core.evaluate.chain import HandOver, Remembering, chain_latents, runnable
 from difftune_core.evaluate.frechet import frechet_difference, frechet_estimate
-from difftune_core.evaluate.report.chain import finding
+from difftune_core.evaluate.report.chain import chain_page, finding
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 
@@ -165,3 +165,16 @@ def test_the_minimum_counts_only_beyond_the_error_of_all_comparisons(
     found = minimum(points(*changes))
     assert (found["fraction"], found["is_below_tuned"], found["worse_from"]) == (fraction, below, worse_from)
     assert words in finding({"name": "tuned", "points": points(*changes), "minimum": found})
+
+
+def test_the_page_says_where_the_images_are_too_few() -> None:
+    few = {"warnings": ["50 images for 64 features: no full covariance, FID is far too high"]}
+    rest = {"fid_se": 1.0, "kid": 0.1, "kid_se": 0.01}
+    judged = [p | rest | few | {"base_steps": i} for i, p in enumerate(points(-5.0, 9.0))]
+    checkpoint = {"name": "tuned", "step": 400, "digest": "d", "points": judged, "minimum": minimum(judged)}
+    recipe = {"feature_extractor": "tiny-features", "num_generated": 50, "num_real": 50}
+    result = {"base_model": {"id": "tiny-dit"}, "class_names": ["0"], "fractions": [0.0, 0.5, 1.0], "recipe": recipe,
+              "comparable_with_published": False, "environment": {}, "checkpoints": [checkpoint]}  # fmt: skip
+    page = chain_page(result, {})
+    assert page.count("too few images, see the notes; lowest 45.0 at 50") == 1
+    assert page.count("± 1.0, too few images</td>") == len(judged)
