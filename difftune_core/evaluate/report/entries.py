@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from difftune_core.evaluate.best import Entry, figure
@@ -14,6 +14,9 @@ REFERENCES = {
     "real_vs_real": "Real against real",
     "autoencoder_floor": "Autoencoder alone",
 }
+
+_OF_AGREEMENT = frozenset({"ssim", "mse", "pixel_accuracy", "miou"})
+_NO_COVARIANCE = "no full covariance"  # of `compare` and `quality`
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,10 @@ _FORGETTING = (
         of_images=False,
     ),
 )
+_UNDER_AN_EMPTY_CONTROL = (
+    "Fréchet distance of the base model's images and what the same noise becomes under the default prompt beside an "
+    "empty control; 0 for the base model itself."
+)
 
 
 def measures(report: Report) -> list[Measure]:
@@ -117,7 +124,30 @@ def measures(report: Report) -> list[Measure]:
     others = report.get("recipe", {}).get("other_feature_extractors", {})
     further = [Measure(f"fd_{id_}", f"FD {id_}", f"Fréchet distance over the features of {id_}.") for id_ in others]
     known = [*_MEASURES, *further, *_FORGETTING]
+    if is_controlled(report):
+        known = [replace(m, meaning=_UNDER_AN_EMPTY_CONTROL) if m.key == "null_fid" else m for m in known]
     return [m for m in known if m.always or any(has(entry, m.key) for entry in entries)]
+
+
+def is_controlled(report: Report) -> bool:
+    """Whether the run trained a ControlNet."""
+    return bool(report.get("job", {}).get("control"))
+
+
+def limit_of(key: str) -> str:
+    """The reference that says how good a figure can become.
+
+    Held-out images agree with their own controls by definition; what the autoencoder leaves of that can be reached.
+    """
+    return "autoencoder_floor" if key in _OF_AGREEMENT else "real_vs_real"
+
+
+def is_of_few(entry: Entry, key: str) -> bool:
+    """Whether the entry warns that this Fréchet distance is of too few images for its features."""
+    said = [text for text in entry.get("warnings", []) if _NO_COVARIANCE in text]
+    if key == "fid":
+        return any(not text.startswith("fd_") for text in said)
+    return any(text.startswith(f"{key}: ") for text in said)
 
 
 def result_of(report: Report) -> Entry:

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from difftune_core.evaluate.best import Entry, figure
-from difftune_core.evaluate.report.entries import REFERENCES, Measure, Report, base_figure, has, measures, result_of
+from difftune_core.evaluate.report.entries import (
+    REFERENCES,
+    Measure,
+    Report,
+    base_figure,
+    has,
+    is_controlled,
+    is_of_few,
+    limit_of,
+    measures,
+    result_of,
+)
 from difftune_core.evaluate.report.numbers import number, with_error
 from difftune_core.evaluate.report.scale import Mark, Scale, place
 
@@ -14,6 +25,10 @@ _MEANINGS = {
     "base_model": "The base model, label table of the target, before the first step.",
     "real_vs_real": "Two parts of the held-out images: what equally good images would score, at this count.",
     "autoencoder_floor": "Held-out images encoded and decoded: what the autoencoder costs, however good the samples.",
+}
+_MEANINGS_OF_CONTROLS = {
+    "base_model": "The base model without a control.",
+    "real_vs_real": "Two parts of the held-out images; agreement is of their own controls drawn anew, trivially high.",
 }
 _GUIDANCE = {
     "none": "The class branch alone, from the same seeds.",
@@ -79,8 +94,10 @@ def _beside(report: Report, measure: Measure) -> str:
         return "not measured: see the notes"
     base = number(base_figure(report, measure.key), 3)
     if measure.of_images:
-        real = figure(report.get("references", {}).get("real_vs_real", {}), measure.key)
-        return f"base model {base}, real against real {number(real, 3)}"
+        name = limit_of(measure.key)
+        limit = figure(report.get("references", {}).get(name, {}), measure.key)
+        few = "too few images, see the notes; " if is_of_few(result_of(report), measure.key) else ""
+        return f"{few}base model {base}, {REFERENCES[name].lower()} {number(limit, 3)}"
     if measure.key == "l2_from_base":
         return "squared, over all trained parameters; the paper's measure"
     return f"base model itself {base}"
@@ -116,13 +133,14 @@ def glossary(report: Report) -> list[tuple[str, str]]:
 
 def _table(report: Report, columns: list[Measure], more: list[Extra]) -> Table:
     references, result = report.get("references", {}), result_of(report)
+    meanings = _MEANINGS | (_MEANINGS_OF_CONTROLS if is_controlled(report) else {})
     rows: list[tuple[TableRow, Entry]] = []
     for entry in report.get("evaluations", []):
         rows.append((TableRow(_name(report, entry), is_result=entry["step"] == result["step"]), entry))
         rows += _guidance_rows(entry)
     for key, name in REFERENCES.items():
         if key in references:
-            rows.append((TableRow(name, _MEANINGS[key]), references[key]))
+            rows.append((TableRow(name, meanings[key]), references[key]))
             rows += _guidance_rows(references[key])
     shown = [(row, entry) for row, entry in rows if any(has(entry, m.key) for m in columns)]
     filled = [replace(row, cells=_cells(entry, columns, more)) for row, entry in shown]
@@ -142,5 +160,9 @@ def _guidance_rows(entry: Entry) -> list[tuple[TableRow, Entry]]:
 
 
 def _cells(entry: Entry, columns: list[Measure], more: list[Extra]) -> list[str]:
-    own = [with_error(figure(entry, m.key), entry.get(f"{m.key}_se")) for m in columns]
+    own = [
+        with_error(figure(entry, m.key), entry.get(f"{m.key}_se"))
+        + (", too few images" if is_of_few(entry, m.key) else "")
+        for m in columns
+    ]
     return own + [cell(entry) for _, cell in more]

@@ -7,7 +7,7 @@ from typing import Any
 from difftune_core.evaluate.best import figure
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.convergence import convergence_tile, how_converged
-from difftune_core.evaluate.report.entries import REFERENCES, Report, base_figure, measures, result_of
+from difftune_core.evaluate.report.entries import REFERENCES, Report, base_figure, limit_of, measures, result_of
 from difftune_core.evaluate.report.numbers import Number, number
 from difftune_core.evaluate.report.tables import glossary, scale, tables, tiles
 
@@ -57,10 +57,25 @@ def context(report: Report) -> dict[str, Any]:
 
 
 def _warnings(report: Report) -> list[str]:
-    """What the comparisons themselves warn of, once each."""
-    entries = [*report.get("evaluations", []), *report.get("references", {}).values()]
-    entries += [other for entry in list(entries) for other in entry.get("other_guidance", {}).values()]
-    return list(dict.fromkeys(warning for entry in entries for warning in entry.get("warnings", [])))
+    """What the comparisons themselves warn of, once each, with the rows of the table that it is about."""
+    evaluated = {f"After step {number(entry['step'])}": entry for entry in report.get("evaluations", [])}
+    known = report.get("references", {})
+    references = {name: known[key] for key, name in REFERENCES.items() if key in known}
+    rows = [*evaluated.items(), *references.items()]
+    guided = [(f"{name}, guidance {g}", e) for name, entry in rows for g, e in entry.get("other_guidance", {}).items()]
+    about: dict[str, list[str]] = {}
+    for name, entry in [*rows, *guided]:
+        for warning in entry.get("warnings", []):
+            about.setdefault(warning, []).append(name)
+    return [f"{_together(names, list(evaluated))}: {warning}" for warning, names in about.items()]
+
+
+def _together(names: list[str], evaluated: list[str]) -> str:
+    """Names of rows, those of all evaluations as one."""
+    unique = list(dict.fromkeys(names))
+    if len(evaluated) > 1 and set(evaluated) <= set(unique):
+        unique = ["Every evaluation", *(name for name in unique if name not in evaluated)]
+    return ", ".join(unique)
 
 
 def how_made(report: Report) -> str:
@@ -189,7 +204,8 @@ def _over_steps(report: Report, key: str) -> tuple[list[Point], list[Number]]:
 def _rules(report: Report, key: str) -> list[Rule]:
     """The references' values of a figure."""
     found = {"base_model": base_figure(report, key)}
-    found["real_vs_real"] = figure(report.get("references", {}).get("real_vs_real", {}), key)
+    limit = limit_of(key)
+    found[limit] = figure(report.get("references", {}).get(limit, {}), key)
     return [Rule(REFERENCES[name], value) for name, value in found.items() if value is not None]
 
 

@@ -133,8 +133,21 @@ def test_a_comparison_s_own_warning_reaches_the_page_once(tmp_path: Path) -> Non
     report = full()
     for entry in report["evaluations"]:
         entry["warnings"] = ["50 images for 64 features"]
+    report["references"]["real_vs_real"]["warnings"] = ["KID needs at least 3 images on each side"]
     page, _, _ = render(report, tmp_path)
-    assert page.texts.count("50 images for 64 features") == 1
+    assert page.texts.count("Every evaluation: 50 images for 64 features") == 1
+    assert page.texts.count("Real against real: KID needs at least 3 images on each side") == 1
+
+
+def test_a_distance_of_few_images_says_so_where_it_is_read(tmp_path: Path) -> None:
+    report = full()
+    report["evaluations"][1]["warnings"] = ["500 images for 640 features: no full covariance, FID is far too high"]
+    report["references"]["real_vs_real"]["warnings"] = ["fd_x: 50 images for 64 features: no full covariance"]
+    page, html, _ = render(report, tmp_path)
+    tile = next(text for text in page.texts if text.startswith("too few images, see the notes"))
+    assert "base model 1,320" in tile
+    assert html.count("181.7 ± 4.5, too few images</td>") == 1
+    assert html.count(", too few images") == 1, "no other distance is marked"
 
 
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
