@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 STANDINS = Path(__file__).with_name("standins")
 OURS = "difftune-"
+_STAND_IN = "difftune.stand-in"
 
 
 def say(message: str) -> None:
@@ -60,13 +61,18 @@ class Stack:
         """Pull official images or build their stand-ins; the names of those that were replaced."""
         replaced = []
         for image in sorted(set(self.compose("config", "--images").split())):
-            if image.startswith(OURS) or docker("image", "ls", "--quiet", image):
+            if image.startswith(OURS):
+                continue
+            if docker("image", "ls", "--quiet", image):  # pulled, or a stand-in of an earlier run
+                labels = docker("image", "inspect", "--format", "{{json .Config.Labels}}", image)
+                replaced += [image] if _STAND_IN in labels else []
                 continue
             if docker("pull", "--quiet", image, check=False):
                 continue
             name = image.rpartition("/")[2].partition(":")[0]
             say(f"{image} cannot be pulled: building its stand-in")
-            docker("build", "--tag", image, "--file", str(STANDINS / f"{name}.Dockerfile"), str(STANDINS))
+            recipe = str(STANDINS / f"{name}.Dockerfile")
+            docker("build", "--tag", image, "--label", f"{_STAND_IN}=yes", "--file", recipe, str(STANDINS))
             replaced.append(image)
         return replaced
 
