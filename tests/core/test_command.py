@@ -57,7 +57,8 @@ def test_evaluate_takes_a_choice_of_metrics(tmp_path: Path) -> None:
     assert result["kid"] > 0
     assert result["precision"] is None
     assert "at least 100 images" in result["warnings"][0]
-    done = difftune_core("evaluate", "--real", real, "--fake", tmp_path / "nowhere", "--metrics", "fid,is")
+    (fake / "broken.png").write_bytes(b"no image")  # metrics are looked at first
+    done = difftune_core("evaluate", "--real", real, "--fake", fake, "--metrics", "fid,is")
     assert done.returncode == 1
     assert "metric_unknown: no metric 'is': known are fid, kid, fid_infinity" in done.stderr
 
