@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,27 +24,28 @@ _EXAMINATIONS = (("database", "migrations.run", "examine"), ("service", "api.doc
 _TIMEOUT_S = 300.0
 _SIGNS = {"good": "  ok ", "poor": " note", "bad": "WRONG"}
 _DEVICES = "devices"
+DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="A JSON line a finding.")]
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Look at database, broker, object store, clock, disk, GPUs, base models, key files and versions.
 
     Run it where the service or a worker runs, with its settings. Ends with status 1 if something is wrong.
     """
-    read_settings()
+    folder = read_settings(data_dir).data_dir.expanduser().resolve()
     wrong = 0
-    for finding in _findings():
+    for finding in _findings({**os.environ, "DIFFTUNE_DATA_DIR": str(folder)}):
         wrong += finding.state == "bad"
         typer.echo(finding.model_dump_json() if as_json else _line(finding))
     if wrong:
         raise typer.Exit(1)
 
 
-def _findings() -> Iterator[Finding]:
+def _findings(environment: Mapping[str, str]) -> Iterator[Finding]:
     yield good("versions", ", ".join([f"difftune {__version__}", f"Python {platform.python_version()}", *_versions()]))
     for check, *module in _EXAMINATIONS:
-        yield from _examine(check, module)
+        yield from _examine(check, module, environment)
     yield from _devices()
 
 
@@ -54,9 +57,9 @@ def _versions() -> Iterator[str]:
             continue
 
 
-def _examine(check: str, module: list[str]) -> Iterator[Finding]:
+def _examine(check: str, module: list[str], environment: Mapping[str, str]) -> Iterator[Finding]:
     """In a process of its own: the command line loads neither a database nor a trainer."""
-    status, out, err = _run(module)
+    status, out, err = _run(module, environment)
     for line in out.splitlines():
         try:
             yield Finding.model_validate_json(line)
@@ -72,7 +75,7 @@ def _devices() -> Iterator[Finding]:
     except PackageNotFoundError:
         yield good(_DEVICES, "torch is not installed here: jobs run on other machines")
         return
-    status, out, err = _run(["difftune_core", "devices"])
+    status, out, err = _run(["difftune_core", "devices"], os.environ)
     if status:
         yield bad(_DEVICES, f"torch does not start: {err.strip().splitlines()[-1] if err.strip() else status}")
         return
@@ -96,10 +99,12 @@ def _no_gpu(found: dict[str, Any]) -> Finding:
     return good(_DEVICES, f"torch {found['torch']} for the CPU: {cores}")
 
 
-def _run(module: list[str]) -> tuple[int, str, str]:
+def _run(module: list[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
     argv = [sys.executable, "-m", *module]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)  # noqa: S603  # ours
+        done = subprocess.run(  # noqa: S603  # ours
+            argv, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+        )
     except subprocess.TimeoutExpired:
         return 1, "", f"no answer within {_TIMEOUT_S:.0f} s"
     return done.returncode, done.stdout, done.stderr

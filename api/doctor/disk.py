@@ -18,14 +18,22 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Whether the data folder can be written and has room."""
+    """Whether the data folder is there, can be written and has room."""
     folder = settings.data_dir
+    if folder.exists() and not folder.is_dir():
+        yield bad(_CHECK, f"{folder} is no folder", "Name another: --data-dir, or DIFFTUNE_DATA_DIR.")
+        return
+    if not folder.exists():
+        advice = (
+            "The first start makes it. If a service ran already, name its folder: --data-dir, or DIFFTUNE_DATA_DIR."
+        )
+        yield poor(_CHECK, f"{folder} does not exist", advice)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(there, os.W_OK | os.X_OK):
         yield bad(_CHECK, f"{there} cannot be written by user {os.getuid()}", "Change its owner, or DIFFTUNE_DATA_DIR.")
         return
     free = shutil.disk_usage(there).free
-    room = f"{folder} has {free / 2**30:.1f} GiB free"
+    room = f"{there} has {free / 2**30:.1f} GiB free"
     if free < _TOO_LITTLE_BYTES:
         yield bad(_CHECK, room, "Jobs fail with disk_full: make room.")
     elif free < _LITTLE_BYTES:

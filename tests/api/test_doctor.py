@@ -28,6 +28,16 @@ def test_an_embedded_service_that_has_not_started_yet_is_well(settings: Settings
     assert states(examine(settings.database)) == ["good"]
 
 
+def test_a_data_folder_that_is_missing_or_none(settings: Settings) -> None:
+    missing, file = settings.data_dir / "a" / "b", settings.data_dir / "file"
+    found, room = disk.look(Settings(data_dir=missing))
+    assert (found.state, found.message, room.state) == ("poor", f"{missing} does not exist", "good")
+    assert room.message.startswith(f"{settings.data_dir} has ")
+    file.touch()
+    (found,) = disk.look(Settings(data_dir=file))
+    assert (found.state, found.message) == ("bad", f"{file} is no folder")
+
+
 def test_a_key_that_others_may_read_is_named(settings: Settings) -> None:
     key = settings.data_dir / "api-key"
     key.write_text("dft_")

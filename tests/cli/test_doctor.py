@@ -20,6 +20,17 @@ def test_the_doctor_of_an_embedded_service(tmp_path: Path, monkeypatch: pytest.M
     assert done.exit_code == 0
 
 
+def test_a_data_folder_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFTUNE_DATA_DIR", str(tmp_path / "variable"))
+    monkeypatch.setattr("cli.doctor._devices", lambda: iter(()))
+    done = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path / "option")])
+    assert done.exit_code == 0, "before the first start nothing is wrong"
+    assert f" note  data folder  {tmp_path / 'option'} does not exist\n" in done.stdout
+    assert "objects is made at the first start" in done.stdout
+    assert "variable" not in done.stdout, "the option goes before the variable, for every check"
+    assert not list(tmp_path.iterdir()), "the doctor makes nothing"
+
+
 def test_what_is_wrong_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFTUNE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("DIFFTUNE_STORE_URL", "https://example.invalid/bucket")
