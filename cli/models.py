@@ -17,9 +17,9 @@ from cli.importing import import_model
 from cli.removing import remove_model
 from cli.service import ask
 from cli.settings import failed, read_settings
-from difftune_core.card import list_cards, read_card
-from difftune_core.companion_card import readable_companions
-from difftune_core.extractor_card import FeatureExtractorCard, readable_extractors
+from difftune_core.card import CardPart, list_cards, read_card
+from difftune_core.companion_card import located_companions
+from difftune_core.extractor_card import FeatureExtractorCard, list_extractors, readable_extractors
 
 models = typer.Typer(name="models", help="Base models: list, show, bring in, remove.", no_args_is_help=True)
 
@@ -78,7 +78,7 @@ def list_models(
 
 @models.command("show")
 def show_model(model: str, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """One model of any kind: where it comes from, its licence, digest, defaults and figures."""
+    """One model of any kind: where it comes from, its licence, digest, defaults and figures, and its folder here."""
     if url:
         found = ask(url, key, f"/v1/models/{quote(model, safe='')}")
     else:
@@ -101,7 +101,7 @@ def _local(data_dir: Path | None) -> dict[str, dict[str, Any]]:
     found = _in_store(settings)
     for model_id, folder in list_cards(settings.model_roots).items():
         try:
-            found[model_id] = read_card(folder).model_dump()
+            found[model_id] = _located(read_card(folder), folder)
         except (ValidationError, OSError):
             typer.echo(f"difftune: the card in {folder} cannot be read", err=True)
     return dict(sorted(found.items()))
@@ -116,15 +116,21 @@ def _extractors(data_dir: Path | None) -> dict[str, dict[str, Any]]:
             found[extractor_id] = FeatureExtractorCard.model_validate({"id": extractor_id, **card}).model_dump()
         except ValidationError:
             typer.echo(f"difftune: the card of {extractor_id} in the object store cannot be read", err=True)
+    folders = list_extractors(settings.model_roots)
     here = readable_extractors(settings.model_roots)
-    return dict(sorted((found | {name: card.model_dump() for name, card in here.items()}).items()))
+    return dict(sorted((found | {name: _located(card, folders[name]) for name, card in here.items()}).items()))
 
 
 def _companions(data_dir: Path | None) -> dict[str, dict[str, Any]]:
     """Cards of ControlNets, annotators and CLIP models by id, from the model folders and the store."""
     settings = read_settings(data_dir)
-    here = readable_companions(settings.model_roots)
-    return dict(sorted((_in_store(settings, "companion") | {n: card.model_dump() for n, card in here.items()}).items()))
+    here = {name: _located(card, folder) for name, (card, folder) in located_companions(settings.model_roots).items()}
+    return dict(sorted((_in_store(settings, "companion") | here).items()))
+
+
+def _located(card: CardPart, folder: Path) -> dict[str, Any]:
+    """A card and where it lies; what the object store has lies in no folder that could be named."""
+    return {**card.model_dump(), "folder": str(folder.resolve())}
 
 
 def _in_store(settings: Settings, role: stored.Role = "base_model") -> dict[str, dict[str, Any]]:

@@ -43,7 +43,12 @@ def is_companion(card: str) -> bool:
 
 def readable_companions(roots: list[Path]) -> dict[str, CompanionCard]:
     """Cards by id, over all `roots`; the first root that has an id wins, one that cannot be read is left out."""
-    found: dict[str, CompanionCard] = {}
+    return {companion_id: card for companion_id, (card, _) in located_companions(roots).items()}
+
+
+def located_companions(roots: list[Path]) -> dict[str, tuple[CompanionCard, Path]]:
+    """The same, each with its folder."""
+    found: dict[str, tuple[CompanionCard, Path]] = {}
     for folder, text in texts_of_cards(roots):
         if folder.name in found or not is_companion(text):
             continue
@@ -51,5 +56,5 @@ def readable_companions(roots: list[Path]) -> dict[str, CompanionCard]:
             card = CompanionCard.model_validate_json(text)
         except ValidationError:
             continue
-        found[folder.name] = card.model_copy(update={"id": folder.name})  # of a copied folder
+        found[folder.name] = card.model_copy(update={"id": folder.name}), folder  # of a copied folder
     return dict(sorted(found.items()))

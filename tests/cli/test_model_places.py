@@ -51,7 +51,9 @@ def test_a_model_in_the_store_is_listed_shown_and_removed(data_dir: Path, checkp
     assert model.digest == model.card["digest"], "what the trainer checks"
     listed = json.loads(run("list", "--data-dir", data_dir, "--json").stdout)
     assert {"digits", "letters"} <= {card["id"] for card in listed}
-    assert "Apache-2.0" in run("show", "digits", "--data-dir", data_dir).stdout
+    text = run("show", "digits", "--data-dir", data_dir).stdout
+    assert "Apache-2.0" in text
+    assert "folder:" not in text, "the store is none"
     again = run(*checkpoint, "--to-store", "--data-dir", data_dir)
     assert again.exit_code == 1
     assert "has a model 'digits'; remove it first" in again.stderr

@@ -140,6 +140,16 @@ def test_show_tells_the_card(data_dir: Path) -> None:
     assert '"sampler": "ddpm"' in text
 
 
+def test_show_tells_the_folder(data_dir: Path) -> None:
+    (data_dir / "models" / "edges").mkdir()
+    card = {"id": "edges", "kind": "controlnet", "conditions": ["edge"], "digest": "0" * 64, "licence": "MIT"}
+    (data_dir / "models" / "edges" / "card.json").write_text(json.dumps(card))
+    assert f"folder: {data_dir / 'models' / 'letters'}\n" in run("show", "letters", "--data-dir", data_dir).stdout
+    bundled = Settings().bundled_models
+    for model, root in (("edges", data_dir / "models"), ("tiny-sd", bundled), ("tiny-features", bundled)):
+        assert shown("show", model, "--data-dir", data_dir)["folder"] == str((root / model).resolve())
+
+
 def test_show_of_an_unknown_model_names_those_there_are(data_dir: Path) -> None:
     result = run("show", "dit-xl", "--data-dir", data_dir)
     assert result.exit_code == 1
