@@ -1,0 +1,34 @@
+"""What README and docs say of settings is true of the source."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from api.settings import SECRETS_DIR, Settings
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAME = re.compile(r"DIFFTUNE_[A-Z0-9_]*[A-Z0-9]")
+FIELDS = {f"DIFFTUNE_{name.upper()}" for name in Settings.model_fields}
+OF_FILES = (ROOT / "docker-compose.yml", ROOT / "docker" / "nodes.yml")
+OF_COMPOSE = {name for path in OF_FILES for name in re.findall(r"\$\{(DIFFTUNE_\w+)", path.read_text(encoding="utf-8"))}
+OF_COMMANDS = {SECRETS_DIR, "DIFFTUNE_URL", "DIFFTUNE_API_KEY"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_that_is_documented_is_one(page: Path) -> None:
+    named = set(NAME.findall(page.read_text(encoding="utf-8")))
+    assert not named - FIELDS - OF_COMPOSE - OF_COMMANDS
+
+
+def test_defaults_in_the_table_of_the_services_settings() -> None:
+    text = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
+    table = text.split("## Settings of the service\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `DIFFTUNE_(\w+)` \| `?([\d.]+)`? \|", table, re.MULTILINE))
+    assert {"HOST", "PORT"} <= set(rows)
+    for name, said in rows.items():
+        default = Settings.model_fields[name.lower()].default
+        assert said == (default if isinstance(default, str) else f"{default:.0f}"), name
