@@ -35,6 +35,8 @@ def read_request(
     body["model"] = model or body.get("model", _CONTROLLED_MODEL if "control" in body else _MODEL)
     if methods or "methods" not in body:
         names = [name.strip() for name in (methods or _METHODS).split(",") if name.strip()]
+        if unknown := [name for name in names if name not in _METHODS.split(",")]:
+            raise failed(f"--methods: there is no method {unknown[0]!r}; there are {_METHODS} (others: --config)")
         body["methods"] = [{"name": name, "method": {"type": name}} for name in names]
     if seeds:
         body["seeds"] = _numbers(seeds)

@@ -93,7 +93,12 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str, said: str, capsys: py
 
 
 def test_bad_options_are_named(tmp_path: Path) -> None:
-    for option, said in ((("--config", tmp_path / "none.json"), "No such file"), (("--seeds", "0,x"), "'0,x'")):
+    bad = (
+        (("--config", tmp_path / "none.json"), "No such file"),
+        (("--seeds", "0,x"), "'0,x'"),
+        (("--methods", "supervised,foo"), "there is no method 'foo'"),
+    )
+    for option, said in bad:
         result = compare("--data", tmp_path / "x.zip", *option)
         assert result.exit_code == 1
         assert said in result.stderr
