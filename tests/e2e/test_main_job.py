@@ -83,6 +83,7 @@ def test_the_report_is_whole_and_needs_no_network(
     assert not re.search(r'(src|href)="https?://', page)
 
 
+@pytest.mark.long
 def test_a_second_job_shares_the_retention_set(service: Service, training_file: str) -> None:
     folders = list((service.data_dir / "cache" / "retention").iterdir())
     again = service.finished(service.submit(training_file, seed=4).id)

@@ -38,6 +38,7 @@ def test_importing_a_worker_loads_neither_torch_nor_the_web(tmp_path: Path) -> N
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.long
 def test_a_killed_worker_leaves_no_child_and_its_job_goes_on_elsewhere(bench: Bench, is_alive: Alive) -> None:
     bench.hurry()
     job_id = bench.job({"steps": 120, "every": 5, "step_s": 0.02})
@@ -71,6 +72,7 @@ def test_sigterm_drains_and_leaves_nothing_running(bench: Bench, is_alive: Alive
     assert bench.reasons(job_id) == ["drain"]
 
 
+@pytest.mark.long
 def test_a_frozen_worker_is_replaced_and_wakes_up_harmless(bench: Bench, is_alive: Alive) -> None:
     """Two workers on one machine: the second takes the workspace from the first one's trainer, which still runs.
 

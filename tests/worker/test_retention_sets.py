@@ -192,6 +192,7 @@ def test_a_node_with_another_base_model_fails_the_set_and_the_jobs_that_wait(rea
     assert ask(real, other) != set_id, "whoever asks again has it tried again"
 
 
+@pytest.mark.long
 @pytest.mark.both_databases
 def test_cancelling_ends_the_child(real: Bench, card: BaseModelCard) -> None:
     set_id = ask(real, card, num_images=100_000)
