@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.statistics import spread
 from cli.demo.scenes import write_scenes
 from difftune_core.control_config import CONDITIONS, CONTROL_METRICS
-from difftune_core.evaluate.equal_scores import steps_saved
+from difftune_core.evaluate.comparison.convergence import saved_to_convergence, saved_to_equal_scores
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("supervised", {}),
@@ -95,29 +95,17 @@ def row(condition: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def gains(condition: str, reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def gains(reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Share of the steps that each other method saves against `supervised`, over seeds."""
     plain = reports["supervised"]
     return {
         name: {
-            "convergence": spread([_to_convergence(*pair) for pair in zip(plain, others, strict=True)]),
-            "equal_scores": spread([_to_equal_scores(condition, *pair) for pair in zip(plain, others, strict=True)]),
+            "convergence": spread([saved_to_convergence(*pair) for pair in zip(plain, others, strict=True)]),
+            "equal_scores": spread([saved_to_equal_scores(*pair) for pair in zip(plain, others, strict=True)]),
         }
         for name, others in reports.items()
         if name != "supervised"
     }
-
-
-def _to_convergence(plain: dict[str, Any], other: dict[str, Any]) -> float | None:
-    ours, theirs = other["convergence"]["step"], plain["convergence"]["step"]
-    return 1 - ours / theirs if ours and theirs else None
-
-
-def _to_equal_scores(condition: str, plain: dict[str, Any], other: dict[str, Any]) -> float | None:
-    metric = CONTROL_METRICS[condition]
-    curves = [[entry[metric] for entry in report["evaluations"]] for report in (plain, other)]
-    steps = [entry["step"] for entry in plain["evaluations"]]
-    return steps_saved(steps, curves[0], curves[1], higher_is_better=metric != "mse")
 
 
 def _arguments() -> argparse.Namespace:
@@ -169,7 +157,7 @@ def main() -> None:
     for condition in args.conditions:
         of_method = {m: [reports[condition, m, s] for s in args.seeds] for m in args.methods}
         rows[condition] = {m: row(condition, found) for m, found in of_method.items()}
-        rows[condition]["gain"] = gains(condition, of_method) if "supervised" in of_method else {}
+        rows[condition]["gain"] = gains(of_method) if "supervised" in of_method else {}
     if args.save is not None:
         _save(args, reports, rows)
     seconds = round(time.monotonic() - begin, 1)

@@ -7,12 +7,12 @@ from typing import Any
 
 from benchmarks.plots import plot_agreement
 from benchmarks.statistics import spread
+from benchmarks.tables import NOT_MEASURED, cell, line
 from difftune_core.control_config import CONTROL_METRICS
 
 RESULTS = Path("benchmarks/results/controlnet.json")
 _TITLES = {"supervised": "supervised", "diff_tuning": "Diff-Tuning (Algorithm 1)", "released": "released"}
 _SAVED = {"convergence": "steps saved to sudden convergence", "equal_scores": "steps saved to equal scores"}
-_NONE = "–"
 
 
 def controlnet_block(results: dict[str, Any], image: Path) -> list[str]:
@@ -23,16 +23,16 @@ def controlnet_block(results: dict[str, Any], image: Path) -> list[str]:
 
 def _table(rows: dict[str, Any]) -> list[str]:
     heads = ["condition", "method", "agreement", "FID", "forgetting", "drift", "converged suddenly", *_SAVED.values()]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [line(heads), line(["---"] * len(heads))]
     for condition, methods in rows.items():
         metric, reached = CONTROL_METRICS[condition], methods["gain"]
         for name, figures in methods.items():
             if name == "gain":
                 continue
-            cells = [condition, _TITLES[name], f"{metric.replace('_', ' ')} {_cell(figures[metric], 3)}"]
-            cells += [_cell(figures["fid"], 1), _cell(figures["forgetting"], 1), _cell(figures["drift"], 4)]
+            cells = [condition, _TITLES[name], f"{metric.replace('_', ' ')} {cell(figures[metric], 3)}"]
+            cells += [cell(figures["fid"], 1), cell(figures["forgetting"], 1), cell(figures["drift"], 4)]
             cells += [_steps(figures), *(_share(reached.get(name, {}).get(kind)) for kind in _SAVED)]
-            lines.append(_line(cells))
+            lines.append(line(cells))
     return lines
 
 
@@ -56,18 +56,7 @@ def _steps(figures: dict[str, Any]) -> str:
     return f"{len(found)} of {len(steps)}" + (f" ({', '.join(found)})" if found else "")
 
 
-def _cell(figure: dict[str, float] | None, digits: int) -> str:
-    if figure is None:
-        return _NONE
-    mean = f"{figure['mean']:.{digits}f}"
-    return mean if figure["n"] < 2 else f"{mean} ± {figure['sd']:.{digits}f}"  # noqa: PLR2004  # one seed has no spread
-
-
 def _share(figure: dict[str, float] | None) -> str:
     if figure is None:
-        return _NONE
+        return NOT_MEASURED
     return f"{100 * figure['mean']:+.0f} % ± {100 * figure['sd']:.0f} (n = {figure['n']})"
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -20,12 +20,12 @@ from benchmarks.plots import plot_core, plot_sweep
 from benchmarks.runs import METHODS, Records, Setting
 from benchmarks.statistics import paired, spread
 from benchmarks.suite import CORE, GROUPS, RECORDS, SWEEPS, SWEPT, beyond_core, core, half
+from benchmarks.tables import NOT_MEASURED, cell, line
 
 PAGE = Path("docs/results.md")
 IMAGES = Path("docs/images")
 CHAINS = {name: Path(f"benchmarks/results/{name}.json") for name in ("chain", "chain-greek")}
 BASELINE = "supervised"
-_NOT_MEASURED = "–"
 
 Run = dict[str, Any]
 Rows = dict[str, dict[int, Run]]
@@ -58,7 +58,7 @@ def core_table(records: Records, target: str) -> list[str]:
     guided = {"none": "no guidance", "domain": "domain guidance"}
     heads = ["", "seeds", "target images", *(f"FID at {step:,}" for step in marks), *guided.values()]
     heads += ["forgetting", "FID to supervised, paired (95 %)"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [line(heads), line(["---"] * len(heads))]
     references = [run["references"] for run in rows[BASELINE].values()]
     lines.append(_reference_row("base model, not tuned", [r["base_model"] for r in references], len(marks)))
     for name, runs in rows.items():
@@ -72,7 +72,7 @@ def core_table(records: Records, target: str) -> list[str]:
         cells += [
             _cell([e.get("other_guidance", {}).get(guidance, {}).get("fid") for e in last]) for guidance in guided
         ]
-        lines.append(_line([*cells, _cell([e["null_fid"] for e in last], 1), _difference(rows, name)]))
+        lines.append(line([*cells, _cell([e["null_fid"] for e in last], 1), _difference(rows, name)]))
     for title, key in (("real against real", "real_vs_real"), ("autoencoder alone", "autoencoder_floor")):
         lines.append(_reference_row(title, [r[key] for r in references], len(marks)))
     return lines
@@ -85,7 +85,7 @@ def _reference_row(title: str, entries: list[Run], marks: int) -> str:
     fids = ["" for _ in range(marks - 1)] + [_cell([e["fid"] for e in entries])]
     forgetting = [e.get("null_fid") for e in entries]
     none = "" if title != "base model, not tuned" else _cell(other[0])
-    return _line([title, str(len(entries)), "", *fids, none, "", _cell(forgetting, 1) if any(forgetting) else "", ""])
+    return line([title, str(len(entries)), "", *fids, none, "", _cell(forgetting, 1) if any(forgetting) else "", ""])
 
 
 def _fid_at(run: Run, step: int) -> float | None:
@@ -96,16 +96,8 @@ def _thousands(entries: list[Run]) -> str:
     return f"{sum(entry['target_images'] for entry in entries) / len(entries) / 1000:.0f} k"
 
 
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _cell(values: list[float | None], digits: int = 2) -> str:
-    found = spread(values)
-    if found is None:
-        return _NOT_MEASURED
-    mean = f"{found['mean']:.{digits}f}"
-    return mean if found["n"] < 2 else f"{mean} ± {found['sd']:.{digits}f}"  # noqa: PLR2004  # one seed has no spread
+    return cell(spread(values), digits)
 
 
 def _pairs(rows: Rows, name: str, baseline: str = BASELINE) -> tuple[list[float], list[float]]:
@@ -131,10 +123,10 @@ def gain_table(records: Records) -> list[str]:
     by_target = {target: core_rows(records, target) for target in CORE}
     plain = {BASELINE, *map(_half_row, CORE)}
     names = dict.fromkeys(name for rows in by_target.values() for name in rows if name not in plain)
-    lines = [_line(["FID to supervised", *CORE]), _line(["---"] * (1 + len(CORE)))]
-    lines += [_line([name, *(_gain(rows, name) for rows in by_target.values())]) for name in names]
+    lines = [line(["FID to supervised", *CORE]), line(["---"] * (1 + len(CORE)))]
+    lines += [line([name, *(_gain(rows, name) for rows in by_target.values())]) for name in names]
     cells = [_gain(rows, METHODS["algorithm1"][0], _half_row(target)) for target, rows in by_target.items()]
-    return [*lines, _line(["Algorithm 1 at equal target images", *cells])]
+    return [*lines, line(["Algorithm 1 at equal target images", *cells])]
 
 
 def _half_row(target: str) -> str:
@@ -144,7 +136,7 @@ def _half_row(target: str) -> str:
 def _gain(rows: Rows, name: str, baseline: str = BASELINE) -> str:
     ours, plain = _pairs(rows, name, baseline)
     if not ours:
-        return _NOT_MEASURED
+        return NOT_MEASURED
     better = sum(a < b for a, b in zip(ours, plain, strict=True))
     return f"{100 * (sum(ours) / sum(plain) - 1):+.0f} % ({better} of {len(ours)} seeds better)"
 
@@ -160,10 +152,10 @@ def sweeps(records: Records) -> list[str]:
             found = [run for setting in settings if (run := records.find(setting)) is not None]
             rows.setdefault(method, {})[value] = found
         columns = sorted({value for values in rows.values() for value in values})
-        lines += [_line([f"FID by {title}", *(f"{value:g}" for value in columns)]), _line(["---"] * (1 + len(columns)))]
+        lines += [line([f"FID by {title}", *(f"{value:g}" for value in columns)]), line(["---"] * (1 + len(columns)))]
         for method, values in rows.items():
             cells = [_cell([run["evaluations"][-1]["fid"] for run in values.get(value, [])]) for value in columns]
-            lines.append(_line([METHODS[method][0], *cells]))
+            lines.append(line([METHODS[method][0], *cells]))
         image = IMAGES / f"sweep-{title.replace(' ', '-')}.svg"
         plot_sweep(title, rows, image)
         lines += ["", f"![FID by {title} on {SWEPT}](images/{image.name})", ""]
@@ -183,7 +175,7 @@ def state(records: Records) -> list[str]:
         "| group | finished | planned |",
         "| --- | --- | --- |",
     ]
-    return [*lines, *(_line([name, str(a), str(b)]) for name, (a, b) in counts.items())]
+    return [*lines, *(line([name, str(a), str(b)]) for name, (a, b) in counts.items())]
 
 
 def chain_table(results: Run, image: str) -> list[str]:
@@ -194,8 +186,8 @@ def chain_table(results: Run, image: str) -> list[str]:
     for position, checkpoint in enumerate(first["checkpoints"]):
         points = zip(*(run["checkpoints"][position]["points"] for run in results["runs"]), strict=True)
         cells = [_cell([point["fid"] for point in seeds]) for seeds in points]
-        rows.append(_line([METHODS[checkpoint["name"]][0], *cells]))
-    return [_line(["FID", *shares]), _line(["---"] * (1 + len(shares))), *rows, "", f"![chain](images/{image}.svg)"]
+        rows.append(line([METHODS[checkpoint["name"]][0], *cells]))
+    return [line(["FID", *shares]), line(["---"] * (1 + len(shares))), *rows, "", f"![chain](images/{image}.svg)"]
 
 
 def _core_block(records: Records, target: str) -> list[str]:

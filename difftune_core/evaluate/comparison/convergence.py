@@ -4,16 +4,17 @@ and on the way to equal scores.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from difftune_core.control_config import CONTROL_METRICS
 from difftune_core.evaluate import equal_scores
 from difftune_core.evaluate.comparison.figures import Runs
-from difftune_core.evaluate.comparison.runs import FinishedRun
 from difftune_core.evaluate.comparison.statistics import spread
 from difftune_core.evaluate.report.numbers import number
 
+Report = dict[str, Any]
 _REASONS = {
     "too_few_evaluations": "too few evaluations",
     "not_significant": "no jump beyond noise",
@@ -56,13 +57,7 @@ def steps_saved(runs: Runs) -> list[dict[str, Any]]:
     As the paper states its gain for ControlNets. Below 0 the second converges later. A pair without such a seed is left
     out.
     """
-    found, shares = convergences(runs), []
-    for first, second in runs.pairs() if found else []:
-        steps = [(found[first][seed]["step"], found[second][seed]["step"]) for seed in runs.common(first, second)]
-        saved = [1 - other / one for one, other in steps if one and other is not None]
-        if saved:
-            shares.append({"first": first, "second": second, "num_pairs": len(steps), **asdict(spread(saved))})
-    return shares
+    return _by_pair(runs, saved_to_convergence)
 
 
 def steps_saved_to_equal_scores(runs: Runs) -> list[dict[str, Any]]:
@@ -70,23 +65,34 @@ def steps_saved_to_equal_scores(runs: Runs) -> list[dict[str, Any]]:
 
     It needs no sudden convergence. Pairs without a common score, or with a run that does not rise, are left out.
     """
-    shares = []
-    for first, second in runs.pairs() if convergences(runs) else []:
-        pairs = [(runs.of(first)[seed], runs.of(second)[seed]) for seed in runs.common(first, second)]
-        saved = [share for pair in pairs if (share := _saved(*pair)) is not None]
-        if saved:
-            shares.append({"first": first, "second": second, "num_pairs": len(pairs), **asdict(spread(saved))})
-    return shares
+    return _by_pair(runs, saved_to_equal_scores)
 
 
-def _saved(plain: FinishedRun, other: FinishedRun) -> float | None:
-    metric = CONTROL_METRICS[plain.report["job"]["control"]["condition"]]
-    scores = [{e["step"]: e[metric] for e in run.report["evaluations"] if metric in e} for run in (plain, other)]
+def saved_to_convergence(plain: Report, other: Report) -> float | None:
+    """Share of the steps to sudden convergence that one run saves; None where one of them did not converge."""
+    ours, theirs = other["convergence"]["step"], plain["convergence"]["step"]
+    return 1 - ours / theirs if ours is not None and theirs else None
+
+
+def saved_to_equal_scores(plain: Report, other: Report) -> float | None:
+    """Share of the steps that one run saves on the way to equal agreement with the controls, if it can be said."""
+    metric = CONTROL_METRICS[plain["job"]["control"]["condition"]]
+    scores = [{e["step"]: e[metric] for e in report["evaluations"] if metric in e} for report in (plain, other)]
     steps = sorted(scores[0].keys() & scores[1].keys())
     if not steps:
         return None
-    ours, theirs = ([found[step] for step in steps] for found in scores)
-    return equal_scores.steps_saved(steps, ours, theirs, higher_is_better=metric != "mse")
+    theirs, ours = ([found[step] for step in steps] for found in scores)
+    return equal_scores.steps_saved(steps, theirs, ours, higher_is_better=metric != "mse")
+
+
+def _by_pair(runs: Runs, saved_by: Callable[[Report, Report], float | None]) -> list[dict[str, Any]]:
+    shares = []
+    for first, second in runs.pairs() if convergences(runs) else []:
+        pairs = [(runs.of(first)[seed].report, runs.of(second)[seed].report) for seed in runs.common(first, second)]
+        saved = [share for pair in pairs if (share := saved_by(*pair)) is not None]
+        if saved:
+            shares.append({"first": first, "second": second, "num_pairs": len(pairs), **asdict(spread(saved))})
+    return shares
 
 
 def convergence_table(comparison: dict[str, Any]) -> ConvergenceTable | None:
