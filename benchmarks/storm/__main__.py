@@ -39,7 +39,7 @@ def storm(folder: Path, *, jobs: int, faults: int, seed: int, sabotage: str | No
     """One storm; what was found."""
     began, rng = time.monotonic(), random.Random(seed)  # noqa: S311  # no secret
     cluster = StormCluster(folder, workers=3, sweeps=2, sabotage=sabotage)
-    database = Database(cluster.settings.database)
+    database = cluster.database
     try:
         cluster.start()
         nemesis = Nemesis(cluster, seed)
@@ -56,7 +56,6 @@ def storm(folder: Path, *, jobs: int, faults: int, seed: int, sabotage: str | No
         if users.is_alive():
             found.lost.append("users are still waiting for an answer")
     finally:
-        database.close()
         cluster.stop()
     for name in ("lost", "duplicated", "stuck", "stale_writes", "disturbed"):
         for line in getattr(found, name)[:10]:

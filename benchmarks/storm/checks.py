@@ -19,6 +19,7 @@ from api.jobs.states import FINAL
 from api.storage import ObjectStore
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind
+from benchmarks.storm import witness
 from benchmarks.storm.cluster import LEASE_S
 from benchmarks.storm.nemesis import Fault
 from benchmarks.storm.trainer import STEPS, chain
@@ -37,7 +38,7 @@ class Findings:
     stuck: list[str] = field(default_factory=list)
     """Jobs that were not final long after all had healed."""
     stale_writes: list[str] = field(default_factory=list)
-    """Writes of an attempt after it had ended, by itself or because its lease was over."""
+    """Writes of a worker to a job that was not in its hands, or whose attempt at it had ended."""
     disturbed: list[str] = field(default_factory=list)
     """Attempts that were taken from a worker nothing had happened to."""
     recoveries_s: list[float] = field(default_factory=list)
@@ -76,6 +77,7 @@ def examined(
     for job in jobs.values():
         _check_end(found, job, checkpoints[job.id], store)
         _check_attempts(found, job.id, attempts[job.id], checkpoints[job.id], faults)
+    found.stale_writes += witness.stale_writes(database)
     found.stale_writes += [f"{job_id}: step {step} told twice" for (job_id, step), count in told.items() if count > 1]
     return found
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import httpx2
 
+from api.db import Database
 from api.settings import Settings
 from benchmarks.nodes import environment_of
+from benchmarks.storm import witness
 from migrations.run import upgrade
 from tests.servers import PostgresServer, RedisServer, free_port
 
@@ -45,7 +47,7 @@ class Role:
         self.name = name
         self.pids: list[int] = []
         """Of all processes that it has ever been, the newest last."""
-        self._argv = argv
+        self._argv = witness.named(name, argv)
         self._environment = environment
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,6 +108,8 @@ class StormCluster:
             **SETTINGS,
         )
         upgrade(self.settings.database)
+        self.database = Database(self.settings.database)
+        witness.install(self.database)
         environment = environment_of(self.settings) | {"PYTHONPATH": str(_ROOT)}
         run = [sys.executable, "-m", *(["benchmarks.storm.sabotage", sabotage] if sabotage else [])]
         subprocess.run([sys.executable, "-m", "api.keys"], env=environment, cwd=_ROOT, check=True, capture_output=True)
@@ -150,6 +154,15 @@ class StormCluster:
                     found.append(pid)
         return found
 
+    def busy_workers(self) -> list[Role]:
+        """Workers that have a trainer now."""
+        parents = set()
+        for pid in self.trainers():
+            with suppress(OSError):
+                stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+                parents.add(int(stat.rpartition(")")[2].split()[1]))
+        return [role for role in self.workers if role.pids[-1] in parents]
+
     def stop(self) -> None:
         """End everything, workers first."""
         self._ended.set()
@@ -160,6 +173,7 @@ class StormCluster:
         for pid in self.trainers():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.database.close()
         self.redis.stop()
         self.postgres.stop()
 

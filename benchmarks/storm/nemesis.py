@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from benchmarks.storm.cluster import LEASE_S, Role, StormCluster
 
 _LONGEST_S = 1.6 * LEASE_S
-_FROZEN_S = 2.5 * LEASE_S  # a worker's: until well after another has gone on with what it had in work
+_WORKER_FROZEN_S = (0.5 * LEASE_S, 3.0 * LEASE_S)  # mostly until another has gone on with what it had in work
 _AT_ONCE = 64
 
 
@@ -44,7 +44,7 @@ class Nemesis:
         self._threads = ThreadPoolExecutor(_AT_ONCE)
         self._blows: list[tuple[float, str, Callable[[str], None]]] = [
             (6, "kill_worker", lambda kind: self._kill(kind, self._rng.choice(cluster.workers))),
-            (4, "freeze_worker", lambda kind: self._freeze(kind, self._rng.choice(cluster.workers), _FROZEN_S)),
+            (4, "freeze_worker", lambda kind: self._freeze(kind, self._busy_worker(), _WORKER_FROZEN_S)),
             (6, "kill_trainer", lambda kind: self._trainer(kind, signal.SIGKILL)),
             (3, "freeze_trainer", lambda kind: self._trainer(kind, signal.SIGSTOP)),
             (3, "kill_api", lambda kind: self._kill(kind, cluster.api)),
@@ -83,8 +83,12 @@ class Nemesis:
     def _kill(self, kind: str, role: Role) -> None:
         self._note(kind, role.signal(signal.SIGKILL))
 
-    def _freeze(self, kind: str, role: Role, longest_s: float = _LONGEST_S) -> None:
-        lasts_s = self._rng.uniform(0.5, longest_s)
+    def _busy_worker(self) -> Role:
+        """One that trains: another has nothing that it could write too late."""
+        return self._rng.choice(self._cluster.busy_workers() or self._cluster.workers)
+
+    def _freeze(self, kind: str, role: Role, between_s: tuple[float, float] = (0.5, _LONGEST_S)) -> None:
+        lasts_s = self._rng.uniform(*between_s)
         pid = role.signal(signal.SIGSTOP)
         self._note(kind, pid, lasts_s)
         self._later(lasts_s, lambda: _send(pid, signal.SIGCONT))
