@@ -1,4 +1,4 @@
-"""A cut point by every kind of stop, between two nodes; `python -m benchmarks.resume` makes fifty."""
+"""Six cut points by every kind of stop, between two nodes; `python -m benchmarks.resume` makes fifty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.resume import FORGETFUL, Cuts, run
 
-PLAN = [("kill_trainer", 3), ("sigterm", 9), ("pause", 14), ("kill_worker", 19), ("preempt", 24)]
+PLAN = [("kill_trainer", 3), ("sigterm", 9), ("pause", 14), ("kill_worker", 19), ("preempt", 24), ("kill_trainer", 29)]
 
 
 def test_every_kind_of_stop_changes_no_byte(tmp_path: Path) -> None:
