@@ -1,14 +1,17 @@
-"""`difftune jobs`: stop fine-tuning jobs and go on with them."""
+"""`difftune jobs`: see fine-tuning jobs, stop them and go on with them."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from api.jobs.states import JobStatus
+from cli.printing import sheet, table
 from cli.service import ask
 from cli.settings import failed, read_settings
 from cli.stack import STATE_FILE
@@ -17,8 +20,44 @@ Job = Annotated[str, typer.Argument(help="Id of the job (ftjob_...).")]
 Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="The service; default: the one on this machine.")]
 Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service on this machine.")]
+Statuses = Annotated[list[JobStatus] | None, typer.Option("--status", help="Only these; may be given several times.")]
+Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+_COLUMNS = {
+    "id": "ID",
+    "status": "STATUS",
+    "steps": "STEPS",
+    "model": "MODEL",
+    "method": "METHOD",
+    "created": "CREATED (UTC)",
+    "error": "ERROR",
+}
 
-jobs = typer.Typer(name="jobs", help="Pause, resume and cancel fine-tuning jobs.", no_args_is_help=True)
+jobs = typer.Typer(name="jobs", help="Fine-tuning jobs: list, show, pause, resume, cancel.", no_args_is_help=True)
+
+
+@jobs.command("list")
+def list_jobs(
+    *,
+    status: Statuses = None,
+    limit: Limit = 20,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Jobs of your tenant, newest first."""
+    url, key = (url, key) if url else _here(data_dir)
+    found = ask(url, key, "/v1/fine_tuning/jobs", limit=limit, status=[one.value for one in status or []])["data"]
+    typer.echo(json.dumps(found, indent=1) if as_json else table([_row(job) for job in found], _COLUMNS))
+
+
+@jobs.command("show")
+def show_job(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """All that is known of one job."""
+    url, key = (url, key) if url else _here(data_dir)
+    found = ask(url, key, f"/v1/fine_tuning/jobs/{quote(job, safe='')}")
+    typer.echo(json.dumps(found, indent=1) if as_json else sheet(found))
 
 
 @jobs.command()
@@ -53,6 +92,19 @@ def _here(data_dir: Path | None) -> tuple[str, str]:
         return state["url"], (folder / "api-key").read_text(encoding="utf-8").strip()
     except (OSError, ValueError, KeyError):
         raise failed(f"no service runs over {folder}; name another with --url and --key") from None
+
+
+def _row(job: dict[str, Any]) -> dict[str, str]:
+    details, error = job["status_details"], job["error"] or {}
+    return {
+        "id": job["id"],
+        "status": job["status"],
+        "steps": f"{details['step']} of {details['total_steps']}",
+        "model": job["model"],
+        "method": job["method"]["type"],
+        "created": datetime.fromtimestamp(job["created_at"], UTC).strftime("%Y-%m-%d %H:%M"),
+        "error": error.get("code") or "",
+    }
 
 
 def _say(job: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from api.models import store as stored
 from api.settings import Settings
 from api.storage import StoreError, open_store
 from cli.importing import import_model
+from cli.printing import sheet, table
 from cli.removing import remove_model
 from cli.service import ask
 from cli.settings import failed, read_settings
@@ -50,7 +51,6 @@ _COMPANION_COLUMNS = {
     "num_parameters": "PARAMETERS",
     "licence": "LICENCE",
 }
-_MAX_CELL = 40
 
 
 @models.command("list")
@@ -64,16 +64,16 @@ def list_models(
     """Base models of a running service; or of a data folder and those bundled, with all else that is there."""
     if extractors and not url:
         kept = list(_extractors(data_dir).values())
-        typer.echo(json.dumps(kept, indent=1) if as_json else _table(kept, _EXTRACTOR_COLUMNS))
+        typer.echo(json.dumps(kept, indent=1) if as_json else table(kept, _EXTRACTOR_COLUMNS))
         return
     if extractors:
         raise failed("a service lists base models only: ask without --url for feature extractors")
     found = ask(url, key, "/v1/models")["data"] if url else list(_local(data_dir).values())
-    typer.echo(json.dumps(found, indent=1) if as_json else _table(found, _COLUMNS))
+    typer.echo(json.dumps(found, indent=1) if as_json else table(found, _COLUMNS))
     if not url and not as_json:
-        typer.echo("\n" + _table(list(_extractors(data_dir).values()), _EXTRACTOR_COLUMNS))
+        typer.echo("\n" + table(list(_extractors(data_dir).values()), _EXTRACTOR_COLUMNS))
         if companions := list(_companions(data_dir).values()):
-            typer.echo("\n" + _table(companions, _COMPANION_COLUMNS))
+            typer.echo("\n" + table(companions, _COMPANION_COLUMNS))
 
 
 @models.command("show")
@@ -88,7 +88,7 @@ def show_model(model: str, url: Url = None, key: Key = None, data_dir: DataDir =
         if model not in cards:
             raise failed(f"there is no base model {model!r}. There are: {', '.join(cards) or 'none'}.")
         found = cards[model]
-    typer.echo(json.dumps(found, indent=1) if as_json else _sheet(found))
+    typer.echo(json.dumps(found, indent=1) if as_json else sheet(found))
 
 
 models.command("import")(import_model)
@@ -147,26 +147,3 @@ def _in_store(settings: Settings, role: stored.Role = "base_model") -> dict[str,
     except (StoreError, ValueError) as error:
         typer.echo(f"difftune: {error}", err=True)
     return found
-
-
-def _table(found: list[dict[str, Any]], columns: dict[str, str]) -> str:
-    rows = [list(columns.values()), *([_cell(model.get(name)) for name in columns] for model in found)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _cell(value: Any) -> str:
-    value = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-    value = ", ".join(value) if isinstance(value, list | tuple) else value
-    text = f"{value:,}" if isinstance(value, int) else str(value or "").split("\n")[0]
-    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
-
-
-def _sheet(found: dict[str, Any]) -> str:
-    """One line a field; what has parts of its own as JSON."""
-    lines = []
-    for name, value in found.items():
-        text = json.dumps(value, indent=1).replace("\n", "\n  ") if isinstance(value, dict | list) else str(value)
-        lines.append(f"{name}: {text}")
-    return "\n".join(lines)

@@ -1,0 +1,32 @@
+"""What the service answers, as text for a terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_MAX_CELL = 40
+
+
+def table(found: list[dict[str, Any]], columns: dict[str, str]) -> str:
+    """A line each; `columns` are the fields shown and their headings."""
+    rows = [list(columns.values()), *([_cell(one.get(name)) for name in columns] for one in found)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    value = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+    value = ", ".join(value) if isinstance(value, list | tuple) else value
+    text = f"{value:,}" if isinstance(value, int) else str(value or "").split("\n")[0]
+    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
+
+
+def sheet(found: dict[str, Any]) -> str:
+    """One line a field; what has parts of its own as JSON."""
+    lines = []
+    for name, value in found.items():
+        text = json.dumps(value, indent=1).replace("\n", "\n  ") if isinstance(value, dict | list) else str(value)
+        lines.append(f"{name}: {text}")
+    return "\n".join(lines)
