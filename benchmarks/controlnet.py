@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.statistics import spread
-from cli.demo.scenes import write_scenes
+from cli.demo.scenes import TRAIN_FILE, VALIDATION_FILE, write_scenes
 from difftune_core.control_config import CONDITIONS, CONTROL_METRICS
 from difftune_core.evaluate.comparison.convergence import saved_to_convergence, saved_to_equal_scores
+from difftune_core.files import build_once
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("supervised", {}),
@@ -70,10 +71,14 @@ def run(key: Key, args: argparse.Namespace) -> dict[str, Any]:
 def _train(folder: Path, key: Key, args: argparse.Namespace) -> None:
     condition, _, seed = key
     given = condition if args.true_controls else None
-    place = args.folder / f"input-{condition if given else 'plain'}-{seed}"
-    zips = write_scenes(place, seed, num_train=args.images, condition=given)
+    place = args.folder / f"input-{condition if given else 'plain'}-{args.images}-{seed}"
+
+    def draw(aside: Path) -> None:
+        write_scenes(aside, seed, num_train=args.images, condition=given)
+
+    build_once(place, draw)  # runs side by side share it
     command = [sys.executable, "-m", "difftune_core", "train", str(folder / "config.json")]
-    command += ["--data", str(zips.train), "--validation", str(zips.validation)]
+    command += ["--data", str(place / TRAIN_FILE), "--validation", str(place / VALIDATION_FILE)]
     for root in args.models:
         command += ["--models", str(root)]
     command += ["--cache", str(args.folder / "cache"), "--out", str(folder)]

@@ -14,6 +14,7 @@ from PIL import Image
 from difftune_core.tiny.scenes import Scenes, Split
 
 NUM_TRAIN, NUM_VALIDATION = 400, 128
+TRAIN_FILE, VALIDATION_FILE = "scenes-train.zip", "scenes-validation.zip"
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ def write_scenes(
     num_validation: int = NUM_VALIDATION,
     condition: str | None = None,
 ) -> SceneZips:
-    """Write `scenes-train.zip`, drawn by `seed`, and `scenes-validation.zip`, the same for all seeds.
+    """Write `TRAIN_FILE`, drawn by `seed`, and `VALIDATION_FILE`, the same for all seeds.
 
     `condition` adds each scene's true control map; without one the service draws the controls from the pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    train, validation = folder / "scenes-train.zip", folder / "scenes-validation.zip"
+    train, validation = folder / TRAIN_FILE, folder / VALIDATION_FILE
     _write(train, Scenes("b", seed), num_train, condition)
     _write(validation, Scenes("b", split=Split.HELD_OUT), num_validation, condition)
     return SceneZips(train, validation)
