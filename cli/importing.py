@@ -118,7 +118,9 @@ def _run(arguments: list[str]) -> tuple[OutcomeEvent | None, int]:
     with (
         os.fdopen(events, "rb") as lines,
         os.fdopen(ours, "wb"),
-        subprocess.Popen(argv, env=_environment(), pass_fds=[theirs, commands]) as child,  # noqa: S603  # ours
+        subprocess.Popen(  # noqa: S603  # ours; nothing is read from the terminal: no library gets to ask for leave
+            argv, env=_environment(), pass_fds=[theirs, commands], stdin=subprocess.DEVNULL
+        ) as child,
     ):
         os.close(theirs)
         os.close(commands)

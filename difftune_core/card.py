@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from difftune_core.sampling_config import ProcessName
 
@@ -28,6 +29,13 @@ class Defaults(CardPart):
     control: dict[str, Any] = {}
     """Of a Stable Diffusion: `default_prompt`, `prompt_dropout` and the like."""
 
+    @field_validator("*")
+    @classmethod
+    def _check_finite(cls, values: Any) -> Any:
+        """JSON as we write it has no NaN, but Python's reads it."""
+        json.dumps(values, allow_nan=False)
+        return values
+
 
 class BaseModelCard(CardPart):
     """`card.json` of a base model's folder."""
@@ -44,9 +52,9 @@ class BaseModelCard(CardPart):
     """Where the weights come from."""
     created_at: int = 0
     """Unix seconds."""
-    image_size: Annotated[int, Field(ge=1)]
+    image_size: Annotated[int, Field(ge=1, le=8192)]
     """Pixels, square."""
-    num_classes: Annotated[int, Field(ge=0)] = 0
+    num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Rows of the label table without the null row; 0 where there is none."""
     num_parameters: int = 0
     feature_extractor: str

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from difftune_core.adapter_config import FullTuning, Lora
 from difftune_core.card import BaseModelCard
 from difftune_core.control_config import COMPUTED, CONTROL_METRICS, Condition, ControlConfig
@@ -53,7 +55,13 @@ def resolve_control(config: TransferConfig, card: BaseModelCard) -> ControlConfi
     if fields["annotator"] is None and given.condition not in COMPUTED:
         message = f"the condition {given.condition!r} needs a network that draws it, and {card.id} names none"
         raise TaskError("annotator_required", message, "control.annotator")
-    return ControlConfig.model_validate(fields)
+    try:
+        return ControlConfig.model_validate(fields)
+    except ValidationError as error:  # what was given has been checked, so it is the card whose value is none
+        first = error.errors()[0]
+        field = "/".join(map(str, first["loc"]))
+        message = f"the card of {card.id} has a value that cannot be used: {field}: {first['msg']}"
+        raise TaskError("model_unreadable", message, "model") from None
 
 
 def controlled_training(given: TrainingHyperparameters) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 
 from difftune_core.evaluate.pretrained import load_pretrained
 from difftune_core.files import folder_digest
-from difftune_core.hooks import TaskError
+from difftune_core.foreign import reading
 
 SCALE = 100.0
 _BATCH = 32
@@ -43,13 +43,10 @@ class ClipScorer:
         self.id = folder.name
         self.digest = folder_digest(folder)
         self._device = torch.device(device)
-        try:
+        with reading("the CLIP model", "evaluation.clip_model"):
             self._model = load_pretrained("CLIPModel", folder).to(device)
             self._tokenizer = library.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self._processor = library.CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            message = f"{folder.name!r} is no CLIP model: {str(error).splitlines()[0]}"
-            raise TaskError("model_mismatch", message, "evaluation.clip_model") from error
         self.length = int(self._model.config.text_config.max_position_embeddings)
         """Tokens of a caption, at most; the ends of longer ones are not seen."""
 

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
+from difftune_core.foreign import needed, reading
+
 _BATCH = 64
 
 
@@ -22,15 +24,20 @@ class Autoencoder:
     Args:
         folder: a diffusers folder with `config.json` and safetensors.
         device: where it runs.
+
+    Raises:
+        TaskError: `unreadable_weights`.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-        loaded: Any = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-        self._vae = loaded.float().eval().requires_grad_(requires_grad=False).to(device)
+        with reading("vae/", "vae", "unreadable_weights"):
+            needed(folder, "config.json")
+            loaded: Any = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            self._vae = loaded.float().eval().requires_grad_(requires_grad=False).to(device)
+            self.scaling_factor = float(self._vae.config.scaling_factor)
         self._device = torch.device(device)
-        self.scaling_factor = float(self._vae.config.scaling_factor)
 
     @torch.inference_mode()
     def encode(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from difftune_core.card import CARD_FILE
 from difftune_core.companion_card import CompanionCard
 from difftune_core.controlnet_fit import anatomy_of
 from difftune_core.files import folder_aside, folder_digest
+from difftune_core.foreign import copy_config
 from difftune_core.hooks import Hooks, OutcomeEvent, PhaseEvent
 from difftune_core.models.convert.companions import (
     Companion,
@@ -24,12 +24,19 @@ from difftune_core.models.convert.request import ImportRequest, refuse_options
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS
 from difftune_core.models.install_parts import incoming, origin, stated_licence, write_part
 from difftune_core.models.registry import WEIGHTS
+from difftune_core.models.trial import try_controlnet
 
 _READERS: dict[str, Callable[[Path], Companion]] = {
     "controlnet": read_controlnet,
     "annotator": read_annotator,
     "clip": read_clip,
 }
+_TRIALS: dict[str, Callable[[Path, Companion], None]] = {
+    "controlnet": lambda folder, _: try_controlnet(folder),
+    "annotator": check_annotator,
+    "clip": check_clip,
+}
+"""Each is run once, from the folder that jobs will read."""
 
 
 def install_companion(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
@@ -46,11 +53,8 @@ def install_companion(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
         with folder_aside(request.models / request.id) as folder:
             write_part(folder, read.config, read.state, DIFFUSERS_WEIGHTS if request.kind == "controlnet" else WEIGHTS)
             for path in read.files:
-                shutil.copyfile(path, folder / path.name)
-            if request.kind == "annotator":
-                check_annotator(folder, read.conditions)
-            elif request.kind == "clip":
-                check_clip(folder)
+                copy_config(path, folder)
+            _TRIALS[request.kind](folder, read)
             library = "diffusers" if request.kind == "controlnet" else "transformers"
             card = _card(request, read, folder, licence, origin(request.source, source, library))
             (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,14 @@ from typing import Any
 from difftune_core.card import CARD_FILE, BaseModelCard, Defaults
 from difftune_core.controlnet_fit import anatomy_of
 from difftune_core.files import folder_aside, folder_digest
+from difftune_core.foreign import copy_config
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent
 from difftune_core.models.convert.request import ImportRequest, refuse_options
 from difftune_core.models.convert.stable_diffusion import SCHEDULER, StableDiffusionParts, read_stable_diffusion
 from difftune_core.models.install_parts import incoming, origin, stated_licence, vae_folder, write_part, write_vae
 from difftune_core.models.registry import WEIGHTS
+from difftune_core.models.stable_diffusion import StableDiffusion
+from difftune_core.models.trial import try_stable_diffusion
 
 DEFAULTS = Defaults(
     training={
@@ -49,6 +51,7 @@ def install_stable_diffusion(request: ImportRequest, hooks: Hooks) -> OutcomeEve
             _write(folder, parts)
             card = _card(request, parts, licence, origin(request.source, source))
             card = card.model_copy(update={"digest": folder_digest(folder)})
+            try_stable_diffusion(StableDiffusion(folder, card))
             (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if (source / "safety_checker").is_dir():
         hooks.emit(LogEvent(message="the folder's safety_checker is not taken along"))
@@ -63,7 +66,7 @@ def _write(folder: Path, parts: StableDiffusionParts) -> None:
     (folder / "scheduler" / SCHEDULER).write_text(json.dumps(parts.scheduler, indent=2) + "\n", encoding="utf-8")
     (folder / "tokenizer").mkdir()
     for path in parts.tokenizer:
-        shutil.copyfile(path, folder / "tokenizer" / path.name)
+        copy_config(path, folder / "tokenizer")
     index = {
         "_class_name": "StableDiffusionPipeline",
         "scheduler": ["diffusers", parts.scheduler["_class_name"]],

@@ -19,6 +19,7 @@ from difftune_core.card import BaseModelCard, list_cards, read_card
 from difftune_core.diffusion.process import Process, make_process
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
 from difftune_core.files import folder_digest
+from difftune_core.foreign import reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig, position_embedding
@@ -63,6 +64,16 @@ class BaseModel:
         """The frozen autoencoder."""
         return Autoencoder(self.folder / "vae", device)
 
+    def anatomy(self) -> dict[str, Any]:
+        """What the card repeats of the files.
+
+        Raises:
+            TaskError: `unreadable_weights` or `model_mismatch`, naming the file.
+        """
+        config = self.dit_config()
+        size = config.input_size * pixels_per_latent(self.folder / "vae")
+        return {"process": config.process, "num_classes": config.num_classes, "image_size": size}
+
     def autoencoder_digest(self) -> str:
         """Identifies the autoencoder's weights and config: part of the key of latent caches."""
         return folder_digest(self.folder / "vae")
@@ -89,9 +100,11 @@ def find_base_model(model_id: str, roots: list[Path]) -> BaseModel:
     model = BaseModel(folder, card) if card.family == "dit" else _stable_diffusion(folder, card)
     if model.card.digest != folder_digest(folder):
         raise TaskError("model_mismatch", f"the files of {model_id!r} do not fit the digest in its card", "model")
-    if model.card.family == "dit" and model.card.process != (made := model.dit_config().process):
-        message = f"the card of {model_id!r} says process {model.card.process!r}, its config.json {made!r}"
-        raise TaskError("model_mismatch", message, "model")
+    for name, made in model.anatomy().items():
+        if (said := getattr(card, name)) != made:
+            raise TaskError(
+                "model_mismatch", f"the card of {model_id!r} says {name} {said!r}, its files {made!r}", "model"
+            )
     return model
 
 
@@ -168,6 +181,12 @@ def read_dit_config(folder: Path) -> DiTConfig:
         message = f"{CONFIG}: a width of {config.hidden_size} is not divided by {config.num_heads} heads"
         raise TaskError("model_mismatch", message, "num_heads")
     return config
+
+
+def pixels_per_latent(folder: Path) -> int:
+    """Of an autoencoder's side; each of its blocks but the last halves it."""
+    with reading(f"{folder.name}/{CONFIG}", "vae", "unreadable_weights"):
+        return int(2 ** (len(_fields(folder)["block_out_channels"]) - 1))
 
 
 def _fields(folder: Path) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from difftune_core.controlnet_fit import check_controlnet_fits
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.diffusion.solvers import discrete_scheduler
-from difftune_core.hooks import TaskError
-from difftune_core.models.registry import BaseModel, check_state
+from difftune_core.foreign import needed, reading
+from difftune_core.models.registry import BaseModel, check_state, pixels_per_latent
 from difftune_core.rng import generator
 from difftune_core.sampling_config import Prediction
 
@@ -30,14 +30,24 @@ _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "tra
 class StableDiffusion(BaseModel):
     """The folder: `card.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`."""
 
+    def anatomy(self) -> dict[str, Any]:
+        """As of every base model."""
+        with reading("unet/config.json", "unet", "unreadable_weights"):
+            config = json.loads((self.folder / "unet" / "config.json").read_bytes())
+            return {"image_size": int(config["sample_size"]) * pixels_per_latent(self.folder / "vae")}
+
     def noise_fields(self) -> dict[str, Any]:
-        """Betas and kind of prediction, as its scheduler's config states them."""
+        """Betas and kind of prediction, as its scheduler's config states them.
+
+        Raises:
+            TaskError: `unreadable_weights`.
+        """
         path = self.folder / "scheduler" / "scheduler_config.json"
-        try:
+        with reading("scheduler/scheduler_config.json", "scheduler", "unreadable_weights"):
             stated = json.loads(path.read_bytes())
-            return {name: stated[name] for name in _BETAS if stated.get(name) is not None}
-        except (OSError, ValueError, TypeError) as error:
-            raise TaskError("unreadable_weights", f"scheduler/scheduler_config.json: {error}", "scheduler") from None
+            fields = {name: stated[name] for name in _BETAS if stated.get(name) is not None}
+            _PREDICTIONS[discrete_scheduler("ddim", fields).config.prediction_type]
+        return fields
 
     def process(self) -> DDPM:
         """How noise entered in its training."""
@@ -53,12 +63,9 @@ class StableDiffusion(BaseModel):
         """
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-        try:
-            unet: Any = UNet2DConditionModel.from_pretrained(
-                self.folder / "unet", use_safetensors=True, local_files_only=True
-            )
-        except (OSError, ValueError) as error:
-            raise TaskError("unreadable_weights", f"unet: {error}", "unet") from None
+        with reading("unet/", "unet", "unreadable_weights"):
+            inner = needed(self.folder / "unet", "config.json")
+            unet: Any = UNet2DConditionModel.from_pretrained(inner, use_safetensors=True, local_files_only=True)
         frozen: nn.Module = unet.float().eval().requires_grad_(requires_grad=False).to(device)
         return frozen
 
@@ -99,10 +106,9 @@ def load_controlnet(folder: Path, device: torch.device | str = "cpu") -> nn.Modu
     """
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
-    try:
+    with reading(folder.name, "control.init_from", "unreadable_weights"):
+        needed(folder, "config.json")
         loaded: Any = ControlNetModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise TaskError("unreadable_weights", f"{folder.name}: {error}", "control.init_from") from None
     controlnet: nn.Module = loaded.float().to(device)
     return controlnet
 

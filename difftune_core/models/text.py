@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from difftune_core.files import build_once, folder_digest, sha256_json
+from difftune_core.foreign import needed, reading
 from difftune_core.tensors import save_tensors
 
 _BATCH = 64
@@ -40,18 +41,22 @@ class TextEncoder:
     Args:
         folder: of a Stable Diffusion, with `text_encoder/` and `tokenizer/`.
         device: where it runs.
+
+    Raises:
+        TaskError: `unreadable_weights`.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         from transformers import CLIPTextModel, CLIPTokenizer
 
         tokenizers: Any = CLIPTokenizer  # untyped in the library
-        self._tokenizer = tokenizers.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder: Any = CLIPTextModel.from_pretrained(
-            folder / "text_encoder", local_files_only=True, use_safetensors=True
-        )
-        self._encoder = encoder.float().eval().requires_grad_(requires_grad=False).to(device)
-        self._length = int(self._encoder.config.max_position_embeddings)
+        with reading("tokenizer/", "tokenizer", "unreadable_weights"):
+            self._tokenizer = tokenizers.from_pretrained(folder / "tokenizer", local_files_only=True)
+        with reading("text_encoder/", "text_encoder", "unreadable_weights"):
+            inner = needed(folder / "text_encoder", "config.json")
+            encoder: Any = CLIPTextModel.from_pretrained(inner, local_files_only=True, use_safetensors=True)
+            self._encoder = encoder.float().eval().requires_grad_(requires_grad=False).to(device)
+            self._length = int(self._encoder.config.max_position_embeddings)
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Float16[Tensor, "n l d"]:

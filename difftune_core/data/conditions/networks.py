@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
+from difftune_core.foreign import reading
 from difftune_core.hooks import TaskError
 
 PALETTE_FILE = "palette.json"
@@ -135,20 +136,22 @@ class _Network:
         if missing or not any(folder.glob("*.safetensors")):
             lacking = ", ".join(missing) or "weights as safetensors"
             raise TaskError("annotator_not_found", f"the annotator {folder.name!r} lacks {lacking}", "annotator")
-        try:
+        processors: Any = AutoImageProcessor  # untyped in the library
+        plain = {"local_files_only": True, "trust_remote_code": False}
+        with reading("the annotator's preprocessor_config.json", "annotator"):
             # On PIL and numpy: the other backend needs torchvision.
-            processors: Any = AutoImageProcessor  # untyped in the library
-            self._processor = processors.from_pretrained(folder, local_files_only=True, backend="pil")
-            self._model = family.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
-            message = f"the annotator {folder.name!r} is no network for this: {str(error).splitlines()[0]}"
-            raise TaskError("model_mismatch", message, "annotator") from error
+            self._processor = processors.from_pretrained(folder, backend="pil", **plain)
+        with reading("the annotator is no network for this: config.json", "annotator"):
+            self._model = family.from_pretrained(folder, use_safetensors=True, **plain)
         self._model.float().to(device).eval()  # weights may lie in half precision
         self.config = self._model.config
 
     @torch.inference_mode()
     def run(self, image: UInt8[np.ndarray, "h w 3"]) -> Any:
         prepared: Tensor = self._processor(Image.fromarray(image), return_tensors="pt")["pixel_values"]
+        if not prepared.isfinite().all():
+            message = "the annotator's preprocessor_config.json makes NaN or infinity of a picture"
+            raise TaskError("model_mismatch", message, "annotator")
         return self._model(pixel_values=prepared.to(self._model.device))
 
 
@@ -156,7 +159,8 @@ def _palette(folder: Path, count: int) -> UInt8[np.ndarray, "count 3"]:
     path = folder / PALETTE_FILE
     if not path.is_file():
         return voc_palette(count)
-    colours = np.array(json.loads(path.read_bytes()))
-    if colours.shape != (count, 3) or colours.min() < 0 or colours.max() > 255:  # noqa: PLR2004  a byte's range
+    with reading(PALETTE_FILE, "annotator"):
+        colours = np.array(json.loads(path.read_bytes()))
+    if colours.dtype.kind not in "iu" or colours.shape != (count, 3) or colours.min() < 0 or colours.max() > 255:  # noqa: PLR2004  a byte's range
         raise TaskError("model_mismatch", f"{PALETTE_FILE} must hold {count} colours [red, green, blue]", "annotator")
     return colours.astype(np.uint8)

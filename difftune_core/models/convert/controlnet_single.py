@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from difftune_core.foreign import check_sizes, kept, reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.weights import State, check_tensors, read_safetensors
 from difftune_core.models.registry import check_state
@@ -141,9 +142,8 @@ def write_single_file(state: State, config: Mapping[str, Any], path: Path, card:
     Raises:
         TaskError: `model_mismatch` with the names at fault, `not_finite`.
     """
-    kept = {name: value for name, value in config.items() if name != "_name_or_path"}  # a path of whoever saved it
-    metadata = {METADATA: json.dumps({**card, "config": kept})}  # one key: safetensors keeps no order of several
-    save_tensors(to_original(state, config), path, metadata)
+    ours = json.dumps({**card, "config": kept(config)})  # one key: safetensors keeps no order of several
+    save_tensors(to_original(state, config), path, {METADATA: ours})
 
 
 def read_single_file(path: Path, config: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], State]:
@@ -161,6 +161,7 @@ def read_single_file(path: Path, config: Mapping[str, Any] | None = None) -> tup
     state = read_safetensors(path)
     check_tensors(state)
     found = dict(config if config is not None else _stated_config(path) or _config_by_shape(state, path.name))
+    check_sizes(found, path.name)
     return found, to_diffusers(state, found)
 
 
@@ -214,11 +215,8 @@ def _empty(config: Mapping[str, Any]) -> Any:
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
     maker: Any = ControlNetModel
-    try:
-        with torch.device("meta"):
-            return maker.from_config(dict(config))
-    except Exception as error:  # noqa: BLE001  # a foreign config may fail in any way
-        raise TaskError("model_mismatch", f"ControlNet config: {error}", "config.json") from None
+    with reading("ControlNet config", "config.json"), torch.device("meta"):
+        return maker.from_config(dict(config))
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from difftune_core.foreign import refuse_links
 from difftune_core.hooks import TaskError
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"
@@ -54,10 +55,12 @@ def fetch(source: str, folder: Path) -> Path:
     No token is read: gated repositories are downloaded by hand.
 
     Raises:
-        TaskError: `source_not_found`, `download_failed`.
+        TaskError: `source_not_found`, `download_failed`; `unsafe_weights` for links that lead out of a folder.
     """
     path = Path(source).expanduser()
     if path.exists():
+        if path.is_dir():
+            refuse_links(path)
         return path
     repository, revision = pinned(source)
     import huggingface_hub

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from difftune_core.foreign import TOKENIZER, check_sizes, kept, reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.vae import Vae, read_vae
 from difftune_core.models.convert.weights import State, check_tensors, read_component, read_json, read_safetensors
@@ -17,7 +18,6 @@ PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
 SCHEDULER = "scheduler_config.json"
 FACTOR = 8
 """Pixels to a latent's side, as ControlNet's embedding of the control expects."""
-_TOKENIZER = "tokenizer_config.json"
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 _FURTHER = ("special_tokens_map.json", "added_tokens.json")
 _Size = Annotated[int, Field(ge=1, le=65_536)]
@@ -69,7 +69,8 @@ class _Text(_Part):
 class _Scheduler(_Part):
     """The noise; which solver the folder names does not matter."""
 
-    class_name: str = Field(alias="_class_name")
+    class_name: Annotated[str, Field(alias="_class_name", pattern=r"^[A-Z][A-Za-z0-9]{1,60}Scheduler$")]
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
     num_train_timesteps: Literal[1000] = 1000
     beta_schedule: Literal["linear", "scaled_linear"]
     beta_start: Annotated[float, Field(gt=0, lt=1)]
@@ -114,7 +115,10 @@ def read_stable_diffusion(folder: Path, vae_folder: Path) -> StableDiffusionPart
         message = f"autoencoder config, block_out_channels: {vae.factor} pixels to a latent, not {FACTOR}"
         raise TaskError("model_mismatch", message, "block_out_channels")
     size = anatomy.sample_size * FACTOR
-    return StableDiffusionParts(unet, vae, text, tokenizer, _kept(scheduler), size, noise.prediction_type)
+    if noise.beta_start > noise.beta_end:
+        message = f"scheduler config, beta_start: {noise.beta_start}, more than beta_end, {noise.beta_end}"
+        raise TaskError("model_mismatch", message, "beta_start")
+    return StableDiffusionParts(unet, vae, text, tokenizer, kept(scheduler), size, noise.prediction_type)
 
 
 def _read_text_encoder(folder: Path) -> tuple[tuple[dict[str, Any], State], _Text]:
@@ -124,16 +128,17 @@ def _read_text_encoder(folder: Path) -> tuple[tuple[dict[str, Any], State], _Tex
         code, more = ("unsafe_weights", f", only {pickled}") if pickled else ("component_missing", "")
         raise TaskError(code, f"{folder.name}/ has no {WEIGHTS}{more}", "text_encoder")
     config = read_json(folder / CONFIG)
+    check_sizes(config, f"text_encoder/{CONFIG}")
     words = _parsed(_Text, config, "text_encoder")
     read = read_safetensors(folder / WEIGHTS)
     state = {n.removeprefix("text_model."): t.contiguous() for n, t in read.items() if not n.endswith(".position_ids")}
     check_tensors(state)
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    with torch.device("meta"):
+    with reading(f"text_encoder/{CONFIG}", CONFIG), torch.device("meta"):
         encoder: Any = CLIPTextModel(CLIPTextConfig.from_dict(config))
     check_state(state, encoder)
-    return (_kept(config), state), words
+    return (kept(config), state), words
 
 
 def tokenizer_files(folder: Path, vocab_size: int, length: int) -> tuple[Path, ...]:
@@ -148,22 +153,19 @@ def tokenizer_files(folder: Path, vocab_size: int, length: int) -> tuple[Path, .
         TaskError: `component_missing`, `unreadable_weights`, `model_mismatch`.
     """
     whole = next((v for v in _VOCABULARIES if all((folder / name).is_file() for name in v)), None)
-    if whole is None or not (folder / _TOKENIZER).is_file():
-        message = f"{folder.name}/ lacks {_TOKENIZER} or a vocabulary (vocab.json and merges.txt, or tokenizer.json)"
+    if whole is None or not (folder / TOKENIZER).is_file():
+        message = f"{folder.name}/ lacks {TOKENIZER} or a vocabulary (vocab.json and merges.txt, or tokenizer.json)"
         raise TaskError("component_missing", message, "tokenizer")
     from transformers import CLIPTokenizer
 
     tokenizers: Any = CLIPTokenizer  # untyped in the library
-    try:
+    with reading(f"{folder.name}/, tokenizer", "tokenizer", "unreadable_weights"):
         tokenizer = tokenizers.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # noqa: BLE001  # the library fails in many ways
-        message = f"{folder.name}/, tokenizer: {str(error).splitlines()[0]}"
-        raise TaskError("unreadable_weights", message, "tokenizer") from None
     if len(tokenizer) > vocab_size or tokenizer.model_max_length != length:
         found = f"{len(tokenizer)} tokens, at most {tokenizer.model_max_length} a prompt"
         message = f"the tokenizer has {found}; the text encoder takes {vocab_size}, and {length} a prompt"
         raise TaskError("model_mismatch", message, "tokenizer")
-    names = {_TOKENIZER, *_FURTHER, *(name for vocabulary in _VOCABULARIES for name in vocabulary)}
+    names = {TOKENIZER, *_FURTHER, *(name for vocabulary in _VOCABULARIES for name in vocabulary)}
     return tuple(folder / name for name in sorted(names) if (folder / name).is_file())
 
 
@@ -171,11 +173,8 @@ def _empty_unet(config: dict[str, Any]) -> torch.nn.Module:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     maker: Any = UNet2DConditionModel
-    try:
-        with torch.device("meta"):
-            made: torch.nn.Module = maker.from_config(config)
-    except Exception as error:  # noqa: BLE001  # a foreign config may fail in any way
-        raise TaskError("model_mismatch", f"unet config: {error}", CONFIG) from None
+    with reading(f"unet/{CONFIG}", CONFIG), torch.device("meta"):
+        made: torch.nn.Module = maker.from_config(config)
     return made
 
 
@@ -186,8 +185,3 @@ def _parsed(part: type[_AnyPart], raw: dict[str, Any], name: str) -> _AnyPart:
         first = error.errors()[0]
         field = str(first["loc"][0])
         raise TaskError("model_mismatch", f"{name} config, {field}: {first['msg']}", field) from None
-
-
-def _kept(config: dict[str, Any]) -> dict[str, Any]:
-    """Without a path of whoever saved it."""
-    return {name: value for name, value in config.items() if name != "_name_or_path"}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from difftune_core.foreign import kept
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.weights import State, read_component
 from difftune_core.models.registry import check_state
@@ -37,7 +38,8 @@ class _Config(BaseModel):
     latent_channels: Annotated[int, Field(ge=1, le=256)] = 4
     block_out_channels: Annotated[list[int], Field(min_length=1, max_length=8)] = [64]
     layers_per_block: Annotated[int, Field(ge=1, le=16)] = 1
-    scaling_factor: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = 0.18215
+    scaling_factor: Annotated[float, Field(ge=1e-3, le=1e3, strict=True)] = 0.18215
+    force_upcast: Annotated[bool, Field(strict=True)] = True
     shift_factor: None = None
     latents_mean: None = None
     latents_std: None = None
@@ -62,8 +64,7 @@ def read_vae(folder: Path, latent_channels: int) -> Vae:
         raise TaskError("model_mismatch", message, "latent_channels")
     state = {_present_name(name): tensor.contiguous() for name, tensor in theirs.items()}
     check_state(state, _empty(raw))
-    kept = {name: value for name, value in raw.items() if name != "_name_or_path"}  # a path of whoever saved it
-    return Vae(kept, state, 2 ** (len(config.block_out_channels) - 1))
+    return Vae(kept(raw), state, 2 ** (len(config.block_out_channels) - 1))
 
 
 def _present_name(name: str) -> str:

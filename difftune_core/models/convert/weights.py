@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from difftune_core.foreign import check_sizes
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT, DiTConfig, position_embedding
 from difftune_core.models.registry import CONFIG, check_state
@@ -39,13 +40,15 @@ def read_component(folder: Path) -> tuple[dict[str, Any], State]:
     """`config.json` and the weights of one component of a diffusers folder (`transformer/`, `vae/`).
 
     Raises:
-        TaskError: `unsafe_weights` for a pickle beside the weights, `unreadable_weights`, `not_finite`.
+        TaskError: `unsafe_weights` for a pickle beside the weights, `unreadable_weights`, `not_finite`;
+            `model_mismatch` for a number beyond all bounds.
     """
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _PICKLES)
     if pickles:
         message = f"{folder.name}/ holds files that can carry code: {pickles}; only safetensors are read"
         raise TaskError("unsafe_weights", message, pickles[0])
     config = read_json(folder / CONFIG)
+    check_sizes(config, f"{folder.name}/{CONFIG}")
     state = (
         read_safetensors(folder / DIFFUSERS_WEIGHTS) if (folder / DIFFUSERS_WEIGHTS).is_file() else _read_shards(folder)
     )

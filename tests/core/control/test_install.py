@@ -173,7 +173,7 @@ def test_other_controlnets_are_refused(controlnet: Path, tmp_path: Path) -> None
     change(copy / "config.json", controlnet_conditioning_channel_order="bgr")
     refused(tmp_path, copy, "controlnet", "channel_order: bgr")
     change(copy / "config.json", _class_name="UNet2DConditionModel")
-    refused(tmp_path, copy, "controlnet", "no ControlNetModel")
+    refused(tmp_path, copy, "controlnet", "_class_name: 'UNet2DConditionModel'")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ import difftune_core
 from difftune_core.card import CARD_FILE
 from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
+from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import CONFIG, WEIGHTS, find_base_model, load_dit, read_dit_config, write_dit_config
 from difftune_core.models.transfer import with_classes
@@ -38,10 +40,13 @@ def change_config(folder: Path, **fields: Any) -> None:
     (folder / CONFIG).write_text(json.dumps({**config, **fields}), encoding="utf-8")
 
 
-def load(folder: Path) -> DiT:
-    """As a run does, with a card that fits the files."""
-    fields = {"id": "toy", "family": "dit", "image_size": 32, "feature_extractor": "tiny-features"}
-    card = json.dumps({**fields, "digest": folder_digest(folder.parent)})
+def load(folder: Path, **lies: Any) -> DiT:
+    """As a run does, with a card that fits the files, as far as they can be read, but for `lies`."""
+    fields: dict[str, Any] = {"id": "toy", "family": "dit", "image_size": 32, "feature_extractor": "tiny-features"}
+    with contextlib.suppress(TaskError):
+        config = read_dit_config(folder)
+        fields |= {"num_classes": config.num_classes, "image_size": 4 * config.input_size}
+    card = json.dumps({**fields, **lies, "digest": folder_digest(folder.parent)})
     (folder.parent / CARD_FILE).write_text(card, encoding="utf-8")
     return find_base_model("toy", [folder.parents[1]]).load_dit()
 
@@ -55,6 +60,31 @@ def refused(folder: Path, match: str) -> TaskError:
 def test_a_whole_one_loads(folder: Path, toy_model: DiT) -> None:
     loaded = load(folder).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in toy_model.state_dict().items())
+
+
+@pytest.mark.parametrize("lie", [{"num_classes": 999}, {"image_size": 64}, {"process": "flow"}])
+def test_a_card_that_says_something_else_than_the_files_is_refused(folder: Path, lie: dict[str, Any]) -> None:
+    (name, said), *_ = lie.items()
+    with pytest.raises(TaskError, match=f"says {name} {said!r}, its files ") as caught:
+        load(folder, **lie)
+    assert caught.value.code == "model_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", None),
+        ("config.json", b'{"_class_name": "AutoencoderKL", "block_out_channels": 5}'),
+        ("diffusion_pytorch_model.safetensors", None),
+        ("diffusion_pytorch_model.safetensors", b"\x00" * 20),
+    ],
+)
+def test_an_autoencoder_that_cannot_be_read_is_named(folder: Path, file: str, content: bytes | None) -> None:
+    path = folder.parent / "vae" / file
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(TaskError, match=r"^vae/") as caught:
+        _ = load(folder), Autoencoder(folder.parent / "vae")
+    assert caught.value.code == "unreadable_weights"
 
 
 def test_missing_and_extra_names_are_listed(folder: Path) -> None:
