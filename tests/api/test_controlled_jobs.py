@@ -50,6 +50,28 @@ def test_a_controlnet_job_is_resolved_from_the_card(client: TestClient, captione
     assert job["evaluation"]["best_metric"] == "mse"
 
 
+@pytest.mark.parametrize(
+    ("lie", "field"),
+    [
+        ({"annotators": {"depth": "../../etc"}}, "annotator"),
+        ({"defaults": {"control": {"prompt_dropout": 2}}}, "prompt_dropout"),
+    ],
+)
+def test_a_card_whose_control_cannot_be_used_is_at_fault(
+    client: TestClient,
+    captioned: str,
+    settings: Settings,
+    *,
+    assert_problem: Problem,
+    lie: dict[str, Any],
+    field: str,
+) -> None:
+    path = settings.data_dir / "models" / "small-sd" / "card.json"
+    path.write_text(json.dumps({**SD, **lie}), encoding="utf-8")
+    answer = client.post(JOBS, json=body(captioned, "depth"))
+    assert field in assert_problem(answer, 422, "model_unreadable", param="model")["detail"]
+
+
 def test_lora_is_on_the_attention_layers_unless_said_otherwise(client: TestClient, captioned: str) -> None:
     method = {"type": "supervised", "supervised": {"hyperparameters": {"adapter": {"type": "lora", "rank": 2}}}}
     job = client.post(JOBS, json=body(captioned, method=method)).json()

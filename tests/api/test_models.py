@@ -119,6 +119,16 @@ def test_a_card_with_defaults_that_are_none_is_at_fault(
     assert field in assert_problem(answer, 422, "model_unreadable", param="model")["detail"]
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [{"defaults": {"training": {"learning_rate": float("nan")}}}, {"image_size": 10**400}, {"num_classes": 10**9}],
+)
+def test_a_card_with_numbers_that_are_none_is_no_model(client: TestClient, data_dir: Path, lie: dict[str, Any]) -> None:
+    _add_card(data_dir, "odd", {**CARD, **lie})
+    assert client.get("/v1/models/odd/methods/diff_tuning/schema").status_code == 404
+    assert client.get("/v1/models/tiny-dit/methods/diff_tuning/schema").status_code == 200
+
+
 def _add_card(data_dir: Path, model_id: str, card: dict[str, Any]) -> None:
     folder = data_dir / "models" / model_id
     folder.mkdir()
