@@ -29,7 +29,8 @@ def _table(rows: dict[str, Any]) -> list[str]:
         for name, figures in methods.items():
             if name == "gain":
                 continue
-            cells = [condition, _TITLES[name], f"{metric.replace('_', ' ')} {cell(figures[metric], 3)}"]
+            digits = 4 if metric == "mse" else 3
+            cells = [condition, _TITLES[name], f"{metric.replace('_', ' ')} {cell(figures[metric], digits)}"]
             cells += [cell(figures["fid"], 1), cell(figures["forgetting"], 1), cell(figures["drift"], 4)]
             cells += [_steps(figures), *(_share(reached.get(name, {}).get(kind)) for kind in _SAVED)]
             lines.append(line(cells))
@@ -59,4 +60,5 @@ def _steps(figures: dict[str, Any]) -> str:
 def _share(figure: dict[str, float] | None) -> str:
     if figure is None:
         return NOT_MEASURED
-    return f"{100 * figure['mean']:+.0f} % ± {100 * figure['sd']:.0f} (n = {figure['n']})"
+    spread_of_several = f" ± {100 * figure['sd']:.0f}" if figure["n"] > 1 else ""
+    return f"{100 * figure['mean']:+.0f} %{spread_of_several} (n = {figure['n']})"
