@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -30,12 +31,15 @@ _MOST = {
     **dict.fromkeys(("hidden_size", "intermediate_size", "projection_dim", "block_out_channels"), _WIDTH),
 }
 _MOST_OTHERWISE = 10_000_000
+_PASSING = {errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE}
 _WEIGHTS_ON = (".safetensors", ".pt")  # may be links to another disk: nothing but tensors is taken from them
 
 
 @contextmanager
 def reading(what: str, param: str, code: str = "model_mismatch") -> Iterator[None]:
     """Libraries fail over a foreign file in any way; whatever they throw becomes a reason that says which file it was.
+
+    Not so what another attempt may not meet again: memory and disks that give out. Nothing is moved to a device inside.
 
     Raises:
         TaskError: `code`, with `what` in its message.
@@ -45,6 +49,8 @@ def reading(what: str, param: str, code: str = "model_mismatch") -> Iterator[Non
     except (TaskError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            raise
         said = (str(error).strip().splitlines() or [""])[0]
         raise TaskError(code, f"{what}: {type(error).__name__}: {said}"[:1000], param) from error
 

@@ -44,9 +44,10 @@ class ClipScorer:
         self.digest = folder_digest(folder)
         self._device = torch.device(device)
         with reading("the CLIP model", "evaluation.clip_model"):
-            self._model = load_pretrained("CLIPModel", folder).to(device)
+            model = load_pretrained("CLIPModel", folder)
             self._tokenizer = library.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self._processor = library.CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        self._model = model.to(device)
         self.length = int(self._model.config.text_config.max_position_embeddings)
         """Tokens of a caption, at most; the ends of longer ones are not seen."""
 

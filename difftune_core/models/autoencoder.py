@@ -35,8 +35,8 @@ class Autoencoder:
         with reading("vae/", "vae", "unreadable_weights"):
             needed(folder, "config.json")
             loaded: Any = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-            self._vae = loaded.float().eval().requires_grad_(requires_grad=False).to(device)
-            self.scaling_factor = float(self._vae.config.scaling_factor)
+            self.scaling_factor = float(loaded.config.scaling_factor)
+        self._vae = loaded.float().eval().requires_grad_(requires_grad=False).to(device)
         self._device = torch.device(device)
 
     @torch.inference_mode()

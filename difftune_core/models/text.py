@@ -55,8 +55,8 @@ class TextEncoder:
         with reading("text_encoder/", "text_encoder", "unreadable_weights"):
             inner = needed(folder / "text_encoder", "config.json")
             encoder: Any = CLIPTextModel.from_pretrained(inner, local_files_only=True, use_safetensors=True)
-            self._encoder = encoder.float().eval().requires_grad_(requires_grad=False).to(device)
-            self._length = int(self._encoder.config.max_position_embeddings)
+            self._length = int(encoder.config.max_position_embeddings)
+        self._encoder = encoder.float().eval().requires_grad_(requires_grad=False).to(device)
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Float16[Tensor, "n l d"]:
