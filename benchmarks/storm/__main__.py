@@ -55,6 +55,8 @@ def storm(folder: Path, *, jobs: int, faults: int, seed: int, sabotage: str | No
         found = examined(database, open_store(cluster.settings), users.acknowledged, nemesis.faults)
         if users.is_alive():
             found.lost.append("users are still waiting for an answer")
+        elif users.refusal:
+            found.lost.append(f"users gave up after {len(users.acknowledged)} jobs: {users.refusal}")
     finally:
         cluster.stop()
     for name in ("lost", "duplicated", "stuck", "stale_writes", "disturbed"):

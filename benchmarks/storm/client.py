@@ -23,13 +23,23 @@ class Users(threading.Thread):
         super().__init__(name="users", daemon=True)
         self.acknowledged: dict[str, set[str]] = {}
         """Job ids that were answered, by idempotency key."""
+        self.refusal = ""
+        """Why they gave up: what they had been told to be there was not."""
         self._count = count
         self._pause_s = 1.0 / rate
         self._rng = random.Random(seed)  # noqa: S311  # no secret
         self._http = httpx2.Client(base_url=url, timeout=_TIMEOUT_S, headers={"authorization": f"Bearer {key}"})
 
     def run(self) -> None:
-        """Submit everything."""
+        """Submit everything, or as much as is not refused."""
+        try:
+            self._submit_all()
+        except RuntimeError as error:
+            self.refusal = str(error)
+        finally:
+            self._http.close()
+
+    def _submit_all(self) -> None:
         file_id = self._insist(lambda: self._upload())["id"]
         for number in range(self._count):
             key = f"storm-{number}"
@@ -38,7 +48,6 @@ class Users(threading.Thread):
                 job = self._insist(lambda key=key, body=body: self._submit(key, body))
                 self.acknowledged.setdefault(key, set()).add(job["id"])
             time.sleep(self._pause_s)
-        self._http.close()
 
     def _upload(self) -> httpx2.Response:
         return self._http.post("/v1/files", files={"file": ("images.zip", b"a plan")}, data={"purpose": "fine-tune"})
