@@ -75,6 +75,6 @@ def test_a_card_that_contradicts_the_model_is_refused(toy_model: DiT, tmp_path: 
     folders = toy_folders(like(toy_model, process="flow"), tmp_path)
     path = folders.models / "toy" / CARD_FILE
     path.write_text(path.read_text(encoding="utf-8").replace('"process":"flow"', '"process":"edm"'), encoding="utf-8")
-    with pytest.raises(TaskError, match=r"'edm', its config\.json 'flow'") as caught:
+    with pytest.raises(TaskError, match=r"'edm', its files 'flow'") as caught:
         find_base_model("toy", [folders.models])
     assert caught.value.code == "model_mismatch"
