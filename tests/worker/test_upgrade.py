@@ -26,7 +26,7 @@ RELEASED = "0005"  # of 0.2.0
 def test_a_running_job_survives_an_upgrade(bench: Bench) -> None:
     """It has saved a checkpoint, and is held by a worker that the upgrade ends."""
     bench.hurry()
-    job_id = bench.job({"steps": 60, "every": 5, "step_s": 0.02})
+    job_id = bench.job({"steps": 60, "every": 5, "step_s": 0.1})
     with bench.worker():
         bench.wait(lambda: bench.get(Job, job_id).step >= 10)
     before = bench.steps(job_id)
