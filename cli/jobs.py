@@ -47,7 +47,7 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """Jobs of your tenant, newest first."""
-    url, key = (url, key) if url else _here(data_dir)
+    url, key = _service(url, key, data_dir)
     found = ask(url, key, "/v1/fine_tuning/jobs", limit=limit, status=[one.value for one in status or []])["data"]
     typer.echo(json.dumps(found, indent=1) if as_json else table([_row(job) for job in found], _COLUMNS))
 
@@ -55,7 +55,7 @@ def list_jobs(
 @jobs.command("show")
 def show_job(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """All that is known of one job."""
-    url, key = (url, key) if url else _here(data_dir)
+    url, key = _service(url, key, data_dir)
     found = ask(url, key, f"/v1/fine_tuning/jobs/{quote(job, safe='')}")
     typer.echo(json.dumps(found, indent=1) if as_json else sheet(found))
 
@@ -79,9 +79,13 @@ def cancel(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None)
 
 
 def _tell(job: str, verb: str, url: str | None, key: str | None, data_dir: Path | None) -> dict[str, Any]:
-    if url is None:
-        url, key = _here(data_dir)
+    url, key = _service(url, key, data_dir)
     return ask(url, key, f"/v1/fine_tuning/jobs/{quote(job, safe='')}/{verb}", method="POST")
+
+
+def _service(url: str | None, key: str | None, data_dir: Path | None) -> tuple[str, str | None]:
+    """Address and key of the service that was named, or else of the one here."""
+    return (url, key) if url else _here(data_dir)
 
 
 def _here(data_dir: Path | None) -> tuple[str, str]:

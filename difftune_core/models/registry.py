@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -71,8 +72,17 @@ class BaseModel:
             TaskError: `unreadable_weights` or `model_mismatch`, naming the file.
         """
         config = self.dit_config()
-        size = config.input_size * pixels_per_latent(self.folder / "vae")
+        size = config.input_size * self.pixels_per_latent()
         return {"process": config.process, "num_classes": config.num_classes, "image_size": size}
+
+    def pixels_per_latent(self) -> int:
+        """Of its autoencoder.
+
+        Raises:
+            TaskError: `unreadable_weights`.
+        """
+        with reading(f"vae/{CONFIG}", "vae", "unreadable_weights"):
+            return pixels_per_latent(_fields(self.folder / "vae")["block_out_channels"])
 
     def autoencoder_digest(self) -> str:
         """Identifies the autoencoder's weights and config: part of the key of latent caches."""
@@ -183,10 +193,9 @@ def read_dit_config(folder: Path) -> DiTConfig:
     return config
 
 
-def pixels_per_latent(folder: Path) -> int:
-    """Of an autoencoder's side; each of its blocks but the last halves it."""
-    with reading(f"{folder.name}/{CONFIG}", "vae", "unreadable_weights"):
-        return int(2 ** (len(_fields(folder)["block_out_channels"]) - 1))
+def pixels_per_latent(block_out_channels: Sequence[int]) -> int:
+    """Of a side; each of an autoencoder's blocks but the last halves it."""
+    return int(2 ** (len(block_out_channels) - 1))
 
 
 def _fields(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.diffusion.solvers import discrete_scheduler
 from difftune_core.foreign import needed, reading
-from difftune_core.models.registry import BaseModel, check_state, pixels_per_latent
+from difftune_core.models.registry import BaseModel, check_state
 from difftune_core.rng import generator
 from difftune_core.sampling_config import Prediction
 
@@ -34,7 +34,7 @@ class StableDiffusion(BaseModel):
         """As of every base model."""
         with reading("unet/config.json", "unet", "unreadable_weights"):
             config = json.loads((self.folder / "unet" / "config.json").read_bytes())
-            return {"image_size": int(config["sample_size"]) * pixels_per_latent(self.folder / "vae")}
+            return {"image_size": int(config["sample_size"]) * self.pixels_per_latent()}
 
     def noise_fields(self) -> dict[str, Any]:
         """Betas and kind of prediction, as its scheduler's config states them.

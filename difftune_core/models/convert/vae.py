@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from difftune_core.foreign import kept
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.weights import State, read_component
-from difftune_core.models.registry import check_state
+from difftune_core.models.registry import check_state, pixels_per_latent
 
 _OLD_ATTENTION = re.compile(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -64,7 +64,7 @@ def read_vae(folder: Path, latent_channels: int) -> Vae:
         raise TaskError("model_mismatch", message, "latent_channels")
     state = {_present_name(name): tensor.contiguous() for name, tensor in theirs.items()}
     check_state(state, _empty(raw))
-    return Vae(kept(raw), state, 2 ** (len(config.block_out_channels) - 1))
+    return Vae(kept(raw), state, pixels_per_latent(config.block_out_channels))
 
 
 def _present_name(name: str) -> str:
