@@ -84,8 +84,9 @@ def beyond_core(points: list[tuple[str, float, list[Setting]]]) -> list[Setting]
 GROUPS: dict[str, list[Setting]] = {
     **{f"{target}: four main methods": rows(target, MAIN) for target in CORE},
     **{f"{target}: supervised at half the steps": half(target) for target in CORE},
-    **{f"{target}: other methods": rows(target, OTHERS) for target in ("greek", "shapes", "digits")},
+    f"{SWEPT}: other methods": rows(SWEPT, OTHERS),
     **{f"{SWEPT}: by {title}": beyond_core(points) for title, points in SWEEPS.items()},
+    **{f"{target}: other methods": rows(target, OTHERS) for target in ("shapes", "digits")},
 }
 """Every planned run, in the order of its worth."""
 
