@@ -18,7 +18,9 @@ def states(findings: Iterable[Finding]) -> list[str]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    usage = shutil.disk_usage(tmp_path)._replace(free=100 * 2**30)  # how full this disk is must not decide a test
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     return Settings(data_dir=tmp_path)
 
 
