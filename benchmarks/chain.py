@@ -1,6 +1,6 @@
 """The chain of forgetting over seeds: `python -m benchmarks.chain --methods supervised released`.
 
-Takes the runs of `benchmarks.suite`'s main table (and trains those whose checkpoints are not in the folder), hands a
+Takes the runs of a table of `benchmarks.suite` (and trains those whose checkpoints are not in the folder), hands a
 growing last part of the reverse chain to the base model, and measures FID. The last line is one JSON object: for each
 method and share the mean over seeds, its standard deviation, and the change to the tuned model alone with its 95 %
 interval over seeds.
@@ -20,14 +20,14 @@ from typing import Any
 from benchmarks.plots import plot_chain
 from benchmarks.runs import METHODS, Setting, Workplace
 from benchmarks.statistics import paired, spread
-from benchmarks.suite import CORE, SEEDS
+from benchmarks.suite import CORE, SEEDS, TABLES
 from difftune_core.checkpoint.manifest import newest_whole
 
 
 def analyse(seed: int, place: Workplace, args: argparse.Namespace) -> dict[str, Any]:
     """The chain of every method's run of a seed."""
-    settings = [Setting(target=args.target, method=name, seed=seed, **CORE[args.target]) for name in args.methods]
-    out = place.folder / args.target / f"chain-{seed}"
+    settings = [_setting(args.table, name, seed) for name in args.methods]
+    out = place.folder / f"chain-{args.table}-{seed}"
     out.mkdir(parents=True, exist_ok=True)
     evaluation = {"num_images": args.images, "num_inference_steps": args.sampling_steps, "guidance_scale": 1.5}
     config = {"model": settings[0].model, "seed": seed, "evaluation": evaluation}
@@ -43,6 +43,11 @@ def analyse(seed: int, place: Workplace, args: argparse.Namespace) -> dict[str, 
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=environment)
     result: dict[str, Any] = json.loads((out / "chain.json").read_text(encoding="utf-8"))
     return result
+
+
+def _setting(table: str, method: str, seed: int) -> Setting:
+    found = [setting for setting in TABLES[table] if (setting.method, setting.seed) == (method, seed)]
+    return max(found, key=lambda setting: setting.steps)  # not the one of half the steps
 
 
 def _checkpoint(setting: Setting, place: Workplace) -> Path:
@@ -71,15 +76,15 @@ def main() -> None:
     """Analyse every seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/suite"), help="of benchmarks.suite")
-    parser.add_argument("--target", choices=CORE, default="digits")
+    parser.add_argument("--table", choices=(*CORE, "digits-long"), default="digits-long")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["supervised", "algorithm1"])
     parser.add_argument("--images", type=int, default=500, help="drawn at each share")
     parser.add_argument("--sampling-steps", type=int, default=10)
     parser.add_argument("--save", type=Path, help="file for every point of every run")
     parser.add_argument("--plot", type=Path, help="file for the plot, .svg or .png")
     args = parser.parse_args()
-    begin = time.monotonic()
-    results = [analyse(seed, Workplace(args.folder), args) for seed in SEEDS]
+    begin, place = time.monotonic(), Workplace(args.folder)
+    results = [analyse(seed, place, args) for seed in SEEDS]
     rows = {
         method: row([result["checkpoints"][position] for result in results])
         for position, method in enumerate(args.methods)
@@ -87,10 +92,10 @@ def main() -> None:
     if args.save is not None:
         args.save.parent.mkdir(parents=True, exist_ok=True)
         kept = [{"seed": seed, **result} for seed, result in zip(SEEDS, results, strict=True)]
-        args.save.write_text(json.dumps({"target": args.target, "runs": kept}, indent=1) + "\n", encoding="utf-8")
+        args.save.write_text(json.dumps({"table": args.table, "runs": kept}, indent=1) + "\n", encoding="utf-8")
     if args.plot is not None:
         plot_chain(results, args.plot)
-    setting = {"target": args.target, "seeds": SEEDS, "images": args.images, "steps": args.sampling_steps}
+    setting = {"table": args.table, "seeds": SEEDS, "images": args.images, "steps": args.sampling_steps}
     seconds = round(time.monotonic() - begin, 1)
     print(json.dumps({**setting, "fractions": results[0]["fractions"], "seconds": seconds, "rows": rows}))
 

@@ -1,7 +1,7 @@
 """Tables and plots of `docs/results.md` from the files in `benchmarks/results`: `python -m benchmarks.results`.
 
-A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced: `core-TARGET` by the table of a target's runs
-and its plot, `gain` by all targets side by side, `sweeps` by the one-factor sweeps, `state` by what is finished and
+A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced: `core-TABLE` by a table of `benchmarks.suite`
+and its plot, `gain` by all tables side by side, `sweeps` by the one-factor sweeps, `state` by what is finished and
 what is not (these four from `transfer.jsonl`, which `benchmarks.suite` writes), `chain` and `chain-greek` by the tables
 of `benchmarks.chain`, `controlnet` by that of `benchmarks.controlnet`.
 Nothing is measured here.
@@ -19,7 +19,7 @@ from benchmarks.controlnet_results import controlnet_block
 from benchmarks.plots import plot_core, plot_sweep
 from benchmarks.runs import METHODS, Records, Setting
 from benchmarks.statistics import paired, spread
-from benchmarks.suite import CORE, GROUPS, RECORDS, SWEEPS, SWEPT, beyond_core, core, half
+from benchmarks.suite import GROUPS, RECORDS, SWEEPS, SWEPT, TABLES, beyond_core
 from benchmarks.tables import NOT_MEASURED, cell, line
 
 PAGE = Path("docs/results.md")
@@ -32,28 +32,33 @@ Rows = dict[str, dict[int, Run]]
 """Runs by row and seed."""
 
 
-def core_rows(records: Records, target: str) -> Rows:
-    """The finished runs of a target's table, in the order of the plan."""
+def steps_of(table: str) -> int:
+    """Steps of the table's runs, but for those of half the length."""
+    return max(setting.steps for setting in TABLES[table])
+
+
+def core_rows(records: Records, table: str) -> Rows:
+    """The finished runs of a table, in the order of the plan."""
     rows: Rows = {}
-    for setting in core(target):
+    for setting in TABLES[table]:
         found = records.find(setting)
         if found is not None:
-            rows.setdefault(row_name(setting), {})[setting.seed] = found
+            rows.setdefault(row_name(setting, steps_of(table)), {})[setting.seed] = found
     return rows
 
 
-def row_name(setting: Setting) -> str:
+def row_name(setting: Setting, steps: int) -> str:
     """The row's title: the method's, and for fewer steps than the table's their number."""
     title = METHODS[setting.method][0]
-    return title if setting.steps == CORE[setting.target]["steps"] else f"{title}, {setting.steps:,} steps"
+    return title if setting.steps == steps else f"{title}, {setting.steps:,} steps"
 
 
-def core_table(records: Records, target: str) -> list[str]:
+def core_table(records: Records, table: str) -> list[str]:
     """FID at each evaluation and under each guidance, forgetting, and the paired difference; over seeds."""
-    rows = core_rows(records, target)
+    rows = core_rows(records, table)
     if BASELINE not in rows:
         return ["Not measured yet."]
-    every, steps = CORE[target]["every_steps"], CORE[target]["steps"]
+    every, steps = TABLES[table][0].every_steps or steps_of(table), steps_of(table)
     marks = range(every, steps + 1, every)
     guided = {"none": "no guidance", "domain": "domain guidance"}
     heads = ["", "seeds", "target images", *(f"FID at {step:,}" for step in marks), *guided.values()]
@@ -119,18 +124,18 @@ def _difference(rows: Rows, name: str) -> str:
 
 
 def gain_table(records: Records) -> list[str]:
-    """Change of final FID to plain fine-tuning in per cent, methods by targets."""
-    by_target = {target: core_rows(records, target) for target in CORE}
-    plain = {BASELINE, *map(_half_row, CORE)}
-    names = dict.fromkeys(name for rows in by_target.values() for name in rows if name not in plain)
-    lines = [line(["FID to supervised", *CORE]), line(["---"] * (1 + len(CORE)))]
-    lines += [line([name, *(_gain(rows, name) for rows in by_target.values())]) for name in names]
-    cells = [_gain(rows, METHODS["algorithm1"][0], _half_row(target)) for target, rows in by_target.items()]
+    """Change of final FID to plain fine-tuning in per cent, methods by tables."""
+    by_table = {table: core_rows(records, table) for table in TABLES}
+    plain = {BASELINE, *map(_half_row, TABLES)}
+    names = dict.fromkeys(name for rows in by_table.values() for name in rows if name not in plain)
+    lines = [line(["FID to supervised", *TABLES]), line(["---"] * (1 + len(TABLES)))]
+    lines += [line([name, *(_gain(rows, name) for rows in by_table.values())]) for name in names]
+    cells = [_gain(rows, METHODS["algorithm1"][0], _half_row(table)) for table, rows in by_table.items()]
     return [*lines, line(["Algorithm 1 at equal target images", *cells])]
 
 
-def _half_row(target: str) -> str:
-    return row_name(half(target)[0])
+def _half_row(table: str) -> str:
+    return row_name(min(TABLES[table], key=lambda setting: setting.steps), steps_of(table))
 
 
 def _gain(rows: Rows, name: str, baseline: str = BASELINE) -> str:
@@ -190,18 +195,18 @@ def chain_table(results: Run, image: str) -> list[str]:
     return [line(["FID", *shares]), line(["---"] * (1 + len(shares))), *rows, "", f"![chain](images/{image}.svg)"]
 
 
-def _core_block(records: Records, target: str) -> list[str]:
-    lines, rows = core_table(records, target), core_rows(records, target)
+def _core_block(records: Records, table: str) -> list[str]:
+    lines, rows = core_table(records, table), core_rows(records, table)
     if BASELINE not in rows:
         return lines
-    plot_core(rows, IMAGES / f"core-{target}.svg")
-    return [*lines, "", f"![FID against steps on {target}](images/core-{target}.svg)"]
+    plot_core(rows, IMAGES / f"core-{table}.svg")
+    return [*lines, "", f"![FID against steps: {table}](images/core-{table}.svg)"]
 
 
 def blocks(records: Records) -> dict[str, list[str]]:
     """What stands on the page, by name; plots are drawn on the way."""
     return {
-        **{f"core-{target}": _core_block(records, target) for target in CORE},
+        **{f"core-{table}": _core_block(records, table) for table in TABLES},
         "gain": gain_table(records),
         "sweeps": sweeps(records),
         "state": state(records),

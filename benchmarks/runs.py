@@ -116,7 +116,7 @@ class Workplace:
     def run_folder(self, setting: Setting) -> Path:
         """Of the run's checkpoints and report."""
         name = f"{setting.method}-{setting.images_per_class}-{setting.steps}-{setting.seed}"
-        return self.folder / setting.target / name
+        return self.folder / setting.target / setting.model / name
 
     def run(self, setting: Setting) -> dict[str, Any]:
         """Train and judge once, or take up what an earlier call has finished; the run's record."""

@@ -2,7 +2,7 @@
 
 Each finished run is one line of `benchmarks/results/transfer.jsonl` at once; a later call skips what is there and goes
 on. The order is such that what is finished at any moment is a table: the main methods of each target over all seeds,
-then the others, then the sweeps.
+then the sweeps, then the other methods. The lesser base model is trained by this script when its turn comes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lesser_base import LESSER_BASE, lesser_base
 from benchmarks.runs import Records, Setting, Workplace, run_missing
 
 RECORDS = Path("benchmarks/results/transfer.jsonl")
@@ -24,9 +25,16 @@ _SHORT: dict[str, Any] = {
     "num_inference_steps": 10,
     "other_guidance": ("none", "domain"),
 }
+_LONG: dict[str, Any] = {
+    "steps": 2000,
+    "every_steps": 500,
+    "num_images": 500,
+    "num_inference_steps": 25,
+    "other_guidance": (),
+}
 CORE: dict[str, dict[str, Any]] = {
     "greek": {"images_per_class": 4, **_SHORT},
-    "digits": {"images_per_class": 10, "steps": 2000, "every_steps": 500},
+    "digits": {"images_per_class": 10, **_SHORT},
     "shapes": {"images_per_class": 40, **_SHORT},
 }
 """Per target, from near to far, the settings of its rows: about 100 training images each."""
@@ -42,17 +50,20 @@ def rows(target: str, methods: tuple[str, ...], **changes: Any) -> list[Setting]
     return [Setting(target=target, method=method, seed=seed, **settings) for seed in SEEDS for method in methods]
 
 
-def half(target: str) -> list[Setting]:
+def half(target: str, **changes: Any) -> list[Setting]:
     """Plain fine-tuning for half the steps: as many target images as Algorithm 1 sees, with a weight average to fit.
 
     An evaluation halfway through the long run would not do: its weight average still holds much of the base model.
     """
-    return rows(target, ("supervised",), steps=CORE[target]["steps"] // 2)
+    return rows(target, ("supervised",), **{**changes, "steps": {**CORE[target], **changes}["steps"] // 2})
 
 
-def core(target: str) -> list[Setting]:
-    """The rows of a target's table."""
-    return [*rows(target, MAIN), *half(target), *rows(target, OTHERS)]
+TABLES: dict[str, list[Setting]] = {
+    **{target: [*rows(target, MAIN), *half(target), *rows(target, OTHERS)] for target in CORE},
+    "digits-long": [*rows("digits", MAIN, **_LONG), *half("digits", **_LONG)],
+    "greek-lesser": [*rows("greek", MAIN, model=LESSER_BASE), *half("greek", model=LESSER_BASE)],
+}
+"""The tables of the page: every target in one setting, a long run, and a base model of lesser quality."""
 
 
 def _by_images() -> list[tuple[str, float, list[Setting]]]:
@@ -77,15 +88,16 @@ SWEEPS = {
 
 def beyond_core(points: list[tuple[str, float, list[Setting]]]) -> list[Setting]:
     """The runs of a sweep that no table has, seed by seed."""
-    known = set(core(SWEPT))
+    known = set(TABLES[SWEPT])
     return sorted((s for *_, settings in points for s in settings if s not in known), key=lambda s: s.seed)
 
 
 GROUPS: dict[str, list[Setting]] = {
-    **{f"{target}: four main methods": rows(target, MAIN) for target in CORE},
-    **{f"{target}: supervised at half the steps": half(target) for target in CORE},
-    f"{SWEPT}: other methods": rows(SWEPT, OTHERS),
+    f"{SWEPT}: all methods": TABLES[SWEPT],
     **{f"{SWEPT}: by {title}": beyond_core(points) for title, points in SWEEPS.items()},
+    "digits: four main methods, 2,000 steps": TABLES["digits-long"],
+    "greek: four main methods, from a lesser base model": TABLES["greek-lesser"],
+    **{f"{target}: four main methods": [*rows(target, MAIN), *half(target)] for target in ("digits", "shapes")},
     **{f"{target}: other methods": rows(target, OTHERS) for target in ("shapes", "digits")},
 }
 """Every planned run, in the order of its worth."""
@@ -105,7 +117,8 @@ def main() -> None:
             print(f"{sum(records.find(setting) is not None for setting in group):3} of {len(group):3}  {name}")
         return
     planned = [setting for group in GROUPS.values() for setting in group]
-    run_missing(planned, Workplace(args.folder), records, at_once=args.at_once, minutes=args.minutes)
+    place = Workplace(args.folder, (lesser_base(args.folder / "models"),))
+    run_missing(planned, place, records, at_once=args.at_once, minutes=args.minutes)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from api.jobs.states import FINAL, JobStatus
+from api.analyses import states as analyses
+from api.analyses.states import AnalysisStatus
+from api.jobs import states as jobs
+from api.jobs.states import JobStatus
 from api.models import store as stored
+from api.retention_sets import states as retention_sets
+from api.retention_sets.states import RetentionSetStatus
 from api.settings import Settings
 from api.storage import StoreError, open_store
 from cli.service import ask
 from cli.settings import failed, read_settings
 
+_LIVE = {
+    "/v1/fine_tuning/jobs": sorted(set(JobStatus) - jobs.FINAL),
+    "/v1/analyses": sorted(set(AnalysisStatus) - analyses.FINAL),
+    "/v1/retention_sets": sorted(set(RetentionSetStatus) - retention_sets.FINAL),
+}
+"""What uses a model, and the states in which it still will."""
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DataDir = Annotated[Path | None, typer.Option(help="The data folder that has the model.")]
 Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service to ask who uses it.")]
@@ -23,7 +35,7 @@ Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API ke
 
 
 def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
-    """Remove an imported model; with --url not while a job that this key sees is to use it. Its results stay."""
+    """Remove an imported model; with --url not while work that this key sees is to use it. Its results stay."""
     if not _ID.fullmatch(model):
         raise failed(f"{model!r} is no id of a model")
     settings = read_settings(data_dir)
@@ -42,23 +54,32 @@ def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key
 
 
 def _refuse_if_used(url: str, key: str | None, model: str) -> None:
-    live = [str(status) for status in JobStatus if status not in FINAL]
-    used_by, after = [], None
-    while True:
-        page = ask(url, key, "/v1/fine_tuning/jobs", status=live, limit=100, **({"after": after} if after else {}))
-        used_by += [job["id"] for job in page["data"] if model in _models_of(job)]
-        if not page["has_more"]:
-            break
-        after = page["last_id"]
+    used_by = [
+        found["id"]
+        for path, states in _LIVE.items()
+        for status in states
+        for found in _all_of(url, key, path, status)
+        if model in _models_of(found)
+    ]
     if used_by:
         raise failed(f"{model} is used by {', '.join(used_by)}: cancel them first")
 
 
-def _models_of(job: dict[str, Any]) -> set[str | None]:
-    """The base model, and what stands beside it."""
-    control, evaluation = job.get("control") or {}, job["evaluation"]
+def _all_of(url: str, key: str | None, path: str, status: str) -> Iterator[dict[str, Any]]:
+    after: dict[str, str] = {}
+    while True:
+        page = ask(url, key, path, status=status, limit=100, **after)
+        yield from page["data"]
+        if not page["has_more"]:
+            return
+        after = {"after": page["last_id"]}
+
+
+def _models_of(found: dict[str, Any]) -> set[str | None]:
+    """The base model of a job, an analysis or a retention set, and what stands beside it."""
+    control, evaluation = found.get("control") or {}, found.get("evaluation") or {}
     beside = {control.get("annotator"), control.get("init_from"), evaluation.get("clip_model")}
-    return {job["model"], *beside, *(evaluation.get("feature_extractors") or [])}
+    return {found["model"], *beside, *(evaluation.get("feature_extractors") or [])}
 
 
 def _removed_from_store(settings: Settings, model: str) -> bool:

@@ -42,10 +42,12 @@ DEFAULTS = {
 }
 
 
-def measure(root: Path) -> dict[str, Any]:
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def measure(folder: Path) -> dict[str, Any]:
     """The base model's figures on its own source."""
-    folder = root / "tiny-dit"
-    extractor, autoencoder = load_extractor(root / FEATURES), Autoencoder(folder / "vae")
+    extractor, autoencoder = load_extractor(WEIGHTS / FEATURES), Autoencoder(folder / "vae")
     world = World(seed=0)
     real, _ = world.source_batch(_FRESH, COUNT)
     other, _ = world.source_batch(_FRESH + COUNT, COUNT)
@@ -72,13 +74,12 @@ def _short(entry: dict[str, Any]) -> dict[str, float]:
     return {key: round(float(entry[key]), 5) for key in ("fid", "fid_se", "kid", "kid_se")}
 
 
-def write_card(root: Path) -> None:
-    """Write `card.json` beside the weights."""
-    folder = root / "tiny-dit"
+def write_card(folder: Path) -> None:
+    """Write `card.json` beside the weights; the model's id is the folder's name."""
     model = load_dit(folder / "dit", CONFIG)
     card = {
         "schema_version": 1,
-        "id": "tiny-dit",
+        "id": folder.name,
         "family": "dit",
         "description": "A DiT of 16 tokens that draws Latin letters of 32 x 32 pixels, for tests and the demo.",
         "licence": "Apache-2.0",
@@ -94,7 +95,7 @@ def write_card(root: Path) -> None:
             "how": f"Frechet and kernel distance over {COUNT} fresh source images in the features of {FEATURES}, a "
             f"small network of our own: not comparable with published FID. DDIM, {SAMPLING.num_inference_steps} steps, "
             f"guidance {SAMPLING.guidance_scale}.",
-            **measure(root),
+            **measure(folder),
         },
     }
     (folder / CARD_FILE).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
@@ -103,9 +104,8 @@ def write_card(root: Path) -> None:
 def main() -> None:
     """Parse the command line and write the card."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path(__file__).parent / "weights")
-    root = parser.parse_args().root
-    write_card(root)
+    parser.add_argument("--folder", type=Path, default=WEIGHTS / "tiny-dit")
+    write_card(parser.parse_args().folder)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,16 @@ def save(model: DiT, folder: Path) -> None:
     write_dit_config(folder, model.config)
 
 
-def train(out: Path, minutes: float, images: int, seed: int, start_from: Path | None) -> None:
-    """Train for `minutes` of wall time and save the average every few minutes."""
+def train(
+    out: Path,
+    images: int,
+    seed: int,
+    *,
+    minutes: float = math.inf,
+    steps: float = math.inf,
+    start_from: Path | None = None,
+) -> None:
+    """Train for `minutes` of wall time or for `steps` and save the average every few minutes."""
     torch.manual_seed(seed)
     process = make_process(CONFIG)
     stream = batches(source_latents(images, out / "vae", seed), process)
@@ -84,7 +92,7 @@ def train(out: Path, minutes: float, images: int, seed: int, start_from: Path | 
     average = deepcopy(model).requires_grad_(False)  # noqa: FBT003  # no name in the library
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     begin, step, running, saved = time.monotonic(), 0, 0.0, 0.0
-    while (elapsed := (time.monotonic() - begin) / 60) < minutes:
+    while (progress := max((elapsed := (time.monotonic() - begin) / 60) / minutes, step / steps)) < 1:
         x0, noise, t, labels = next(stream)
         batch = noised(x0, noise, t, process)
         loss = denoising_loss(model(*process.network_inputs(batch.x_t, t), labels), batch, process).mean()
@@ -92,7 +100,7 @@ def train(out: Path, minutes: float, images: int, seed: int, start_from: Path | 
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(elapsed / minutes, step)
+            group["lr"] = learning_rate(progress, step)
         optimizer.step()
         update_average(average, model, min(DECAY, (1 + step) / (10 + step)))
         step += 1
@@ -115,7 +123,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, default=None)
     args = parser.parse_args()
-    train(args.out, args.minutes, args.images, args.seed, args.start_from)
+    train(args.out, args.images, args.seed, minutes=args.minutes, start_from=args.start_from)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import torch
 from sqlalchemy import update
@@ -111,9 +112,16 @@ def test_what_stands_beside_a_job_s_model_is_not_removed(data_dir: Path, service
     assert (data_dir / "models" / "dpt").is_dir()
 
 
-def _submitted(url: str, token: str) -> str:
-    import httpx2
+def test_a_model_that_a_retention_set_is_to_use_is_not_removed(data_dir: Path, service: tuple[str, str]) -> None:
+    url, token = service
+    with httpx2.Client(base_url=url, headers={"authorization": f"Bearer {token}"}) as client:
+        set_id = client.post("/v1/retention_sets", json={"model": "letters"}).json()["id"]
+    result = run("remove", "letters", "--data-dir", data_dir, "--url", url, "--key", token)
+    assert (result.exit_code, f"used by {set_id}" in result.stderr) == (1, True)
+    assert (data_dir / "models" / "letters").is_dir()
 
+
+def _submitted(url: str, token: str) -> str:
     with httpx2.Client(base_url=url, headers={"authorization": f"Bearer {token}"}) as client:
         given: dict[str, Any] = {"files": {"file": ("a.zip", b"zip")}, "data": {"purpose": "fine-tune"}}
         file_id = client.post("/v1/files", **given).json()["id"]
