@@ -80,10 +80,8 @@ class Service:
         methods = ", ".join(method["name"] for method in made["methods"])
         self.console.print(f"submitted {made['id']}: {methods}, seeds {made['seeds']}", highlight=False)
         ended = self._follow(made)
-        for job in ended["jobs"]:
-            if job["error"]:
-                said = f"{job['method']}, seed {job['seed']}: {job['error']['message']}"
-                self.console.print(said, style="red", markup=False, highlight=False)
+        for said in failures(ended["jobs"]):
+            self.console.print(said, style="red", markup=False, highlight=False)
         if ended["status"] != "succeeded":
             message = (ended["error"] or {}).get("message", "")
             raise CompareError(f"{ended['id']} is {ended['status']}. {message}".strip())
@@ -164,6 +162,18 @@ class Service:
             **({"convergence_steps": steps} if steps else {}),
             "report": str(files["comparison.html"]),
         }
+
+
+def failures(jobs: list[dict[str, Any]]) -> list[str]:
+    """What went wrong, each message once: bad data fails every job with the same words."""
+    failed: dict[str, list[str]] = {}
+    for job in jobs:
+        if job["error"]:
+            failed.setdefault(job["error"]["message"], []).append(f"{job['method']}, seed {job['seed']}")
+    everywhere = 1 < len(jobs) == len(next(iter(failed.values()), []))
+    return [
+        f"{f'all {len(jobs)} jobs' if everywhere else '; '.join(names)}: {message}" for message, names in failed.items()
+    ]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from cli.compare.request import read_request
+from cli.compare.run import failures
 from cli.main import app
 
 NOTHING: dict[str, Any] = dict.fromkeys(("model", "condition", "methods", "seeds", "max_steps"))
@@ -120,3 +121,15 @@ def test_an_address_needs_a_key_and_a_service(tmp_path: Path) -> None:
     result = compare("--data", archive, "--url", "http://127.0.0.1:9", "--key", "dft_x")
     assert result.exit_code == 1
     assert json.loads(result.stdout.splitlines()[-1])["ok"] is False
+
+
+def test_a_message_of_many_jobs_is_told_once() -> None:
+    bad = {"code": "bad_archive", "message": "a.zip is no archive"}
+    jobs = [
+        {"method": method, "seed": seed, "error": bad} for method in ("supervised", "diff_tuning") for seed in (0, 1)
+    ]
+    assert failures(jobs) == ["all 4 jobs: a.zip is no archive"]
+    jobs[0]["error"], jobs[3]["error"] = None, {"code": "out_of_memory", "message": "no memory"}
+    told = ["supervised, seed 1; diff_tuning, seed 0: a.zip is no archive", "diff_tuning, seed 1: no memory"]
+    assert failures(jobs) == told
+    assert failures(jobs[:1]) == []
