@@ -22,7 +22,7 @@ from api.storage import StoreError, open_store
 from cli.service import ask
 from cli.settings import failed, read_settings
 
-_LIVE = {
+_LIVE: dict[str, list[str]] = {
     "/v1/fine_tuning/jobs": sorted(set(JobStatus) - jobs.FINAL),
     "/v1/analyses": sorted(set(AnalysisStatus) - analyses.FINAL),
     "/v1/retention_sets": sorted(set(RetentionSetStatus) - retention_sets.FINAL),

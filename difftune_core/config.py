@@ -19,6 +19,7 @@ from difftune_core.evaluation_config import PRESETS, EvaluationConfig, check_mea
 from difftune_core.files import sha256_json
 from difftune_core.frozen import Frozen
 from difftune_core.hooks import TaskError
+from difftune_core.recipe_rules import WHERE, check_recipe
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
 from difftune_core.run_config import CheckpointConfig, ResourcesConfig
 from difftune_core.sampling_config import SAMPLERS, check_sampler
@@ -75,7 +76,7 @@ class DiffTuningHyperparameters(TrainingHyperparameters):
     components: Literal["both", "reconsolidation", "retention"] = "both"
     """The ablation of Fig. 6b, not with `released`: `reconsolidation` is xi = 0, `retention` is psi = 1."""
     retention_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Recipe `released`: share of the batch that is retention, rounded down (6 of 32)."""
+    """Recipe `released`: share of the batch that is retention, rounded down (6 of 32); at least one image."""
     retention_weight: Annotated[float, Field(ge=0)] = 0.1
     """Recipe `released`: weight of the retention loss."""
     distillation_weight: Annotated[float, Field(ge=0)] = 0.05
@@ -233,19 +234,12 @@ def _resolve_evaluation(
 def _resolve_diff_tuning(
     given: DiffTuningHyperparameters, card: BaseModelCard, control: ControlConfig | None
 ) -> dict[str, Any]:
-    where = "method.diff_tuning.hyperparameters"
-    if given.recipe == "released" and card.process != "ddpm":
-        message = f"the recipe 'released' draws DDPM timesteps; {card.id} is a model of the process {card.process!r}"
-        raise TaskError("recipe_not_for_process", message, f"{where}.recipe")
-    if given.recipe == "released" and given.components != "both":
-        message = f"components {given.components!r} is an ablation of Algorithm 1; the recipe 'released' has none"
-        raise TaskError("invalid_option", message, f"{where}.components")
     if isinstance(given.retention_set, str) and given.retention_set != "auto":
         return {"retention_set": given.retention_set}
     stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()
     if control is not None and stated.prompt is None:
         stated = RetentionSetConfig(**stated.model_dump(exclude_unset=True) | {"prompt": control.default_prompt})
-    return {"retention_set": resolve_retention_set(stated, card, f"{where}.retention_set.sampler")}
+    return {"retention_set": resolve_retention_set(stated, card, f"{WHERE}.retention_set.sampler")}
 
 
 def _check_split(batch_size: int, config: TransferConfig) -> None:
@@ -271,6 +265,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     if training["checkpoint_every_steps"] is None:
         training["checkpoint_every_steps"] = math.ceil(steps / 4)
     if isinstance(given, DiffTuningHyperparameters):
+        check_recipe(given, int(training["batch_size"]), card)
         training |= _resolve_diff_tuning(given, card, control)
     if control is not None:
         training |= controlled_training(given)

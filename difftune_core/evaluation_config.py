@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Set  # noqa: PYI025  # the name says it
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from difftune_core.frozen import Frozen
 from difftune_core.hooks import TaskError
@@ -27,11 +28,29 @@ QualityMetric = Literal["fid", "kid", "fid_infinity", "precision_recall", "densi
 FeatureExtractors = Annotated[
     tuple[Annotated[str, Field(pattern=rf"^{_ID}$")], ...], Field(min_length=1, max_length=4, strict=False)
 ]
-_COMMON = {"sampler": "ddpm", "guidance_scale": 1.5, "guidance": "cfg", "other_guidance": ("none", "domain")}
+_COMMON = {
+    "sampler": "ddpm",
+    "guidance_scale": 1.5,
+    "guidance": "cfg",
+    "guided_channels": 3,
+    "other_guidance": ("none", "domain"),
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"num_images": 10_000, "num_inference_steps": 50, **_COMMON},
     "dit": {"num_images": 50_000, "num_inference_steps": 250, **_COMMON},
 }
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _rising(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] >= interval[1]:
+        raise PydanticCustomError("guidance_interval", "guidance_interval must rise, as [0.1, 0.8] does")
+    return interval
+
+
+GuidanceInterval = Annotated[tuple[_Share, _Share], Field(strict=False), AfterValidator(_rising)]
 
 
 class EarlyStopping(Frozen):
@@ -48,8 +67,8 @@ class EvaluationConfig(Frozen):
 
     preset: Literal["paper", "dit"] | None = None
     """Settings of a publication, over the card's defaults and below what is stated here: `paper` draws 10,000 images in
-    50 DDPM steps (Diff-Tuning), `dit` 50,000 in 250 (DiT); both with guidance 1.5, and beside it without guidance and
-    with Domain Guidance. Models of another process than DDPM keep their own sampler."""
+    50 DDPM steps (Diff-Tuning), `dit` 50,000 in 250 (DiT); both with guidance 1.5 of the first 3 channels, and beside
+    it without guidance and with Domain Guidance. Models of another process than DDPM keep their own sampler."""
     num_images: Annotated[int, Field(ge=2, le=1_000_000)] = 10_000
     """Images sampled for FID and KID, with the target's classes in equal shares."""
     sampler: Sampler = "ddim"
@@ -64,6 +83,10 @@ class EvaluationConfig(Frozen):
 
     Retention trains the null branch, and so changes what `cfg` does; `domain` and `none` are the controls.
     """
+    guidance_interval: GuidanceInterval = (0.0, 1.0)
+    """Noise levels as shares of the chain, t/T, between which guidance is on (Kynkaanniemi et al. 2024)."""
+    guided_channels: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Guide the first latent channels only; DiT's published sampler, and so the presets, guide 3 of 4. Null: all."""
     other_guidance: Annotated[tuple[Guidance, ...], Field(max_length=3, strict=False)] = ()
     """Guidances by which the delivered model's FID and KID are measured too, at the end, from the same seeds."""
     every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None

@@ -13,6 +13,8 @@ from difftune_core.frozen import Frozen
 from difftune_core.sampling_config import Sampler
 
 _FORMAT = 1
+_DDPM_FORMAT = 2
+"""Before it, DDPM's last step added noise."""
 RetentionSetId = Annotated[str, Field(pattern=r"^rset_[0-9A-Z]{26}$")]
 
 
@@ -99,7 +101,8 @@ def retention_fields(config: RetentionSetConfig) -> dict[str, Any]:
 
 def retention_digest(base_digest: str, config: RetentionSetConfig) -> str:
     """Content address of sampled images: equal for equal base model and settings."""
-    return sha256_json({"format": _FORMAT, "base": base_digest, **retention_fields(config)})
+    version = _DDPM_FORMAT if config.sampler == "ddpm" else _FORMAT
+    return sha256_json({"format": version, "base": base_digest, **retention_fields(config)})
 
 
 def uploaded_digest(base_digest: str, images_sha256: str) -> str:

@@ -60,7 +60,8 @@ class AnalysisRun:
             arguments += ["--checkpoint", f"{name}={self._weights(checkpoint)}"]
         for option, dataset in datasets.items():
             arguments += [f"--{option}", str(dataset_input(self._run, option, dataset))]
-        arguments += model_arguments(self._run.tools.store, settings, [config.model], self._run.check)
+        named = [config.model, *(config.evaluation.feature_extractors or ())[:1]]
+        arguments += model_arguments(self._run.tools.store, settings, named, self._run.check)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
 
     def begin(self, child: Child) -> None:

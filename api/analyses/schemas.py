@@ -9,7 +9,7 @@ from api.analyses.states import AnalysisStatus
 from api.jobs.models import Job
 from api.schemas import In, Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
 from difftune_core.analysis_config import MAX_CHECKPOINTS, ChainOfForgetting, Fractions
-from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.evaluation_config import EvaluationConfig, GuidanceInterval
 from difftune_core.sampling_config import Guidance, Sampler
 
 _MAX_METADATA = 16
@@ -25,6 +25,8 @@ class AnalysisEvaluation(In):
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=1, le=20)] | None = None
     guidance: Guidance | None = None
+    guidance_interval: GuidanceInterval | None = None
+    guided_channels: Annotated[int, Field(ge=1, le=1024)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
 

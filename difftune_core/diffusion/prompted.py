@@ -130,7 +130,18 @@ def _sample_batch(
             added = residuals(control.controlnet, inputs, t, text=text, controls=controls, scale=control.scale)
         output: Tensor = unet(inputs, t, encoder_hidden_states=text, return_dict=False, **added)[0]
         if guided:
-            empty, named = output.chunk(2)
-            output = empty + sampling.guidance_scale * (named - empty)
+            level = float(timestep + 1) / scheduler.config.num_train_timesteps
+            output = _guided(output, sampling, level)
         x = scheduler.step(output, timestep, x, **extra).prev_sample
     return x
+
+
+def _guided(output: Tensor, sampling: Sampling, level: float) -> Tensor:
+    """e_empty + s (e_named - e_empty), where guidance is on at this noise level t/T."""
+    empty, named = output.chunk(2)
+    low, high = sampling.guidance_interval
+    if not low <= level <= high:
+        return named
+    guided = empty + sampling.guidance_scale * (named - empty)
+    channels = sampling.guided_channels or named.shape[1]
+    return torch.cat([guided[:, :channels], named[:, channels:]], dim=1)

@@ -7,7 +7,7 @@ Shapes: b images, c latent channels, h w their size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from difftune_core.rng import generator
 from difftune_core.sampling_config import Guidance, Sampler
 
 _BATCH = 128
+_ALL = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,12 @@ class Sampling:
     guided_channels: int | None = None
     """Guide the first channels only; DiT's published sampler guides 3 of 4. None: all."""
     seed: int = 0
+
+    @classmethod
+    def of(cls, config: object) -> Sampling:
+        """As a config that samples states it; what it leaves open is at its default."""
+        names = [field.name for field in fields(cls) if hasattr(config, field.name)]
+        return cls(**{name: getattr(config, name) for name in names})
 
     @property
     def is_guided(self) -> bool:
@@ -97,8 +104,9 @@ def _sample_batch(model: DiT, null_model: DiT, labels: Tensor, sampling: Samplin
         output: Tensor = model(*inputs, labels)
         if guided and low <= process.level(t[None]) <= high:
             output = _guided(output, null_model, inputs, sampling)
-        x = solver.scheduler.step(output[:, :channels], timestep, x, **extra).prev_sample
-    return x
+        stepped = solver.scheduler.step(output[:, :channels], timestep, x, **extra)
+        x = stepped.prev_sample
+    return stepped.pred_original_sample if sampling.sampler == "ddpm" else x  # a chain of one step would add noise
 
 
 def _guided(output: Tensor, null_model: DiT, inputs: tuple[Tensor, Tensor], sampling: Sampling) -> Tensor:
@@ -108,7 +116,7 @@ def _guided(output: Tensor, null_model: DiT, inputs: tuple[Tensor, Tensor], samp
     """
     null = torch.full((len(output),), null_model.null_label, device=output.device)
     unconditional: Tensor = null_model(*inputs, null)
-    channels = sampling.guided_channels or null_model.config.in_channels
+    channels = min(sampling.guided_channels or _ALL, null_model.config.in_channels)
     base = unconditional[:, :channels]
     noise = base + sampling.guidance_scale * (output[:, :channels] - base)
     return torch.cat([noise, output[:, channels:]], dim=1)

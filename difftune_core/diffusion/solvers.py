@@ -65,7 +65,10 @@ def make_scheduler(sampler: Sampler, num_inference_steps: int, config: DiTConfig
 
 def set_up(scheduler: Any, num_inference_steps: int) -> Any:
     """The scheduler at the start of a chain of so many steps."""
-    scheduler.set_timesteps(num_inference_steps)
+    if num_inference_steps == 1 and scheduler.config.get("timestep_spacing") == "linspace":
+        scheduler.set_timesteps(timesteps=[scheduler.config.num_train_timesteps - 1])  # else at the data's end
+    else:
+        scheduler.set_timesteps(num_inference_steps)
     if len(scheduler.timesteps) > num_inference_steps:
         _drop_last(scheduler, num_inference_steps)
     return scheduler
@@ -89,7 +92,8 @@ def _ddpm_scheduler(sampler: Sampler, config: DiTConfig) -> Any:
 def discrete_scheduler(sampler: Sampler, fields: dict[str, Any], *, learned_variance: bool = False) -> Any:
     """A scheduler over discrete timesteps; `fields` are the betas and the kind of prediction, as diffusers names them.
 
-    `trailing` spacing starts at pure noise and keeps DDIM's constant stride consistent down to x_0.
+    `trailing` spacing starts at pure noise and keeps DDIM's constant stride consistent down to x_0. DDPM's steps are
+    even from T - 1 to 0, as ADM and DiT respace them: its last one adds no noise.
     """
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -104,7 +108,7 @@ def discrete_scheduler(sampler: Sampler, fields: dict[str, Any], *, learned_vari
     if sampler == "ddim":
         return DDIMScheduler(**common, clip_sample=False)
     variance = "learned_range" if learned_variance else "fixed_small"
-    return DDPMScheduler(**common, variance_type=variance, clip_sample=False)
+    return DDPMScheduler(**{**common, "timestep_spacing": "linspace"}, variance_type=variance, clip_sample=False)
 
 
 def _flow_scheduler(sampler: Sampler, num_inference_steps: int) -> Any:

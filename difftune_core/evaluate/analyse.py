@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -31,9 +30,9 @@ from difftune_core.files import build_once, sha256_json
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model
-from difftune_core.train.prepare import Folders, Images, Preparation, Stopped, extractor_folder
+from difftune_core.train.prepare import Folders, Images, Preparation, Stopped
 
-_FORMAT = 1
+_FORMAT = 2
 _FILE = "chain.json"
 _GRID = "grid.png"
 _LEVEL = 0.95
@@ -92,13 +91,12 @@ class _Analysis:
         base, evaluation = preparation.base, preparation.config.evaluation
         target, held_out, class_names = preparation.images()
         opened = open_checkpoints(checkpoints, base, training_digest=target.digest, num_classes=len(class_names))
-        fields = {field.name for field in dataclasses.fields(Sampling)} & set(type(evaluation).model_fields)
         easel = Easel(
-            sampling=Sampling(**evaluation.model_dump(include=fields)),
+            sampling=Sampling.of(evaluation),
             num_images=evaluation.num_images,
             num_examples=min(len(class_names), _MAX_CLASSES, evaluation.num_images),
             autoencoder=preparation.autoencoder(),
-            extractor=load_extractor(extractor_folder(base.card.feature_extractor, preparation.folders.models)),
+            extractor=load_extractor(preparation.extractor_folders()[0], preparation.device),
         )
         model = base.load_dit(preparation.device).eval()
         shares = runnable(config.fractions, easel.sampling, model.config)

@@ -67,8 +67,7 @@ class ControlJudge:
     @property
     def sampling(self) -> Sampling:
         """How images are drawn."""
-        fields = {"sampler", "num_inference_steps", "guidance_scale", "guidance", "seed"}
-        return Sampling(**self.config.model_dump(include=fields))
+        return Sampling.of(self.config)
 
     @property
     def num_validation(self) -> int:

@@ -28,7 +28,7 @@ from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel
 from difftune_core.sampling_config import Guidance
 
-_FORMAT = 1
+_FORMAT = 2
 Progress = Callable[[int], None]
 
 
@@ -64,8 +64,7 @@ class Judge:
     @property
     def sampling(self) -> Sampling:
         """How target images are drawn."""
-        fields = {"sampler", "num_inference_steps", "guidance_scale", "guidance", "seed"}
-        return Sampling(**self.config.model_dump(include=fields))
+        return Sampling.of(self.config)
 
     @property
     def other_guidance(self) -> list[Guidance]:

@@ -77,7 +77,7 @@ def sample_images(
 
 def _drawer(base: BaseModel, config: RetentionSetConfig, device: torch.device | str) -> _Drawer:
     """The base model, loaded, as a function from labels and the first image's number to images."""
-    sampling = Sampling(**config.model_dump(include={"sampler", "num_inference_steps", "guidance_scale", "seed"}))
+    sampling = Sampling.of(config)
     if base.card.family != "dit":
         from difftune_core.retention.prompted import prompted_drawer
 

@@ -86,6 +86,39 @@ def test_the_released_recipe_has_no_ablations(components: str) -> None:
     assert caught.value.param == "method.diff_tuning.hyperparameters.components"
 
 
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("psi", {"recipe": "released", "psi": "snr"}),
+        ("tau", {"psi": "snr", "tau": 0.0}),
+        ("retention_weight", {"retention_weight": 5.0}),
+        ("retention_share", {"recipe": "distillation", "retention_share": 0.5}),
+        ("distillation_weight", {"recipe": "released", "distillation_weight": 1.0}),
+        ("retention_set", {"recipe": "distillation", "retention_set": f"rset_{'0' * 26}"}),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(field: str, fields: dict[str, object]) -> None:
+    with pytest.raises(TaskError) as caught:
+        resolve(config(**fields), CARD, num_threads=1)
+    assert (caught.value.code, caught.value.param) == ("invalid_option", f"method.diff_tuning.hyperparameters.{field}")
+
+
+@pytest.mark.parametrize("recipe", ["algorithm1", "released", "distillation"])
+def test_what_is_resolved_is_taken_again(recipe: str) -> None:
+    """A trainer resolves the stored config once more."""
+    once = resolve(config(recipe=recipe), CARD, num_threads=1)
+    assert resolve(once, CARD, num_threads=1) == once
+
+
+def test_a_batch_without_a_retention_image_is_refused() -> None:
+    """A share of 0.2 of 4 images rounds down to none: it would be trained on the target alone."""
+    assert resolve(config(recipe="released", batch_size=5), CARD, num_threads=1)
+    with pytest.raises(TaskError) as caught:
+        resolve(config(recipe="released", batch_size=4), CARD, num_threads=1)
+    assert caught.value.code == "no_retention"
+    assert caught.value.param == "method.diff_tuning.hyperparameters.retention_share"
+
+
 def test_an_explicit_null_is_a_wish_not_a_gap() -> None:
     resolved = resolve(config(checkpoint_every_steps=None, max_steps=10), CARD, num_threads=1)
     assert resolved.method.hyperparameters.checkpoint_every_steps == math.ceil(10 / 4)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
 from difftune_core.card import BaseModelCard
 from difftune_core.config import TransferConfig, resolve
@@ -85,3 +86,18 @@ def test_the_distance_of_a_further_extractor_can_choose_the_best() -> None:
 
 def test_the_config_names_every_metric_that_can_be_computed() -> None:
     assert get_args(QualityMetric) == METRICS
+
+
+def test_the_presets_guide_as_the_publications_do() -> None:
+    for preset in ("paper", "dit"):
+        found = judged(preset=preset)
+        assert (found.sampler, found.guidance_scale, found.guided_channels) == ("ddpm", 1.5, 3)
+    assert judged(preset="dit", guided_channels=None).guided_channels is None
+
+
+@pytest.mark.parametrize("interval", [[0.5, 0.5], [0.8, 0.1], [-0.1, 1], [0, 1.1], [0.5]])
+def test_a_guidance_interval_rises_within_the_chain(interval: list[float]) -> None:
+    assert judged(guidance_interval=[0.1, 0.8]).guidance_interval == (0.1, 0.8)
+    with pytest.raises(ValidationError) as caught:
+        judged(guidance_interval=interval)
+    assert caught.value.errors()[0]["loc"][:2] == ("evaluation", "guidance_interval")

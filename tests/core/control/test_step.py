@@ -197,6 +197,21 @@ def test_a_new_controlnet_changes_no_image_and_a_trained_one_does(base: StableDi
     torch.testing.assert_close(unscaled, plain, rtol=1e-5, atol=1e-5)
 
 
+def test_guidance_can_be_kept_to_an_interval_and_to_channels(base: StableDiffusion, data: ControlledData) -> None:
+    states = TextEncoder(base.folder).encode(["a red sphere on a grey floor", ""])
+
+    def drawn(**given: Any) -> torch.Tensor:
+        sampling = Sampling(num_inference_steps=3, guidance_scale=given.pop("guidance_scale", 3.0), seed=1, **given)
+        return sample_prompted(data.unet, base.noise_fields(), Prompted(states[:1], states[1]), sampling)
+
+    guided, plain = drawn(), drawn(guidance_scale=1.0)
+    torch.testing.assert_close(drawn(guidance_interval=(0.0, 0.1)), plain, rtol=1e-4, atol=1e-4)
+    assert torch.equal(drawn(guided_channels=4), guided)
+    for other in (drawn(guidance_interval=(0.5, 1.0)), drawn(guided_channels=1)):
+        assert not torch.allclose(other, guided, atol=1e-3)
+        assert not torch.allclose(other, plain, atol=1e-3)
+
+
 def test_images_are_those_of_diffusers_pipeline(base: StableDiffusion, data: ControlledData) -> None:
     from diffusers.pipelines.controlnet.pipeline_controlnet import StableDiffusionControlNetPipeline
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler

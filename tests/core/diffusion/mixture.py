@@ -31,10 +31,14 @@ def expected_x0(point: Tensor, signal: Tensor, scale: Tensor) -> Tensor:
 
 
 class ExactDenoiser(DiT):
-    """The output that is expected given x_t, plus trainable errors that are zero."""
+    """The output that is expected given x_t, plus trainable errors that are zero.
 
-    def __init__(self, **fields: object) -> None:
-        super().__init__(anatomy(**fields))
+    `variance` is what a model of learned variance says of it: -1 the posterior's, 1 beta.
+    """
+
+    def __init__(self, variance: float | None = None, **fields: object) -> None:
+        super().__init__(anatomy(**{"learn_sigma": variance is not None, **fields}))
+        self.variance = variance
         self.process = make_process(self.config)
         self.errors = nn.Parameter(torch.zeros(4, dtype=torch.float64))
 
@@ -45,7 +49,8 @@ class ExactDenoiser(DiT):
         output = self.process.target(x0, noise, time)
         level = self.process.level(time)[:, None]
         features = torch.stack([torch.ones_like(point), point, point * level, point**3], dim=-1)
-        return (output + features @ self.errors).reshape(x.shape).float()
+        found = (output + features @ self.errors).reshape(x.shape).float()
+        return found if self.variance is None else torch.cat([found, torch.full_like(found, self.variance)], dim=1)
 
     def seen(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x_t, the process's time, and the scales of signal and noise, from what the network was given."""

@@ -80,6 +80,11 @@ def test_a_sampler_carries_noise_to_the_mixture(fields: dict[str, object], sampl
     assert not misses(drawn(ExactDenoiser(**fields), sampler))
 
 
+@pytest.mark.parametrize("variance", [-1.0, 0.0, 1.0])
+def test_a_learned_variance_carries_noise_to_the_mixture(variance: float) -> None:
+    assert not misses(drawn(ExactDenoiser(variance), "ddpm"))
+
+
 @pytest.mark.parametrize("fields", MODELS, ids=str)
 def test_a_wrong_denoiser_misses_the_mixture(fields: dict[str, object]) -> None:
     """Negative control of the test above."""

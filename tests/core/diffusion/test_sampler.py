@@ -106,6 +106,49 @@ def test_ddim_starts_at_pure_noise_and_ends_at_the_data() -> None:
     assert len(scheduler.timesteps) == 25
 
 
+@pytest.mark.parametrize("steps", [2, 50, 250, 1000])
+def test_ddpm_is_respaced_as_published(steps: int) -> None:
+    """ADM's and DiT's respacing: even from the first timestep to the last."""
+    stride = 999 / (steps - 1)
+    assert make_scheduler("ddpm", steps).timesteps.tolist() == [round(i * stride) for i in reversed(range(steps))]
+
+
+@pytest.mark.parametrize(("fraction", "upper"), [(-1.0, 0.0), (1.0, 1.0), (0.0, 0.5)])
+def test_a_learned_variance_lies_between_the_posteriors_and_beta(fraction: float, upper: float) -> None:
+    """Improved DDPM, eq. 15, over the respaced chain: log variance = v log beta + (1 - v) log posterior."""
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    scheduler, x = make_scheduler("ddpm", 50), torch.zeros(1, 4, 8, 8)
+    t, before = scheduler.timesteps[20], scheduler.timesteps[21]
+    beta = 1 - kept[t] / kept[before]
+    posterior = beta * (1 - kept[before]) / (1 - kept[t])
+    output = torch.cat([torch.zeros_like(x), torch.full_like(x, fraction)], dim=1)
+    one, two = (scheduler.step(output, t, x, generator=torch.Generator().manual_seed(s)).prev_sample for s in (0, 1))
+    noise = [torch.randn(x.shape, generator=torch.Generator().manual_seed(s)) for s in (0, 1)]
+    variance = ((one - two) / (noise[0] - noise[1])).double().square().mean()
+    torch.testing.assert_close(variance.log(), upper * beta.log() + (1 - upper) * posterior.log(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 25])
+def test_the_last_step_of_ddpm_adds_no_noise(toy_model: DiT, steps: int) -> None:
+    """Whatever variance the model learned: two chains that differ in the last step's noise alone would end apart."""
+    ends: list[torch.Tensor] = []
+
+    class Watched(DiT):
+        def __init__(self) -> None:
+            super().__init__(toy_model.config)
+            self.load_state_dict(toy_model.state_dict())
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = super().forward(x, t, y)
+            kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)[int(t[0])]
+            ends.append(((x - (1 - kept).sqrt() * output[:, :4]) / kept.sqrt()).float())
+            return output
+
+    labels = torch.tensor([0, 1])
+    drawn = sample_latents(Watched(), labels, Sampling(sampler="ddpm", num_inference_steps=steps, guidance_scale=1.0))
+    torch.testing.assert_close(drawn, ends[-1], rtol=1e-3, atol=1e-3)
+
+
 def test_domain_guidance_takes_the_source_models_null_branch(toy_model: DiT) -> None:
     torch.manual_seed(1)
     source = DiT(toy_model.config)
