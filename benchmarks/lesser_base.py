@@ -7,7 +7,7 @@ from pathlib import Path
 
 from difftune_core.files import build_once
 from difftune_core.tiny.make_card import WEIGHTS, write_card
-from difftune_core.tiny.train_dit import train
+from difftune_core.tiny.train_dit import fresh, train
 
 LESSER_BASE = "tiny-dit-brief"
 STEPS, IMAGES = 1000, 20_000
@@ -22,5 +22,5 @@ def lesser_base(root: Path) -> Path:
 def _make(root: Path) -> None:
     folder = root / LESSER_BASE
     shutil.copytree(WEIGHTS / "tiny-dit" / "vae", folder / "vae")
-    train(folder, IMAGES, seed=0, steps=STEPS)
+    train(fresh(seed=0), folder, IMAGES, seed=0, steps=STEPS)
     write_card(folder)

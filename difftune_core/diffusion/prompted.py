@@ -130,8 +130,7 @@ def _sample_batch(
             added = residuals(control.controlnet, inputs, t, text=text, controls=controls, scale=control.scale)
         output: Tensor = unet(inputs, t, encoder_hidden_states=text, return_dict=False, **added)[0]
         if guided:
-            level = float(timestep + 1) / scheduler.config.num_train_timesteps
-            output = _guided(output, sampling, level)
+            output = _guided(output, sampling, float(timestep + 1) / scheduler.config.num_train_timesteps)
         x = scheduler.step(output, timestep, x, **extra).prev_sample
     return x
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from difftune_core.diffusion.process import Process, make_process
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
-from difftune_core.models.registry import WEIGHTS, write_dit_config
+from difftune_core.models.registry import WEIGHTS, load_dit, write_dit_config
 from difftune_core.objectives.denoising import denoising_loss, noised
 from difftune_core.tensors import save_tensors
 from difftune_core.tiny.world import SOURCE_CLASSES, World
@@ -71,24 +71,17 @@ def save(model: DiT, folder: Path) -> None:
     write_dit_config(folder, model.config)
 
 
-def train(
-    out: Path,
-    images: int,
-    seed: int,
-    *,
-    minutes: float = math.inf,
-    steps: float = math.inf,
-    start_from: Path | None = None,
-) -> None:
+def fresh(seed: int) -> DiT:
+    """A model before its training."""
+    torch.manual_seed(seed)
+    return DiT(CONFIG)
+
+
+def train(model: DiT, out: Path, images: int, seed: int, *, minutes: float = math.inf, steps: float = math.inf) -> None:
     """Train for `minutes` of wall time or for `steps` and save the average every few minutes."""
     torch.manual_seed(seed)
     process = make_process(CONFIG)
     stream = batches(source_latents(images, out / "vae", seed), process)
-    model = DiT(CONFIG)
-    if start_from is not None:
-        from difftune_core.models.registry import load_dit
-
-        model = load_dit(start_from, CONFIG)
     average = deepcopy(model).requires_grad_(False)  # noqa: FBT003  # no name in the library
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     begin, step, running, saved = time.monotonic(), 0, 0.0, 0.0
@@ -123,7 +116,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, default=None)
     args = parser.parse_args()
-    train(args.out, args.images, args.seed, minutes=args.minutes, start_from=args.start_from)
+    model = fresh(args.seed) if args.start_from is None else load_dit(args.start_from, CONFIG)
+    train(model, args.out, args.images, args.seed, minutes=args.minutes)
 
 
 if __name__ == "__main__":
