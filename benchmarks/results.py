@@ -19,7 +19,7 @@ from benchmarks.controlnet_results import controlnet_block
 from benchmarks.plots import plot_core, plot_sweep
 from benchmarks.runs import METHODS, Records, Setting
 from benchmarks.statistics import paired, spread
-from benchmarks.suite import GROUPS, RECORDS, SWEEPS, SWEPT, TABLES, beyond_core
+from benchmarks.suite import GROUPS, RECORDS, SWEEPS, TABLES, beyond_tables
 from benchmarks.tables import NOT_MEASURED, cell, line
 
 PAGE = Path("docs/results.md")
@@ -147,23 +147,24 @@ def _gain(rows: Rows, name: str, baseline: str = BASELINE) -> str:
 
 
 def sweeps(records: Records) -> list[str]:
-    """A table for each factor that has at least one finished run beside the main table's."""
+    """A table for each factor that has at least one finished run beside the other tables'."""
     lines: list[str] = []
-    for title, points in SWEEPS.items():
-        if all(records.find(setting) is None for setting in beyond_core(points)):
+    for factor, (target, points) in SWEEPS.items():
+        if all(records.find(setting) is None for setting in beyond_tables(factor)):
             continue
         rows: dict[str, dict[float, list[Run]]] = {}
         for method, value, settings in points:
             found = [run for setting in settings if (run := records.find(setting)) is not None]
             rows.setdefault(method, {})[value] = found
         columns = sorted({value for values in rows.values() for value in values})
-        lines += [line([f"FID by {title}", *(f"{value:g}" for value in columns)]), line(["---"] * (1 + len(columns)))]
+        heads = [f"{target}: FID by {factor}", *(f"{value:g}" for value in columns)]
+        lines += [line(heads), line(["---"] * len(heads))]
         for method, values in rows.items():
             cells = [_cell([run["evaluations"][-1]["fid"] for run in values.get(value, [])]) for value in columns]
             lines.append(line([METHODS[method][0], *cells]))
-        image = IMAGES / f"sweep-{title.replace(' ', '-')}.svg"
-        plot_sweep(title, rows, image)
-        lines += ["", f"![FID by {title} on {SWEPT}](images/{image.name})", ""]
+        image = IMAGES / f"sweep-{factor.replace(' ', '-')}.svg"
+        plot_sweep(factor, rows, image)
+        lines += ["", f"![FID by {factor} on {target}](images/{image.name})", ""]
     return lines or ["None of the sweeps is measured yet."]
 
 

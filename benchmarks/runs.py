@@ -6,6 +6,7 @@ seeds, and differs from the others in its method alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -44,7 +45,7 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "diff_tuning",
             {"retention_set": {"num_images": count}},
         )
-        for count in (30, 100, 300)
+        for count in (30, 300)
     },
 }
 """For each name its title, the method's type, and the hyper-parameters that it changes."""
@@ -115,17 +116,17 @@ class Workplace:
 
     def run_folder(self, setting: Setting) -> Path:
         """Of the run's checkpoints and report."""
-        name = f"{setting.method}-{setting.images_per_class}-{setting.steps}-{setting.seed}"
-        return self.folder / setting.target / setting.model / name
+        digest = hashlib.sha256(json.dumps(setting.config).encode()).hexdigest()[:8]
+        name = f"{setting.method}-{setting.images_per_class}-{setting.steps}-{setting.seed}-{digest}"
+        return self.folder / setting.target / name
 
     def run(self, setting: Setting) -> dict[str, Any]:
-        """Train and judge once, or take up what an earlier call has finished; the run's record."""
-        folder, text = self.run_folder(setting), json.dumps(setting.config)
+        """Train and judge once, or take up what an earlier call has finished or begun; the run's record."""
+        folder = self.run_folder(setting)
         folder.mkdir(parents=True, exist_ok=True)
-        stated, finished = folder / "config.json", folder / "report.json"
-        if not (finished.is_file() and stated.is_file() and stated.read_text(encoding="utf-8") == text):
-            finished.unlink(missing_ok=True)
-            stated.write_text(text, encoding="utf-8")
+        finished = folder / "report.json"
+        if not finished.is_file():
+            (folder / "config.json").write_text(json.dumps(setting.config), encoding="utf-8")
             self._train(folder, setting)
         return record(setting, json.loads(finished.read_text(encoding="utf-8")))
 

@@ -38,10 +38,11 @@ CORE: dict[str, dict[str, Any]] = {
     "shapes": {"images_per_class": 40, **_SHORT},
 }
 """Per target, from near to far, the settings of its rows: about 100 training images each."""
-SWEPT = "greek"
 TAUS = (0.1, 0.3, 0.5, 1.5)
-BANKS = (30, 100, 300)
-IMAGES_PER_CLASS = (2, 16, 64)
+BANKS = (30, 300)
+IMAGES_PER_CLASS = (2, 10, 100)
+Points = list[tuple[str, float, list[Setting]]]
+"""Of a sweep: the row, the value, and the runs."""
 
 
 def rows(target: str, methods: tuple[str, ...], **changes: Any) -> list[Setting]:
@@ -61,44 +62,42 @@ def half(target: str, **changes: Any) -> list[Setting]:
 TABLES: dict[str, list[Setting]] = {
     **{target: [*rows(target, MAIN), *half(target), *rows(target, OTHERS)] for target in CORE},
     "digits-long": [*rows("digits", MAIN, **_LONG), *half("digits", **_LONG)],
-    "greek-lesser": [*rows("greek", MAIN, model=LESSER_BASE), *half("greek", model=LESSER_BASE)],
+    "digits-lesser": rows("digits", MAIN[:3], model=LESSER_BASE),
 }
 """The tables of the page: every target in one setting, a long run, and a base model of lesser quality."""
 
 
-def _by_images() -> list[tuple[str, float, list[Setting]]]:
-    own = CORE[SWEPT]["images_per_class"]
-    counts = sorted({own, *IMAGES_PER_CLASS})
-    return [(method, count, rows(SWEPT, (method,), images_per_class=count)) for count in counts for method in MAIN[:3]]
-
-
-def _of_algorithm1(prefix: str, values: tuple[float, ...], own: float) -> list[tuple[str, float, list[Setting]]]:
-    """The points of a factor: each value's method, and Algorithm 1 at its default `own`."""
+def _of_algorithm1(target: str, prefix: str, values: tuple[float, ...], own: float) -> Points:
+    """Each value's method, and Algorithm 1 at its default `own`."""
     named = [(value, f"{prefix}_{value}") for value in values] + [(own, "algorithm1")]
-    return [("algorithm1", value, rows(SWEPT, (method,))) for value, method in named]
+    return [("algorithm1", value, rows(target, (method,))) for value, method in named]
 
 
-SWEEPS = {
-    "tau": [*_of_algorithm1("tau", TAUS, 1.0), ("algorithm1", 0.0, rows(SWEPT, ("supervised",)))],
-    "target images of each class": _by_images(),
-    "retention images": _of_algorithm1("retention", BANKS, 1000),
+SWEEPS: dict[str, tuple[str, Points]] = {
+    "tau": ("greek", [*_of_algorithm1("greek", "tau", TAUS, 1.0), ("algorithm1", 0.0, rows("greek", ("supervised",)))]),
+    "target images of each class": (
+        "digits",
+        [(m, n, rows("digits", (m,), images_per_class=n)) for n in IMAGES_PER_CLASS for m in MAIN[:3]],
+    ),
+    "retention images": ("digits", _of_algorithm1("digits", "retention", BANKS, 1000)),
 }
-"""For each factor its points: the row, the value, and the runs. tau = 0 is plain fine-tuning, bit for bit."""
+"""For each factor the target and the points. tau = 0 is plain fine-tuning, bit for bit."""
 
 
-def beyond_core(points: list[tuple[str, float, list[Setting]]]) -> list[Setting]:
+def beyond_tables(factor: str) -> list[Setting]:
     """The runs of a sweep that no table has, seed by seed."""
-    known = set(TABLES[SWEPT])
+    target, points = SWEEPS[factor]
+    known = set(TABLES[target])
     return sorted((s for *_, settings in points for s in settings if s not in known), key=lambda s: s.seed)
 
 
 GROUPS: dict[str, list[Setting]] = {
-    f"{SWEPT}: all methods": TABLES[SWEPT],
-    **{f"{SWEPT}: by {title}": beyond_core(points) for title, points in SWEEPS.items()},
+    "greek: all methods": TABLES["greek"],
     "digits: four main methods, 2,000 steps": TABLES["digits-long"],
-    "greek: four main methods, from a lesser base model": TABLES["greek-lesser"],
     **{f"{target}: four main methods": [*rows(target, MAIN), *half(target)] for target in ("digits", "shapes")},
-    **{f"{target}: other methods": rows(target, OTHERS) for target in ("shapes", "digits")},
+    **{f"{SWEEPS[factor][0]}: by {factor}": beyond_tables(factor) for factor in SWEEPS},
+    "digits: from a lesser base model": TABLES["digits-lesser"],
+    **{f"{target}: other methods": rows(target, OTHERS) for target in ("digits", "shapes")},
 }
 """Every planned run, in the order of its worth."""
 
