@@ -6,11 +6,26 @@ no other place. Counts below are of DiT-XL/2 at 256 px (675.13 M parameters); th
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from difftune_core.frozen import Frozen
+from difftune_core.hooks import TaskError
+
+DIT_LINEAR_LAYERS = (
+    "t_embedder.mlp.0",
+    "t_embedder.mlp.2",
+    "blocks.0.attn.qkv",
+    "blocks.0.attn.proj",
+    "blocks.0.mlp.fc1",
+    "blocks.0.mlp.fc2",
+    "blocks.0.adaLN_modulation.1",
+    "final_layer.linear",
+    "final_layer.adaLN_modulation.1",
+)
+"""Of a DiT with one block."""
 
 
 class FullTuning(Frozen):
@@ -84,3 +99,19 @@ Adapter = Annotated[
     FullTuning | Lora | DiffFit | BitFit | AdaptFormer | VisualPrompt,
     Field(discriminator="type"),
 ]
+
+
+def check_targets(adapter: Adapter, param: str) -> None:
+    """Refuse a LoRA target that no linear layer of a DiT ends in, whatever the number of its block.
+
+    Raises:
+        TaskError: `adapter_matches_nothing`, naming `param`.
+    """
+    if not isinstance(adapter, Lora):
+        return
+    for target in adapter.targets:
+        of_first = re.sub(r"(?<![^.])blocks\.\d+(?![^.])", "blocks.0", target)
+        if not any(f".{name}".endswith(f".{of_first}") for name in DIT_LINEAR_LAYERS):
+            ends = ", ".join(sorted({name.removeprefix("blocks.0.") for name in DIT_LINEAR_LAYERS}))
+            message = f"no linear layer of a DiT is named {target}; there are {ends}"
+            raise TaskError("adapter_matches_nothing", message, param)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from difftune_core.adapter_config import Adapter, FullTuning
+from difftune_core.adapter_config import Adapter, FullTuning, check_targets
 from difftune_core.card import BaseModelCard
 from difftune_core.control_config import CONTROL_METRICS, ControlConfig
 from difftune_core.control_resolution import controlled_training, measured_of, resolve_control
@@ -269,6 +269,8 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
         training |= _resolve_diff_tuning(given, card, control)
     if control is not None:
         training |= controlled_training(given)
+    else:
+        check_targets(given.adapter, f"method.{config.method.type}.hyperparameters.adapter.targets")
     return TransferConfig.model_validate(
         {
             **config.model_dump(),

@@ -36,6 +36,7 @@ def show(console: Console, reports: dict[str, Report], seconds: dict[str, float]
     pairs = {"supervised": (reports["supervised"], half), "diff_tuning": (reports["diff_tuning"], last)}
     _table(console, "At (about) equal target images seen", pairs, seconds)
     console.print(
+        "Supervised is read amid its run in the second table, where its weight average lags: that favours the other. "
         "FID and KID are against the held-out digits, in the features of a tiny network of our own: not comparable "
         "with published figures. Forgetting is the Frechet distance of the null branch's images to the base model's."
     )

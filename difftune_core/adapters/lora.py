@@ -43,7 +43,7 @@ def matching(model: nn.Module, targets: tuple[str, ...]) -> list[str]:
     found = {target: [name for name in layers if f".{name}".endswith(f".{target}")] for target in targets}
     missing = [target for target, names in found.items() if not names]
     if missing:
-        raise TaskError("adapter_matches_nothing", f"no linear layer is named {', '.join(missing)}", "targets")
+        raise TaskError("adapter_matches_nothing", f"no linear layer is named {', '.join(missing)}", "adapter.targets")
     return sorted({name for names in found.values() for name in names})
 
 

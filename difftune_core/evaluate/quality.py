@@ -48,9 +48,9 @@ def _compared(
 
 def _distance(
     id_: str, real: Float32[np.ndarray, "n d"], fake: Float32[np.ndarray, "m d"]
-) -> tuple[dict[str, float | None], str | None]:
-    """The figure with its error, and what to warn of."""
-    names = f"fd_{id_}", f"fd_{id_}_se"
+) -> tuple[dict[str, Any], str | None]:
+    """The figure with its error and 95 % interval, and what to warn of."""
+    names = f"fd_{id_}", f"fd_{id_}_se", f"fd_{id_}_interval"
     try:
         check_spread(real, fake)
         found = frechet_estimate(real, fake)
@@ -60,4 +60,4 @@ def _distance(
         return dict.fromkeys(names), f"fd_{id_}: {error}"
     few, dim = min(len(real), len(fake)), real.shape[1]
     biased = f"fd_{id_}: {few} images for {dim} features: no full covariance, the distance is far too high"
-    return dict(zip(names, (found.value, found.se), strict=True)), None if few > dim else biased
+    return dict(zip(names, (found.value, found.se, list(found.interval)), strict=True)), None if few > dim else biased

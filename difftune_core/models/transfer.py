@@ -42,3 +42,14 @@ def with_classes(source: DiT, num_classes: int, rows: Literal["reuse_rows", "mea
     model.load_state_dict(state, assign=True)
     model.pos_embed = nn.Parameter(model.pos_embed.detach(), requires_grad=False)
     return model
+
+
+def told_of_rows(num_classes: int, num_source: int, rows: Literal["reuse_rows", "mean", "null"]) -> str:
+    """What `with_classes` did to the table, for the report."""
+    if rows == "null":
+        return f"The rows of the {num_classes} classes started as the base model's null row."
+    if rows == "mean":
+        return f"The rows of the {num_classes} classes started as the mean of the base model's {num_source}."
+    last = min(num_classes, num_source) - 1
+    said = f"The rows of the {num_classes} classes started as the base model's rows 0 to {last}"
+    return f"{said}, from class {num_source} on from row 0 again." if num_classes > num_source else f"{said}."

@@ -15,6 +15,7 @@ from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.report import write_report
 from difftune_core.hooks import MetricsEvent
 from difftune_core.models.dit import DiT
+from difftune_core.models.transfer import told_of_rows
 from difftune_core.train.deliver import Delivered
 from difftune_core.train.loop import Loop
 
@@ -77,10 +78,15 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
             "grids": grids,
             "recipe": judge.recipe() | {"weights": weights_of(run.loop)},
             "environment": environment(judge.device),
-            "notes": notes_of(run.loop, judge.extractor.id),
+            "notes": [*notes_of(run.loop, judge.extractor.id), _of_label_rows(run)],
         },
         out,
     )
+
+
+def _of_label_rows(run: Run) -> str:
+    rule = run.loop.config.method.hyperparameters.label_rows
+    return told_of_rows(len(run.class_names), run.preparation.base.card.num_classes, rule)
 
 
 def best_of(loop: Loop[Any]) -> dict[str, Any] | None:

@@ -146,6 +146,19 @@ def test_an_adapter_is_chosen_by_its_type() -> None:
         config(adapter={"type": "prefix"})
 
 
+@pytest.mark.parametrize("target", ["attn.qkv", "blocks.11.mlp.fc2", "qkv", "final_layer.linear", "linear"])
+def test_a_target_may_be_the_end_of_any_linear_layer(target: str) -> None:
+    assert resolve(config(adapter={"type": "lora", "targets": [target]}), CARD, num_threads=1)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "kv", "blocks.qkv", "attn", "blocks.1", "xblocks.0.attn.qkv"])
+def test_a_target_that_is_no_layer_is_refused_at_submission(target: str) -> None:
+    with pytest.raises(TaskError, match=f"is named {target}; there are adaLN_modulation.1, attn.proj") as caught:
+        resolve(config(adapter={"type": "lora", "targets": ["attn.qkv", target]}), CARD, num_threads=1)
+    assert caught.value.code == "adapter_matches_nothing"
+    assert caught.value.param == "method.diff_tuning.hyperparameters.adapter.targets"
+
+
 def test_importing_the_config_loads_no_torch() -> None:
     code = "import difftune_core.config, difftune_core.hooks, sys, json; print(json.dumps('torch' in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout

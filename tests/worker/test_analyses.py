@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import zipfile
 from collections.abc import Iterator
@@ -68,14 +69,14 @@ def add_dataset(bench: Bench, content: bytes) -> str:
     return id_
 
 
-def trained(bench: Bench, tmp_path: Path) -> str:
+def trained(bench: Bench, tmp_path: Path, **evaluation: Any) -> str:
     """A job's checkpoint of two classes, as a trainer leaves it, and the job's rows."""
     data, held_out = add_dataset(bench, archive(1, 6)), add_dataset(bench, archive(2, 8))
     given = TransferConfig.model_validate(
         {
             "model": "tiny-dit",
             "method": {"type": "supervised"},
-            "evaluation": {"num_images": 12, "num_inference_steps": 2},
+            "evaluation": {"num_images": 12, "num_inference_steps": 2, **evaluation},
         }
     )
     base = find_base_model("tiny-dit", bench.settings.model_roots)
@@ -124,7 +125,11 @@ def files(bench: Bench, analysis_id: str) -> dict[str, AnalysisFile]:
 
 
 def test_an_analysis_from_the_request_to_its_report(real: Bench, tmp_path: Path) -> None:
-    checkpoint_id = trained(real, tmp_path)
+    imported = real.settings.data_dir / "models" / "own-features"
+    shutil.copytree(real.settings.bundled_models / "tiny-features", imported)
+    card = json.loads((imported / "card.json").read_text())
+    (imported / "card.json").write_text(json.dumps({**card, "id": "own-features"}))
+    checkpoint_id = trained(real, tmp_path, feature_extractors=["own-features", "tiny-features"])
     analysis_id = ask(real, checkpoint_id, num_images=10)
     with real.database.write() as session:  # only a resume needs it, and old checkpoints lose it
         row = session.get_one(Checkpoint, checkpoint_id)
@@ -148,6 +153,7 @@ def test_an_analysis_from_the_request_to_its_report(real: Bench, tmp_path: Path)
     ]
     assert all(p["fid"] > 0 and p["fid_se"] > 0 for p in line["points"])
     assert result["recipe"]["base_model_labels"] == "null"
+    assert result["recipe"]["feature_extractor"] == "own-features", "the one by which the job was judged"
     page = (tmp_path / "chain.html").read_text()
     assert "FID on held-out images" in page
     assert "<script" not in page

@@ -151,7 +151,10 @@ def _tests(comparison: Comparison) -> list[dict[str, Any]]:
     matches = comparison["equal_target_images"]
     if matches:
         note = "Where one method gives a part of each batch to a retention set, the other has seen more target images. "
-        note += "Here the figure is taken where both have seen about as many."
+        note += "Here the figure is taken where both have seen about as many. The one that is ahead is read amid its "
+        note += (
+            "run, where its weight average, if it has one, lags: that favours the other. A run of that length is fair."
+        )
         far = [match for match in matches if match["steps"] is None]
         for match in far:
             counts = " and ".join(f"{count:,.0f}" for count in match["target_images"])

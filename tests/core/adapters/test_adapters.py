@@ -5,15 +5,15 @@ from copy import deepcopy
 import pytest
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
-from difftune_core.adapter_config import Adapter
+from difftune_core.adapter_config import DIT_LINEAR_LAYERS, Adapter
 from difftune_core.adapters.difffit import ScaledLinear
 from difftune_core.adapters.merge import merged
 from difftune_core.adapters.select import adapt
 from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.models.dit import DiT, DiTConfig
 from difftune_core.rng import generator
 
 MERGEABLE = {
@@ -119,7 +119,13 @@ def test_a_target_without_a_layer_is_refused_by_name(toy_model: DiT) -> None:
     with pytest.raises(TaskError, match=r"named kv, blocks\.2\.mlp\.fc1$") as caught:
         adapt(toy_model, parsed({"type": "lora", "targets": ["attn.qkv", "kv", "blocks.2.mlp.fc1"]}))
     assert caught.value.code == "adapter_matches_nothing"
-    assert caught.value.param == "targets"
+    assert caught.value.param == "adapter.targets"
+
+
+def test_the_layers_known_at_submission_are_those_of_a_dit() -> None:
+    model = DiT(DiTConfig(input_size=2, hidden_size=8, depth=1, num_heads=1, num_classes=1))
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    assert sorted(DIT_LINEAR_LAYERS) == sorted(layers)
 
 
 def test_a_target_ends_at_a_dot(toy_model: DiT) -> None:

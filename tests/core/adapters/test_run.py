@@ -98,7 +98,7 @@ def test_what_does_not_merge_is_delivered_without_an_export(card: BaseModelCard,
 
 
 def test_an_adapter_that_matches_nothing_ends_the_run_before_any_work(card: BaseModelCard, tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="no linear layer is named nowhere") as caught:
-        run(card, {"type": "lora", "targets": ["nowhere"]}, tmp_path)
+    with pytest.raises(TaskError, match=r"no linear layer is named blocks\.99\.attn\.qkv") as caught:
+        run(card, {"type": "lora", "targets": ["blocks.99.attn.qkv"]}, tmp_path)
     assert caught.value.code == "adapter_matches_nothing"
     assert not (tmp_path / "cache").exists()

@@ -10,7 +10,7 @@ from difftune_core.checkpoint.export import PIPELINE_NULL_LABEL, to_diffusers
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import PRESETS, DiT, timestep_embedding
 from difftune_core.models.registry import check_state
-from difftune_core.models.transfer import with_classes
+from difftune_core.models.transfer import told_of_rows, with_classes
 
 
 def test_xl_2_has_the_published_size() -> None:
@@ -19,7 +19,20 @@ def test_xl_2_has_the_published_size() -> None:
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == 675.13
 
 
-def test_there_are_twelve_presets() -> None:
+SIZES = {"S": (12, 384, 6, 33), "B": (12, 768, 12, 130), "L": (24, 1024, 16, 458), "XL": (28, 1152, 16, 675)}
+"""Depth, width, heads and millions of parameters with patches of 2 (DiT, tables 1 and 4)."""
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("patch", [2, 4, 8])
+def test_the_presets_are_the_twelve_published_ones(size: str, patch: int) -> None:
+    depth, width, heads, millions = SIZES[size]
+    config = PRESETS[f"DiT-{size}/{patch}"]
+    assert (config.depth, config.hidden_size, config.num_heads, config.patch_size) == (depth, width, heads, patch)
+    assert (config.input_size, config.in_channels, config.num_classes, config.learn_sigma) == (32, 4, 1000, True)
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in DiT(config).parameters())
+    assert parameters / 1e6 == pytest.approx(millions, abs=1.5 if patch > 2 else 0.7)
     assert len(PRESETS) == 12
 
 
@@ -64,6 +77,13 @@ def test_transfer_keeps_everything_but_class_rows(toy_model: DiT, rows: str) -> 
     with torch.no_grad():
         assert torch.equal(model(x, t, torch.tensor([5, 5])), toy_model(x, t, torch.tensor([3, 3])))
     assert not model.pos_embed.requires_grad
+
+
+def test_a_report_can_tell_what_became_of_the_rows() -> None:
+    assert told_of_rows(10, 52, "reuse_rows").endswith("started as the base model's rows 0 to 9.")
+    assert told_of_rows(60, 52, "reuse_rows").endswith("rows 0 to 51, from class 52 on from row 0 again.")
+    assert told_of_rows(10, 52, "mean").endswith("the mean of the base model's 52.")
+    assert told_of_rows(10, 52, "null").endswith("the base model's null row.")
 
 
 def test_transfer_refuses_more_classes_than_a_pipeline_can_name(toy_model: DiT) -> None:
