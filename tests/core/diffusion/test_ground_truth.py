@@ -80,7 +80,7 @@ def test_a_sampler_carries_noise_to_the_mixture(fields: dict[str, object], sampl
     assert not misses(drawn(ExactDenoiser(**fields), sampler))
 
 
-@pytest.mark.parametrize("variance", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("variance", [-1.0, 1.0])
 def test_a_learned_variance_carries_noise_to_the_mixture(variance: float) -> None:
     assert not misses(drawn(ExactDenoiser(variance), "ddpm"))
 
