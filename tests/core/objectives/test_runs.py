@@ -42,7 +42,7 @@ def finish(folders: ToyFolders, **hyperparameters: object) -> tuple[dict[str, An
 def test_a_model_of_any_kind_is_tuned_and_judged(
     fields: dict[str, Any], recipe: str, sampler: str, toy_model: DiT, tmp_path: Path
 ) -> None:
-    report, hooks = finish(toy_folders(like(toy_model, **fields), tmp_path), recipe=recipe)
+    report, hooks = finish(toy_folders(like(toy_model, **fields), tmp_path), recipe=recipe, batch_size=5)
     assert report["recipe"]["sampling"]["sampler"] == sampler
     assert len(report["evaluations"][-1]["forgetting"]["retention_loss_by_t"]) == 10
     kinds = {event.kind for event in hooks.events if isinstance(event, ArtifactEvent)}
