@@ -62,7 +62,7 @@ def half(target: str, **changes: Any) -> list[Setting]:
 TABLES: dict[str, list[Setting]] = {
     **{target: [*rows(target, MAIN), *half(target), *rows(target, OTHERS)] for target in CORE},
     "digits-long": [*rows("digits", MAIN, **_LONG), *half("digits", **_LONG)],
-    "digits-lesser": rows("digits", MAIN[:3], model=LESSER_BASE),
+    "digits-lesser": rows("digits", MAIN, model=LESSER_BASE),
 }
 """The tables of the page: every target in one setting, a long run, and a base model of lesser quality."""
 
