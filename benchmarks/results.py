@@ -105,11 +105,15 @@ def _cell(values: list[float | None], digits: int = 2) -> str:
     return cell(spread(values), digits)
 
 
-def _pairs(rows: Rows, name: str, baseline: str = BASELINE) -> tuple[list[float], list[float]]:
+def _pairs(rows: Rows, name: str, baseline: str | None = BASELINE) -> tuple[list[float], list[float]]:
     """Final FID of a row and of plain fine-tuning, seed by seed."""
-    seeds = sorted(rows.get(name, {}).keys() & rows.get(baseline, {}).keys())
-    ours, plain = ([rows[row][seed]["evaluations"][-1]["fid"] for seed in seeds] for row in (name, baseline))
-    return ours, plain
+    ours, plain = rows.get(name, {}), rows.get(baseline or "", {})
+    seeds = sorted(ours.keys() & plain.keys())
+    return _last_fids(ours, seeds), _last_fids(plain, seeds)
+
+
+def _last_fids(runs: dict[int, Run], seeds: list[int]) -> list[float]:
+    return [runs[seed]["evaluations"][-1]["fid"] for seed in seeds]
 
 
 def _difference(rows: Rows, name: str) -> str:
@@ -128,17 +132,22 @@ def gain_table(records: Records) -> list[str]:
     by_table = {table: core_rows(records, table) for table in TABLES}
     plain = {BASELINE, *map(_half_row, TABLES)}
     names = dict.fromkeys(name for rows in by_table.values() for name in rows if name not in plain)
-    lines = [line(["FID to supervised", *TABLES]), line(["---"] * (1 + len(TABLES)))]
+    lines = [line(["FID to supervised", *map(_titled, TABLES)]), line(["---"] * (1 + len(TABLES)))]
     lines += [line([name, *(_gain(rows, name) for rows in by_table.values())]) for name in names]
     cells = [_gain(rows, METHODS["algorithm1"][0], _half_row(table)) for table, rows in by_table.items()]
     return [*lines, line(["Algorithm 1 at equal target images", *cells])]
 
 
-def _half_row(table: str) -> str:
-    return row_name(min(TABLES[table], key=lambda setting: setting.steps), steps_of(table))
+def _half_row(table: str) -> str | None:
+    shorter = [setting for setting in TABLES[table] if setting.steps < steps_of(table)]
+    return row_name(shorter[0], steps_of(table)) if shorter else None
 
 
-def _gain(rows: Rows, name: str, baseline: str = BASELINE) -> str:
+def _titled(table: str) -> str:
+    return {"digits-long": "digits, 2,000 steps", "digits-lesser": "digits, lesser base model"}.get(table, table)
+
+
+def _gain(rows: Rows, name: str, baseline: str | None = BASELINE) -> str:
     ours, plain = _pairs(rows, name, baseline)
     if not ours:
         return NOT_MEASURED
