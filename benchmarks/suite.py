@@ -2,7 +2,7 @@
 
 Each finished run is one line of `benchmarks/results/transfer.jsonl` at once; a later call skips what is there and goes
 on. The order is such that what is finished at any moment is a table: the main methods of each target over all seeds,
-then the sweeps, then the other methods. The lesser base model is trained by this script when its turn comes.
+then the sweeps, then the other methods. The lesser base model is trained first if a run that is missing needs it.
 """
 
 from __future__ import annotations
@@ -116,8 +116,10 @@ def main() -> None:
             print(f"{sum(records.find(setting) is not None for setting in group):3} of {len(group):3}  {name}")
         return
     planned = [setting for group in GROUPS.values() for setting in group]
-    place = Workplace(args.folder, (lesser_base(args.folder / "models"),))
-    run_missing(planned, place, records, at_once=args.at_once, minutes=args.minutes)
+    missing = [setting for setting in planned if records.find(setting) is None]
+    needs_lesser = any(setting.model == LESSER_BASE for setting in missing)
+    models = (lesser_base(args.folder / "models"),) if needs_lesser else ()
+    run_missing(missing, Workplace(args.folder, models), records, at_once=args.at_once, minutes=args.minutes)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.sampler import Sampling, guide
 from difftune_core.diffusion.solvers import discrete_scheduler, set_up
 from difftune_core.rng import generator
 
@@ -136,11 +136,7 @@ def _sample_batch(
 
 
 def _guided(output: Tensor, sampling: Sampling, level: float) -> Tensor:
-    """e_empty + s (e_named - e_empty), where guidance is on at this noise level t/T."""
+    """The named half of `output` guided away from the empty one, where guidance is on at this noise level t/T."""
     empty, named = output.chunk(2)
     low, high = sampling.guidance_interval
-    if not low <= level <= high:
-        return named
-    guided = empty + sampling.guidance_scale * (named - empty)
-    channels = sampling.guided_channels or named.shape[1]
-    return torch.cat([guided[:, :channels], named[:, channels:]], dim=1)
+    return guide(named, empty, sampling, named.shape[1]) if low <= level <= high else named

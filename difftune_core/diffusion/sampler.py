@@ -22,7 +22,6 @@ from difftune_core.rng import generator
 from difftune_core.sampling_config import Guidance, Sampler
 
 _BATCH = 128
-_ALL = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +109,17 @@ def _sample_batch(model: DiT, null_model: DiT, labels: Tensor, sampling: Samplin
 
 
 def _guided(output: Tensor, null_model: DiT, inputs: tuple[Tensor, Tensor], sampling: Sampling) -> Tensor:
-    """e_null + s (e_class - e_null) on the prediction; the variance is the class branch's own.
-
-    Every kind of prediction is linear in the noise, so guiding it guides the noise.
-    """
     null = torch.full((len(output),), null_model.null_label, device=output.device)
-    unconditional: Tensor = null_model(*inputs, null)
-    channels = min(sampling.guided_channels or _ALL, null_model.config.in_channels)
+    return guide(output, null_model(*inputs, null), sampling, null_model.config.in_channels)
+
+
+def guide(output: Tensor, unconditional: Tensor, sampling: Sampling, in_channels: int) -> Tensor:
+    """e_null + s (e_class - e_null) on the prediction, or on its first channels; the rest is the class branch's own.
+
+    Every kind of prediction is linear in the noise, so guiding it guides the noise. A learned variance, behind the
+    `in_channels` of the prediction, is not guided.
+    """
+    channels = min(sampling.guided_channels or in_channels, in_channels)
     base = unconditional[:, :channels]
     noise = base + sampling.guidance_scale * (output[:, :channels] - base)
     return torch.cat([noise, output[:, channels:]], dim=1)
