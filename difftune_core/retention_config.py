@@ -13,8 +13,8 @@ from difftune_core.frozen import Frozen
 from difftune_core.sampling_config import Sampler
 
 _FORMAT = 1
-_DDPM_FORMAT = 2
-"""Before it, DDPM's last step added noise."""
+_DDPM_FORMAT = 3
+"""Before 2, DDPM's last step added noise; before 3, for some counts its steps were off by one timestep."""
 RetentionSetId = Annotated[str, Field(pattern=r"^rset_[0-9A-Z]{26}$")]
 
 

@@ -7,6 +7,7 @@ asks the model twice a step. A scheduler keeps state over the steps of a chain, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from typing import Any
 
 import numpy as np
@@ -65,13 +66,26 @@ def make_scheduler(sampler: Sampler, num_inference_steps: int, config: DiTConfig
 
 def set_up(scheduler: Any, num_inference_steps: int) -> Any:
     """The scheduler at the start of a chain of so many steps."""
-    if num_inference_steps == 1 and scheduler.config.get("timestep_spacing") == "linspace":
-        scheduler.set_timesteps(timesteps=[scheduler.config.num_train_timesteps - 1])  # else at the data's end
+    if scheduler.config.get("timestep_spacing") == "linspace":
+        scheduler.set_timesteps(timesteps=respaced(num_inference_steps, scheduler.config.num_train_timesteps))
     else:
         scheduler.set_timesteps(num_inference_steps)
     if len(scheduler.timesteps) > num_inference_steps:
         _drop_last(scheduler, num_inference_steps)
     return scheduler
+
+
+def respaced(num_inference_steps: int, num_timesteps: int = NUM_TIMESTEPS) -> list[int]:
+    """Timesteps of a shortened DDPM chain, falling, as Improved DDPM (Nichol & Dhariwal 2021), ADM and DiT space them.
+
+    Their rule adds up one float stride and rounds each sum, ties to the even number. The sums' errors decide ties (21
+    steps: 499, where ten times the stride rounds to 500), so they are part of the rule. A single step is at pure noise,
+    T - 1; theirs would be at 0, where nothing is left to denoise.
+    """
+    if num_inference_steps == 1:
+        return [num_timesteps - 1]
+    stride = (num_timesteps - 1) / (num_inference_steps - 1)
+    return [round(at) for at in accumulate(repeat(stride, num_inference_steps - 1), initial=0.0)][::-1]
 
 
 def _drop_last(scheduler: Any, num_inference_steps: int) -> None:
@@ -93,7 +107,7 @@ def discrete_scheduler(sampler: Sampler, fields: dict[str, Any], *, learned_vari
     """A scheduler over discrete timesteps; `fields` are the betas and the kind of prediction, as diffusers names them.
 
     `trailing` spacing starts at pure noise and keeps DDIM's constant stride consistent down to x_0. DDPM's steps are
-    even from T - 1 to 0, as ADM and DiT respace them: its last one adds no noise.
+    `respaced`, down to 0: its last one adds no noise.
     """
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler

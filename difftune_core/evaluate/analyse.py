@@ -32,7 +32,7 @@ from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.train.prepare import Folders, Images, Preparation, Stopped
 
-_FORMAT = 2
+_FORMAT = 3
 _FILE = "chain.json"
 _GRID = "grid.png"
 _LEVEL = 0.95

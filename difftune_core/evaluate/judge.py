@@ -28,7 +28,7 @@ from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel
 from difftune_core.sampling_config import Guidance
 
-_FORMAT = 2
+_FORMAT = 3
 Progress = Callable[[int], None]
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,11 +108,36 @@ def test_ddim_starts_at_pure_noise_and_ends_at_the_data() -> None:
     assert len(scheduler.timesteps) == 25
 
 
-@pytest.mark.parametrize("steps", [2, 50, 250, 1000])
-def test_ddpm_is_respaced_as_published(steps: int) -> None:
-    """ADM's and DiT's respacing: even from the first timestep to the last."""
-    stride = 999 / (steps - 1)
-    assert make_scheduler("ddpm", steps).timesteps.tolist() == [round(i * stride) for i in reversed(range(steps))]
+def test_ddpm_is_respaced_as_published() -> None:
+    """For every count: one float stride added up, each sum rounded, ties to the even number (ADM's published rule)."""
+    differing = [steps for steps in range(2, 1001) if spaced(make_scheduler("ddpm", steps)) != added_up(steps)]
+    assert differing == []
+    assert spaced(make_scheduler("ddpm", 5)) == [999, 749, 500, 250, 0]
+    assert spaced(make_scheduler("ddpm", 21))[10] == 499, "where the stride times ten rounds to 500"
+    assert spaced(make_scheduler("ddpm", 1)) == [999]
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmsolver++", "unipc"])
+def test_other_samplers_are_spaced_as_diffusers_trailing_is(sampler: Sampler) -> None:
+    """For every count: T, T - T/n, ... rounded, less one; what falls below timestep 0 is none."""
+    for steps in range(1, 1001):
+        published = np.round(np.arange(1000, 0, -1000 / steps)).astype(int) - 1
+        assert spaced(make_scheduler(sampler, steps)) == [t for t in published.tolist() if t >= 0][:steps], steps
+
+
+def spaced(scheduler: Any) -> list[int]:
+    found: list[int] = scheduler.timesteps.tolist()
+    return found
+
+
+def added_up(steps: int) -> list[int]:
+    taken, at = [], 0.0
+    while len(taken) < steps:
+        whole = math.floor(at)
+        over = at - whole
+        taken.append(whole + int(over > 0.5 or (over == 0.5 and whole % 2 == 1)))
+        at += 999 / (steps - 1)
+    return taken[::-1]
 
 
 @pytest.mark.parametrize(("fraction", "upper"), [(-1.0, 0.0), (1.0, 1.0), (0.0, 0.5)])
