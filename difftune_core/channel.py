@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from difftune_core.hooks import (
     StopKind,
 )
 
+_PRINTED_EVERY_S = 1.0
 _ORPHANED = 75  # exit status: the supervisor is gone, nothing was saved
 
 
@@ -99,11 +101,26 @@ class SilentHooks:
 class ConsoleHooks(SilentHooks):
     """Progress for a person at a terminal."""
 
+    def __init__(self) -> None:
+        """Nothing is printed yet."""
+        self._progress: ProgressEvent | None = None
+        self._progress_at = 0.0
+
     def emit(self, event: Event) -> None:
-        """Print what matters."""
+        """Print what matters, and progress about once a second."""
+        if isinstance(event, ProgressEvent) and not self._is_news(event):
+            return
         text = _sentence(event)
         if text:
             sys.stderr.write(text + "\n")
+
+    def _is_news(self, event: ProgressEvent) -> bool:
+        now, last = time.monotonic(), self._progress
+        same = last is not None and (last.phase, last.done, last.total) == (event.phase, event.done, event.total)
+        if same or (event.done < event.total and now - self._progress_at < _PRINTED_EVERY_S):
+            return False
+        self._progress, self._progress_at = event, now
+        return True
 
 
 def _sentence(event: Event) -> str | None:

@@ -8,13 +8,17 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from difftune_core.interruption import interruption_point
+
 _CHUNK = 1 << 20
 _SEAL = ".sha256.json"
+_LOCK_POLL_S = 0.1
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IDENTIFYING = (".safetensors", "config.json", "vocab.json", "merges.txt", "tokenizer.json", "palette.json")
 """Ends of the names of files that decide what a model does; not `card.json`, which holds the digest."""
@@ -92,7 +96,7 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
     with final.with_name(f".{final.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _wait_for(lock.fileno())
         if not _is_intact(final):
             for left in (final, *final.parent.glob(f".{final.name}.[0-9]*")):  # of builders that were killed
                 shutil.rmtree(left, ignore_errors=True)
@@ -100,6 +104,18 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
                 build(aside)
                 _seal(aside)
     return final
+
+
+def _wait_for(lock: int) -> None:
+    """Take a lock that another may hold for hours; a stop need not wait for it."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            interruption_point()
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return
 
 
 def _seal(folder: Path) -> None:

@@ -44,6 +44,8 @@ class ProgressEvent(_Line):
     phase: Phase
     done: int
     total: int
+    tick: int = 0
+    """Rises with each of the phase's events: a sign of life where one image takes minutes."""
 
 
 class MetricsEvent(_Line):

@@ -6,6 +6,7 @@ Both draw from the same noise with the same labels, steps and guidance scale; n 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.interruption import Listen, Progress, after, of_batch, unheard
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.rng import generator
@@ -33,7 +35,9 @@ _VARIANCE = (
 )
 
 
-def pipeline_deviation(pipeline: Any, model: DiT, autoencoder: Autoencoder, sampling: Sampling) -> dict[str, Any]:
+def pipeline_deviation(
+    pipeline: Any, model: DiT, autoencoder: Autoencoder, sampling: Sampling, *, listen: Listen = unheard
+) -> dict[str, Any]:
     """Mean and largest difference, in levels of 8 bits, between `pipeline` and each of our samplers it could stand for.
 
     Args:
@@ -41,15 +45,19 @@ def pipeline_deviation(pipeline: Any, model: DiT, autoencoder: Autoencoder, samp
         model: what was exported.
         autoencoder: the one in the pipeline.
         sampling: gives steps (at most 50 are used), guidance scale and seed; the pipeline can do DDIM alone.
+        listen: who hears how many images are drawn.
     """
     steps = min(sampling.num_inference_steps, _MOST_STEPS)
     scale, seed = sampling.guidance_scale, sampling.seed
     used = Sampling(sampler="ddim", num_inference_steps=steps, guidance_scale=scale, seed=seed)
     labels = torch.arange(_NUM_IMAGES) % model.config.num_classes
-    theirs = _pipeline_images(pipeline, labels, used)
+    comparisons = _comparisons(model, used)
+    progress = listen(_NUM_IMAGES * (1 + len(comparisons)))
+    theirs = _pipeline_images(pipeline, labels, used, progress)
     differences = []
-    for ours, why in _comparisons(model, used):
-        images = autoencoder.decode(sample_latents(model, labels, ours)).astype(np.int64)
+    for number, (ours, why) in enumerate(comparisons, start=1):
+        latents = sample_latents(model, labels, ours, progress=after(_NUM_IMAGES * number, progress))
+        images = autoencoder.decode(latents).astype(np.int64)
         distance = np.abs(theirs - images)
         own = {"sampler": ours.sampler, "guided_channels": ours.guided_channels or model.config.in_channels}
         figures = {"mean_levels": round(float(distance.mean()), 4), "max_levels": int(distance.max())}
@@ -78,9 +86,13 @@ def _comparisons(model: DiT, used: Sampling) -> list[tuple[Sampling, str]]:
     return found
 
 
-def _pipeline_images(pipeline: Any, labels: Tensor, sampling: Sampling) -> Int64[np.ndarray, "n s s 3"]:
+def _pipeline_images(
+    pipeline: Any, labels: Tensor, sampling: Sampling, progress: Progress
+) -> Int64[np.ndarray, "n s s 3"]:
     """Images from the noise that our sampler begins with."""
     pipeline.set_progress_bar_config(disable=True)
+    stepped, passes = of_batch(progress, 0, len(labels)), count(1)
+    hook = pipeline.transformer.register_forward_hook(lambda *_: stepped(next(passes), sampling.num_inference_steps))
     images: np.ndarray = pipeline(
         class_labels=labels.tolist(),
         guidance_scale=sampling.guidance_scale,
@@ -88,4 +100,5 @@ def _pipeline_images(pipeline: Any, labels: Tensor, sampling: Sampling) -> Int64
         num_inference_steps=sampling.num_inference_steps,
         output_type="np",
     ).images
+    hook.remove()
     return (images * 255).round().astype(np.int64)

@@ -20,6 +20,7 @@ from torch import Tensor
 from difftune_core.checkpoint.deviation import pipeline_deviation
 from difftune_core.diffusion.sampler import Sampling
 from difftune_core.diffusion.solvers import make_scheduler
+from difftune_core.interruption import Listen, unheard
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
 
@@ -96,11 +97,13 @@ def export_diffusers(
     class_names: Sequence[str],
     card: dict[str, Any],
     sampling: Sampling | None = None,
+    listen: Listen = unheard,
 ) -> None:
     """Write a folder that `DiTPipeline.from_pretrained` opens.
 
     `difftune.json` holds `card` and, under `pipeline`, how far the pipeline's images are from our own sampler's,
-    measured on the device of `model` with the steps, guidance scale and seed of `sampling`.
+    measured on the device of `model` with the steps, guidance scale and seed of `sampling`; `listen` gives who hears
+    of the images that this draws.
     """
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.pipelines.dit.pipeline_dit import DiTPipeline
@@ -113,7 +116,7 @@ def export_diffusers(
     pipeline.save_pretrained(folder, safe_serialization=True)
     device = model.pos_embed.device
     autoencoder = Autoencoder(autoencoder_folder, device)
-    deviation = pipeline_deviation(pipeline.to(device), model, autoencoder, sampling or Sampling())
+    deviation = pipeline_deviation(pipeline.to(device), model, autoencoder, sampling or Sampling(), listen=listen)
     (folder / CARD).write_text(json.dumps({**card, "pipeline": deviation}, indent=1) + "\n", encoding="utf-8")
 
 

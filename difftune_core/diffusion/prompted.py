@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from difftune_core.diffusion.sampler import Sampling, guide
 from difftune_core.diffusion.solvers import discrete_scheduler, set_up
+from difftune_core.interruption import Progress, of_batch
 from difftune_core.rng import generator
 
 _BATCH = 32
@@ -74,7 +75,7 @@ def sample_prompted(
     *,
     control: Control | None = None,
     first_index: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Scaled latents of images `first_index ...`; `progress` hears how many are done.
 
@@ -86,17 +87,25 @@ def sample_prompted(
         control: a ControlNet, or None for the base model alone.
         first_index: number of the first image, which chooses its noise.
         progress: listener.
+
+    Raises:
+        Stopped: somebody asked for a stop; every step is an interruption point.
     """
     done: list[Tensor] = []
-    total = len(prompted.text)
-    for start in range(0, total, _BATCH):
+    for start in range(0, len(prompted.text), _BATCH):
         part = slice(start, start + _BATCH)
         shown = None if control is None else Control(control.controlnet, control.images[part], control.scale)
         batch = Prompted(prompted.text[part], prompted.empty)
-        latents = _sample_batch(unet, noise_fields, batch, sampling, control=shown, first_index=first_index + start)
+        latents = _sample_batch(
+            unet,
+            noise_fields,
+            batch,
+            sampling,
+            control=shown,
+            first_index=first_index + start,
+            stepped=of_batch(progress, start, len(batch.text)),
+        )
         done.append(latents.cpu())
-        if progress is not None:
-            progress(min(start + _BATCH, total))
     return torch.cat(done)
 
 
@@ -108,6 +117,7 @@ def _sample_batch(
     *,
     control: Control | None,
     first_index: int,
+    stepped: Callable[[int, int], None],
 ) -> Tensor:
     device, config, count = unet.device, unet.config, len(prompted.text)
     shape = (config.in_channels, config.sample_size, config.sample_size)
@@ -122,7 +132,7 @@ def _sample_batch(
         controls = torch.cat([controls, controls])
     scheduler = set_up(discrete_scheduler(sampling.sampler, noise_fields), sampling.num_inference_steps)
     extra: dict[str, Any] = {"generator": streams} if sampling.sampler == "ddpm" else {}
-    for timestep in scheduler.timesteps:
+    for step, timestep in enumerate(scheduler.timesteps, start=1):
         inputs = torch.cat([x, x]) if guided else x
         t = timestep.expand(len(inputs)).to(device)
         added = {}
@@ -132,6 +142,7 @@ def _sample_batch(
         if guided:
             output = _guided(output, sampling, float(timestep + 1) / scheduler.config.num_train_timesteps)
         x = scheduler.step(output, timestep, x, **extra).prev_sample
+        stepped(step, len(scheduler.timesteps))
     return x
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from difftune_core.diffusion.process import make_process
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.hooks import TaskError
+from difftune_core.interruption import Progress, of_batch
 from difftune_core.models.dit import DiT
 from difftune_core.rng import generator
 from difftune_core.sampling_config import Guidance, Sampler
@@ -60,14 +61,15 @@ def sample_latents(
     *,
     source: DiT | None = None,
     first_index: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Latents of images `first_index ...` with these labels; `progress` hears how many are done.
 
     Labels equal to the null label, or a guidance scale of 1, need one pass a step instead of two.
-    `source` is the pre-trained model, needed for guidance `domain`.
+    `source` is the pre-trained model, needed for guidance `domain`. Every step is an interruption point.
 
     Raises:
+        Stopped: somebody asked for a stop.
         TaskError: `label_outside_table`, a label that the table has no row for.
     """
     null_model = source if sampling.guidance == "domain" else model
@@ -79,13 +81,20 @@ def sample_latents(
     done: list[Tensor] = []
     for start in range(0, len(labels), _BATCH):
         batch = labels[start : start + _BATCH]
-        done.append(_sample_batch(model, null_model, batch, sampling, first_index + start).cpu())
-        if progress is not None:
-            progress(min(start + _BATCH, len(labels)))
+        stepped = of_batch(progress, start, len(batch))
+        done.append(_sample_batch(model, null_model, batch, sampling, first_index + start, stepped=stepped).cpu())
     return torch.cat(done)
 
 
-def _sample_batch(model: DiT, null_model: DiT, labels: Tensor, sampling: Sampling, first_index: int) -> Tensor:
+def _sample_batch(
+    model: DiT,
+    null_model: DiT,
+    labels: Tensor,
+    sampling: Sampling,
+    first_index: int,
+    *,
+    stepped: Callable[[int, int], None],
+) -> Tensor:
     device, config = model.pos_embed.device, model.config
     shape = (config.in_channels, config.input_size, config.input_size)
     streams = [generator(sampling.seed, "sample", first_index + i) for i in range(len(labels))]
@@ -98,14 +107,15 @@ def _sample_batch(model: DiT, null_model: DiT, labels: Tensor, sampling: Samplin
     extra: dict[str, Any] = {"generator": streams} if sampling.sampler == "ddpm" else {}
     channels = config.out_channels if sampling.sampler == "ddpm" else config.in_channels  # ddpm needs the variance
     low, high = sampling.guidance_interval
-    for timestep, t in zip(solver.scheduler.timesteps, solver.times, strict=True):
+    for step, (timestep, t) in enumerate(zip(solver.scheduler.timesteps, solver.times, strict=True), start=1):
         inputs = process.network_inputs(x, t.expand(len(x)).to(device))
         output: Tensor = model(*inputs, labels)
         if guided and low <= process.level(t[None]) <= high:
             output = _guided(output, null_model, inputs, sampling)
-        stepped = solver.scheduler.step(output[:, :channels], timestep, x, **extra)
-        x = stepped.prev_sample
-    return stepped.pred_original_sample if sampling.sampler == "ddpm" else x  # a chain of one step would add noise
+        reached = solver.scheduler.step(output[:, :channels], timestep, x, **extra)
+        x = reached.prev_sample
+        stepped(step, len(solver.times))
+    return reached.pred_original_sample if sampling.sampler == "ddpm" else x  # a chain of one step would add noise
 
 
 def _guided(output: Tensor, null_model: DiT, inputs: tuple[Tensor, Tensor], sampling: Sampling) -> Tensor:

@@ -19,7 +19,7 @@ from difftune_core.analysis_config import ChainOfForgetting
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import TransferConfig, resolve
 from difftune_core.diffusion.sampler import Sampling
-from difftune_core.evaluate.chain import Drawn, Easel, Progress, runnable
+from difftune_core.evaluate.chain import Drawn, Easel, runnable
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.frechet import frechet_difference
@@ -28,9 +28,10 @@ from difftune_core.evaluate.report.chain import HTML_FILE, JSON_FILE, PNG_FILE, 
 from difftune_core.evaluate.tuned import TunedCheckpoint, open_checkpoints
 from difftune_core.files import build_once, sha256_json
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent
+from difftune_core.interruption import Progress, Stopped, interruptible
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model
-from difftune_core.train.prepare import Folders, Images, Preparation, Stopped
+from difftune_core.train.prepare import Folders, Images, Preparation
 
 _FORMAT = 3
 _FILE = "chain.json"
@@ -58,7 +59,8 @@ def analyse(config: ChainOfForgetting, checkpoints: Mapping[str, Path], folders:
     given = TransferConfig(model=config.model, seed=config.seed, evaluation=config.evaluation)
     preparation = Preparation(resolve(given, base.card, num_threads=1), base, folders, hooks, device)
     try:
-        result, grids = _Analysis.prepared(config, preparation, checkpoints).run()
+        with interruptible(hooks):
+            result, grids = _Analysis.prepared(config, preparation, checkpoints).run()
     except Stopped:
         return OutcomeEvent(code="paused" if hooks.stop_requested() == "pause" else "stopped")
     write_chain_report(result, grids, folders.out)

@@ -8,7 +8,7 @@ Shapes: n images, k shares, c latent channels, h w their size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,11 @@ from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.hooks import TaskError
+from difftune_core.interruption import Progress, after
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
 
 _BATCH = 64
-Progress = Callable[[int], None]
 
 
 class Remembering(DiT):
@@ -117,6 +117,7 @@ def chain_latents(
     shares: Sequence[float],
     *,
     first_index: int = 0,
+    progress: Progress = lambda _: None,
 ) -> tuple[Float[Tensor, "k n c h w"], list[int]]:
     """Latents of images `first_index ...` for each share of the chain handed over, and how many steps each is.
 
@@ -129,13 +130,16 @@ def chain_latents(
         sampling: the same for all.
         shares: rising from 0.
         first_index: of these images among all: their noise is a function of seed and index.
+        progress: hears how many of k n images are drawn.
     """
     source = Remembering(base)
     chain = HandOver(Remembering(tuned), source)
-    drawn, steps = [], []
+    drawn: list[Tensor] = []
+    steps: list[int] = []
     for share in shares:
         steps.append(chain.hand_over(share))
-        drawn.append(sample_latents(chain, labels, sampling, source=source, first_index=first_index))
+        heard = after(len(drawn) * len(labels), progress)
+        drawn.append(sample_latents(chain, labels, sampling, source=source, first_index=first_index, progress=heard))
     return torch.stack(drawn), steps
 
 
@@ -169,12 +173,12 @@ class Easel:
         examples: list[list[Any]] = [[] for _ in shares]
         for start in range(0, self.num_images, _BATCH):
             batch = labels[start : start + _BATCH]
-            latents, steps = chain_latents(tuned, base, batch, self.sampling, shares, first_index=start)
+            heard = after(len(shares) * start, progress)
+            latents, steps = chain_latents(tuned, base, batch, self.sampling, shares, first_index=start, progress=heard)
             for share, of_share in enumerate(latents):
                 images = self.autoencoder.decode(of_share)
                 features[share].append(self.extractor(images))
                 examples[share].append(images[: max(0, self.num_examples - start)])
-                progress(len(shares) * start + (share + 1) * len(batch))
         found = zip(steps, features, examples, strict=True)
         return [Drawn(count, np.concatenate(f), np.concatenate(e)) for count, f, e in found]
 

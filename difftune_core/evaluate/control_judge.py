@@ -8,7 +8,6 @@ Shapes: n held-out rows, k images, s pixels a side.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -29,10 +28,9 @@ from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import loss_by_t
 from difftune_core.evaluate.quality import Features, quality
 from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.interruption import Progress, after, interruption_point
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.stable_diffusion import StableDiffusion
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,11 @@ class ControlJudge:
 
     def annotate(self, images: UInt8[np.ndarray, "k s s 3"]) -> UInt8[np.ndarray, "k s s 3"]:
         """Controls drawn anew."""
-        return np.stack([self.annotator(image) for image in images])
+        drawn = []
+        for image in images:
+            interruption_point()
+            drawn.append(self.annotator(image))
+        return np.stack(drawn)
 
     def controls(self, count: int) -> UInt8[np.ndarray, "{count} s s 3"]:
         """Controls of the first held-out rows."""
@@ -137,7 +139,7 @@ class ControlJudge:
         """Quality of images from held-out controls, and forgetting, of the ControlNet that is delivered."""
         images = self.draw(controlnet, torch.arange(self.num_images), progress)
         figures = quality(self.real_features, self._features(images), self.config.metrics)
-        return {**figures, "forgetting": self._forgetting(controlnet, _after(self.num_images, progress))}
+        return {**figures, "forgetting": self._forgetting(controlnet, after(self.num_images, progress))}
 
     def references(self, progress: Progress) -> dict[str, Any]:
         """What the figures are to be read beside.
@@ -243,8 +245,3 @@ class ControlJudge:
 def _standard_error(per_image: Float64[np.ndarray, " n"]) -> float | None:
     """Of the mean; None for one image."""
     return float(per_image.std(ddof=1) / np.sqrt(len(per_image))) if len(per_image) > 1 else None
-
-
-def _after(first: int, progress: Progress) -> Progress:
-    """The same listener, for work that begins when `first` images are done."""
-    return lambda done: progress(first + done)

@@ -18,6 +18,7 @@ from difftune_core.data.images import load_whole
 from difftune_core.extractor_card import FeatureExtractorCard
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
+from difftune_core.interruption import interruption_point
 
 WEIGHTS = "model.safetensors"
 
@@ -129,6 +130,7 @@ class BatchedExtractor(ABC):
 
     @torch.inference_mode()
     def _of(self, prepared: Shaped[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b d"]:
+        interruption_point()
         # TF32 keeps 10 bits of each product: distances over such features are not the published ones.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             found: Float32[np.ndarray, "b d"] = self._forward(torch.from_numpy(prepared).to(self._device)).cpu().numpy()

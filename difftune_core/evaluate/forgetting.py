@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import Process
+from difftune_core.interruption import interruption_point
 from difftune_core.models.dit import DiT
 from difftune_core.objectives.denoising import noised
 from difftune_core.rng import generator
@@ -59,6 +60,7 @@ def _bin_losses(denoise: Denoise, reference: LatentSet, process: Process, number
     losses = []
     share = (number / NUM_BINS, (number + 1) / NUM_BINS)
     for start in range(0, len(reference), _BATCH):
+        interruption_point()
         x0 = reference.mean[0, start : start + _BATCH].float()
         stream = generator(seed, "forgetting", number * _KEY_WIDTH, start)
         t = process.draw_times(len(x0), stream, share).to(x0.device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +22,13 @@ from difftune_core.evaluate.frechet import frechet_distance, moments_of
 from difftune_core.evaluate.quality import Features, quality
 from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.files import build_once, sha256_json
+from difftune_core.interruption import Progress, after
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel
 from difftune_core.sampling_config import Guidance
 
 _FORMAT = 3
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Judge:
         begin = time.monotonic()
         images = self.draw(model, self._labels(model.config.num_classes), progress)
         figures = quality(self.real_features, self.all_features(images), self.config.metrics)
-        forgetting = self._forgetting(model, _after(self.config.num_images, progress))
+        forgetting = self._forgetting(model, after(self.config.num_images, progress))
         return {"step": step, **figures, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
 
     def judge_guidance(self, model: DiT, names: list[Guidance], progress: Progress) -> dict[str, dict[str, Any]]:
@@ -125,7 +124,7 @@ class Judge:
         found: dict[str, dict[str, Any]] = {}
         labels = self._labels(model.config.num_classes)
         for name in names:
-            heard = _after(len(found) * self.config.num_images, progress)
+            heard = after(len(found) * self.config.num_images, progress)
             images = self.draw(model, labels, heard, guidance=name)
             found[name] = quality(self.real_features, self.all_features(images), self.config.metrics)
         return found
@@ -148,7 +147,7 @@ class Judge:
     def _build(self, folder: Path, progress: Progress) -> None:
         entry, images = self.judge(self.base_model, 0, progress)
         if self.base_guidance:
-            heard = _after(self.images_an_evaluation, progress)
+            heard = after(self.images_an_evaluation, progress)
             entry["other_guidance"] = self.judge_guidance(self.base_model, self.base_guidance, heard)
         real = self.real_features
         order = np.random.default_rng(self.config.seed).permutation(len(self.real))
@@ -192,8 +191,3 @@ class Judge:
             "retention_loss": losses[0],
             "retention_loss_by_t": losses,
         }
-
-
-def _after(first: int, progress: Progress) -> Progress:
-    """The same listener, for work that begins when `first` images are done."""
-    return lambda done: progress(first + done)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
 from difftune_core.foreign import needed, reading
+from difftune_core.interruption import interruption_point
 
 _BATCH = 64
 
@@ -46,6 +47,7 @@ class Autoencoder:
         """Mean and standard deviation of each image's latent, scaled; on the CPU."""
         means, stds = [], []
         for start in range(0, len(images), _BATCH):
+            interruption_point()
             pixels = torch.from_numpy(images[start : start + _BATCH]).to(self._device).permute(0, 3, 1, 2)
             posterior = self._vae.encode(pixels.float() / 127.5 - 1).latent_dist
             means.append((posterior.mean * self.scaling_factor).half().cpu())
@@ -57,6 +59,7 @@ class Autoencoder:
         """Images of scaled latents, rounded to 8 bits."""
         images = []
         for start in range(0, len(latents), _BATCH):
+            interruption_point()
             batch = latents[start : start + _BATCH].to(self._device)
             pixels = self._vae.decode(batch / self.scaling_factor).sample
             images.append(((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from difftune_core.checkpoint.save import file_info
 from difftune_core.data.dataset import load_images, open_dataset
-from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, ProgressEvent, TaskError
+from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
+from difftune_core.interruption import Stopped, interruptible, progress_of
 from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.retention.bank import RetentionSet, retention_set, save_retention_set
 from difftune_core.retention_config import (
@@ -18,7 +18,6 @@ from difftune_core.retention_config import (
     retention_fields,
     uploaded_digest,
 )
-from difftune_core.train.prepare import Stopped
 
 FILE = "retention.safetensors"
 
@@ -38,7 +37,8 @@ def retain(
         raise TaskError("model_mismatch", message, "model")
     hooks.emit(PhaseEvent(phase="building_retention_set"))
     try:
-        found = _sampled(base, request, cache, hooks) if data is None else _uploaded(base, request, data, hooks)
+        with interruptible(hooks):
+            found = _sampled(base, request, cache, hooks) if data is None else _uploaded(base, request, data, hooks)
     except Stopped:
         return OutcomeEvent(code="paused" if hooks.stop_requested() == "pause" else "stopped")
     info = RetentionSetInfo(
@@ -57,27 +57,16 @@ def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: 
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.use_deterministic_algorithms(mode=True, warn_only=True)  # as the trainer, which shares the cache
-    progress = _progress(hooks, request.num_images)
+    progress = progress_of(hooks, "building_retention_set", request.num_images)
     return retention_set(base, request, cache, device="cuda" if on_gpu else "cpu", progress=progress)
 
 
 def _uploaded(base: BaseModel, request: RetentionSetRequest, data: Path, hooks: Hooks) -> RetentionSet:
     """The labels of uploaded images are another model's: all get the null label."""
     dataset = open_dataset(data)
-    progress = _progress(hooks, len(dataset))
+    progress = progress_of(hooks, "building_retention_set", len(dataset))
     progress(0)
     images, _ = load_images(dataset, base.card.image_size)
     progress(len(dataset))
     labels = torch.full((len(images),), base.card.num_classes)
     return RetentionSet(images, labels, uploaded_digest(base.card.digest, request.images_sha256 or dataset.digest))
-
-
-def _progress(hooks: Hooks, total: int) -> Callable[[int], None]:
-    """Tells `done` of `total`, and is where a stop takes effect."""
-
-    def report(done: int) -> None:
-        if hooks.stop_requested() is not None:
-            raise Stopped
-        hooks.emit(ProgressEvent(phase="building_retention_set", done=done, total=total))
-
-    return report

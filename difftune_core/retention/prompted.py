@@ -11,6 +11,7 @@ from torch import Tensor
 
 from difftune_core.diffusion.prompted import Prompted, sample_prompted
 from difftune_core.diffusion.sampler import Sampling
+from difftune_core.interruption import Progress
 from difftune_core.models.registry import BaseModel
 from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.models.text import TextEncoder
@@ -18,15 +19,16 @@ from difftune_core.models.text import TextEncoder
 
 def prompted_drawer(
     base: BaseModel, prompt: str, sampling: Sampling, device: torch.device | str
-) -> Callable[[Int[Tensor, " k"], int], UInt8[np.ndarray, "k s s 3"]]:
-    """A function from labels, of which only the number counts, and the first image's number to images."""
+) -> Callable[[Int[Tensor, " k"], int, Progress], UInt8[np.ndarray, "k s s 3"]]:
+    """A function from labels, of which only the number counts, the first image's number and a listener to images."""
     assert isinstance(base, StableDiffusion), base.card.family
     unet, autoencoder = base.load_unet(device), base.load_autoencoder(device)
     states = TextEncoder(base.folder, device).encode([prompt, ""])
     fields = base.noise_fields()
 
-    def draw(labels: Int[Tensor, " k"], start: int) -> UInt8[np.ndarray, "k s s 3"]:
+    def draw(labels: Int[Tensor, " k"], start: int, heard: Progress) -> UInt8[np.ndarray, "k s s 3"]:
         prompted = Prompted(states[0].expand(len(labels), -1, -1), states[1])
-        return autoencoder.decode(sample_prompted(unet, fields, prompted, sampling, first_index=start))
+        latents = sample_prompted(unet, fields, prompted, sampling, first_index=start, progress=heard)
+        return autoencoder.decode(latents)
 
     return draw

@@ -19,12 +19,13 @@ from torch import Tensor
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.files import write_durably
 from difftune_core.hooks import TaskError
+from difftune_core.interruption import Progress, after
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention_config import RetentionSetConfig
 
 _DIGEST = "sha256"  # of a chunk's images, in its header
 CHUNK = 128  # the sampler's batch: other batches would round differently, and every cached set would change
-_Drawer = Callable[[Int[Tensor, " k"], int], UInt8[np.ndarray, "k s s 3"]]
+_Drawer = Callable[[Int[Tensor, " k"], int, Progress], UInt8[np.ndarray, "k s s 3"]]
 
 
 def retention_labels(config: RetentionSetConfig, num_classes: int) -> Int[Tensor, " n"]:
@@ -50,7 +51,7 @@ def sample_images(
     chunks: Path,
     *,
     device: torch.device | str,
-    progress: Callable[[int], None] | None,
+    progress: Progress | None,
 ) -> dict[str, Tensor]:
     """`images` (n s s 3, uint8) and `labels` (n); the folder `chunks` holds what is done, and is left as it is.
 
@@ -65,7 +66,7 @@ def sample_images(
         part = labels[start : start + CHUNK]
         if _read_chunk(chunks / _name(start), (len(part), size, size, 3)) is None:
             draw = draw or _drawer(base, config, device)
-            images = torch.from_numpy(draw(part, start))
+            images = torch.from_numpy(draw(part, start, _inside(progress, start, len(part))))
             write_durably(chunks / _name(start), save({"images": images}, {_DIGEST: _digest(images)}))
         if progress is not None:
             progress(start + len(part))
@@ -83,7 +84,16 @@ def _drawer(base: BaseModel, config: RetentionSetConfig, device: torch.device | 
 
         return prompted_drawer(base, config.prompt or "", sampling, device)
     model, autoencoder = base.load_dit(device).eval(), base.load_autoencoder(device)
-    return lambda labels, start: autoencoder.decode(sample_latents(model, labels, sampling, first_index=start))
+
+    def draw(labels: Int[Tensor, " k"], start: int, heard: Progress) -> UInt8[np.ndarray, "k s s 3"]:
+        return autoencoder.decode(sample_latents(model, labels, sampling, first_index=start, progress=heard))
+
+    return draw
+
+
+def _inside(progress: Progress | None, start: int, count: int) -> Progress:
+    """A listener to the sampling of a chunk, which is not done before it is written."""
+    return after(start, progress if progress is None else lambda done: progress(min(done, start + count - 1)))
 
 
 def _name(start: int) -> str:

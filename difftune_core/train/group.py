@@ -23,8 +23,9 @@ from pydantic import TypeAdapter
 
 from difftune_core.config import TransferConfig
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
+from difftune_core.interruption import Stopped
 from difftune_core.train.loop import Loop
-from difftune_core.train.prepare import Folders, Stopped
+from difftune_core.train.prepare import Folders
 from difftune_core.train.replica import join, leave
 from difftune_core.train.step import StepResult
 

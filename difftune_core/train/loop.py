@@ -46,8 +46,7 @@ class Loop(Generic[Model]):
         while True:
             step, last = self.state.step, hyperparameters.max_steps
             if self._evaluation_due(step, last):
-                self.evaluate()
-                self._keep_if_best()
+                self._judge()
                 announced = False
             if step == last or self._has_enough():
                 return None
@@ -63,6 +62,19 @@ class Loop(Generic[Model]):
             due = step % (hyperparameters.checkpoint_every_steps or last) == 0
             if due or step == last or self.hooks.save_requested():
                 self.save(is_last=step == last)
+
+    def _judge(self) -> None:
+        """Evaluate. What breaks that off, a stop or a failure, does not cost the steps since the last checkpoint.
+
+        The weights in memory are those of the step, and the history does not know an evaluation that has not ended:
+        who goes on from here begins with it. Only what leaves no time to save loses steps, as between evaluations.
+        """
+        try:
+            self.evaluate()
+        except Exception:
+            self.save()
+            raise
+        self._keep_if_best()
 
     def save(self, *, is_last: bool = False) -> None:
         """Save a checkpoint and forget those that are no longer needed on disk."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
 from difftune_core.data.latents import LatentSet, cached_latents
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.judge import Judge
-from difftune_core.hooks import Hooks, Phase, PhaseEvent, ProgressEvent, TaskError
+from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
+from difftune_core.interruption import Progress, Stopped, progress_of
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
@@ -25,10 +25,6 @@ from difftune_core.rng import generator
 from difftune_core.train.step import TrainingData
 
 REFERENCE_SEED_OFFSET = 1  # the judge's images of the base model are other images than the retention set's
-
-
-class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
-    """The supervisor asked to stop while nothing was trained that would have to be saved."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +81,9 @@ class Preparation:
         if self.hooks.stop_requested() is not None:
             raise Stopped
 
-    def progress(self, phase: Phase, total: int) -> Callable[[int], None]:
+    def progress(self, phase: Phase, total: int) -> Progress:
         """A callback that reports `done` of `total`, and is where a stop takes effect."""
-
-        def report(done: int) -> None:
-            self.check()
-            self.hooks.emit(ProgressEvent(phase=phase, done=done, total=total))
-
-        return report
+        return progress_of(self.hooks, phase, total)
 
     def images(self) -> tuple[Images, Images, tuple[str, ...]]:
         """Training images, held-out images, class names."""

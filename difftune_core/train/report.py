@@ -14,6 +14,7 @@ from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.report import write_report
 from difftune_core.hooks import MetricsEvent
+from difftune_core.interruption import after
 from difftune_core.models.dit import DiT
 from difftune_core.models.transfer import told_of_rows
 from difftune_core.train.deliver import Delivered
@@ -129,9 +130,10 @@ def _grids(run: Run, judge: Judge, model: DiT) -> list[dict[str, Any]]:
     model = model.to(judge.device)
     classes = min(model.config.num_classes, _MAX_CLASSES)
     labels = torch.arange(classes).repeat(_ROWS)
-    samples = judge.draw(model, labels)
     null = torch.full((classes * _ROWS // 2,), model.null_label)
-    remembered = judge.draw(model, null)
+    progress = run.preparation.progress("exporting", len(labels) + len(null))
+    samples = judge.draw(model, labels, progress)
+    remembered = judge.draw(model, null, after(len(labels), progress))
     by_class = np.stack([_first_of_class(run, label, _ROWS) for label in range(classes)], axis=1)
     real = by_class.reshape(-1, *by_class.shape[2:])
     count = len(remembered)

@@ -24,13 +24,14 @@ from difftune_core.hooks import (
     StopKind,
     TaskError,
 )
+from difftune_core.interruption import Stopped, interruptible
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model, load_dit, read_dit_config
 from difftune_core.models.transfer import with_classes
 from difftune_core.train.deliver import Delivered, delivered
 from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
-from difftune_core.train.prepare import Folders, Images, Preparation, Stopped
+from difftune_core.train.prepare import Folders, Images, Preparation
 from difftune_core.train.report import figures_event, other_guidance_event, write_run_report
 from difftune_core.train.start import envelope_of, identity_of, take_up
 from difftune_core.train.state import new_state
@@ -50,18 +51,19 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
     """
     device = configure(config)
     base = find_base_model(config.model, folders.models)
-    try:
-        run = prepared(config, base, folders, hooks, device)
-    except Stopped:
-        return _stopped(hooks, step=0)
-    try:
-        with spread(config, folders, hooks, run.loop):
-            stop = run.loop.run()
-        if stop is None:
-            run.finish()
-    except Stopped:  # asked for while judging: the checkpoint of this step is saved already
-        return _stopped(hooks, step=run.loop.state.step)
-    return OutcomeEvent(code=_OUTCOMES[stop], step=run.loop.state.step)
+    with interruptible(hooks):
+        try:
+            run = prepared(config, base, folders, hooks, device)
+        except Stopped:
+            return _stopped(hooks, step=0)
+        try:
+            with spread(config, folders, hooks, run.loop):
+                stop = run.loop.run()
+            if stop is None:
+                run.finish()
+        except Stopped:  # while judging or exporting; the loop has saved its step
+            return _stopped(hooks, step=run.loop.state.step)
+        return OutcomeEvent(code=_OUTCOMES[stop], step=run.loop.state.step)
 
 
 def prepared(
@@ -190,6 +192,7 @@ class Run:
                 class_names=self.class_names,
                 card=card,
                 sampling=self.judge().sampling,
+                listen=lambda total: self.preparation.progress("exporting", total),
             )
             zip_folder(Path(folder), target)
         return True

@@ -16,6 +16,7 @@ from difftune_core.evaluate.control_judge import ControlJudge
 from difftune_core.evaluate.convergence import Convergence, sudden_convergence
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report import write_report
+from difftune_core.interruption import after
 from difftune_core.train.deliver import Delivered
 from difftune_core.train.report import best_of, environment, notes_of, weights_of
 
@@ -82,8 +83,9 @@ def _grids(run: ControlRun, controlnet: nn.Module) -> list[dict[str, Any]]:
     judge = run.judge()
     count = min(_SHOWN, judge.num_validation)
     rows = torch.arange(count)
-    images = judge.draw(controlnet, rows)
-    empty = judge.remembered(controlnet, count)
+    progress = run.preparation.progress("exporting", 2 * count)
+    images = judge.draw(controlnet, rows, progress)
+    empty = judge.remembered(controlnet, count, after(count, progress))
     strips = [judge.controls(count), images, judge.annotate(images), judge.real[:count]]
     following = image_grid(np.concatenate(strips), count, _SCALE)
     left = image_grid(np.concatenate([judge.source_images[:count], empty]), count, _SCALE)

@@ -75,6 +75,7 @@ class ControlRun:
         first = judge.num_images + len(judge.source_images)
         references = judge.references(lambda done: progress(first + done))
         self._tell_convergence()
+        self.preparation.phase("exporting")
         out = self.preparation.folders.out
         write_control_report(self, references, out, result)
         self._export(result, out)
@@ -91,7 +92,6 @@ class ControlRun:
         self.loop.hooks.emit(LogEvent(message=message))
 
     def _export(self, result: Delivered[nn.Module], out: Path) -> None:
-        self.preparation.phase("exporting")
         base, config = self.preparation.base, self.preparation.config
         card = {
             "base_model": base.card.id,

@@ -113,7 +113,9 @@ def test_what_a_stopped_process_has_sampled_is_not_sampled_again(
     done: list[int] = []
     found = retention_set(base, QUICK, tmp_path, progress=done.append)
     assert first == [CHUNK, 2 * CHUNK]
-    assert done == [CHUNK, 2 * CHUNK, TWO_CHUNKS]
+    assert [count for count in done if count % CHUNK == 0] == [CHUNK, 2 * CHUNK]
+    assert done[-1] == TWO_CHUNKS
+    assert done == sorted(done)
     names = Path("retention") / found.digest / "images.safetensors"
     assert sha256_file(tmp_path / names) == sha256_file(cache / names)
 
