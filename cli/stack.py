@@ -78,8 +78,10 @@ class Stack:
         try:
             self._once("migrations.run", "upgrade")
             self._once("api.keys")
-            for part in self._parts:
-                part.start()
+            self._api.start()
+            self._once("worker", "recover")  # nobody else can hold work of a locked folder, whatever its clock says
+            self._worker.start()
+            self._sweep.start()
             self._wait_until_ready()
             if not self._asked_to_end:
                 self._write_state()

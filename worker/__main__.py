@@ -1,4 +1,7 @@
-"""`python -m worker` works; `python -m worker sweep` recovers what was left lying. SIGTERM ends either in order."""
+"""`python -m worker` works; `python -m worker sweep` recovers what was left lying. SIGTERM ends either in order.
+
+`python -m worker recover`, before any worker of a locked data folder starts, ends what the last stack held.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ log = structlog.get_logger(__name__)
 def main() -> None:
     """Run one of the two until a signal asks to end."""
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
-    parser.add_argument("role", nargs="?", choices=["work", "sweep"], default="work")
+    parser.add_argument("role", nargs="?", choices=["work", "sweep", "recover"], default="work")
     role = parser.parse_args().role
     configure_logging()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     configure_tracing("difftune-worker" if role == "work" else "difftune-sweep")
-    work() if role == "work" else sweep()
+    {"work": work, "sweep": sweep, "recover": recover}[role]()
     flush_tracing()
 
 
@@ -83,6 +86,16 @@ def sweep() -> None:
         until = time.monotonic() + sweeper.settings.sweep_s
         while not ended and time.monotonic() < until:
             time.sleep(min(0.2, sweeper.settings.sweep_s))
+    sweeper.close()
+
+
+def recover() -> None:
+    """Put back into the queue what a stack held that was killed."""
+    from api.settings import Settings
+    from worker.sweep import Sweep
+
+    sweeper = Sweep(Settings())
+    sweeper.recover_all()
     sweeper.close()
 
 

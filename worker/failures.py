@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.storage import StoreError
+from api.work.clock import LONGEST_DELAY_S
 from difftune_core.files import is_disk_full
 from difftune_core.hooks import TaskError
 
 SUCCEEDED = "succeeded"
-_MAX_DELAY_S = 60.0
 _UNLIMITED = 1_000_000
 _OUTAGE = 1_440  # attempts a minute apart: a day
 _MAX_DOUBLINGS = 30
@@ -122,7 +122,7 @@ def judge(ending: Ending, earlier: Sequence[str], *, max_attempts: int, retry_de
     allowed = max_attempts - 1 if rule.retries is None else rule.retries
     if same <= allowed and (in_a_row < max_attempts or rule.retries in patient):
         doublings = min(_MAX_DOUBLINGS, (same if rule.retries == _OUTAGE else in_a_row) - 1)
-        return Verdict(ending.code, message, min(_MAX_DELAY_S, retry_delay_s * 2.0**doublings))
+        return Verdict(ending.code, message, min(LONGEST_DELAY_S, retry_delay_s * 2.0**doublings))
     if rule.gives_up_as:
         message = f"{message} {in_a_row} attempts in a row got no further."
     return Verdict(rule.gives_up_as or ending.code, message, None)

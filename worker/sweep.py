@@ -88,6 +88,16 @@ class Sweep:
                     recovered += 1
         return recovered
 
+    def recover_all(self) -> int:
+        """Settle every attempt, at once: to be called where no worker can live, with the data folder locked. Of a
+        database that other folders may use too, none.
+        """
+        if self.settings.database_url is not None:
+            return 0
+        with self._database.write() as session:
+            repository.end_leases(session)
+        return sum(iter(self.recover, 0))
+
     def preempt(self) -> int:
         """Have less important trainings make way for more important ones that wait; how many were asked."""
         with self._database.write() as session:

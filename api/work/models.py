@@ -40,6 +40,8 @@ class WorkItem(Base):
     claimed_at: Mapped[float | None] = mapped_column(Double)
     heartbeat_at: Mapped[float | None] = mapped_column(Double)
     lease_until: Mapped[float | None] = mapped_column(Double)
+    lease_s: Mapped[float | None] = mapped_column(Double)
+    """How long the lease was when it was given or renewed."""
     progress_at: Mapped[float | None] = mapped_column(Double)
     """Last time the child reported progress: alive is not the same as getting on."""
     request: Mapped[str | None] = mapped_column(String(16))

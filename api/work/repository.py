@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, Subquery, case, delete, func, or_,
 from sqlalchemy.orm import Session, aliased
 
 from api.db import epoch_now
+from api.work.clock import LONGEST_DELAY_S, is_expired, is_past, is_recent
 from api.work.models import Attempt, Offer, WorkItem
 from api.work.states import Request, Slot, WorkKind, WorkState
 
@@ -59,6 +60,7 @@ def claim(
         "heartbeat_at": epoch_now(),
         "progress_at": epoch_now(),
         "lease_until": epoch_now() + lease_s,
+        "lease_s": lease_s,
         "request": None,
     }
     best = _best(kinds, slot, free).scalar_subquery()
@@ -83,9 +85,9 @@ def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, p
     first = session.scalar(_best(wants.kinds, wants.slot, wants.total))
     item = session.get(WorkItem, first, populate_existing=True) if first is not None else None
     now = _now(session)
-    if item is None or item.slots <= wants.free or item.created_at > now - patience_s:
+    if item is None or item.slots <= wants.free or now - patience_s < item.created_at <= now + LONGEST_DELAY_S:
         return False
-    if item.held_by not in {None, worker_id} and (item.held_until or 0.0) > now:
+    if item.held_by not in {None, worker_id} and now < (item.held_until or 0.0) <= now + lease_s:
         return False
     item.held_by, item.held_until = worker_id, now + lease_s
     return True
@@ -95,12 +97,12 @@ def offer(session: Session, worker_id: str, *, gpu_slots: int) -> None:
     """Note that the worker looks for work; forget those that have not for long."""
     now = _now(session)
     session.merge(Offer(worker_id=worker_id, gpu_slots=gpu_slots, seen_at=now))
-    session.execute(delete(Offer).where(Offer.seen_at < now - _OFFERS_KEPT_S), execution_options=_UNSYNCED)
+    session.execute(delete(Offer).where(~is_recent(Offer.seen_at, _OFFERS_KEPT_S)), execution_options=_UNSYNCED)
 
 
 def most_slots(session: Session) -> int:
     """The most slots that a worker which looked for work lately has for one item; 0 if there is none."""
-    query = select(func.max(Offer.gpu_slots)).where(Offer.seen_at > epoch_now() - _OFFER_STANDS_S)
+    query = select(func.max(Offer.gpu_slots)).where(is_recent(Offer.seen_at, _OFFER_STANDS_S))
     return session.scalar(query) or 0
 
 
@@ -128,7 +130,7 @@ def renew(session: Session, lease: Lease, *, lease_s: float, progressed: bool = 
     Raises:
         LeaseLostError: as `hold`.
     """
-    beat: dict[str, Any] = {"heartbeat_at": epoch_now(), "lease_until": epoch_now() + lease_s}
+    beat: dict[str, Any] = {"heartbeat_at": epoch_now(), "lease_until": epoch_now() + lease_s, "lease_s": lease_s}
     if progressed:  # alive is not the same
         beat["progress_at"] = epoch_now()
     statement = update(WorkItem).where(*_held(lease)).values(beat).returning(WorkItem.fence, WorkItem.request)
@@ -174,11 +176,10 @@ def preempt(session: Session, slot: Slot, *, patience_s: float) -> list[str]:
     whatever reason, count as having given way. Locks the trainings in work, so that of several sweeps each sees what
     the others asked. Returns the subjects that were asked.
     """
-    since = epoch_now() - patience_s
     query = select(WorkItem.priority).where(WorkItem.state == WorkState.QUEUED, WorkItem.slot == slot)
     query = query.where(WorkItem.slots == 1)  # one that needs several of one worker waits until they are gathered
-    query = query.where(WorkItem.created_at < since, WorkItem.run_after < since).order_by(WorkItem.priority.desc())
-    waiting = list(session.scalars(query.limit(_PREEMPTED_AT_ONCE)))
+    query = query.where(is_past(WorkItem.created_at, patience_s), is_past(WorkItem.run_after, patience_s))
+    waiting = list(session.scalars(query.order_by(WorkItem.priority.desc()).limit(_PREEMPTED_AT_ONCE)))
     if not waiting:
         return []
     in_work = select(WorkItem).where(WorkItem.state == WorkState.LEASED, WorkItem.slot == slot)
@@ -224,12 +225,18 @@ def attempts(session: Session, item_id: str) -> list[Attempt]:
 
 def expired(session: Session, limit: int = 100) -> list[str]:
     """Ids of items whose holder was silent for longer than its lease."""
-    return list(session.scalars(select(WorkItem.id).where(_is_expired()).order_by(WorkItem.lease_until).limit(limit)))
+    return list(session.scalars(select(WorkItem.id).where(is_expired()).order_by(WorkItem.lease_until).limit(limit)))
+
+
+def end_leases(session: Session) -> None:
+    """End every lease, whoever holds it; for who knows that nobody can hold one."""
+    leased = update(WorkItem).where(WorkItem.state == WorkState.LEASED)
+    session.execute(leased.values(lease_until=0.0), execution_options=_UNSYNCED)
 
 
 def take_expired(session: Session, item_id: str) -> WorkItem | None:
     """Lock an expired item; None if it is not expired any more or another sweep has it."""
-    query = select(WorkItem).where(WorkItem.id == item_id, _is_expired()).with_for_update(skip_locked=True)
+    query = select(WorkItem).where(WorkItem.id == item_id, is_expired()).with_for_update(skip_locked=True)
     return session.scalars(query, execution_options=_POPULATE).one_or_none()
 
 
@@ -237,7 +244,7 @@ def count_unrung(session: Session, *, older_than_s: float) -> int:
     """Waiting items that nobody rang for: their author died between commit and ring, or the broker was away."""
     query = select(func.count()).select_from(WorkItem)
     query = query.where(WorkItem.state == WorkState.QUEUED, WorkItem.rung_at.is_(None))
-    return session.scalar(query.where(WorkItem.created_at < epoch_now() - older_than_s)) or 0
+    return session.scalar(query.where(is_past(WorkItem.created_at, older_than_s))) or 0
 
 
 _POPULATE = {"populate_existing": True}
@@ -263,7 +270,7 @@ def _best(kinds: Collection[WorkKind], slot: Slot, most: int) -> Select[str]:
         select(waiting.id)
         .outerjoin(share, share.c.tenant_id == waiting.tenant_id)
         .where(waiting.state == WorkState.QUEUED, waiting.slot == slot, waiting.kind.in_(kinds))
-        .where(waiting.run_after <= epoch_now(), waiting.slots <= most)
+        .where(is_past(waiting.run_after), waiting.slots <= most)
         .order_by(waiting.priority.desc(), func.coalesce(share.c.running, 0), func.coalesce(share.c.served_at, 0.0))
         .order_by(waiting.created_at, waiting.id)
         .limit(1)
@@ -281,12 +288,6 @@ def _shares(slot: Slot) -> Subquery:
 
 def _held(lease: Lease) -> list[ColumnElement[bool]]:
     return [WorkItem.id == lease.item_id, WorkItem.fence == lease.fence, WorkItem.state == WorkState.LEASED]
-
-
-def _is_expired() -> ColumnElement[bool]:
-    # A null lease must count as over: `null < x` is never true, and such an item would stay leased for ever.
-    over = func.coalesce(WorkItem.lease_until, WorkItem.claimed_at, 0.0) < epoch_now()
-    return (WorkItem.state == WorkState.LEASED) & over
 
 
 def _set(session: Session, item: WorkItem, **values: Any) -> None:
