@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 
+import structlog
 import uvicorn
+from pydantic import ValidationError
 
+from api.addresses import is_everywhere
 from api.db import Database
 from api.logging import configure_logging
 from api.metrics import WorkInDatabase, serve_metrics
-from api.settings import Settings
+from api.settings import Settings, faults_of
 from api.tracing import configure_tracing
 
 _OPEN_STREAMS_S = 3
+log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -27,7 +32,7 @@ def main() -> None:
     descriptor = parser.parse_args().fd
     configure_logging()
     configure_tracing("difftune-api")
-    settings = Settings()
+    settings = _settings()
     serve_metrics(settings, WorkInDatabase(Database(settings.database)))
     config = uvicorn.Config(
         "api.app:create_app",
@@ -40,6 +45,17 @@ def main() -> None:
         timeout_graceful_shutdown=_OPEN_STREAMS_S,
     )
     uvicorn.Server(config).run(sockets=None if descriptor is None else [socket.socket(fileno=descriptor)])
+
+
+def _settings() -> Settings:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit(f"difftune: {faults_of(error)}")
+    if is_everywhere(settings.host) and settings.public_url is None:
+        advice = "Set DIFFTUNE_PUBLIC_URL to the address that clients on other machines use; they are refused now."
+        log.warning("links_lead_to_this_machine", base_url=settings.base_url, advice=advice)
+    return settings
 
 
 if __name__ == "__main__":

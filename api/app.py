@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -18,6 +17,7 @@ from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 
 from api import __version__, error_handlers
+from api.addresses import host_of_url, in_url, reached_at
 from api.analyses.endpoints import router as analyses
 from api.checkpoints.endpoints import router as checkpoints
 from api.comparisons.endpoints import router as comparisons
@@ -90,7 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(analyses, dependencies=needs_key)
     app.include_router(objects)
     app.include_router(health)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, settings.base_url)  # type: ignore[method-assign]
     return app
 
 
@@ -113,17 +113,23 @@ def _services(settings: Settings) -> Services:
 
 
 def _hosts(settings: Settings) -> list[str]:
-    public = urlsplit(settings.base_url).hostname
-    return [*settings.allowed_hosts, *([public] if public else [])]
+    """Those that the operator names, and those that are ours by themselves: in links, and where we listen."""
+    return [*settings.allowed_hosts, in_url(reached_at(settings.host)), in_url(host_of_url(settings.base_url))]
 
 
 def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, base_url: str) -> dict[str, Any]:
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            routes=app.routes,
+            servers=[{"url": base_url}],
+        )
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schema["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
         app.openapi_schema = schema

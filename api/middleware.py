@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.addresses import host_of
 from api.error_handlers import answer, unforeseen
 from api.errors import MalformedError
 from api.ids import new_id
@@ -19,6 +20,10 @@ from api.metrics import HTTP_SECONDS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _STREAMED = re.compile(r"/v1/(files|uploads/[^/]+/parts|objects/.+)")
+_NOT_ALLOWED = (
+    "This service does not answer for the host {host!r}. Its operator names the hosts that it has: DIFFTUNE_PUBLIC_URL "
+    "is its address as clients see it, DIFFTUNE_ALLOWED_HOSTS lists further host names."
+)
 _MAX_JSON_BYTES = 1 << 20
 log = structlog.get_logger(__name__)
 
@@ -68,13 +73,13 @@ class KnownHosts:
 
     def __init__(self, app: ASGIApp, hosts: list[str]) -> None:
         self.app = app
-        self.hosts = {host.lower() for host in hosts}
+        self.hosts = {host_of(host) for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and "*" not in self.hosts:
-            host = re.sub(r":\d+$", "", Headers(scope=scope).get("host", "")).lower()
+            host = host_of(Headers(scope=scope).get("host", ""))
             if host not in self.hosts:
-                error = MalformedError("host_not_allowed", f"This service does not answer for the host {host!r}.")
+                error = MalformedError("host_not_allowed", _NOT_ALLOWED.format(host=host))
                 await answer(Request(scope), HTTPStatus.BAD_REQUEST, error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+
+from api.addresses import BaseUrl, ListeningHost, origin
 
 SECRETS_DIR = "DIFFTUNE_SECRETS_DIR"
 
@@ -50,23 +52,24 @@ class Settings(BaseSettings):
     """Celery broker; null is Celery's filesystem transport in the data folder."""
     store_url: str | None = None
     """`s3://bucket/prefix`; null is a folder in the data folder."""
-    s3_endpoint_url: str | None = None
+    s3_endpoint_url: BaseUrl | None = None
     """Address of the object store as services see it; null is AWS."""
-    s3_public_url: str | None = None
-    """Address of the object store as clients see it, for links; null is the endpoint itself."""
+    s3_public_url: BaseUrl | None = None
+    """Address of the object store as clients see it, for links; null is the endpoint itself. A path in it is what a
+    proxy takes away again: it is not signed."""
     s3_region: str = "us-east-1"
     s3_access_key_id: SecretStr | None = None
     s3_secret_access_key: SecretStr | None = None
     s3_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """A store that sends nothing for so long does not answer."""
-    host: str = "127.0.0.1"
-    port: int = 8321
+    host: ListeningHost = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8321
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Where each process serves Prometheus metrics, without a key; null: nowhere. An embedded stack uses this port for
     the API and the next two for worker and sweep."""
-    public_url: str | None = None
-    """Address of the API as clients see it, for links; null is `http://host:port`."""
+    public_url: BaseUrl | None = None
+    """Address of the API as clients see it, for links; null is host and port, or, of all addresses, this machine."""
     allowed_hosts: list[str] = ["127.0.0.1", "localhost", "[::1]", "testserver"]
     """Host headers that are answered: a foreign page must not reach a loopback API by DNS rebinding."""
     model_dirs: list[Path] = []
@@ -112,7 +115,7 @@ class Settings(BaseSettings):
     """Of a tenant's data sets and pending uploads together; null is no limit."""
     import_prefixes: list[Annotated[str, Field(pattern=r"^s3://[^/]+/.*$")]] = []
     """What users may import data sets from: `s3://bucket/` or `s3://bucket/prefix/`, each. Empty: nothing."""
-    import_s3_endpoint_url: str | None = None
+    import_s3_endpoint_url: BaseUrl | None = None
     """Address of the store that has them; null is AWS. No user chooses an address."""
     import_s3_region: str = "us-east-1"
     import_s3_access_key_id: SecretStr | None = None
@@ -132,7 +135,7 @@ class Settings(BaseSettings):
     @property
     def base_url(self) -> str:
         """Address of the API for links."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        return self.public_url or origin(self.host, self.port)
 
     @property
     def bundled_models(self) -> Path:
@@ -145,3 +148,9 @@ class Settings(BaseSettings):
     def model_roots(self) -> list[Path]:
         """Where base models and feature extractors are looked for, in order."""
         return [*self.model_dirs, self.data_dir / "models", self.bundled_models]
+
+
+def faults_of(error: ValidationError) -> str:
+    """What is wrong with settings, in a line that names their variables."""
+    told = ((fault["loc"], fault["msg"].removeprefix("Value error, ")) for fault in error.errors())
+    return "; ".join(f"DIFFTUNE_{'_'.join(map(str, name)).upper()}: {message}" for name, message in told)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from api.addresses import in_url
 from cli.settings import failed
 
 commands = typer.Typer(name="secrets", help="Passwords and keys of a stack of containers.", no_args_is_help=True)
@@ -41,6 +42,7 @@ def show(
         known = {name: (folder / "app" / f"difftune_{name}").read_text(encoding="ascii").strip() for name in _APP}
     except OSError as error:
         raise failed(f"{error.filename}: {error.strerror}") from None
+    host = in_url(host)
     for name, value in known.items():
         typer.echo(f"DIFFTUNE_{name.upper()}={value.replace('@db:', f'@{host}:').replace('@redis:', f'@{host}:')}")
     typer.echo(f"DIFFTUNE_STORE_URL=s3://difftune\nDIFFTUNE_S3_ENDPOINT_URL=http://{host}:8333")

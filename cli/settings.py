@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from api.settings import Settings
+from api.settings import Settings, faults_of
 
 
-def read_settings(data_dir: Path | None = None) -> Settings:
-    """The settings of the environment, with this data folder where one is given.
+def read_settings(data_dir: Path | None = None, **given: Any) -> Settings:
+    """The settings of the environment, with this data folder, and what else was given, where it is not None.
 
     Raises:
         typer.Exit: one of them is wrong; the sentence on stderr names its variable.
     """
     try:
-        return Settings() if data_dir is None else Settings(data_dir=data_dir.expanduser())
+        given["data_dir"] = data_dir and data_dir.expanduser()
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        faults = [f"DIFFTUNE_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
-        raise failed("; ".join(faults)) from None
+        raise failed(faults_of(error)) from None
     except SettingsError as error:  # a list that is no JSON
         raise failed(f"a DIFFTUNE_* setting cannot be read: {error}") from None
 

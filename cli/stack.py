@@ -17,6 +17,7 @@ from types import FrameType
 
 import httpx2
 
+from api.addresses import in_url, origin
 from cli.parts import Part
 
 STATE_FILE = "stack.json"
@@ -62,8 +63,7 @@ class Stack:
     @property
     def url(self) -> str:
         """Address of the API from this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)  # noqa: S104  # not bound here
-        return f"http://{host}:{self.port}"
+        return origin(self._host, self.port)
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Migrate, start everything, keep it alive until a signal asks to end; nothing is left running.
@@ -196,14 +196,14 @@ def _who(data_dir: Path) -> str:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((host.strip("[]"), port))
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     except OSError as error:
-        bound.close()
-        raise StackError(f"cannot listen on {host}:{port} ({error.strerror}); --port 0 takes a free port") from None
+        where = f"{in_url(host)}:{port}"
+        raise StackError(f"cannot listen on {where} ({error.strerror}); --port 0 takes a free port") from None
     bound.listen(_BACKLOG)
     return bound
 

@@ -8,11 +8,16 @@ from typing import Annotated
 
 import typer
 
+from api.addresses import is_everywhere
 from cli.settings import failed, read_settings
 from cli.stack import Stack, StackError
 
 _MAX_THREADS = 8
 _DRAIN_MARGIN_S = 15.0
+_ELSEWHERE = (
+    "difftune: clients on other machines are refused, and links lead to this one, until DIFFTUNE_PUBLIC_URL is this "
+    "machine's address as they see it: DIFFTUNE_PUBLIC_URL=http://ADDRESS:{port}"
+)
 
 
 def up(
@@ -24,18 +29,20 @@ def up(
     ] = None,
 ) -> None:
     """Start API, worker and sweep on this machine; Ctrl-C stops everything."""
-    settings = read_settings()
-    folder = (data_dir or settings.data_dir).expanduser().resolve()
+    settings = read_settings(data_dir, host=host, port=port)
+    folder = settings.data_dir.expanduser().resolve()
     environment = _environment(slots)
     try:
         stack = Stack(
             folder,
-            host=host or settings.host,
-            port=settings.port if port is None else port,
+            host=settings.host,
+            port=settings.port,
             environment=environment,
             drain_s=settings.stop_grace_s + _DRAIN_MARGIN_S,
         )
         typer.echo("difftune is starting ...")
+        if is_everywhere(settings.host) and settings.public_url is None:
+            typer.echo(_ELSEWHERE.format(port=stack.port), err=True)
         stack.run(lambda: typer.echo(_greeting(stack.url, folder, environment)))
     except StackError as error:
         raise failed(str(error)) from None

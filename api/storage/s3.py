@@ -10,11 +10,13 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import structlog
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
+from api.addresses import path_apart
 from api.settings import Settings
 from api.storage.base import CHUNK_BYTES, ObjectChangedError, ObjectInfo, StoreError, attachment, checked_key
 from api.storage.s3_client import code_of, honours_conditions, s3_client, translated
@@ -37,7 +39,9 @@ class S3Store:
         self.bucket = bucket
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._client: S3Client = s3_client(settings, settings.s3_endpoint_url)
-        self._public: S3Client = s3_client(settings, settings.s3_public_url or settings.s3_endpoint_url)
+        # What a proxy takes away from the path, the store does not see: it is put in after signing.
+        outside, self._public_path = path_apart(settings.s3_public_url) if settings.s3_public_url else (None, "")
+        self._public: S3Client = s3_client(settings, outside or settings.s3_endpoint_url)
         # boto3 would send to AWS whatever awscrt transfers, whichever endpoint the client has.
         engine = "auto" if settings.s3_endpoint_url is None else "classic"
         self._transfer = TransferConfig(preferred_transfer_client=engine)
@@ -108,12 +112,12 @@ class S3Store:
         """As `ObjectStore.url_get`."""
         fixed = {"ResponseContentDisposition": attachment(filename), "ResponseContentType": content_type}
         params = {"Bucket": self.bucket, "Key": self._name(key), **fixed}
-        return self._public.generate_presigned_url("get_object", Params=params, ExpiresIn=int(expires_s))
+        return self._link("get_object", params, expires_s)
 
     def url_put(self, key: str, *, num_bytes: int, expires_s: float) -> str:
         """As `ObjectStore.url_put`; the length is among the signed headers."""
         params = {"Bucket": self.bucket, "Key": self._name(key), "ContentLength": num_bytes}
-        return self._public.generate_presigned_url("put_object", Params=params, ExpiresIn=int(expires_s))
+        return self._link("put_object", params, expires_s)
 
     def forget_unfinished(self, older_than_s: float) -> int:
         """As `ObjectStore.forget_unfinished`: parts of broken-off writes are no objects, but they take room."""
@@ -163,6 +167,10 @@ class S3Store:
     def conditional(self) -> bool:
         """Whether this store keeps a put from overwriting. What we write is safe without it too."""
         return self._probe()
+
+    def _link(self, method: str, params: dict[str, Any], expires_s: float) -> str:
+        signed = urlsplit(self._public.generate_presigned_url(method, Params=params, ExpiresIn=int(expires_s)))
+        return signed._replace(path=self._public_path + signed.path).geturl()
 
     def _probe(self) -> bool:
         """Ask once. Our keys are never written twice: a store that can tell is told so."""

@@ -160,6 +160,24 @@ def test_a_stop_during_the_start_is_a_stop(start: Start, data_dir: Path) -> None
     assert not (data_dir / "stack.json").exists()
 
 
+def test_a_stack_is_reached_at_the_address_that_it_tells(tmp_path: Path) -> None:
+    everywhere = {"0.0.0.0": "127.0.0.1", **({"::1": "[::1]", "::": "[::1]"} if has_ipv6() else {})}
+    for number, (host, at) in enumerate(everywhere.items()):
+        stack = Stack(tmp_path / str(number), host=host, port=0, environment=dict(os.environ), drain_s=5.0)
+        assert stack.url == f"http://{at}:{stack.port}"
+        with socket.create_connection((at.strip("[]"), stack.port), timeout=5):
+            stack._stop()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as bound:
+            bound.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def test_an_api_that_never_answers_is_told_so(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def sleeps(self: Stack, name: str, *_module: str, keep_fds: list[int] | None = None) -> Part:
         return Part(name, ["sleep", "60"], dict(os.environ), self.data_dir / "logs" / f"{name}.log", keep_fds or [])
