@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-services test-ceph compose-test storm tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-services test-ceph compose-test storm mutants tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -51,6 +51,9 @@ test-ceph: $(INSTALLED) ## the store's tests on Ceph RGW (Debian: ceph-mon ceph-
 
 storm: $(INSTALLED) ## hundreds of jobs under hundreds of random faults, at most 25 minutes; needs PostgreSQL and Redis
 	$(BIN)/python -m benchmarks.storm
+
+mutants: $(INSTALLED) ## put faults into the code one at a time and count those that the tests notice; about an hour
+	@$(BIN)/python -m tests.mutants
 
 tiny-models: $(INSTALLED) ## train the bundled models anew (four hours; needs the fonts named in difftune_core/tiny)
 	$(BIN)/python -m difftune_core.tiny.train_autoencoder

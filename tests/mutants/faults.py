@@ -1,0 +1,147 @@
+"""The faults that `make mutants` puts into the code, one at a time: of the kinds that real bugs have."""
+
+from __future__ import annotations
+
+import ast
+import random
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from tests.mutants import kinds
+from tests.mutants.notes import FOLDERS
+
+_WORKSHOP = "difftune_core/tiny/"  # scripts that made the bundled models; what runs of them is tested by the models
+_SILENT_CALLS = ("log.", "logger.", "_log.", "warnings.")
+_TOLD = {"description", "title", "examples", "json_schema_extra", "help", "summary", "responses", "tags", "stacklevel"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of one file: the bytes from `start` to `end` become `after`."""
+
+    path: str
+    line: int
+    function: str
+    kind: str
+    before: str
+    after: str
+    start: int
+    end: int
+
+    @property
+    def place(self) -> str:
+        """Say where the fault is and what it does, whatever the line's number: names a fault over many commits."""
+        return f"{self.path}:{self.function}: {self.kind}: {self.before} -> {self.after}"
+
+    def applied(self, source: bytes) -> bytes:
+        """Return the file's bytes with the fault in them."""
+        return source[: self.start] + self.after.encode() + source[self.end :]
+
+
+def sample(root: Path, count: int, seed: int) -> list[Fault]:
+    """Draw `count` faults, spread over the functions: none has a second one before each had one."""
+    by_function: dict[tuple[str, str], list[Fault]] = defaultdict(list)
+    for fault in _all_faults(root):
+        by_function[fault.path, fault.function].append(fault)
+    draw = random.Random(seed)
+    for faults in by_function.values():
+        draw.shuffle(faults)
+    functions = sorted(by_function)
+    draw.shuffle(functions)
+    rounds = max(map(len, by_function.values()))
+    order = (by_function[f][turn] for turn in range(rounds) for f in functions if turn < len(by_function[f]))
+    return list(islice((fault for fault in order if _compiles(fault, root)), count))
+
+
+def _all_faults(root: Path) -> Iterator[Fault]:
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*.py")):
+            name = path.relative_to(root).as_posix()
+            if not name.startswith(_WORKSHOP):
+                yield from faults_of(name, path.read_bytes())
+
+
+def faults_of(path: str, source: bytes) -> list[Fault]:
+    """Return every fault that can be put into a file."""
+    visitor = _Visitor(path, source)
+    visitor.visit(ast.parse(source))
+    return visitor.faults
+
+
+class _Visitor(ast.NodeVisitor):
+    """Walks the statements that do something: no annotations, no messages, no logging."""
+
+    def __init__(self, path: str, source: bytes) -> None:
+        self._path, self._source = path, source
+        self._starts = [0]
+        for line in source.splitlines(keepends=True):
+            self._starts.append(self._starts[-1] + len(line))
+        self._names: list[str] = []
+        self.faults: list[Fault] = []
+
+    def visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert | ast.Import | ast.ImportFrom | ast.Global):
+            return
+        if isinstance(node, ast.expr):
+            self._collect(node, kinds.of_expression(node))
+        elif isinstance(node, ast.stmt):
+            self._collect(node, kinds.of_statement(node))
+        super().visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._inside(node.name, [*node.args.defaults, *(d for d in node.args.kw_defaults if d), *node.body])
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self.visit_FunctionDef(node)  # type: ignore[arg-type]  # read alike
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._inside(node.name, node.body)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_If(self, node: ast.If) -> None:
+        if "TYPE_CHECKING" not in ast.unparse(node.test):
+            self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not (isinstance(node.value, ast.Constant) or _is_silent(node.value)):
+            self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _TOLD]
+        self.generic_visit(node)
+
+    def _inside(self, name: str, nodes: list[ast.AST] | list[ast.stmt]) -> None:
+        self._names.append(name)
+        for node in nodes:
+            self.visit(node)
+        self._names.pop()
+
+    def _collect(self, node: ast.expr | ast.stmt, changes: Iterator[tuple[str, str]]) -> None:
+        if isinstance(node, ast.Expr) and _is_silent(node.value):
+            return
+        start = self._starts[node.lineno - 1] + node.col_offset
+        end = self._starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
+        before = " ".join(self._source[start:end].decode().split())
+        function = ".".join(self._names) or "<module>"
+        for kind, after in changes:
+            self.faults.append(Fault(self._path, node.lineno, function, kind, before[:120], after, start, end))
+
+
+def _is_silent(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).startswith(_SILENT_CALLS)
+
+
+def _compiles(fault: Fault, root: Path) -> bool:
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            compile(fault.applied((root / fault.path).read_bytes()), fault.path, "exec", dont_inherit=True)
+        except SyntaxError:
+            return False
+    return True

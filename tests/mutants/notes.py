@@ -1,0 +1,59 @@
+"""The notes of which test runs which line: coverage's, one file a process, in a folder beside the packages."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import coverage
+
+FOLDERS = ("difftune_core", "worker", "api")
+RUNNING = "running"  # in the folder of the notes: the test that runs now
+
+
+def begin(folder: Path, name: str, context: str | None = None) -> coverage.Coverage:
+    """Start to note the lines of our code that this process runs, to be saved into `folder`."""
+    sources = [str(folder.parent / package) for package in FOLDERS]
+    ours = coverage.Coverage(str(folder / f"notes.{name}"), config_file=False, source=sources, context=context)
+    ours.start()
+    return ours
+
+
+class Coverers:
+    """Which tests run a line, cheapest first."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        """Read what processes noted in each of the folders."""
+        self.seconds: dict[str, float] = {}
+        self._by_line: dict[tuple[str, int], set[str]] = defaultdict(set)
+        self._by_file: dict[str, set[str]] = defaultdict(set)
+        for folder in folders:
+            for file in folder.glob("seconds-*.tsv"):
+                rows = (line.split("\t", 1) for line in file.read_text(encoding="utf-8").splitlines())
+                self.seconds |= {test: float(seconds) for seconds, test in rows}
+            for file in folder.glob("notes.*"):
+                self._read(file, folder.parent)
+
+    def _read(self, file: Path, root: Path) -> None:
+        data = coverage.CoverageData(str(file))
+        data.read()
+        for measured in data.measured_files():
+            path = Path(measured).relative_to(root).as_posix()
+            for line, tests in data.contexts_by_lineno(measured).items():
+                known = self.seconds.keys() & set(tests)
+                self._by_line[path, line] |= known
+                self._by_file[path] |= known
+
+    def of(self, path: str, line: int, *, budget_s: float) -> list[str]:
+        """Return the tests that run the line, cheapest first, as many as take `budget_s` together, one at least.
+
+        A line that runs at import alone, which no test is noted for, concerns all tests of its file.
+        """
+        tests = sorted(self._by_line[path, line] or self._by_file[path], key=lambda test: self.seconds[test])
+        spent, chosen = 0.0, []
+        for test in tests:
+            spent += self.seconds[test]
+            if chosen and spent > budget_s:
+                break
+            chosen.append(test)
+        return chosen
