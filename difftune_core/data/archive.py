@@ -22,7 +22,6 @@ from difftune_core.data.members import (
     Refusal,
     RefusedError,
     clean_path,
-    collision_key,
     display,
     is_junk,
 )
@@ -52,9 +51,9 @@ class _Reader(Protocol):
 
 
 class Archive:
-    """The judged contents: `members` may be read; `refused` says what may not, and why; `ignored` counts junk.
+    """The judged contents: `members` may be read; `refused` says what may not, and why; `junk` is what systems leave.
 
-    Folders are no entries unless their name is refused: `entries = len(members) + len(refused) + ignored`.
+    Folders are no entries unless their name is refused: `entries = len(members) + len(refused) + len(junk)`.
     """
 
     def __init__(self, name: str, reader: _Reader, limits: Limits) -> None:
@@ -66,10 +65,11 @@ class Archive:
         self.name = name
         self.members: list[Member] = []
         self.refused: list[Refusal] = []
-        self.ignored = 0
+        self.junk: list[Refusal] = []
+        self.folders: list[str] = []
+        """Those that have an entry of their own: in a zip or tar perhaps none."""
         self._reader, self._limits = reader, limits
         self._handles: dict[str, Entry] = {}
-        self._taken: dict[str, str] = {}
         for entry in reader.entries():
             self._file(entry)
         if sum(member.bytes for member in self.members) > limits.max_total_bytes:
@@ -88,7 +88,7 @@ class Archive:
     @property
     def entries(self) -> int:
         """Files in the archive, whatever became of them."""
-        return len(self.members) + len(self.refused) + self.ignored
+        return len(self.members) + len(self.refused) + len(self.junk)
 
     def read(self, member: Member) -> bytes:
         """The whole file.
@@ -116,24 +116,23 @@ class Archive:
             if entry.problem:
                 raise entry.problem
             if entry.is_folder:
+                self.folders.append(path)
                 return
             if is_junk(path):
-                self.ignored += 1
+                self.junk.append(Refusal(path, "system_file", "an operating system or a tool left it"))
                 return
             self._judge(path, entry)
         except RefusedError as refused:
             self.refused.append(Refusal(display(entry.name), refused.code, str(refused)))
             return
-        self.members.append(Member(path, entry.bytes))
+        self.members.append(Member(path, entry.bytes, entry.shard))
         self._handles[path] = entry
 
     def _judge(self, path: str, entry: Entry) -> None:
         if not path:
             raise RefusedError("unsafe_path", "the name is empty")
-        first = self._taken.setdefault(collision_key(path), path)
-        if first != path or path in self._handles:
-            message = f"the name is taken by {first!r} (upper and lower case are one here, in folders' names too)"
-            raise RefusedError("duplicate_name", message)
+        if path in self._handles:
+            raise RefusedError("duplicate_name", "another file has this name (in another Unicode form, perhaps)")
         if entry.bytes > self._limits.max_file_bytes:
             raise RefusedError("file_too_large", f"{entry.bytes} bytes; at most {self._limits.max_file_bytes}")
         if entry.bytes > max(_RATIO_FROM_BYTES, entry.packed_bytes * self._limits.max_ratio):
@@ -149,14 +148,17 @@ class _FolderReader:
     def entries(self) -> Iterator[Entry]:
         for folder, folders, names in os.walk(self._root, followlinks=False):
             folders.sort()
+            relative = Path(folder).relative_to(self._root).as_posix()
+            if relative != ".":
+                yield Entry(relative, 0, 0, folder, is_folder=True)
             for name in sorted([*names, *(f for f in folders if Path(folder, f).is_symlink())]):
                 path = Path(folder, name)
                 status = path.lstat()
                 linked = (
                     None if stat.S_ISREG(status.st_mode) else RefusedError("not_a_regular_file", "not a plain file")
                 )
-                relative = path.relative_to(self._root).as_posix()
-                yield Entry(relative, status.st_size, status.st_size, path, is_folder=False, problem=linked)
+                name_here = path.relative_to(self._root).as_posix()
+                yield Entry(name_here, status.st_size, status.st_size, path, is_folder=False, problem=linked)
 
     def open(self, entry: Entry) -> io.BufferedIOBase:
         return os.fdopen(os.open(entry.handle, os.O_RDONLY | os.O_NOFOLLOW), "rb")

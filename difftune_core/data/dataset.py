@@ -1,34 +1,21 @@
-"""A data set of class folders: `<class>/<file>`, with at most one folder above all of them."""
+"""A data set of class folders: `<class>/<file>`, whatever folders lie above all of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from difftune_core.data.archive import Archive, Limits, Member, Refusal, RefusedError, open_archive
-from difftune_core.data.images import check_image, load_rgb
+from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
+from difftune_core.data.images import load_rgb
+from difftune_core.data.options import DatasetOptions, sorted_out
+from difftune_core.data.scan import scan
 from difftune_core.files import sha256_json
 from difftune_core.hooks import TaskError
-
-_CLASS_PATH_PARTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class FoundImage:
-    """An accepted image; width and height in pixels as shown."""
-
-    path: str
-    class_name: str
-    bytes: int
-    width: int
-    height: int
-    format: str
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,58 +52,27 @@ class ImageFolder:
         return content_digest((self.class_names[item.label], item.sha256) for item in self.items)
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What became of every entry: `len(found) + len(refused) + ignored = entries`."""
-
-    found: list[FoundImage]
-    refused: list[Refusal]
-    ignored: int
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Sorted by code point, so that labels do not depend on a locale."""
-        return tuple(sorted({image.class_name for image in self.found}))
-
-
 def content_digest(pairs: Iterator[tuple[str, str]]) -> str:
     """sha256 over sorted (class name, content sha256)."""
     return sha256_json(sorted(pairs))
 
 
-def scan(archive: Archive, *, decode: bool, on_file: Callable[[int, int], None] | None = None) -> Scan:
-    """Judge every file, one in memory at a time; `on_file(done, total)` is called after each.
+def open_dataset(path: Path, options: DatasetOptions | None = None, limits: Limits | None = None) -> ImageFolder:
+    """The data set in an archive or folder; `load_images` reads its pixels.
 
-    Args:
-        archive: what to read.
-        decode: also decode pixels, which finds truncation.
-        on_file: progress.
-    """
-    root = _common_root([member.path for member in archive])
-    found, refused = [], list(archive.refused)
-    for done, member in enumerate(archive, start=1):
-        try:
-            found.append(_accept(archive, member, root, decode=decode))
-        except RefusedError as reason:
-            refused.append(Refusal(member.path, reason.code, str(reason)))
-        if on_file:
-            on_file(done, len(archive.members))
-    found.sort(key=lambda image: image.path)
-    refused.sort(key=lambda refusal: refusal.path)
-    return Scan(found, refused, archive.ignored)
-
-
-def open_dataset(path: Path, limits: Limits | None = None) -> ImageFolder:
-    """The data set in an archive or folder; headers are read, pixels are not (`load_images` reads them).
+    Headers alone are read, unless files that cannot be used are to be skipped: these are the same then as in the
+    validation, which decodes all.
 
     Raises:
-        TaskError: the archive's own, `invalid_dataset` naming the first bad file, or `no_images`.
+        TaskError: the archive's own, `splits_found`, `no_split`, `invalid_dataset` naming the first bad file, or
+            `no_images`.
     """
-    limits = limits or Limits()
+    limits, options = limits or Limits(), options or DatasetOptions()
     with open_archive(path, limits) as archive:
-        result = scan(archive, decode=False)
-    if result.refused:
-        first = result.refused[0]
+        result = scan(archive, options, decode=options.on_bad_files == "skip")
+    wrong, _ = sorted_out(result.refused, len(result.found), options, path.name)
+    if wrong or result.faults:
+        first = [*wrong, *result.faults][0]
         raise TaskError("invalid_dataset", f"{first.path}: {first.message} ({first.code})", first.path)
     if not result.found:
         raise TaskError("no_images", f"{path.name} holds no images", path.name)
@@ -164,26 +120,3 @@ def _load(archive: Archive, member: Member, item: ImageItem, size: int) -> UInt8
         return load_rgb(data, size)
     except RefusedError as reason:
         raise TaskError("invalid_dataset", f"{member.path}: {reason} ({reason.code})", member.path) from reason
-
-
-def _accept(archive: Archive, member: Member, root: str, *, decode: bool) -> FoundImage:
-    data = archive.read(member)
-    info = check_image(data, decode=decode)
-    class_name = _class_of(member.path.removeprefix(root))
-    digest = hashlib.sha256(data).hexdigest()
-    return FoundImage(member.path, class_name, member.bytes, info.width, info.height, info.format, digest)
-
-
-def _class_of(path: str) -> str:
-    parts = path.split("/")
-    if len(parts) < _CLASS_PATH_PARTS:
-        raise RefusedError("no_class_folder", "the image lies in no class folder; put it in <class>/<file>")
-    if len(parts) > _CLASS_PATH_PARTS:
-        raise RefusedError("nested_folder", "the image lies too deep; class folders hold no folders: <class>/<file>")
-    return parts[0]
-
-
-def _common_root(paths: list[str]) -> str:
-    """`root/` where one folder holds everything and has folders in it."""
-    first = {path.split("/", 1)[0] for path in paths}
-    return f"{first.pop()}/" if len(first) == 1 and any(path.count("/") >= _CLASS_PATH_PARTS for path in paths) else ""

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from difftune_core.data.colour import WHITE, has_transparency, to_rgb
+from difftune_core.data.formats import sniff, why_unread
+from difftune_core.data.jpeg import is_cut_and_closed
 from difftune_core.data.members import RefusedError
 
 MIN_SIDE = 4
 MAX_SIDE = 16_384
 MAX_PIXELS = 1 << 26
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: white, as on a page."""
 
 _HARMLESS = (
     "Image appears to be a malformed MPO file",  # its first picture is whole
@@ -31,7 +32,6 @@ _HARMLESS = (
 _DRAFT_SIDE = 256
 _ORIENTATION_TAG = 0x0112
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
-_TRANSPARENCY_MODES = frozenset({"1", "L", "RGB", "P"})  # modes that may name one colour or palette entry transparent
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
 _TAIL = 64  # bytes in which an end mark is looked for; some cameras pad
 
@@ -43,17 +43,6 @@ class ImageInfo:
     width: int
     height: int
     format: str
-
-
-def sniff(data: bytes) -> str | None:
-    """JPEG, PNG or WEBP by the first bytes; None for anything else, whatever its name says."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    return None
 
 
 def check_image(data: bytes, *, decode: bool = True) -> ImageInfo:
@@ -70,31 +59,41 @@ def check_image(data: bytes, *, decode: bool = True) -> ImageInfo:
         if _orientation(image) in _TURNED:
             width, height = height, width
         if decode:
-            image.draft("RGB", (_DRAFT_SIDE, _DRAFT_SIDE))
-            image.load()
+            _decode(image, data)
         return ImageInfo(width, height, sniff(data) or "")
 
 
-def load_rgb(data: bytes, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The image upright, in sRGB, centre-cropped to `size` x `size` pixels.
+def load_rgb(data: bytes, size: int, ground: tuple[int, int, int] = WHITE) -> UInt8[np.ndarray, "size size 3"]:
+    """The image upright, in sRGB, centre-cropped to `size` x `size` pixels; transparent pixels show `ground`.
 
     Raises:
         RefusedError: as `check_image`.
     """
     with _opened(data) as image:
         image.load()
-        return np.asarray(centre_crop(to_rgb(_upright(image)), size))
+        return np.asarray(centre_crop(to_rgb(_upright(image), ground), size))
 
 
-def load_whole(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """The image upright, in sRGB, at its own size.
+def load_whole(data: bytes, ground: tuple[int, int, int] = WHITE) -> UInt8[np.ndarray, "h w 3"]:
+    """The image upright, in sRGB, at its own size; transparent pixels show `ground`.
 
     Raises:
         RefusedError: as `check_image`.
     """
     with _opened(data) as image:
         image.load()
-        return np.asarray(to_rgb(_upright(image)))
+        return np.asarray(to_rgb(_upright(image), ground))
+
+
+def shows_ground(data: bytes) -> bool:
+    """Whether any pixel is transparent, in part or in full.
+
+    Raises:
+        RefusedError: as `check_image`.
+    """
+    with _opened(data) as image:
+        image.load()
+        return has_transparency(image) and image.convert("RGBA").getchannel("A").getextrema()[0] != 255  # noqa: PLR2004
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
@@ -110,25 +109,12 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit sRGB by mode: 16 bits are scaled, an embedded profile is applied, transparency lies on `BACKGROUND`."""
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.float64) / 257  # 65,535 / 255
-        return Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or _names_transparent_colour(image):
-        opaque = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
-    if image.mode in {"RGB", "CMYK"} and image.info.get("icc_profile"):
-        return _to_srgb(image)
-    return image.convert("RGB")
-
-
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """The image with its header judged; whatever its decoder raises becomes a reason."""
     kind = sniff(data)
     if kind is None:
-        raise RefusedError("unsupported_format", "the file is not a JPEG, PNG or WebP image, judged by its content")
+        raise RefusedError("unsupported_format", why_unread(data))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for harmless in _HARMLESS:
@@ -143,6 +129,15 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
             raise RefusedError("image_too_large", f"more than {MAX_PIXELS} pixels") from error
         except Exception as error:  # for hostile bytes a decoder may raise anything
             raise _unreadable(data, kind, error) from error
+
+
+def _decode(image: Image.Image, data: bytes) -> None:
+    """Decode at the scale of validation, and look whether all of the picture was there."""
+    draft = (_DRAFT_SIDE, _DRAFT_SIDE)
+    image.draft("RGB", draft)
+    image.load()
+    if image.format == "JPEG" and is_cut_and_closed(data, image, draft):
+        raise RefusedError("truncated_image", "the JPEG image is cut: data is missing before its end mark")
 
 
 def _check_sums(data: bytes) -> None:
@@ -160,7 +155,7 @@ def _judge_header(image: Image.Image, kind: str) -> None:
     if min(width, height) < MIN_SIDE:
         raise RefusedError("image_too_small", f"{width} x {height}; at least {MIN_SIDE} pixels a side")
     if kind != "JPEG" and getattr(image, "n_frames", 1) > 1:
-        raise RefusedError("animated_image", "the image is animated; only stills are accepted")
+        raise RefusedError("animated_image", "the image is animated or has several pages; only stills are accepted")
 
 
 def _unreadable(data: bytes, kind: str, error: Exception) -> RefusedError:
@@ -177,7 +172,24 @@ def _is_cut(data: bytes, kind: str) -> bool:
         return _JPEG_END not in data[-_TAIL:]
     if kind == "PNG":
         return _PNG_END not in data[-_TAIL:]
+    if kind == "BMP":
+        return len(data) < int.from_bytes(data[2:6], "little")
+    if kind == "AVIF":
+        return _boxes_end(data) > len(data)
+    if kind != "WEBP":
+        return False
     return len(data) < 8 + int.from_bytes(data[4:8], "little")  # RIFF: size of what follows the first 8 bytes
+
+
+def _boxes_end(data: bytes) -> int:
+    """Where the last box of an ISO media file ends by its own size, were the file whole."""
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size < 8:  # noqa: PLR2004  1: a 64-bit size follows; 0: to the end of the file
+            return len(data)
+        at += size
+    return at
 
 
 def _orientation(image: Image.Image) -> int:
@@ -194,19 +206,3 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001  as in _orientation
         return image
-
-
-def _names_transparent_colour(image: Image.Image) -> bool:
-    return "transparency" in image.info and image.mode in _TRANSPARENCY_MODES
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """By the embedded profile; a broken one is ignored, and RGB pixels that are sRGB already stay as they are."""
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        if image.mode == "RGB" and "srgb" in ImageCms.getProfileDescription(profile).lower():
-            return image
-        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image.convert("RGB")
-    return converted or image.convert("RGB")

@@ -50,6 +50,13 @@ class Member:
 
     path: str
     bytes: int
+    shard: str = ""
+    """The part of the path that names the tar file within the archive: no folder of the data set."""
+
+    @property
+    def name(self) -> str:
+        """The path within its shard, or the whole path."""
+        return self.path.removeprefix(self.shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ class Entry:
     handle: Any
     is_folder: bool = False
     problem: RefusedError | None = None
+    shard: str = ""
+    """Path of the tar file within the archive that holds the entry; empty for the archive's own."""
 
 
 def display(name: str) -> str:
@@ -71,15 +80,14 @@ def display(name: str) -> str:
 
 
 def clean_path(name: str) -> str:
-    """The path in NFC without `.` parts.
+    """The path in NFC without `.` parts; backslashes separate folders as `/` does.
 
     Raises:
         RefusedError: `unsafe_path` for names that climb out, are absolute, too long or hold control characters.
     """
     if any(_is_forbidden(c) for c in name):
         raise RefusedError("unsafe_path", "the name holds control characters or is not valid text")
-    if "\\" in name:
-        raise RefusedError("unsafe_path", "the name holds a backslash; folders are separated by /")
+    name = name.replace("\\", "/")  # as Windows writes it
     if name.startswith("/") or name[1:2] == ":":
         raise RefusedError("unsafe_path", "the name is absolute")
     parts = [part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."}]
@@ -91,13 +99,8 @@ def clean_path(name: str) -> str:
     return path
 
 
-def collision_key(path: str) -> str:
-    """Equal for paths that a file system ignoring case or Unicode form would take for one."""
-    return unicodedata.normalize("NFC", path.casefold())
-
-
 def is_junk(path: str) -> bool:
-    """Whether an operating system or tool left this file; it is ignored, and counted."""
+    """Whether an operating system or tool left this file; it is ignored, and listed."""
     *folders, name = path.split("/")
     return name.lower() in _JUNK_FILES or name.startswith("._") or not _JUNK_FOLDERS.isdisjoint(folders)
 

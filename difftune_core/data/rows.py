@@ -1,26 +1,32 @@
 """Rows of captioned data sets: which image has which caption and which control image.
 
-Two forms are read. Hugging Face's imagefolder: a `metadata.jsonl` with `file_name`, `text` and, where there are control
-images, `conditioning_image_file_name` or `control_file_name`, names relative to its own folder. And webdataset: files
-of one stem, `0001.png`, `0001.txt` and, where there are control images, `0001.control.png`.
+Two forms are read: tables (`data.tables`), as Hugging Face's imagefolder has them, with names relative to the table's
+own folder; and files of one stem (`data.stems`), as webdataset has them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from difftune_core.data.archive import Archive, Member, Refusal, RefusedError
-from difftune_core.data.members import clean_path
+from difftune_core.data import stems
+from difftune_core.data.captions import caption
+from difftune_core.data.layout import View
+from difftune_core.data.members import Member, Refusal, RefusedError, clean_path
+from difftune_core.data.tables import (
+    CAPTION_COLUMNS,
+    CONTROL_COLUMNS,
+    IMAGE_COLUMNS,
+    TABLE_NAMES,
+    UNREAD_TABLE,
+    find,
+    rows_of,
+    table_name,
+)
 
-METADATA_FILE = "metadata.jsonl"
-IMAGE_COLUMN, TEXT_COLUMN = "file_name", "text"
-CONTROL_COLUMNS = ("conditioning_image_file_name", "control_file_name")
-IMAGE_ENDINGS = ("png", "jpg", "jpeg", "webp")
-TEXT_ENDING = "txt"
-_MAX_CAPTION_CHARS = 10_000
+_ALWAYS_TABLE = TABLE_NAMES[0]  # whatever its columns are, it is no stray file
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,132 +50,159 @@ class Rows:
     refused: list[Refusal] = field(default_factory=list)
     sources: set[str] = field(default_factory=set)
     claimed: set[str] = field(default_factory=set)
+    warnings: list[Refusal] = field(default_factory=list)
 
 
-def is_captioned(archive: Archive) -> bool:
-    """Whether the files are a data set of captioned images: a `metadata.jsonl`, or an image with a text of its stem.
+def is_captioned(view: View) -> bool:
+    """Whether the files are a data set of captioned images: a table that names images, or images with texts.
 
     Anything else is taken for class folders.
     """
-    texts, images = set(), set()
-    for member in archive:
-        stem, _, ending = member.path.rpartition(".")
-        if member.path.rsplit("/", 1)[-1] == METADATA_FILE:
-            return True
-        if ending.lower() == TEXT_ENDING:
-            texts.add(stem)
-        elif ending.lower() in IMAGE_ENDINGS:
-            images.add(stem)
-    return not texts.isdisjoint(images)
+    return bool(tables_of(view)) or stems.is_captioned(view)
 
 
-def read_rows(archive: Archive) -> Rows:
-    """The rows of either form: imagefolder wherever there is a `metadata.jsonl`."""
-    tables = [member for member in archive if member.path.rsplit("/", 1)[-1] == METADATA_FILE]
+def read_rows(view: View) -> Rows:
+    """The rows of either form: those of tables wherever there is one."""
+    tables = tables_of(view)
     found = Rows()
     if not tables:
-        _read_stems(archive, found)
+        _read_samples(view, found)
     for table in tables:
         found.sources.add(table.path)
-        _read_table(archive, table, found)
+        _read_table(view, table, found)
+    found.rows = [row for row in found.rows if row.image not in view.other_splits]
     _drop_repeated(found)
     return found
 
 
-def _read_table(archive: Archive, table: Member, found: Rows) -> None:
-    folder = table.path.removesuffix(METADATA_FILE)
+def tables_of(view: View) -> list[Member]:
+    """The table of each folder that has one: the first, in the order of `TABLE_NAMES`, that names images."""
+    candidates = [(TABLE_NAMES.index(name), member) for member in view.members if (name := table_name(member))]
+    chosen: dict[str, Member] = {}
+    for _, member in sorted(candidates, key=lambda pair: pair[0]):
+        folder = member.path.rpartition("/")[0]
+        if folder not in chosen and _names_images(view, member):
+            chosen[folder] = member
+    return list(chosen.values())
+
+
+def stray_tables(view: View) -> dict[str, str]:
+    """Path -> why a file is not read that looks as if it held captions."""
+    read = {table.path for table in tables_of(view)}
+    strays = {}
+    for member in view.members:
+        if member.path.rpartition("/")[2].casefold() == UNREAD_TABLE:
+            strays[member.path] = f"Parquet is not read: write the same as {TABLE_NAMES[0]} or {TABLE_NAMES[1]}"
+        elif table_name(member) and member.path not in read:
+            strays[member.path] = _why_stray(view, member, read)
+    return strays
+
+
+def _why_stray(view: View, member: Member, read: set[str]) -> str:
+    folder = member.path.rpartition("/")[0]
+    other = next((path for path in read if path.rpartition("/")[0] == folder), None)
+    if other is not None:
+        return f"{other} is read instead"
+    return (
+        f"no column names images ({', '.join(IMAGE_COLUMNS[:3])}); its columns: {_listed(_first(view, member) or {})}"
+    )
+
+
+def _names_images(view: View, member: Member) -> bool:
+    if table_name(member) == _ALWAYS_TABLE:
+        return True
+    row = _first(view, member)
+    return row is not None and bool(find(row, IMAGE_COLUMNS))
+
+
+def _first(view: View, member: Member) -> dict[str, Any] | None:
     try:
-        data = archive.read(table)
+        rows = rows_of(table_name(member) or "", view.archive.read(member))
+        return next((row for _, row in rows if isinstance(row, dict)), None)
+    except RefusedError:
+        return None
+
+
+def _read_table(view: View, table: Member, found: Rows) -> None:
+    folder = table.path.removesuffix(table.path.rpartition("/")[2])
+    columns: dict[str, Any] = {}
+    lost: list[Refusal] = []
+    try:
+        for number, row in rows_of(table_name(table) or "", view.archive.read(table)):
+            columns |= row if isinstance(row, dict) else {}
+            _read_row(f"{table.path}:{number}", folder, row, found, lost)
     except RefusedError as reason:
-        found.refused.append(Refusal(table.path, reason.code, str(reason)))
-        return
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{table.path}:{number}"
-        try:
-            found.rows.append(_row(where, folder, line, found.claimed))
-        except RefusedError as reason:
-            found.refused.append(Refusal(where, reason.code, str(reason)))
+        lost = [Refusal(table.path, reason.code, str(reason))]
+    there = [name for name in CAPTION_COLUMNS if name in columns]
+    if columns and not there:
+        message = f"no column of captions ({', '.join(CAPTION_COLUMNS)}); its columns: {_listed(columns)}"
+        lost = [Refusal(table.path, "missing_column", message)]
+    found.refused += lost
+    if len(there) > 1:
+        message = f"captions are read from {there[0]!r}, not from {', '.join(map(repr, there[1:]))}"
+        found.warnings.append(Refusal(table.path, "several_captions", message))
 
 
-def _row(where: str, folder: str, line: bytes, claimed: set[str]) -> Row:
+def _listed(columns: dict[str, Any]) -> str:
+    return ", ".join(columns) or "none"
+
+
+def _read_row(where: str, folder: str, row: dict[str, Any] | RefusedError, found: Rows, lost: list[Refusal]) -> None:
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError("unreadable_row", f"the line is no JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise RefusedError("unreadable_row", "the line is no JSON object")
-    image = _file(folder, fields.get(IMAGE_COLUMN), IMAGE_COLUMN)
+        if isinstance(row, RefusedError):
+            raise row
+        found.rows.append(_row(where, folder, row, found.claimed))
+    except RefusedError as reason:
+        lost.append(Refusal(where, reason.code, str(reason)))
+
+
+def _row(where: str, folder: str, row: dict[str, Any], claimed: set[str]) -> Row:
+    image = _file(folder, row, IMAGE_COLUMNS)
     if image is None:
-        raise RefusedError("unreadable_row", f"{IMAGE_COLUMN!r} is missing: it names the image")
-    named = [column for column in CONTROL_COLUMNS if fields.get(column) not in {None, ""}]
+        raise RefusedError("unreadable_row", f"{IMAGE_COLUMNS[0]!r} is missing: it names the image")
+    named = find(row, CONTROL_COLUMNS)
     if len(named) > 1:
         raise RefusedError("unreadable_row", f"both {named[0]!r} and {named[1]!r} are given; one control image is read")
-    control = _file(folder, fields[named[0]], named[0]) if named else None
+    control = _file(folder, row, CONTROL_COLUMNS)
     if control == image:
         raise RefusedError("unreadable_row", f"{named[0]!r} names the image itself")
     claimed |= {path for path in (image, control) if path}
-    return Row(where, image, _caption(fields.get(TEXT_COLUMN), image), control)
+    texts = find(row, CAPTION_COLUMNS)
+    return Row(where, image, caption(row[texts[0]] if texts else None, image), control)
 
 
-def _file(folder: str, name: Any, column: str) -> str | None:
-    if name is None:
+def _file(folder: str, row: dict[str, Any], columns: tuple[str, ...]) -> str | None:
+    named = [name for name in columns if row.get(name) is not None]
+    if columns is CONTROL_COLUMNS:
+        named = find(row, columns)
+    if not named:
         return None
+    name = row[named[0]]
     if not isinstance(name, str) or not name:
-        raise RefusedError("unreadable_row", f"{column!r} must be the name of a file")
+        raise RefusedError("unreadable_row", f"{named[0]!r} must be the name of a file")
     return folder + clean_path(name)
 
 
-def _caption(text: Any, image: str) -> str:
-    if text is None or (isinstance(text, str) and not text.strip()):
-        raise RefusedError("missing_caption", f"{image} has no caption")
-    if not isinstance(text, str):
-        raise RefusedError("missing_caption", f"the caption of {image} is no text")
-    if len(text) > _MAX_CAPTION_CHARS:
-        raise RefusedError("caption_too_long", f"the caption of {image} has over {_MAX_CAPTION_CHARS} characters")
-    return " ".join(text.split())
-
-
-def _read_stems(archive: Archive, found: Rows) -> None:
-    """Webdataset's rule: the stem goes to the first dot of the file's own name."""
-    samples: dict[str, dict[str, Member]] = {}
-    for member in archive:
-        folder, slash, name = member.path.rpartition("/")
-        stem, _, ending = name.partition(".")
-        samples.setdefault(f"{folder}{slash}{stem}", {})[ending.lower()] = member
-    for parts in samples.values():
+def _read_samples(view: View, found: Rows) -> None:
+    for sample in stems.samples_of(view):
         try:
-            found.rows.extend(_sample(archive, parts, found))
+            found.rows.extend(_sample(view, sample, found))
         except RefusedError as reason:
-            found.refused.append(Refusal(_first_image(parts), reason.code, str(reason)))
-            found.claimed |= {member.path for member in parts.values()}
+            found.refused.append(Refusal(sample.images[0].path, reason.code, str(reason)))
+            found.claimed |= {member.path for member in sample.files}
 
 
-def _sample(archive: Archive, parts: dict[str, Member], found: Rows) -> Iterator[Row]:
+def _sample(view: View, sample: stems.Sample, found: Rows) -> Iterator[Row]:
     """The sample's row; none for files without an image, which are named as unused."""
-    images = [parts[ending] for ending in IMAGE_ENDINGS if ending in parts]
-    controls = [parts[f"control.{ending}"] for ending in IMAGE_ENDINGS if f"control.{ending}" in parts]
-    if not images:
+    if not sample.images:
         return
-    if len(images) > 1 or len(controls) > 1:
-        raise RefusedError("unreadable_row", "more than one image or control image has this stem")
-    if TEXT_ENDING not in parts:
-        raise RefusedError("missing_caption", f"the image has no caption: no .{TEXT_ENDING} file has its stem")
-    text = parts[TEXT_ENDING]
-    found.sources.add(text.path)
-    try:
-        caption = _caption(archive.read(text).decode(), "the image")
-    except UnicodeDecodeError:
-        raise RefusedError("missing_caption", f"{text.path} is no UTF-8 text") from None
-    except RefusedError as reason:
-        code = "missing_caption" if reason.code == "empty_file" else reason.code
-        raise RefusedError(code, f"{text.path}: {reason}") from reason
-    yield Row(images[0].path, images[0].path, caption, controls[0].path if controls else None)
-
-
-def _first_image(parts: dict[str, Member]) -> str:
-    return next(parts[ending].path for ending in IMAGE_ENDINGS if ending in parts)
+    if len(sample.images) > 1 or len(sample.controls) > 1:
+        several = ", ".join(member.path for member in chain(sample.images, sample.controls))
+        raise RefusedError("unreadable_row", f"more than one image or control image has this stem: {several}")
+    source, text = stems.caption_of(view, sample)
+    found.sources.add(source.path)
+    image = sample.images[0].path
+    yield Row(image, image, text, sample.controls[0].path if sample.controls else None)
 
 
 def _drop_repeated(found: Rows) -> None:

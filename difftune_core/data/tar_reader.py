@@ -25,9 +25,9 @@ _GZIP_MAGIC = b"\x1f\x8b"
 class _Bounded(io.RawIOBase):
     """A seekable file that refuses to go, or to read at once, beyond its bounds: no header can make us unpack more."""
 
-    def __init__(self, file: io.BufferedIOBase, *, end: int, max_read: int) -> None:
+    def __init__(self, file: io.BufferedIOBase, *, end: int, max_read: int, is_packed: bool) -> None:
         super().__init__()
-        self._file, self._end, self._max_read = file, end, max_read
+        self._file, self._end, self._max_read, self._is_packed = file, end, max_read, is_packed
 
     def read(self, size: int = -1, /) -> bytes:
         if not 0 <= size <= self._max_read:
@@ -51,8 +51,11 @@ class _Bounded(io.RawIOBase):
         return True
 
     def _check(self, position: int) -> None:
-        if position > self._end:
-            raise TaskError("archive_too_large", f"its headers reach beyond {self._end} bytes")
+        if position <= self._end:
+            return
+        if not self._is_packed:  # its size is known, so a header that goes beyond it is wrong, or the rest is missing
+            raise tarfile.ReadError("a header points beyond its end; was the upload cut?")
+        raise TaskError("archive_too_large", f"its headers reach beyond {self._end} bytes")
 
 
 def is_tar(path: Path) -> bool:
@@ -74,7 +77,8 @@ class TarReader:
         self._stream = _stream(path)
         packed = path.stat().st_size
         end = packed if not _is_gzip(path) else min(limits.max_total_bytes, int(packed * limits.max_ratio) + _CHUNK)
-        self._bounded = _Bounded(self._stream, end=end + 2 * _BLOCK, max_read=max(limits.max_file_bytes, _CHUNK))
+        max_read = max(limits.max_file_bytes, _CHUNK)
+        self._bounded = _Bounded(self._stream, end=end + 2 * _BLOCK, max_read=max_read, is_packed=_is_gzip(path))
         try:
             self._tar = tarfile.open(fileobj=cast("IO[bytes]", self._bounded), mode="r:")  # noqa: SIM115  closed in close()
         except TaskError:

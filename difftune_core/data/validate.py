@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from difftune_core.data.archive import Limits, open_archive
-from difftune_core.data.dataset import FoundImage, Scan, content_digest, scan
-from difftune_core.files import sha256_file, write_durably
-from difftune_core.hooks import ArtifactEvent, FileInfo, Hooks, PhaseEvent, ProgressEvent, TaskError
+from difftune_core.data.archive import Archive, Limits, open_archive
+from difftune_core.data.dataset import content_digest
+from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, similar_names, write_report
+from difftune_core.data.options import DatasetOptions, sorted_out
+from difftune_core.data.scan import FoundImage, Scan, scan
+from difftune_core.hooks import Hooks, PhaseEvent, TaskError
 
-REPORT_FILE = "report.json"
-ITEMS_FILE = "items.jsonl"
 FORM = "class_folders"
 MIN_IMAGES_PER_CLASS = 2
-_PROGRESS_STEPS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What is wrong with a file, or with the data set as a whole."""
-
-    path: str
-    code: str
-    message: str
-    severity: Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
@@ -41,17 +29,35 @@ class ValidationReport:
     num_items: int
     class_names: list[str]
     class_counts: dict[str, int]
+    num_held_out: int
+    """Images of the split that `hold_out` keeps from training."""
     entries: int
     accepted: int
     rejected: int
+    """Files that cannot be used, skipped ones among them."""
     ignored: int
     errors: list[Finding]
     warnings: list[Finding]
+    skipped_files: list[Finding]
+    ignored_files: list[Finding]
     digest: str | None
     """Of the accepted images' classes and contents; null where there are none."""
 
 
-def validate(path: Path, out: Path, hooks: Hooks, limits: Limits | None = None) -> None:
+@dataclass(frozen=True)
+class _Judged:
+    """What was found in an archive: the data set, and the part of it that is held out."""
+
+    result: Scan = field(default_factory=lambda: Scan([], [], []))
+    held_out: Scan | None = None
+    entries: int = 0
+    fatal: tuple[Finding, ...] = ()
+    """Why the archive cannot be read."""
+
+
+def validate(
+    path: Path, out: Path, hooks: Hooks, limits: Limits | None = None, options: DatasetOptions | None = None
+) -> None:
     """Judge the archive or folder at `path`; write `report.json` and `items.jsonl` into `out`.
 
     A bad data set is a result, not a failure: nothing is raised for it.
@@ -59,62 +65,74 @@ def validate(path: Path, out: Path, hooks: Hooks, limits: Limits | None = None) 
     Raises:
         TaskError: `stopped`, when the caller asked to stop.
     """
+    options = options or DatasetOptions()
     hooks.emit(PhaseEvent(phase="validating"))
+    entries = 0
     try:
         with open_archive(path, limits) as archive:
-            result = scan(archive, decode=True, on_file=progress_of(hooks))
-            report = _report(result, archive.entries, path.name)
+            entries = archive.entries
+            judged = _judged(archive, options, hooks)
     except TaskError as error:
         if error.code == "stopped":
             raise
-        result = Scan([], [], 0)
-        report = _unreadable(error, path.name)
-    out.mkdir(parents=True, exist_ok=True)
-    write_durably(out / ITEMS_FILE, _items(result))
-    write_durably(out / REPORT_FILE, json.dumps(asdict(report), ensure_ascii=False, indent=2).encode() + b"\n")
-    hooks.emit(ArtifactEvent(kind="items", file=file_info(out, ITEMS_FILE)))
-    hooks.emit(ArtifactEvent(kind="validation_report", file=file_info(out, REPORT_FILE)))
+        judged = _Judged(entries=entries, fatal=(Finding(error.param or path.name, error.code, str(error), "error"),))
+    write_report(_report(judged, options, path.name), _items(judged.result), out, hooks)
 
 
-def _report(result: Scan, entries: int, name: str) -> ValidationReport:
+def _judged(archive: Archive, options: DatasetOptions, hooks: Hooks) -> _Judged:
+    result = scan(archive, options, decode=True, on_file=progress_of(hooks))
+    if options.splits != "hold_out":
+        return _Judged(result, entries=archive.entries)
+    held_out = scan(archive, options.held_out(), decode=True, on_file=progress_of(hooks))
+    of_both = {refusal.path for refusal in held_out.ignored}
+    merged = Scan(
+        result.found,
+        list(dict.fromkeys([*result.refused, *held_out.refused])),
+        [refusal for refusal in result.ignored if refusal.path in of_both],
+        [*result.warnings, *held_out.warnings],
+        [*result.faults, *held_out.faults],
+    )
+    return _Judged(merged, held_out, archive.entries)
+
+
+def _report(judged: _Judged, options: DatasetOptions, name: str) -> ValidationReport:
+    result = judged.result
     counts = Counter(image.class_name for image in result.found)
-    errors = [Finding(refusal.path, refusal.code, refusal.message, "error") for refusal in result.refused]
-    errors += _small_classes(counts)
-    if not result.found:
+    num_held_out = len(judged.held_out.found) if judged.held_out else 0
+    accepted = len(result.found) + num_held_out
+    wrong, skipped = sorted_out(result.refused, accepted, options, name)
+    errors = [*judged.fatal, *as_findings([*wrong, *result.faults], "error"), *_small_classes(counts)]
+    errors += _other_classes(result, judged.held_out)
+    if not result.found and not judged.fatal:
         errors.append(Finding(name, "no_images", "there is no image that can be used", "error"))
     pairs = ((image.class_name, image.sha256) for image in result.found)
+    rejected = judged.entries if judged.fatal else len(result.refused)
     return ValidationReport(
         ok=not errors,
         form=FORM,
         num_items=len(result.found),
         class_names=list(result.class_names),
         class_counts={name: counts[name] for name in result.class_names},
-        entries=entries,
-        accepted=len(result.found),
-        rejected=len(result.refused),
-        ignored=result.ignored,
+        num_held_out=num_held_out,
+        entries=judged.entries,
+        accepted=accepted,
+        rejected=rejected,
+        ignored=len(result.ignored),
         errors=errors,
-        warnings=_duplicates(result.found),
+        warnings=[*as_findings(result.warnings, "warning"), *_about_set(result, name), *_duplicates(result.found)],
+        skipped_files=as_findings(skipped, "skipped"),
+        ignored_files=as_findings(result.ignored, "ignored"),
         digest=content_digest(pairs) if result.found else None,
     )
 
 
-def _unreadable(error: TaskError, name: str) -> ValidationReport:
-    finding = Finding(error.param or name, error.code, str(error), "error")
-    return ValidationReport(
-        ok=False,
-        form=FORM,
-        num_items=0,
-        class_names=[],
-        class_counts={},
-        entries=0,
-        accepted=0,
-        rejected=0,
-        ignored=0,
-        errors=[finding],
-        warnings=[],
-        digest=None,
-    )
+def _about_set(result: Scan, name: str) -> Iterator[Finding]:
+    """What makes figures meaningless, or hints at a mistake in the folders."""
+    yield from few_images(len(result.found), name)
+    if len(result.class_names) == 1:
+        message = "there is one class: labels say nothing, and figures by class are those of the whole"
+        yield Finding(result.class_names[0], "single_class", message, "warning")
+    yield from similar_names(result.class_names)
 
 
 def _small_classes(counts: Counter[str]) -> list[Finding]:
@@ -124,6 +142,15 @@ def _small_classes(counts: Counter[str]) -> list[Finding]:
         for name, count in sorted(counts.items())
         if count < MIN_IMAGES_PER_CLASS
     ]
+
+
+def _other_classes(result: Scan, held_out: Scan | None) -> list[Finding]:
+    """Classes that only one of the two parts has, as between two files."""
+    if held_out is None:
+        return []
+    message = "training and held-out images must have the same classes; only one of them has this one"
+    differing = sorted(set(result.class_names) ^ set(held_out.class_names))
+    return [Finding(name, "class_mismatch", message, "error") for name in differing]
 
 
 def _duplicates(found: list[FoundImage]) -> list[Finding]:
@@ -143,29 +170,7 @@ def _duplicates(found: list[FoundImage]) -> list[Finding]:
     return findings
 
 
-def _items(result: Scan) -> bytes:
-    """One JSON object a line: the accepted images with their labels, sorted by path."""
+def _items(result: Scan) -> Iterator[dict[str, Any]]:
+    """The accepted images with their labels, sorted by path."""
     labels = {name: label for label, name in enumerate(result.class_names)}
-    lines = (json.dumps({**asdict(i), "label": labels[i.class_name]}, ensure_ascii=False) for i in result.found)
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def progress_of(hooks: Hooks) -> Callable[[int, int], None]:
-    """`on_file` that tells `hooks` a hundred times in all.
-
-    It raises `TaskError` `stopped` where the caller asked to stop.
-    """
-
-    def on_file(done: int, total: int) -> None:
-        if done == total or done % max(1, total // _PROGRESS_STEPS) == 0:
-            hooks.emit(ProgressEvent(phase="validating", done=done, total=total))
-            if hooks.stop_requested():
-                raise TaskError("stopped", "validation was stopped")
-
-    return on_file
-
-
-def file_info(out: Path, name: str) -> FileInfo:
-    """The finished file `name` in `out`."""
-    path = out / name
-    return FileInfo(path=name, bytes=path.stat().st_size, sha256=sha256_file(path))
+    return ({**asdict(image), "label": labels[image.class_name]} for image in result.found)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from difftune_core.data.archive import Limits, open_archive
-from difftune_core.data.captioned import CaptionedItem, CaptionedScan, captioned_digest, scan_captioned
+from difftune_core.data.archive import Archive, Limits, open_archive
+from difftune_core.data.captioned import captioned_digest
+from difftune_core.data.captioned_item import CaptionedItem
+from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, write_report
+from difftune_core.data.layout import view_of
+from difftune_core.data.options import DatasetOptions, sorted_out
 from difftune_core.data.rows import is_captioned
-from difftune_core.data.validate import ITEMS_FILE, REPORT_FILE, Finding, file_info, progress_of, validate
-from difftune_core.files import write_durably
-from difftune_core.hooks import ArtifactEvent, Hooks, PhaseEvent, TaskError
+from difftune_core.data.scan_captioned import CaptionedScan, scan_captioned
+from difftune_core.data.validate import validate
+from difftune_core.hooks import Hooks, PhaseEvent, TaskError
 
 MIN_ITEMS = 2
 
@@ -28,28 +31,46 @@ class CaptionedReport:
     num_captions: int
     """Distinct ones."""
     has_controls: bool
+    num_held_out: int
+    """Rows of the split that `hold_out` keeps from training."""
     entries: int
     accepted: int
     """Files of the accepted rows, and those that hold rows or captions."""
     rejected: int
+    """Files that cannot be used, skipped ones among them."""
     ignored: int
     errors: list[Finding]
     warnings: list[Finding]
+    skipped_files: list[Finding]
+    ignored_files: list[Finding]
     digest: str | None
     """Of the accepted rows' captions and contents; null where there are none."""
 
 
-def validate_any(path: Path, out: Path, hooks: Hooks) -> None:
+@dataclass(frozen=True)
+class _Judged:
+    """What was found in an archive: the data set, with the faults of both parts, and the part that is held out."""
+
+    result: CaptionedScan = field(default_factory=lambda: CaptionedScan([], [], [], frozenset()))
+    held_out: CaptionedScan | None = None
+    entries: int = 0
+    fatal: tuple[Finding, ...] = ()
+    """Why the archive cannot be read."""
+
+
+def validate_any(path: Path, out: Path, hooks: Hooks, options: DatasetOptions | None = None) -> None:
     """Judge a data set of either form, by what its files are: `validate_captioned`, or `validate` for class folders."""
     try:
         with open_archive(path) as archive:
-            captioned = is_captioned(archive)
+            captioned = is_captioned(view_of(archive, options or DatasetOptions()))
     except TaskError:  # said by the report
         captioned = False
-    (validate_captioned if captioned else validate)(path, out, hooks)
+    (validate_captioned if captioned else validate)(path, out, hooks, options=options)
 
 
-def validate_captioned(path: Path, out: Path, hooks: Hooks, limits: Limits | None = None) -> None:
+def validate_captioned(
+    path: Path, out: Path, hooks: Hooks, limits: Limits | None = None, options: DatasetOptions | None = None
+) -> None:
     """Judge the archive or folder at `path`; write `report.json` and `items.jsonl` into `out`.
 
     A bad data set is a result, not a failure: nothing is raised for it.
@@ -57,47 +78,61 @@ def validate_captioned(path: Path, out: Path, hooks: Hooks, limits: Limits | Non
     Raises:
         TaskError: `stopped`, when the caller asked to stop.
     """
+    options = options or DatasetOptions()
     hooks.emit(PhaseEvent(phase="validating"))
-    errors: list[Finding] = []
     entries = 0
-    result = CaptionedScan([], [], [], frozenset(), 0)
     try:
         with open_archive(path, limits) as archive:
-            result = scan_captioned(archive, decode=True, on_file=progress_of(hooks))
             entries = archive.entries
+            judged = _judged(archive, options, hooks)
     except TaskError as error:
         if error.code == "stopped":
             raise
-        errors.append(Finding(error.param or path.name, error.code, str(error), "error"))
-    report = _report(result, entries, path.name, errors)
-    out.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(asdict(item), ensure_ascii=False) for item in result.items)
-    write_durably(out / ITEMS_FILE, "".join(f"{line}\n" for line in lines).encode())
-    write_durably(out / REPORT_FILE, json.dumps(asdict(report), ensure_ascii=False, indent=2).encode() + b"\n")
-    hooks.emit(ArtifactEvent(kind="items", file=file_info(out, ITEMS_FILE)))
-    hooks.emit(ArtifactEvent(kind="validation_report", file=file_info(out, REPORT_FILE)))
+        judged = _Judged(entries=entries, fatal=(Finding(error.param or path.name, error.code, str(error), "error"),))
+    write_report(_report(judged, options, path.name), map(asdict, judged.result.items), out, hooks)
 
 
-def _report(result: CaptionedScan, entries: int, name: str, errors: list[Finding]) -> CaptionedReport:
-    items = result.items
-    errors = [*errors, *(Finding(r.path, r.code, r.message, "error") for r in result.refused)]
-    errors += [Finding(path, "unused_file", "no row names this file", "error") for path in result.unused]
+def _judged(archive: Archive, options: DatasetOptions, hooks: Hooks) -> _Judged:
+    result = scan_captioned(archive, options, decode=True, on_file=progress_of(hooks))
+    if options.splits != "hold_out":
+        return _Judged(result, entries=archive.entries)
+    held_out = scan_captioned(archive, options.held_out(), decode=True, on_file=progress_of(hooks))
+    of_both = {refusal.path for refusal in held_out.ignored}
+    merged = CaptionedScan(
+        result.items,
+        list(dict.fromkeys([*result.refused, *held_out.refused])),
+        [refusal for refusal in result.ignored if refusal.path in of_both],
+        result.sources | held_out.sources,
+        [*result.warnings, *held_out.warnings],
+    )
+    return _Judged(merged, held_out, archive.entries)
+
+
+def _report(judged: _Judged, options: DatasetOptions, name: str) -> CaptionedReport:
+    result = judged.result
+    items, others = result.items, judged.held_out.items if judged.held_out else []
+    wrong, skipped = sorted_out(result.refused, len(items) + len(others), options, name)
+    errors = [*judged.fatal, *as_findings(wrong, "error")]
     if not errors and len(items) < MIN_ITEMS:
         found = f"{len(items)} images with captions were found; at least {MIN_ITEMS} are needed"
         errors.append(Finding(name, "too_few_rows", f"{found} (metadata.jsonl, or .txt files)", "error"))
-    accepted = len({path for item in items for path in (item.path, item.control) if path} | result.sources)
+    named = {path for item in [*items, *others] for path in (item.path, item.control) if path}
+    accepted = len(named | result.sources)
     return CaptionedReport(
         ok=not errors,
         form="captioned",
         num_items=len(items),
         num_captions=len({item.caption for item in items}),
         has_controls=any(item.control for item in items),
-        entries=entries,
+        num_held_out=len(others),
+        entries=judged.entries,
         accepted=accepted,
-        rejected=entries - accepted - result.ignored,
-        ignored=result.ignored,
+        rejected=judged.entries - accepted - len(result.ignored),
+        ignored=len(result.ignored),
         errors=errors,
-        warnings=list(_repeated(items)),
+        warnings=[*as_findings(result.warnings, "warning"), *few_images(len(items), name), *_repeated(items)],
+        skipped_files=as_findings(skipped, "skipped"),
+        ignored_files=as_findings(result.ignored, "ignored"),
         digest=captioned_digest(items) if items else None,
     )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from difftune_core.data.members import Entry, Limits, RefusedError
+from difftune_core.data.zip_names import names_of
 from difftune_core.hooks import TaskError
 
 BROKEN = (
@@ -35,7 +36,7 @@ _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF  # in the end record: "see the zip64 record"
-_ENCRYPTED, _UTF8 = 0x1, 0x800
+_ENCRYPTED = 0x1
 _MAX_DIRECTORY_BYTES_PER_ENTRY = 4096
 
 
@@ -66,10 +67,12 @@ class ZipReader:
         infos = sorted(self._zip.infolist(), key=lambda info: info.header_offset)
         ends = [info.header_offset for info in infos[1:]] + [self._directory_at]
         with self._path.open("rb") as file:
-            for info, end in zip(infos, ends, strict=False):  # an empty archive has an end and no entry
+            for info, name, end in zip(
+                infos, names_of(infos), ends, strict=False
+            ):  # an empty archive has an end and no entry
                 problem = _problem(info) or _overrun(file, info, end)
-                name = _name(info)
-                yield Entry(name, info.file_size, info.compress_size, info, name.endswith("/"), problem)
+                is_folder = name.endswith(("/", "\\"))
+                yield Entry(name, info.file_size, info.compress_size, info, is_folder, problem)
 
     def open(self, entry: Entry) -> io.BufferedIOBase:
         """The unpacked bytes as a stream; any of `BROKEN` may be raised here and while reading."""
@@ -143,13 +146,3 @@ def _overrun(file: io.BufferedIOBase, info: zipfile.ZipInfo, end: int) -> Refuse
     if info.header_offset + _LOCAL.size + name + extra + info.compress_size > end:
         return RefusedError("overlapping_entries", "the entry's data overlaps another entry")
     return None
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """The name as written; UTF-8 is recognised also where its flag is missing, as macOS writes it."""
-    if info.flag_bits & _UTF8:
-        return info.orig_filename
-    try:
-        return info.orig_filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.orig_filename

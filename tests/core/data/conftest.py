@@ -61,7 +61,7 @@ class Build:
         """Path -> code of what is refused in listing and reading; the sum rule is checked on the way."""
         with open_archive(path, limits) as archive:
             codes = {r.path: r.code for r in archive.refused}
-            assert archive.entries == len(archive.members) + len(archive.refused) + archive.ignored
+            assert archive.entries == len(archive.members) + len(archive.refused) + len(archive.junk)
             for member in archive:
                 try:
                     assert len(archive.read(member)) == member.bytes

@@ -146,7 +146,7 @@ def test_messages_name_files_and_sizes(tmp_path: Path, build: Any, recorder: Any
     messages = {finding["path"]: finding["message"] for finding in report["errors"]}
     assert messages["0001.png"] == "the control image 0001.control.png is 30 x 20, its image 0001.png 24 x 20"
     assert messages["0000.png"] == "the image has no control image, as 1 others have"
-    assert messages["0002.png"] == "0002.txt: the image has no caption"
+    assert messages["0002.png"] == "0002.txt: the image has no caption: nothing in it is visible"
 
 
 def test_stems_without_caption_and_files_without_image_are_named(tmp_path: Path, build: Any, recorder: Any) -> None:
@@ -156,9 +156,10 @@ def test_stems_without_caption_and_files_without_image_are_named(tmp_path: Path,
     report, errors = judge(build.tar(tmp_path / "a.tar", files), recorder)
     assert errors["0001.png"][0] == errors["0009.png"][0] == "missing_caption"
     messages = [finding["message"] for finding in report["errors"] if finding["path"] == "0001.png"]
-    assert "the image has no caption: no .txt file has its stem" in messages, "the path says which"
+    assert "the image has no caption: no .txt or .caption file has its stem" in messages, "the path says which"
     assert errors["0002.png"][0] == "unreadable_row"
-    assert errors["0007.txt"] == errors["0008.json"] == ["unused_file"]
+    ignored = {finding["path"]: finding["code"] for finding in report["ignored_files"]}
+    assert ignored == {"0007.txt": "no_row", "0008.json": "no_row"}
 
 
 def test_damage_and_emptiness_are_reports_too(tmp_path: Path, build: Any, recorder: Any) -> None:
@@ -173,7 +174,10 @@ def test_the_same_image_twice_is_a_warning(tmp_path: Path, build: Any, recorder:
     files = {**stem_form(build), "0002.png": build.picture(1)}
     report, errors = judge(build.tar(tmp_path / "a.tar", files), recorder)
     assert errors == {}
-    assert [(w["path"], w["code"]) for w in report["warnings"]] == [("0002.png", "duplicate_image")]
+    assert [(w["path"], w["code"]) for w in report["warnings"]] == [
+        ("a.tar", "few_images"),
+        ("0002.png", "duplicate_image"),
+    ]
 
 
 def test_files_that_changed_or_went_since_are_named(tmp_path: Path, build: Any) -> None:

@@ -54,10 +54,10 @@ def test_classes_are_sorted_by_code_point(tmp_path: Path, build: Any) -> None:
 
 
 def test_bad_data_is_refused_by_name(tmp_path: Path, build: Any) -> None:
-    bad = build.zip(tmp_path / "bad.zip", {**build.good(), "cat/readme.txt": b"hello"})
-    with pytest.raises(TaskError, match=r"cat/readme.txt: .*unsupported_format") as caught:
+    bad = build.zip(tmp_path / "bad.zip", {**build.good(), "cat/a.gif": build.picture(kind="GIF")})
+    with pytest.raises(TaskError, match=r"cat/a.gif: .*GIF.*unsupported_format") as caught:
         open_dataset(bad)
-    assert (caught.value.code, caught.value.param) == ("invalid_dataset", "cat/readme.txt")
+    assert (caught.value.code, caught.value.param) == ("invalid_dataset", "cat/a.gif")
     assert code(build.zip(tmp_path / "empty.zip", {})) == "no_images"
     assert code(build.zip(tmp_path / "flat.zip", {"a.png": build.picture()})) == "invalid_dataset"
     deep = {"s/cat/a.png": build.picture(), "s/train/cat/a.png": build.picture()}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from difftune_core.data.archive import RefusedError
-from difftune_core.data.images import BACKGROUND, check_image, load_rgb
+from difftune_core.data.colour import WHITE
+from difftune_core.data.images import check_image, load_rgb
 
 SIZE = 32
 QUADRANTS = np.array([[[200, 30, 40], [40, 190, 60]], [[50, 60, 210], [120, 120, 120]]], dtype=np.uint8)
@@ -44,13 +45,13 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"])
 def test_formats_are_known_by_content(build: Any, kind: str) -> None:
     info = check_image(build.picture(width=40, height=30, kind=kind))
     assert (info.width, info.height, info.format) == (40, 30, kind)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "ICO"])
+@pytest.mark.parametrize("kind", ["GIF", "JPEG2000", "PPM", "ICO"])
 def test_other_formats_are_refused_whatever_pillow_can(build: Any, kind: str) -> None:
     assert refusal(build.picture(kind=kind)) == "unsupported_format"
 
@@ -161,12 +162,12 @@ def test_transparent_pixels_show_the_background(mode: str) -> None:
         data = encode(Image.new("P", (64, 64), 0), transparency=0)
     else:
         data = encode(Image.new("RGBA", (64, 64), (10, 20, 30, 0)).convert(mode))
-    assert np.array_equal(patches(data), np.broadcast_to(BACKGROUND, (2, 2, 3)))
+    assert np.array_equal(patches(data), np.broadcast_to(WHITE, (2, 2, 3)))
 
 
 def test_a_colour_key_is_transparent() -> None:
     data = encode(Image.new("RGB", (64, 64), (1, 2, 3)), transparency=(1, 2, 3))
-    assert np.array_equal(patches(data), np.broadcast_to(BACKGROUND, (2, 2, 3)))
+    assert np.array_equal(patches(data), np.broadcast_to(WHITE, (2, 2, 3)))
 
 
 def test_half_transparent_black_is_grey() -> None:

@@ -1,0 +1,65 @@
+"""Names in a zip file: UTF-8 where it says so or where they are it, else the encoding that fits all of them.
+
+Zip files that say nothing are by specification in cp437; in fact they are in whatever the writer's system used.
+"""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Sequence
+
+_UTF8_FLAG = 0x800
+_UNICODE_PATH = 0x7075  # extra field of Info-ZIP: version, crc32 of the raw name, the name in UTF-8
+_EXTRA_HEADER, _UNICODE_HEADER = struct.Struct("<2H"), struct.Struct("<BL")
+_JAPANESE = ("CJK UNIFIED", "CJK COMPATIBILITY", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "FULLWIDTH")
+_HIGH = 0x80
+
+
+def names_of(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """The names as their writer meant them, in the order of `infos`; one encoding for all that do not say theirs."""
+    said = [_said(info) for info in infos]
+    unsaid = [_raw(info) for info, name in zip(infos, said, strict=True) if name is None]
+    encoding = next(name for name in ("utf-8", "cp932", "cp437") if _fits(unsaid, name))
+    return [_raw(info).decode(encoding) if name is None else name for info, name in zip(infos, said, strict=True)]
+
+
+def _raw(info: zipfile.ZipInfo) -> bytes:
+    return info.orig_filename.encode("cp437")  # how zipfile decodes names without the flag
+
+
+def _said(info: zipfile.ZipInfo) -> str | None:
+    """The name where the entry says that it is UTF-8, by its flag or by an extra field."""
+    if info.flag_bits & _UTF8_FLAG:
+        return info.orig_filename
+    raw, extra, at = _raw(info), info.extra, 0
+    while at + _EXTRA_HEADER.size <= len(extra):
+        kind, length = _EXTRA_HEADER.unpack_from(extra, at)
+        body = extra[at + _EXTRA_HEADER.size : at + _EXTRA_HEADER.size + length]
+        if kind == _UNICODE_PATH and len(body) > _UNICODE_HEADER.size:
+            _, crc = _UNICODE_HEADER.unpack_from(body)
+            return body[_UNICODE_HEADER.size :].decode("utf-8", "surrogateescape") if crc == zlib.crc32(raw) else None
+        at += _EXTRA_HEADER.size + length
+    return None
+
+
+def _fits(names: Sequence[bytes], encoding: str) -> bool:
+    try:
+        texts = [name.decode(encoding) for name in names]
+    except UnicodeDecodeError:
+        return False
+    return encoding != "cp932" or _are_japanese(texts)
+
+
+def _are_japanese(texts: Sequence[str]) -> bool:
+    """Whether text in cp932 is it, and no Western name of cp437 that happens to be valid.
+
+    There every accented letter makes a character with the plain letter behind it; in Japanese most characters have two
+    high bytes.
+    """
+    foreign = [character for text in texts for character in text if not character.isascii()]
+    if not all(unicodedata.name(character, "").startswith(_JAPANESE) for character in foreign):
+        return False
+    return 2 * sum(character.encode("cp932")[-1] >= _HIGH for character in foreign) >= len(foreign)
