@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
 import anyio.to_thread
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -18,26 +17,30 @@ from fastapi.telemetry import TelemetryConfig
 
 from api import __version__, error_handlers
 from api.addresses import host_of_url, in_url, reached_at
+from api.admission import PATIENCE_S
 from api.analyses.endpoints import router as analyses
 from api.checkpoints.endpoints import router as checkpoints
 from api.comparisons.endpoints import router as comparisons
 from api.datasets.endpoints import router as datasets
 from api.db import Database
-from api.deps import MAX_RECEIVING, Services, tenant
+from api.deps import Services, tenant
 from api.events.endpoints import router as events
 from api.files.endpoints import router as files
 from api.health.endpoints import router as health
 from api.jobs.endpoints import router as jobs
+from api.keys.known import KnownKeys
 from api.logs.endpoints import router as logs
 from api.middleware import BodyLimit, KnownHosts, RequestContext
 from api.models.endpoints import router as models
 from api.objects.endpoints import router as objects
 from api.queue import Doorbell
 from api.retention_sets.endpoints import router as retention_sets
+from api.routing import UnitRoute
 from api.schemas import Problem
 from api.settings import Settings
 from api.storage import open_store
 from api.tracing import flush_tracing
+from api.units import MAX_CONNECTIONS, Units
 from api.uploads.endpoints import router as uploads
 
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
@@ -70,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry=_TRACES,
     )
     app.state.services = _services(settings)
+    app.router.route_class = UnitRoute
 
     app.add_middleware(BodyLimit)
     app.add_middleware(KnownHosts, hosts=_hosts(settings))
@@ -102,13 +106,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _services(settings: Settings) -> Services:
-    database = Database(settings.database, lease_s=settings.lease_s)
+    database = Database(
+        settings.database, lease_s=settings.lease_s, patience_s=PATIENCE_S, max_connections=MAX_CONNECTIONS
+    )
     return Services(
         settings=settings,
         database=database,
         store=open_store(settings),
         doorbell=Doorbell(settings, database),
-        receiving=anyio.CapacityLimiter(MAX_RECEIVING),
+        units=Units(database),
+        known_keys=KnownKeys(settings.key_cache_s),
     )
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Double, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.functions import FunctionElement
@@ -23,6 +26,10 @@ _BUSY_TIMEOUT_MS = 15_000
 _CHECKPOINT_TIMEOUT_MS = 100
 _IDLE_S = 10.0
 _POOL_SIZE = 10
+_MAX_CONNECTIONS = 20
+_POOL_TIMEOUT_S = 30.0
+_LOCKED = "database is locked"  # SQLite's words for it
+_BUSY_STATES = {"55P03", "25P03", "40P01"}  # PostgreSQL's: a lock not given, a transaction idle too long, a deadlock
 _WRITES = "difftune_writes"
 _NAMES = {  # SQLite can change a constraint only where it has a name
     "ck": "ck_%(table_name)s_%(constraint_name)s",
@@ -59,15 +66,28 @@ def _epoch_now_postgresql(_element: epoch_now, _compiler: Any, **_: Any) -> str:
 class Database:
     """An engine and its two kinds of session."""
 
-    def __init__(self, url: str, *, lease_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_s: float = math.inf,
+        patience_s: float | None = None,
+        max_connections: int = _MAX_CONNECTIONS,
+    ) -> None:
         """Connect lazily to `url` (SQLAlchemy form). A SQLite file's folder is made.
 
         A client that is frozen amid a transaction keeps its locks for a third of `lease_s` at most: it must cost nobody
-        a lease.
+        a lease. `patience_s`: how long to wait for a lock or a connection that others have, before an error that
+        `is_busy` knows.
         """
         self.url = url
-        idle_s = min(_IDLE_S, lease_s / 3)
-        self.engine = _sqlite_engine(url) if url.startswith("sqlite") else _postgresql_engine(url, idle_s)
+        pool: dict[str, Any] = {"pool_size": _POOL_SIZE, "max_overflow": max(0, max_connections - _POOL_SIZE)}
+        pool["pool_timeout"] = _POOL_TIMEOUT_S if patience_s is None else patience_s
+        if url.startswith("sqlite"):
+            busy_ms = _BUSY_TIMEOUT_MS if patience_s is None else round(patience_s * 1000)
+            self.engine = _sqlite_engine(url, busy_ms, pool)
+        else:
+            self.engine = _postgresql_engine(url, min(_IDLE_S, lease_s / 3), patience_s, pool)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -92,8 +112,20 @@ class Database:
         self.engine.dispose()
 
 
-def _postgresql_engine(url: str, idle_s: float) -> Engine:
+def is_busy(error: BaseException) -> bool:
+    """Whether it says that others have the lock or all connections: what failed may well succeed a little later."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    return _LOCKED in str(error.orig) or getattr(error.orig, "sqlstate", None) in _BUSY_STATES
+
+
+def _postgresql_engine(url: str, idle_s: float, patience_s: float | None, pool: dict[str, Any]) -> Engine:
     """Connections that a client who is frozen or cut off cannot misuse: what it has locked is free again soon."""
+    options = f"-c idle_in_transaction_session_timeout={idle_s * 1000:.0f}"
+    if patience_s is not None:
+        options += f" -c lock_timeout={patience_s * 1000:.0f}"
     arguments = {
         "connect_timeout": 5,
         "keepalives_idle": 10,
@@ -101,25 +133,25 @@ def _postgresql_engine(url: str, idle_s: float) -> Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
         "client_encoding": "utf8",  # also of a database that was made as SQL_ASCII, whose text psycopg leaves as bytes
-        "options": f"-c idle_in_transaction_session_timeout={idle_s * 1000:.0f}",
+        "options": options,
     }
-    return create_engine(url, pool_pre_ping=True, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, connect_args=arguments)
+    return create_engine(url, pool_pre_ping=True, connect_args=arguments, **pool)
 
 
-def _sqlite_engine(url: str) -> Engine:
+def _sqlite_engine(url: str, busy_ms: int, pool: dict[str, Any]) -> Engine:
     database = make_url(url).database
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"check_same_thread": False})
-    event.listen(engine, "connect", _configure_sqlite)
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
+    event.listen(engine, "connect", partial(_configure_sqlite, busy_ms=busy_ms))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _configure_sqlite(connection: Any, _record: Any) -> None:
+def _configure_sqlite(connection: Any, _record: Any, *, busy_ms: int) -> None:
     connection.isolation_level = None  # the driver's own BEGIN would come too late and deferred
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute(f"PRAGMA busy_timeout = {busy_ms}")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged job survives a power cut
     cursor.execute("PRAGMA foreign_keys = ON")

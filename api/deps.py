@@ -1,9 +1,9 @@
-"""What endpoints ask for. Sessions commit before the response: `scope="function"`, tested in tests/api."""
+"""What endpoints ask for. A session is given to the endpoint by its route, which commits before the response."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -13,15 +13,21 @@ from fastapi import Depends, Header, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
-from api.db import Database
-from api.errors import UnauthenticatedError
+from api.admission import Places
+from api.db import Database, is_busy
+from api.errors import ServiceError, UnauthenticatedError
+from api.idempotency.in_flight import InFlight
 from api.idempotency.service import HEADER, Once, key_of
 from api.keys import service as keys
+from api.keys.known import KnownKeys, Principal
 from api.settings import Settings
 from api.storage import ObjectStore
+from api.storage.cleaning import delete_objects
+from api.units import Units
 
 T = TypeVar("T")
 _ONCE = "Any string of your own, new for each request; sent again, it gives the same answer and does nothing."
+_RECEIVED_PATIENCE_S = 3.0
 MAX_RECEIVING = 32  # uploads at once; they have threads of their own, so that slow clients hold up nobody else
 
 
@@ -41,10 +47,13 @@ class Services:
     database: Database
     store: ObjectStore
     doorbell: Doorbell
-    receiving: anyio.CapacityLimiter
+    units: Units
+    known_keys: KnownKeys
+    receiving: Places = field(default_factory=lambda: Places(MAX_RECEIVING, shares=True))
+    in_flight: InFlight = field(default_factory=InFlight)
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 
@@ -52,48 +61,95 @@ def services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services)]
 
 
-def _read(used: ServicesDep) -> Iterator[Session]:
-    with used.database.read() as session:
-        yield session
-
-
-def _write(used: ServicesDep) -> Iterator[Session]:
-    with used.database.write() as session:
-        yield session
-
-
-ReadSession = Annotated[Session, Depends(_read, scope="function")]
-WriteSession = Annotated[Session, Depends(_write, scope="function")]
-
-_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="`Authorization: Bearer dft_...`")
-
-
-def tenant(used: ServicesDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
-    """The tenant whose key the request carries.
+async def authenticate(request: Request) -> Principal:
+    """Who the request comes from, asked for once. Routes with a key do this before they read the body.
 
     Raises:
         UnauthenticatedError: there is no key, or it is not valid.
     """
-    if given is None:
+    known: Principal | None = getattr(request.state, "principal", None)
+    if known is not None:
+        return known
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
         raise UnauthenticatedError("missing_api_key", "Send your API key: Authorization: Bearer dft_...")
-    with used.database.read() as session:
-        return keys.verify(session, given.credentials).tenant_id
+    used: Services = request.app.state.services
+    request.state.principal = found = await used.known_keys.principal(token, partial(_look_up, used, token))
+    return found
+
+
+async def _look_up(used: Services, token: str) -> Principal:
+    def look(session: Session) -> Principal:
+        key = keys.verify(session, token)
+        return Principal(tenant_id=key.tenant_id, key_id=key.id)
+
+    return await used.units.look_up_key(keys.id_in(token), look)
+
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="`Authorization: Bearer dft_...`")
+
+
+async def tenant(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+    """The tenant whose key the request carries.
+
+    Raises:
+        UnauthenticatedError: as `authenticate`.
+    """
+    return (await authenticate(request)).tenant_id
 
 
 Tenant = Annotated[str, Depends(tenant)]
 
 
-def once(
+@dataclass(frozen=True)
+class Unit:
+    """How an endpoint is run: what a route finds in place of its session."""
+
+    run: Callable[[Callable[..., Any]], Awaitable[Any]]
+
+
+def _unit_of(request: Request, name: str) -> Unit:
+    used: Services = request.app.state.services
+    principal: Principal | None = getattr(request.state, "principal", None)
+    return Unit(partial(getattr(used.units, name), principal.tenant_id if principal else ""))
+
+
+async def reading(request: Request) -> Unit:
+    """To read rows."""
+    return _unit_of(request, "read")
+
+
+async def writing(request: Request) -> Unit:
+    """To write rows, in one transaction."""
+    return _unit_of(request, "write")
+
+
+async def working(request: Request) -> Unit:
+    """To do something else."""
+    return _unit_of(request, "other")
+
+
+ReadSession = Annotated[Session, Depends(reading)]
+WriteSession = Annotated[Session, Depends(writing)]
+
+
+async def once(
     request: Request,
     response: Response,
     tenant_id: Tenant,
+    used: ServicesDep,
     given: Annotated[str | None, Header(alias=HEADER, description=_ONCE, max_length=300)] = None,
-) -> Once:
+) -> AsyncIterator[Once]:
     """The request as one that takes effect once, where it says so."""
-    return Once(tenant_id, f"{request.method} {request.url.path}", key_of(given), response.headers)
+    asked = Once(tenant_id, f"{request.method} {request.url.path}", key_of(given), response.headers)
+    if asked.key is None:
+        yield asked
+        return
+    async with used.in_flight.alone((asked.tenant_id, asked.scope, asked.key)):
+        yield asked
 
 
-OnceDep = Annotated[Once, Depends(once)]
+OnceDep = Annotated[Once, Depends(once, scope="function")]
 
 After = Annotated[str | None, Query(max_length=255, description="Id of the last item of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items on a page, at most.")]
@@ -114,6 +170,16 @@ async def _next(stream: Any) -> bytes:
     return b""
 
 
-async def in_receiving_thread(used: Services, work: Callable[..., T], *args: Any) -> T:
+async def in_receiving_thread(used: Services, tenant_id: str, work: Callable[..., T], *args: Any) -> T:
     """Run `work` in a thread where `body_chunks` can be read."""
-    return await anyio.to_thread.run_sync(partial(work, *args), limiter=used.receiving)
+    return await used.receiving.run(tenant_id, work, *args)
+
+
+async def keep_received(used: Services, tenant_id: str, key: str, work: Callable[[Session], T]) -> T:
+    """Write the rows of what was received, with more patience: it cost its sender time. Refused, the object goes."""
+    try:
+        return await used.units.write(tenant_id, work, patience_s=_RECEIVED_PATIENCE_S)
+    except Exception as error:
+        if isinstance(error, ServiceError) or is_busy(error):  # else a commit may have got through
+            await anyio.to_thread.run_sync(delete_objects, used.store, [key])
+        raise

@@ -10,12 +10,13 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api import errors
+from api.db import is_busy
 from api.storage import StoreError
 from difftune_core.hooks import TaskError
 
@@ -29,6 +30,8 @@ _STATUS: dict[type[errors.ServiceError], HTTPStatus] = {
     errors.GoneError: HTTPStatus.GONE,
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QuotaError: HTTPStatus.FORBIDDEN,
+    errors.TooManyRequestsError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooSlowError: HTTPStatus.REQUEST_TIMEOUT,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _HEADERS = {
@@ -57,8 +60,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(StoreError, _on_store_error)
     app.add_exception_handler(OSError, _on_system_error)
-    app.add_exception_handler(OperationalError, _on_database_error)
-    app.add_exception_handler(PoolTimeoutError, _on_database_error)
+    for kind in (OperationalError, InternalError, InterfaceError, PoolTimeoutError):
+        app.add_exception_handler(kind, _on_database_error)
     app.add_exception_handler(DataError, _on_data_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
 
@@ -83,7 +86,10 @@ def answer(request: Request, status: HTTPStatus, error: errors.ServiceError) -> 
         body["errors"] = faults
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     body["error"] = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return JSONResponse(body, status, headers=_HEADERS.get(status), media_type="application/problem+json")
+    headers = _HEADERS.get(status)
+    if error.retry_after_s is not None:
+        headers = {"retry-after": str(error.retry_after_s)}
+    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
 
 
 def unforeseen(request: Request) -> JSONResponse:
@@ -94,13 +100,13 @@ def unforeseen(request: Request) -> JSONResponse:
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, error)
 
 
-def _on_service_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.ServiceError)
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     return answer(request, status, error)
 
 
-def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     code = _HTTP_CODES.get(status, status.phrase.lower().replace(" ", "_"))
@@ -110,13 +116,13 @@ def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-def _on_store_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_store_error(request: Request, error: Exception) -> JSONResponse:
     log.error("store_error", error=str(error))
     message = "The object store does not answer. Try again later."
     return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, errors.UnavailableError("store_unavailable", message))
 
 
-def _on_system_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_system_error(request: Request, error: Exception) -> JSONResponse:
     """A folder as store has no service in between that would tell it in words of its own."""
     assert isinstance(error, OSError)
     if error.errno not in NO_ROOM:
@@ -126,22 +132,27 @@ def _on_system_error(request: Request, error: Exception) -> JSONResponse:
     return answer(request, HTTPStatus.INSUFFICIENT_STORAGE, errors.UnavailableError("storage_full", message))
 
 
-def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+    if is_busy(error):
+        log.warning("database_busy", error=str(error))
+        message = "The service has too much to do at the moment. Try again in a second."
+        busy = errors.UnavailableError("busy", message, retry_after_s=1)
+        return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, busy)
     log.error("database_error", error=str(error))
     message = "The database does not answer. Try again later."
     return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, errors.UnavailableError("database_unavailable", message))
 
 
-def _on_data_error(request: Request, _: Exception) -> JSONResponse:
+async def _on_data_error(request: Request, _: Exception) -> JSONResponse:
     """PostgreSQL takes no NUL characters in texts and no numbers beyond a column's range; SQLite finds nothing."""
     return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("invalid_value", "A value cannot be stored."))
 
 
-def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
+async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
     return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("disconnected", "The body was cut off."))
 
 
-def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     if isinstance(error.body, bytes):  # what FastAPI leaves of a body that is not announced as JSON
         message = "The body must be JSON, sent with Content-Type: application/json."
@@ -159,7 +170,7 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, summary)
 
 
-def _on_config_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_config_error(request: Request, error: Exception) -> JSONResponse:
     """Fields of a config that are right one by one and do not go together: `difftune_core.config.resolve` says so."""
     assert isinstance(error, TaskError)
     refused = errors.InvalidInputError(error.code, f"{error}.", param=error.param)

@@ -10,6 +10,8 @@ ServiceError
 ├── GoneError             it was there, its time is over
 ├── TooLargeError         more bytes than allowed
 ├── QuotaError            more bytes than the tenant may keep
+├── TooManyRequestsError  more at once than the tenant can have
+├── TooSlowError          the body does not arrive
 └── UnavailableError      a part of the service does not answer
 """
 
@@ -29,11 +31,12 @@ class ServiceError(Exception):
         param: str | None = None,
         pointer: str | None = None,
         errors: list[dict[str, Any]] | None = None,
+        retry_after_s: int | None = None,
         **extra: Any,
     ) -> None:
         """`param` is dotted (`method.type`), `pointer` a JSON pointer; made of `param` for a body's field.
 
-        `errors` lists several faults; `extra` becomes members of the answer.
+        `errors` lists several faults; `retry_after_s`: time cures it; `extra` becomes members of the answer.
         """
         super().__init__(message)
         self.code = code
@@ -41,6 +44,7 @@ class ServiceError(Exception):
         self.param = param
         self.pointer = pointer
         self.errors = errors
+        self.retry_after_s = retry_after_s
         self.extra = extra
 
 
@@ -84,6 +88,14 @@ class TooLargeError(ServiceError):
 
 class QuotaError(ServiceError):
     """The tenant has no room left."""
+
+
+class TooManyRequestsError(ServiceError):
+    """The tenant's other requests have to be done first."""
+
+
+class TooSlowError(ServiceError):
+    """The body of the request does not arrive, or hardly."""
 
 
 class UnavailableError(ServiceError):

@@ -5,6 +5,7 @@ Of Celery only the delivery of that message is used: no results, retries, ETA, r
 
 from __future__ import annotations
 
+import threading
 import uuid
 from pathlib import Path
 from queue import Empty
@@ -112,18 +113,35 @@ def _broker(settings: Settings) -> dict[str, Any]:
 
 
 class Doorbell:
-    """Rings the workers. Used after a commit: a worker that looks earlier finds nothing."""
+    """Rings the workers. Used after a commit: a worker that looks earlier finds nothing.
+
+    Of many who ring at once one does it for all, so that they do not wait for each other in a queue for the database.
+    """
 
     def __init__(self, settings: Settings, database: Database) -> None:
         """Nothing is connected before the first ring."""
         self._celery = create_celery(settings)
         self._database = database
+        self._ringing = threading.Lock()
+        self._asked = False
 
     def ring(self) -> bool:
         """Send "look" and note on every waiting item that it was rung for; False, and a log line, if that failed.
 
-        Never raises: the sweep rings for items that nobody rang for, and workers look by themselves now and then.
+        Never raises: the sweep rings for items that nobody rang for, and workers look by themselves now and then. While
+        another thread rings it is asked to ring once more, and this returns.
         """
+        self._asked = True
+        rang = True
+        while self._asked and self._ringing.acquire(blocking=False):
+            try:
+                self._asked = False
+                rang = self._ring()
+            finally:
+                self._ringing.release()
+        return rang
+
+    def _ring(self) -> bool:
         try:
             with self._database.read() as session:
                 query = select(WorkItem.id).where(WorkItem.rung_at.is_(None)).limit(_BATCH)

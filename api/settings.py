@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """Address of the API as clients see it, for links; null is host and port, or, of all addresses, this machine."""
     allowed_hosts: list[str] = ["127.0.0.1", "localhost", "[::1]", "testserver"]
     """Host headers that are answered: a foreign page must not reach a loopback API by DNS rebinding."""
+    key_cache_s: Annotated[float, Field(ge=0)] = 5.0
+    """A key that was used lately is taken for so long without asking the database: so soon a revoked one is refused."""
     model_dirs: list[Path] = []
     """Further folders of base models, before the bundled ones."""
     lease_s: Annotated[float, Field(gt=0)] = 15.0

@@ -14,10 +14,11 @@ from api.checkpoints.service import Format
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.jobs import service as jobs
 from api.jobs.models import Job
+from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 
-router = APIRouter(prefix="/v1", tags=["checkpoints"])
+router = APIRouter(prefix="/v1", tags=["checkpoints"], route_class=KeyedRoute)
 _FORMATS = (
     "`safetensors`: the weights; `diffusers`: a folder that diffusers opens, zipped; `single_file`: a ControlNet as "
     "ComfyUI and A1111 read it."

@@ -13,9 +13,10 @@ from api.comparisons.states import ComparisonStatus
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
 from api.models import service as models
+from api.routing import KeyedRoute
 from api.schemas import Page, page_of
 
-router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], route_class=KeyedRoute)
 
 
 @router.post("")

@@ -11,10 +11,11 @@ from api.datasets.states import DatasetStatus
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError
 from api.ids import cursor
+from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=KeyedRoute)
 
 
 @router.get("")
@@ -34,16 +35,19 @@ def list_datasets(
 
 
 @router.post("/import")
-def import_dataset(body: DatasetImport, tenant: Tenant, used: ServicesDep, background: BackgroundTasks) -> DatasetOut:
+async def import_dataset(
+    body: DatasetImport, tenant: Tenant, used: ServicesDep, background: BackgroundTasks
+) -> DatasetOut:
     """Make a data set of an object in a bucket that the operator allows (`DIFFTUNE_IMPORT_PREFIXES`)."""
     try:
-        found = imports.parsed(used.settings, body.uri).stat()
+        found = await used.units.other(tenant, lambda: imports.parsed(used.settings, body.uri).stat())
     except ValueError as error:
         raise InvalidInputError("import_not_allowed", str(error), param="uri") from None
     except FileNotFoundError:
         raise InvalidInputError("source_not_found", f"There is no object {body.uri!r}.", param="uri") from None
-    with used.database.write() as session:
-        dataset = imports.create(session, used.settings, tenant, body, found)
+    dataset = await used.units.write(
+        tenant, lambda session: imports.create(session, used.settings, tenant, body, found)
+    )
     background.add_task(used.doorbell.ring)
     return dataset_out(dataset)
 

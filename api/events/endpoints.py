@@ -15,9 +15,10 @@ from api.events.models import Event
 from api.events.schemas import EventOut, event_out, number_of
 from api.jobs import service as jobs
 from api.jobs.states import FINAL
+from api.routing import KeyedRoute
 from api.schemas import Page, page_of
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 _POLL_S = 0.5
 _BATCH = 200
 _COMMENT_S = 15

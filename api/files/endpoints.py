@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.orm import Session
 
 from api import quotas
 from api.datasets import service as datasets
@@ -20,18 +21,20 @@ from api.deps import (
     WriteSession,
     body_chunks,
     in_receiving_thread,
+    keep_received,
 )
 from api.errors import ConflictError, InvalidInputError
 from api.files import service
 from api.files.schemas import File, file_of_dataset, file_of_result
 from api.ids import new_id
 from api.multipart import StoredForm, store_form
+from api.routing import KeyedRoute
 from api.schemas import Deleted, Filename, Page, page_of
 from api.storage import ObjectStore
 from api.storage.base import attachment
 from api.storage.cleaning import delete_objects
 
-router = APIRouter(prefix="/v1/files", tags=["files"])
+router = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
 _FILENAME: TypeAdapter[str] = TypeAdapter(Filename)
 _FILE_FORM: dict[str, Any] = {
     "requestBody": {
@@ -58,14 +61,27 @@ async def create_file(tenant: Tenant, used: ServicesDep, request: Request, backg
 
     For large archives use `/v1/uploads`.
     """
-    made = await in_receiving_thread(used, _receive_file, used, tenant, request)
-    background.add_task(used.doorbell.ring)
-    return made
-
-
-def _receive_file(used: Services, tenant_id: str, request: Request) -> File:
     dataset_id = new_id("ds")
     key = f"datasets/{dataset_id}/file"
+    form = await in_receiving_thread(used, tenant, _receive_file, used, key, request)
+
+    def create(session: Session) -> Dataset:
+        quotas.reserve(session, used.settings, tenant, form.file.bytes, param="file")
+        return datasets.create(
+            session,
+            tenant,
+            filename=form.filename,
+            purpose=form.fields["purpose"],
+            parts=[{"key": key, "bytes": form.file.bytes}],
+            dataset_id=dataset_id,
+        )
+
+    made = await keep_received(used, tenant, key, create)
+    background.add_task(used.doorbell.ring)
+    return file_of_dataset(made)
+
+
+def _receive_file(used: Services, key: str, request: Request) -> StoredForm:
     form = store_form(
         request.headers.get("content-type"),
         body_chunks(request),
@@ -77,20 +93,10 @@ def _receive_file(used: Services, tenant_id: str, request: Request) -> File:
     )
     try:
         _check(form)
-        with used.database.write() as session:
-            quotas.reserve(session, used.settings, tenant_id, form.file.bytes, param="file")
-            dataset = datasets.create(
-                session,
-                tenant_id,
-                filename=form.filename,
-                purpose=form.fields["purpose"],
-                parts=[{"key": key, "bytes": form.file.bytes}],
-                dataset_id=dataset_id,
-            )
     except Exception:
         used.store.delete(key)
         raise
-    return file_of_dataset(dataset)
+    return form
 
 
 def _check(form: StoredForm) -> None:

@@ -10,10 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.deps import Services, ServicesDep
 from api.error_handlers import NO_ROOM
 from api.errors import UnavailableError
+from api.routing import UnitRoute
 from api.schemas import Out
 from api.storage import StoreError
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=UnitRoute)
 log = structlog.get_logger(__name__)
 
 

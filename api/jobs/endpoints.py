@@ -14,11 +14,12 @@ from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, job_out, metric_out, report_out
 from api.jobs.states import JobStatus
 from api.models import service as models
+from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 from difftune_core.config import resolve
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 _METADATA = re.compile(r'metadata\[([^"\\\x00-\x1f]{1,64})\]')
 _REPORTS = {"report_json", "report_html", "samples"}
 

@@ -51,6 +51,12 @@ def verify(session: Session, token: str) -> ApiKey:
     return key
 
 
+def id_in(token: str) -> str:
+    """Id of the key that a bearer token claims to be; empty if it can be none of ours."""
+    matched = _TOKEN.fullmatch(token)
+    return f"key_{matched[1]}" if matched else ""
+
+
 def revoke(session: Session, *, tenant_id: str, key_id: str) -> ApiKey:
     """End a key at once; a second time changes nothing.
 

@@ -9,9 +9,10 @@ from api.deps import After, ReadSession, Tenant
 from api.jobs import service as jobs
 from api.logs import repository
 from api.logs.schemas import LogOut, log_out, place_of
+from api.routing import KeyedRoute
 from api.schemas import Page, page_of
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 
 
 @router.get(

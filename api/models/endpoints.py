@@ -8,11 +8,12 @@ from fastapi.responses import JSONResponse
 from api.deps import ServicesDep, Tenant
 from api.models import service
 from api.models.schemas import Kind, Model, model_out
+from api.routing import KeyedRoute
 from api.schemas import Page, page_of
 from difftune_core.card import BaseModelCard
 from difftune_core.companion_card import CompanionCard
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=KeyedRoute)
 
 
 @router.get("")

@@ -13,11 +13,12 @@ from api.models import service as models
 from api.retention_sets import repository, service
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
 from api.retention_sets.states import RetentionSetStatus
+from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 from difftune_core.config import resolve_retention_set
 
-router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"])
+router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"], route_class=KeyedRoute)
 
 
 @router.post("")

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks, Request
+from sqlalchemy.orm import Session
 
 from api.datasets.models import Dataset
 from api.deps import (
@@ -18,11 +19,13 @@ from api.deps import (
     WriteSession,
     body_chunks,
     in_receiving_thread,
+    keep_received,
 )
-from api.errors import ServiceError
 from api.ids import cursor, new_id
 from api.multipart import store_form
+from api.routing import KeyedRoute
 from api.schemas import Page, page_of
+from api.storage import ObjectInfo
 from api.storage.cleaning import delete_objects
 from api.uploads import repository, service
 from api.uploads.models import UploadPart
@@ -38,7 +41,7 @@ from api.uploads.schemas import (
 )
 from api.uploads.states import UploadStatus
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=KeyedRoute)
 _PART_FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -75,31 +78,26 @@ def retrieve_upload(upload_id: str, tenant: Tenant, session: ReadSession) -> Upl
 @router.post("/{upload_id}/parts", openapi_extra=_PART_FORM)
 async def create_part(upload_id: str, tenant: Tenant, used: ServicesDep, request: Request) -> PartOut:
     """Send a part through the API, as the multipart field `data`: in any order, also several at once."""
-    return await in_receiving_thread(used, _receive_part, used, tenant, upload_id, request)
-
-
-def _receive_part(used: Services, tenant_id: str, upload_id: str, request: Request) -> PartOut:
-    with used.database.read() as session:
-        service.open_upload(session, tenant_id, upload_id)
+    await used.units.read(tenant, lambda session: service.open_upload(session, tenant, upload_id))
     part_id = new_id("part")
-    stored = store_form(
+    stored = await in_receiving_thread(used, tenant, _receive_part, used, service.part_key(upload_id, part_id), request)
+
+    def add(session: Session) -> UploadPart:
+        upload = service.open_upload(session, tenant, upload_id, lock=True)  # not completed or cancelled meanwhile
+        return service.add_part(session, used.settings, upload, part_id=part_id, stored=stored, announced=stored.bytes)
+
+    return part_out(await keep_received(used, tenant, stored.key, add))
+
+
+def _receive_part(used: Services, key: str, request: Request) -> ObjectInfo:
+    return store_form(
         request.headers.get("content-type"),
         body_chunks(request),
         store=used.store,
-        key=service.part_key(upload_id, part_id),
+        key=key,
         field="data",
         max_bytes=used.settings.max_part_bytes,
     ).file
-    try:
-        with used.database.write() as session:
-            upload = service.open_upload(session, tenant_id, upload_id, lock=True)
-            part = service.add_part(
-                session, used.settings, upload, part_id=part_id, stored=stored, announced=stored.bytes
-            )
-    except ServiceError:
-        used.store.delete(stored.key)  # completed, cancelled or expired meanwhile
-        raise
-    return part_out(part)
 
 
 @router.post("/{upload_id}/parts/presign")
@@ -154,27 +152,28 @@ def list_parts(
 
 
 @router.post("/{upload_id}/complete")
-def complete_upload(
+async def complete_upload(
     upload_id: str, body: UploadComplete, tenant: Tenant, used: ServicesDep, background: BackgroundTasks
 ) -> UploadOut:
     """Make one file of the parts. Its `file.id` is a data set, which is validated from now on.
 
     Done again, it answers with the same file.
     """
-    with used.database.read() as session:
-        service.get(session, tenant, upload_id)
-        parts = repository.parts_of(session, upload_id)
-    seen = service.seen_in_store(used.store, parts)
-    with used.database.write() as session:
+    parts = await used.units.read(tenant, lambda session: service.parts_of(session, tenant, upload_id))
+    seen = await used.units.other(tenant, lambda: service.seen_in_store(used.store, parts))
+
+    def complete(session: Session) -> tuple[UploadOut, list[str]]:
         upload = service.get(session, tenant, upload_id, lock=True)
         if upload.status == UploadStatus.COMPLETED:
-            return upload_out(upload, service.completed_as(session, upload, body))
+            return upload_out(upload, service.completed_as(session, upload, body)), []
         upload = service.open_upload(session, tenant, upload_id, lock=True)
         dataset = service.complete(session, upload, body, seen)
-        unused = service.left_over(session, upload, dataset)
+        return upload_out(upload, dataset), service.left_over(session, upload, dataset)
+
+    shown, unused = await used.units.write(tenant, complete)
     background.add_task(used.doorbell.ring)
     background.add_task(delete_objects, used.store, unused)
-    return upload_out(upload, dataset)
+    return shown
 
 
 @router.post("/{upload_id}/cancel")

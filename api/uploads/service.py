@@ -80,6 +80,16 @@ def open_upload(session: Session, tenant_id: str, upload_id: str, *, lock: bool 
     return upload
 
 
+def parts_of(session: Session, tenant_id: str, upload_id: str) -> list[UploadPart]:
+    """All parts of the tenant's upload.
+
+    Raises:
+        NotFoundError: there is no such upload.
+    """
+    get(session, tenant_id, upload_id)
+    return repository.parts_of(session, upload_id)
+
+
 def part_key(upload_id: str, part_id: str) -> str:
     """Where a part lies; it stays there when it becomes part of a data set."""
     return f"uploads/{upload_id}/{part_id}"

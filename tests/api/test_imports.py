@@ -10,7 +10,7 @@ import pytest
 import api
 
 ROOT = Path(api.__file__).parent
-HTTP = {"endpoints.py", "app.py", "deps.py", "error_handlers.py", "middleware.py"}
+HTTP = {"endpoints.py", "app.py", "deps.py", "error_handlers.py", "middleware.py", "routing.py"}
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import stat
+import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from api.app import create_app
+from api.db import Database
 from api.deps import Services
 from api.errors import NotFoundError, UnauthenticatedError
 from api.keys import repository
 from api.keys import service as keys
+from api.settings import Settings
 
 
 def test_a_key_is_verified_and_only_its_hash_is_kept(services: Services, data_dir: Path) -> None:
@@ -35,14 +40,31 @@ def test_changed_keys_are_refused(services: Services, token: str) -> None:
             keys.verify(session, text)
 
 
-def test_a_revoked_key_is_refused_at_once(client: TestClient, services: Services, token: str) -> None:
-    assert client.get("/v1/models").status_code == 200
-    key_id = f"key_{token.split('_')[1]}"
-    with services.database.write() as session:
-        with pytest.raises(NotFoundError):
-            keys.revoke(session, tenant_id="other", key_id=key_id)
-        keys.revoke(session, tenant_id="default", key_id=key_id)
-    assert client.get("/v1/models").status_code == 401
+def test_a_revoked_key_is_refused_when_its_look_up_is_too_old(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"key_cache_s": 0.2}))
+    database: Database = app.state.services.database
+    with database.write() as session:
+        key, token = keys.create(session, tenant_id="default", name="leaked")
+    with TestClient(app, headers={"authorization": f"Bearer {token}"}) as client:
+        assert client.get("/v1/models").status_code == 200
+        with database.write() as session:
+            with pytest.raises(NotFoundError):
+                keys.revoke(session, tenant_id="other", key_id=key.id)
+            keys.revoke(session, tenant_id="default", key_id=key.id)
+        time.sleep(0.25)
+        assert client.get("/v1/models").status_code == 401
+
+
+def test_a_key_is_looked_up_once_for_many_requests(client: TestClient, services: Services) -> None:
+    looked_up = []
+    event.listen(
+        services.database.engine,
+        "before_cursor_execute",
+        lambda *given: looked_up.append(given[2]) if "FROM api_keys" in given[2] else None,
+    )
+    for _ in range(5):
+        assert client.get("/v1/models").status_code == 200
+    assert len(looked_up) == 1
 
 
 def test_the_first_key_is_made_once_and_works(client: TestClient, services: Services, data_dir: Path) -> None:

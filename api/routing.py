@@ -1,0 +1,68 @@
+"""Routes of our endpoints: the key is asked for before the body, and a plain function is one unit of work in a thread.
+
+FastAPI would open and commit a session in two further threads (`Depends` with `yield`), and read the body before it
+looks at the key.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Response, params
+from fastapi.routing import APIRoute
+
+from api.deps import Unit, authenticate, reading, working, writing
+
+_UNIT = "unit_of_work"
+
+
+class UnitRoute(APIRoute):
+    """Runs a plain function as one unit of work: begun, done and committed in one thread, before the response.
+
+    A `ReadSession` or `WriteSession` among its parameters says which; `async` endpoints see to their units themselves.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """As `APIRoute`."""
+        super().__init__(path, endpoint if inspect.iscoroutinefunction(endpoint) else _as_unit(endpoint), **options)
+
+
+class KeyedRoute(UnitRoute):
+    """A route that needs a key: nobody without one makes us read a body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, behind the key."""
+        handle = super().get_route_handler()
+
+        async def keyed(request: Request) -> Response:
+            await authenticate(request)
+            return await handle(request)
+
+        return keyed
+
+
+def _as_unit(endpoint: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    signature = inspect.signature(endpoint, eval_str=True)
+    session = next((name for name, given in signature.parameters.items() if _is_session(given)), None)
+
+    @wraps(endpoint)
+    async def run(**values: Any) -> Any:
+        unit: Unit = values.pop(session or _UNIT)
+        if session is None:
+            return await unit.run(lambda: endpoint(**values))
+        return await unit.run(lambda opened: endpoint(**values, **{session: opened}))
+
+    given = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in signature.parameters.values()]
+    if session is None:
+        kind = Annotated[Unit, Depends(working)]
+        given.append(inspect.Parameter(_UNIT, inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+    run.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]
+    return run
+
+
+def _is_session(parameter: inspect.Parameter) -> bool:
+    marks = getattr(parameter.annotation, "__metadata__", ())
+    return any(isinstance(mark, params.Depends) and mark.dependency in {reading, writing} for mark in marks)

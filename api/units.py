@@ -1,0 +1,63 @@
+"""Units of work: each begins, works and commits within one thread, and there are fewer of them than connections.
+
+A session that is opened in one thread and committed in another needs two: as many requests as there are threads would
+then each hold something that the others wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from api.admission import PATIENCE_S, Places
+from api.db import Database
+
+T = TypeVar("T")
+_WRITERS = 6
+_SQLITE_WRITERS = 2  # one writes, the next one gets ready
+_READERS = 6
+_OTHERS = 8  # that ask the store, or the database only now and then
+_KEYS = 2
+MAX_CONNECTIONS = _WRITERS + _READERS + _OTHERS + _KEYS + 4  # and the doorbell, event streams, health checks
+
+
+class Units:
+    """Runs the units of work of one process of the API; readers and writers have places of their own."""
+
+    def __init__(self, database: Database) -> None:
+        """Nothing is opened yet."""
+        self._database = database
+        self._writers = Places(_SQLITE_WRITERS if database.is_sqlite else _WRITERS)
+        self._readers = Places(_READERS)
+        self._others = Places(_OTHERS)
+        self._keys = Places(_KEYS)
+
+    async def write(self, tenant_id: str, work: Callable[[Session], T], *, patience_s: float = PATIENCE_S) -> T:
+        """Do `work` in one transaction, which is committed when this returns and rolled back when it raises.
+
+        Raises:
+            TooManyRequestsError: as `Places.run`, and so is UnavailableError.
+        """
+        return await self._writers.run(tenant_id, self._written, work, patience_s=patience_s)
+
+    async def read(self, tenant_id: str, work: Callable[[Session], T]) -> T:
+        """Do `work` on a consistent view of the rows. Raises as `write`."""
+        return await self._readers.run(tenant_id, self._read, work)
+
+    async def look_up_key(self, key: str, work: Callable[[Session], T]) -> T:
+        """Read what belongs to an API key. Raises as `write`."""
+        return await self._keys.run(key, self._read, work)
+
+    async def other(self, tenant_id: str, work: Callable[[], T]) -> T:
+        """Do `work` that may wait for something else than the database. Raises as `write`."""
+        return await self._others.run(tenant_id, work)
+
+    def _written(self, work: Callable[[Session], T]) -> T:
+        with self._database.write() as session:
+            return work(session)
+
+    def _read(self, work: Callable[[Session], T]) -> T:
+        with self._database.read() as session:
+            return work(session)

@@ -1,0 +1,114 @@
+"""Places for work at once: tenants take turns, and who waits too long is told when to come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+from api.admission import Places
+from api.errors import ServiceError, TooManyRequestsError, UnavailableError
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    anyio.run(story)
+
+
+def test_no_more_work_at_once_than_places() -> None:
+    most, now, lock = 0, 0, threading.Lock()
+
+    def work() -> None:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        with lock:
+            now -= 1
+
+    async def story() -> None:
+        places = Places(3)
+        async with anyio.create_task_group() as group:
+            for number in range(30):
+                group.start_soon(places.run, f"tenant {number % 4}", work)
+
+    run(story)
+    assert most == 3
+
+
+def test_a_tenant_does_not_wait_for_all_requests_of_another() -> None:
+    done: list[str] = []
+
+    async def story() -> None:
+        places = Places(1)
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(places.run, "many", lambda: done.append("many"))
+            await anyio.lowlevel.checkpoint()
+            group.start_soon(places.run, "one", lambda: done.append("one"))
+
+    run(story)
+    assert len(done) == 51
+    assert done.index("one") <= 3
+
+
+def test_who_waits_too_long_is_told_to_come_back_each_at_another_time() -> None:
+    refusals: list[ServiceError] = []
+
+    async def story() -> None:
+        places, release = Places(1), threading.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(places.run, "many", lambda: time.sleep(2.0))
+            await anyio.sleep(0.01)
+            places._taken_s = 0.5  # as after some work that took so long
+
+            async def refused(tenant: str) -> None:
+                began = time.monotonic()
+                with pytest.raises(ServiceError) as error:
+                    await places.run(tenant, release.wait, patience_s=0.1)
+                assert time.monotonic() - began < 1.0
+                refusals.append(error.value)
+
+            async with anyio.create_task_group() as waiting:
+                for tenant in ["many"] * 6 + ["other"]:
+                    waiting.start_soon(refused, tenant)
+
+    run(story)
+    kinds = [type(error) for error in refusals]
+    assert kinds.count(TooManyRequestsError) == 6
+    assert kinds.count(UnavailableError) == 1
+    assert sorted(error.retry_after_s or 0 for error in refusals) == [1, 1, 2, 2, 3, 3, 4]
+
+
+def test_shares_leave_places_to_others() -> None:
+    async def story() -> None:
+        places, release = Places(4, shares=True), threading.Event()
+        async with anyio.create_task_group() as group:
+            for tenant in ["many"] * 2 + ["other"]:
+                group.start_soon(places.run, tenant, release.wait)
+            await anyio.sleep(0.05)
+            with pytest.raises(TooManyRequestsError):
+                await places.run("many", release.wait, patience_s=0.05)
+            assert await places.run("third", lambda: "served", patience_s=0.05) == "served"
+            release.set()
+        assert await places.run("many", lambda: "served") == "served"
+
+    run(story)
+
+
+def test_a_place_is_free_again_after_work_that_fails_and_waiters_that_go_away() -> None:
+    async def story() -> None:
+        places, release = Places(1), threading.Event()
+        with pytest.raises(ZeroDivisionError):
+            await places.run("a", lambda: 1 // 0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(places.run, "a", release.wait)
+            with anyio.move_on_after(0.05):
+                await places.run("a", lambda: None)
+            release.set()
+        assert await places.run("b", lambda: "served") == "served"
+
+    run(story)
