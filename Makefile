@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-services test-ceph compose-test storm mutants tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm mutants tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -32,13 +32,16 @@ check: $(INSTALLED) ## lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(INSTALLED) ## all tests that need no server
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not services and not ceph and not long'
+test: $(INSTALLED) ## all tests that need nothing but Python
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not services and not ceph and not long and not fonts'
 
 test-long: $(INSTALLED) ## the longest tests that need no server
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'long and not services'
 
-test-services: $(INSTALLED) ## tests against PostgreSQL, Redis and S3 servers that the tests start themselves
+test-fonts: $(INSTALLED) ## tests of the drawn letters (Debian: fonts-dejavu fonts-liberation fonts-freefont-ttf fonts-noto-core)
+	$(BIN)/python -m pytest -q -m fonts tests/core/tiny
+
+test-services: $(INSTALLED) ## tests that start PostgreSQL, Redis and S3 servers (Debian: postgresql redis-server)
 	@PYTHON=$(PYTHON) tests/install-swift
 	$(BIN)/python -m pytest -q -m services tests/services/test_storm.py # nothing beside it: its leases are short
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m services --ignore tests/services/test_storm.py

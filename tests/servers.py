@@ -25,11 +25,16 @@ from redis.exceptions import RedisError
 _START_S = 120.0
 _USER = "nobody"  # PostgreSQL refuses root
 _NEEDED = {"postgresql": ("setpriv", "initdb", "postgres"), "redis": ("setpriv", "redis-server")}
+_DEBIANS = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)  # it has them in no PATH
+
+
+def _found(program: str) -> str | None:
+    return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_DEBIANS]))
 
 
 def missing(server: str) -> list[str]:
     """Programs of a server that this machine lacks."""
-    return [program for program in _NEEDED[server] if not shutil.which(program)]
+    return [program for program in _NEEDED[server] if not _found(program)]
 
 
 def free_port() -> int:
@@ -108,7 +113,8 @@ class PostgresServer(Server):
             user = pwd.getpwnam(_USER)
             self._setpriv += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
             os.chown(folder, user.pw_uid, user.pw_gid)
-        initdb = [*self._setpriv, "initdb", "-D", str(folder / "data"), "-U", "difftune", "-A", "trust", "--no-sync"]
+        initdb = [*self._setpriv, _found("initdb") or "initdb", "-D", str(folder / "data"), "--no-sync"]
+        initdb += ["-U", "difftune", "-A", "trust"]
         subprocess.run([*initdb, "-E", "UTF8", "--locale=C.UTF-8"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
 
     def url(self, database: str = "postgres") -> str:
@@ -147,7 +153,8 @@ class PostgresServer(Server):
             "shared_buffers": "32MB",
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        return [*self._setpriv, "postgres", "-D", str(self.folder / "data"), "-p", str(self.port), *settings]
+        folder, postgres = str(self.folder / "data"), _found("postgres") or "postgres"
+        return [*self._setpriv, postgres, "-D", folder, "-p", str(self.port), *settings]
 
     def _answers(self) -> bool:
         try:

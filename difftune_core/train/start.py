@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from difftune_core.checkpoint.load import resume
 from difftune_core.config import TransferConfig, config_digest
+from difftune_core.files import sha256_json
 from difftune_core.hooks import LogEvent, MetricsEvent, ResumeEvent
 from difftune_core.models.registry import BaseModel
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event
 
+_CPUINFO = Path("/proc/cpuinfo")
+_CPU_FIELDS = (
+    *("vendor_id", "cpu family", "model", "stepping", "flags"),  # x86
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
+)
 _TOLD_AGAIN = 1000  # points of the curves; listeners pass over what they know
 
 
@@ -51,7 +58,16 @@ def envelope_of(config: TransferConfig, caches: dict[str, str | None]) -> dict[s
 
 
 def _processor() -> str:
-    """The device's name, or the CPU's family as the kernels choose their code by it."""
+    """The device's name, or the CPU's model and features, which decide what code the kernels use and how it rounds."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {_cpu_model()}"
+
+
+def _cpu_model() -> str:
+    """A digest of what Linux says of the first CPU; elsewhere what Python knows."""
+    if not _CPUINFO.exists():
+        return platform.processor()
+    lines = _CPUINFO.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return sha256_json({name: fields.get(name) for name in _CPU_FIELDS})[:12]

@@ -1,21 +1,15 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from difftune_core.tiny.glyphs import SCRIPTS, GlyphBank, find_fonts
-from difftune_core.tiny.world import BROAD_CLASSES, SHAPES, SOURCE_CLASSES, Split, World
+from difftune_core.tiny.glyphs import SCRIPTS, GlyphBank
+from difftune_core.tiny.world import SHAPES, Split, World
+
+pytestmark = pytest.mark.fonts
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
     return World(7)
-
-
-def test_classes_are_the_letters_and_all_of_them_differ() -> None:
-    assert tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == SOURCE_CLASSES
-    assert len(set(BROAD_CLASSES)) == len(BROAD_CLASSES)
-    assert BROAD_CLASSES[:52] == SOURCE_CLASSES
 
 
 def test_an_image_depends_on_seed_split_and_index_alone(world: World) -> None:
@@ -83,12 +77,3 @@ def test_the_bank_never_draws_a_font_s_sign_for_missing_letters() -> None:
     for script in ("latin", "digits"):
         masks = {bank.mask(script, letter, 0).tobytes() for letter in SCRIPTS[script]}
         assert len(masks) == len(SCRIPTS[script])
-
-
-def test_without_fonts_the_error_names_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("difftune_core.tiny.glyphs._FOLDERS", (tmp_path,))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="fonts-dejavu"):
-        find_fonts()
-    with pytest.raises(FileNotFoundError, match="no font for script 'latin'"):
-        GlyphBank([]).fonts("latin")

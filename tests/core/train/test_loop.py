@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import platform
 from copy import deepcopy
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from difftune_core.train.state import TrainState, new_state
 from difftune_core.train.step import TrainingData, make_batch, train_step
 from tests.core.conftest import RecordingHooks, toy_config
 
-GOLDEN = Path(__file__).parent / "golden_losses.json"
 ADAPTERS: dict[str, dict[str, object]] = {
     "lora": {"type": "lora", "rank": 2},
     "dora": {"type": "lora", "rank": 2, "use_dora": True},
@@ -90,6 +87,20 @@ def stop_and_resume(config: TransferConfig, cut: int, toy_model: DiT, data: Trai
     steps = [event.step for event in hooks.events if isinstance(event, MetricsEvent)]
     assert steps == list(range(cut + 1, 21)), "it went on, it did not start again"
     assert digest(tmp_path / "a" / "step-00000020") == digest(tmp_path / "b" / "step-00000020")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_runs_give_the_same_bytes(
+    threads: int, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    """For one count of threads; another may round in other ways, so a resume tells of it."""
+    digests = set()
+    for name in ("a", "b"):
+        loop, _ = loop_of(toy_config(max_steps=3), toy_model, training_data, tmp_path / name, RecordingHooks())
+        torch.set_num_threads(threads)
+        assert loop.run() is None
+        digests.add(digest(tmp_path / name / "step-00000003"))
+    assert len(digests) == 1
 
 
 def test_what_was_measured_before_a_resume_can_be_told_again(
@@ -195,16 +206,3 @@ def test_checkpoints_come_when_due_and_the_last_says_so(
     assert [(e.step, e.is_last) for e in told] == [(8, False), (16, False), (20, True)]
     seen = {e.step: e.values["target_images"] for e in hooks.events if isinstance(e, MetricsEvent)}
     assert [e.target_images for e in told] == [seen[e.step] for e in told]
-
-
-def test_fifty_losses_are_the_golden_ones(toy_model: DiT, training_data: TrainingData) -> None:
-    """A change that should not alter numbers must not alter one bit (on the torch and processor of the record)."""
-    torch.set_num_threads(1)
-    config = toy_config(max_steps=50)
-    state = new_state(toy_model, config.method.hyperparameters)
-    losses = [float(train_step(state, config, training_data).losses.mean()) for _ in range(50)]
-    record = json.loads(GOLDEN.read_text(encoding="utf-8"))
-    here = f"{torch.__version__} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    if here == record["made_with"]:
-        assert losses == record["losses"]
-    assert losses == pytest.approx(record["losses"], rel=1e-3)
