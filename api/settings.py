@@ -26,7 +26,9 @@ class Settings(BaseSettings):
     Everything has a default that works embedded.
     """
 
-    model_config = SettingsConfigDict(env_prefix="DIFFTUNE_", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DIFFTUNE_", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -39,7 +41,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments before variables before files: a file holds what must not be in an environment."""
         del dotenv_settings, file_secret_settings
-        files = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get(SECRETS_DIR))
+        files = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get(SECRETS_DIR) or None)
         return init_settings, env_settings, files
 
     data_dir: Path = Field(default_factory=default_data_dir)

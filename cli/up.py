@@ -11,6 +11,7 @@ import typer
 from api.addresses import is_everywhere
 from cli.settings import failed, read_settings
 from cli.stack import Stack, StackError
+from cli.start import lacking
 
 _MAX_THREADS = 8
 _DRAIN_MARGIN_S = 15.0
@@ -33,6 +34,7 @@ def up(
     folder = settings.data_dir.expanduser().resolve()
     environment = _environment(slots)
     try:
+        check_extras()
         stack = Stack(
             folder,
             host=settings.host,
@@ -48,6 +50,16 @@ def up(
         raise failed(str(error)) from None
     except OSError as error:
         raise failed(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def check_extras() -> None:
+    """Look for the packages that the service's processes need.
+
+    Raises:
+        StackError: some are not installed; the message names their extras.
+    """
+    if extras := lacking("core", "api", "report"):
+        raise StackError(f"a service needs more than is installed: pip install 'difftune[{','.join(extras)}]'")
 
 
 def _environment(slots: int | None) -> dict[str, str]:

@@ -24,6 +24,15 @@ from tests.servers import PostgresServer, RedisServer, missing
 
 _MIGRATED = "migrated"
 _LONGEST = ("e2e/", "test_retention_sets.py", "worker/test_analyses.py", "retention/test_retention.py", "test_up.py")
+_OF_THE_USER = ("DIFFTUNE_", "OTEL_", "AWS_", "PG")
+
+
+def pytest_configure() -> None:
+    """Forget what the user's shell says to services and clients; a proxy would be asked for 127.0.0.1."""
+    for name in list(os.environ):
+        ours = name.startswith("DIFFTUNE_TEST_")
+        if (name.startswith(_OF_THE_USER) and not ours) or name.lower().endswith("_proxy"):
+            del os.environ[name]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

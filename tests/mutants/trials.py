@@ -14,7 +14,7 @@ from typing import Self
 
 from tests.mutants.faults import Fault
 
-_SUITE = "not services and not ceph and not long"
+_SUITE = "not services and not ceph and not long and not fonts"
 _QUIET = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist")
 _NO_TESTS_RAN = 5
 

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from cli import start, up
+from cli.start import extra_of, lacking
+from tests.test_dependencies import OURS, ROOT, imports
+
+
+@pytest.mark.parametrize(("module", "extra"), [("typer", "cli"), ("pydantic_settings", "api")])
+def test_a_command_that_lacks_a_package_says_which_extra_brings_it(module: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from cli.start import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"difftune: this needs the extra '{extra}': pip install 'difftune[{extra}]'\n"
+
+
+def test_every_package_that_we_import_has_an_extra() -> None:
+    files = [path for package in OURS for path in (ROOT / package).rglob("*.py")]
+    found = {module for path in files for module in imports(ast.parse(path.read_text(encoding="utf-8")))}
+    known = {*sys.stdlib_module_names, *OURS}
+    assert {module for module in found - known if extra_of(module) is None} == {"pydantic", "pydantic_core"}
+
+
+def test_a_service_is_not_started_without_what_its_children_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lacking("core", "api", "cli") == []
+    monkeypatch.setattr(start, "_is_installed", lambda name: name not in {"torch", "jinja2"})
+    assert lacking("core", "api", "report") == ["core", "report"]
+    with pytest.raises(up.StackError, match=r"pip install 'difftune\[core,report\]'"):
+        up.check_extras()
