@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -11,29 +10,33 @@ from urllib.parse import quote
 import typer
 
 from api.jobs.states import JobStatus
-from cli.printing import sheet, table
-from cli.service import ask
-from cli.settings import failed, read_settings
-from cli.stack import STATE_FILE
+from cli.card import card, left, moment, name_of
+from cli.printing import table
+from cli.service import AsJson, DataDir, Key, Url, service
 
 Job = Annotated[str, typer.Argument(help="Id of the job (ftjob_...).")]
-Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="The service; default: the one on this machine.")]
-Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
-DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service on this machine.")]
 Statuses = Annotated[list[JobStatus] | None, typer.Option("--status", help="Only these; may be given several times.")]
 Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+_PATH = "/v1/fine_tuning/jobs"
 _COLUMNS = {
     "id": "ID",
+    "name": "NAME",
     "status": "STATUS",
+    "phase": "PHASE",
     "steps": "STEPS",
+    "left": "TIME LEFT",
     "model": "MODEL",
     "method": "METHOD",
-    "created": "CREATED (UTC)",
+    "created": "CREATED",
     "error": "ERROR",
 }
 
-jobs = typer.Typer(name="jobs", help="Fine-tuning jobs: list, show, pause, resume, cancel.", no_args_is_help=True)
+jobs = typer.Typer(name="jobs", help="Fine-tuning jobs: list, show, stop, go on, delete.", no_args_is_help=True)
+
+
+def path_of(job: str) -> str:
+    """Return the path of a job in the API."""
+    return f"{_PATH}/{quote(job, safe='')}"
 
 
 @jobs.command("list")
@@ -46,72 +49,67 @@ def list_jobs(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Jobs of your tenant, newest first."""
-    url, key = _service(url, key, data_dir)
-    found = ask(url, key, "/v1/fine_tuning/jobs", limit=limit, status=[one.value for one in status or []])["data"]
+    """List the jobs of your tenant, newest first."""
+    with service(url, key, data_dir) as asked:
+        found = asked.ask(_PATH, params={"limit": limit, "status": [one.value for one in status or []]})["data"]
     typer.echo(json.dumps(found, indent=1) if as_json else table([_row(job) for job in found], _COLUMNS))
 
 
 @jobs.command("show")
 def show_job(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """All that is known of one job."""
-    url, key = _service(url, key, data_dir)
-    found = ask(url, key, f"/v1/fine_tuning/jobs/{quote(job, safe='')}")
-    typer.echo(json.dumps(found, indent=1) if as_json else sheet(found))
+    """Show how a job stands: progress, figures, files; with --json all that is known of it."""
+    with service(url, key, data_dir) as asked:
+        found = asked.ask(path_of(job))
+        newest = [] if as_json else asked.ask(f"{path_of(job)}/checkpoints", params={"limit": 1})["data"]
+        reports = [] if as_json else list(asked.pages(f"{path_of(job)}/reports"))
+    typer.echo(json.dumps(found, indent=1) if as_json else card(found, newest, reports))
 
 
 @jobs.command()
 def pause(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
     """Have a job save its state and give its GPU to others."""
-    _say(_tell(job, "pause", url, key, data_dir))
+    _tell(job, "pause", url, key, data_dir)
 
 
 @jobs.command()
 def resume(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
     """Go on with a paused job where it stopped."""
-    _say(_tell(job, "resume", url, key, data_dir))
+    _tell(job, "resume", url, key, data_dir)
 
 
 @jobs.command()
 def cancel(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
     """End a job for good; its checkpoints stay."""
-    _say(_tell(job, "cancel", url, key, data_dir))
+    _tell(job, "cancel", url, key, data_dir)
 
 
-def _tell(job: str, verb: str, url: str | None, key: str | None, data_dir: Path | None) -> dict[str, Any]:
-    url, key = _service(url, key, data_dir)
-    return ask(url, key, f"/v1/fine_tuning/jobs/{quote(job, safe='')}/{verb}", method="POST")
+@jobs.command()
+def delete(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
+    """Delete a job that has ended, with its checkpoints and reports."""
+    with service(url, key, data_dir) as asked:
+        asked.ask(path_of(job), method="DELETE")
+    typer.echo(f"{job} is deleted")
 
 
-def _service(url: str | None, key: str | None, data_dir: Path | None) -> tuple[str, str | None]:
-    """Address and key of the service that was named, or else of the one here."""
-    return (url, key) if url else _here(data_dir)
-
-
-def _here(data_dir: Path | None) -> tuple[str, str]:
-    """Address and key of the service that runs over a data folder of this machine."""
-    folder = read_settings(data_dir).data_dir
-    try:
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        return state["url"], (folder / "api-key").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError, KeyError):
-        raise failed(f"no service runs over {folder}; name another with --url and --key") from None
+def _tell(job: str, verb: str, url: str | None, key: str | None, data_dir: Path | None) -> None:
+    with service(url, key, data_dir) as asked:
+        told = asked.ask(f"{path_of(job)}/{verb}", method="POST")
+    details = told["status_details"]
+    at = f" at step {details['step']} of {details['total_steps']}" if details["step"] else ""
+    typer.echo(f"{told['id']} is {told['status']}{at}")
 
 
 def _row(job: dict[str, Any]) -> dict[str, str]:
     details, error = job["status_details"], job["error"] or {}
     return {
         "id": job["id"],
+        "name": name_of(job),
         "status": job["status"],
+        "phase": (details["phase"] or "").replace("_", " "),
         "steps": f"{details['step']} of {details['total_steps']}",
+        "left": left(job),
         "model": job["model"],
         "method": job["method"]["type"],
-        "created": datetime.fromtimestamp(job["created_at"], UTC).strftime("%Y-%m-%d %H:%M"),
+        "created": moment(job["created_at"]),
         "error": error.get("code") or "",
     }
-
-
-def _say(job: dict[str, Any]) -> None:
-    details = job["status_details"]
-    at = f" at step {details['step']} of {details['total_steps']}" if details["step"] else ""
-    typer.echo(f"{job['id']} is {job['status']}{at}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,8 @@ from api.retention_sets import states as retention_sets
 from api.retention_sets.states import RetentionSetStatus
 from api.settings import Settings
 from api.storage import StoreError, open_store
-from cli.service import ask
+from cli.client import Service
+from cli.service import service
 from cli.settings import failed, read_settings
 
 _LIVE: dict[str, list[str]] = {
@@ -40,7 +40,8 @@ def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key
         raise failed(f"{model!r} is no id of a model")
     settings = read_settings(data_dir)
     if url:
-        _refuse_if_used(url, key, model)
+        with service(url, key, None) as found:
+            _refuse_if_used(found, model)
     folder = settings.data_dir.expanduser() / "models" / model
     in_folder, in_store = folder.is_dir(), _removed_from_store(settings, model)
     if in_folder:
@@ -53,26 +54,16 @@ def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key
     typer.echo(f"removed {model} from {where}")
 
 
-def _refuse_if_used(url: str, key: str | None, model: str) -> None:
+def _refuse_if_used(asked: Service, model: str) -> None:
     used_by = [
         found["id"]
         for path, states in _LIVE.items()
         for status in states
-        for found in _all_of(url, key, path, status)
+        for found in asked.pages(path, status=status, limit=100)
         if model in _models_of(found)
     ]
     if used_by:
         raise failed(f"{model} is used by {', '.join(used_by)}: cancel them first")
-
-
-def _all_of(url: str, key: str | None, path: str, status: str) -> Iterator[dict[str, Any]]:
-    after: dict[str, str] = {}
-    while True:
-        page = ask(url, key, path, status=status, limit=100, **after)
-        yield from page["data"]
-        if not page["has_more"]:
-            return
-        after = {"after": page["last_id"]}
 
 
 def _models_of(found: dict[str, Any]) -> set[str | None]:

@@ -1,31 +1,53 @@
-"""Questions to a running service."""
+"""The running service that a command speaks to, and the options that name it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
-import httpx2
+import typer
 
-from cli.settings import failed
+from cli.client import Service, ServiceError, local_service
+from cli.settings import failed, read_settings
 
-_TIMEOUT_S = 30.0
+Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="The service; default: the one on this machine.")]
+Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
+DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service on this machine.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+@contextmanager
+def service(url: str | None, key: str | None, data_dir: Path | None) -> Iterator[Service]:
+    """Connect to the service that was named, or else to the one that runs over the data folder.
+
+    Raises:
+        typer.Exit: there is none, or it refuses what is asked within the context; stderr says why.
+    """
+    if url and not key:
+        raise failed("--url needs an API key: --key, or DIFFTUNE_API_KEY in the environment")
+    address, secret = (url, key or "") if url else _here(data_dir)
+    try:
+        with Service(address, secret) as found:
+            yield found
+    except ServiceError as error:
+        raise failed(str(error)) from None
 
 
 def ask(url: str, key: str | None, path: str, *, method: str = "GET", **params: Any) -> dict[str, Any]:
-    """What `path` answers.
+    """Return what `path` of a service answers.
 
     Raises:
         typer.Exit: no key, no service, or the service's own refusal, which is quoted.
     """
-    if not key:
-        raise failed("--url needs an API key: --key, or DIFFTUNE_API_KEY in the environment")
-    try:
-        with httpx2.Client(base_url=url, timeout=_TIMEOUT_S, headers={"authorization": f"Bearer {key}"}) as client:
-            answer = client.request(method, path, params=params)
-            body = answer.json()
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        raise failed(f"{url} does not answer as a difftune service: {error}") from None
-    if not isinstance(body, dict) or answer.is_error:
-        detail = body.get("detail") if isinstance(body, dict) else None
-        raise failed(detail or f"{url} answers with status {answer.status_code}")
-    return body
+    with service(url, key, None) as found:
+        return found.ask(path, method=method, params=params)
+
+
+def _here(data_dir: Path | None) -> tuple[str, str]:
+    folder = read_settings(data_dir).data_dir.expanduser()
+    found = local_service(folder)
+    if found is None:
+        raise failed(f"no service runs over {folder}: start one with `difftune up`, or name one with --url and --key")
+    return found

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.demo.client import METHODS, DemoClient
-from cli.demo.follow import follow
 from cli.demo.run import told
 from cli.demo.scenes import NUM_TRAIN, NUM_VALIDATION, write_scenes
 from cli.demo.stack import DemoStack
+from cli.follow import follow
 
 MODEL = "tiny-sd"
 _EVALUATIONS = 16
@@ -38,11 +38,11 @@ def _run(folder: Path, seed: int, max_steps: int, console: Console) -> dict[str,
         "seed": seed,
         "suffix": "edge",
     }
-    with DemoStack(folder / "data") as stack:
-        client = DemoClient(stack, folder)
-        files = client.upload_in_parts(zips.train), client.upload(zips.validation)
+    with DemoStack(folder / "data") as stack, stack.connected() as service:
+        client = DemoClient(service, folder)
+        files = client.upload(zips.train, in_parts=True), client.upload(zips.validation)
         jobs = client.submit(MODEL, files, {"max_steps": max_steps}, **fields)
-        follow(client.http, jobs, console)
+        follow(service, jobs, console)
         finished = {name: client.finished(job_id) for name, job_id in jobs.items()}
         reports = {name: client.report(job) for name, job in finished.items()}
         exports = {name: client.download(job, "diffusers", folder / f"{name}.zip") for name, job in finished.items()}

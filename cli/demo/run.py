@@ -16,12 +16,13 @@ import httpx2
 import openai
 from rich.console import Console
 
+from cli.client import ServiceError
 from cli.demo import tables
-from cli.demo.client import DemoClient, DemoError
+from cli.demo.client import DemoClient
 from cli.demo.digits import write_digits
-from cli.demo.follow import follow
 from cli.demo.pipeline import sample_grid
 from cli.demo.stack import DemoStack
+from cli.follow import follow
 
 MODEL = "tiny-dit"
 _WIDTH = 120  # where no terminal says how wide it is
@@ -42,12 +43,12 @@ class Demo:
         shutil.rmtree(self.folder, ignore_errors=True)
         zips = write_digits(self.folder / "input", self.seed)
         hyperparameters = {} if self.max_steps is None else {"max_steps": self.max_steps}
-        with DemoStack(self.folder / "data") as stack:
-            client = DemoClient(stack, self.folder)
+        with DemoStack(self.folder / "data") as stack, stack.connected() as service:
+            client = DemoClient(service, self.folder)
             self.console.print(f"uploading {zips.num_train} digits to train on, {zips.num_validation} to judge by")
-            files = client.upload(zips.train), client.upload_in_parts(zips.validation)
+            files = client.upload(zips.train), client.upload(zips.validation, in_parts=True)
             jobs = client.submit(MODEL, files, hyperparameters, seed=self.seed, suffix="digits")
-            follow(client.http, jobs, self.console)
+            follow(service, jobs, self.console)
             finished = {name: client.finished(job_id) for name, job_id in jobs.items()}
             reports = {name: client.report(job) for name, job in finished.items()}
             exports = {
@@ -86,7 +87,7 @@ def told(run: Callable[[Console], dict[str, Any]]) -> int:
     console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH)
     try:
         summary = run(console)
-    except (DemoError, openai.OpenAIError, httpx2.HTTPError) as error:
+    except (ServiceError, openai.OpenAIError, httpx2.HTTPError) as error:
         console.print(f"the demo failed: {error}", style="red")
         print(json.dumps({"ok": False, "error": str(error)}))  # noqa: T201  # the command's output
         return 1

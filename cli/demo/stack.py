@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cli.client import Service
+
 _STOP_TIMEOUT_S = 30.0
 
 
@@ -23,6 +25,10 @@ class DemoStack:
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self.key = ""
+
+    def connected(self) -> Service:
+        """Return a client of the stack."""
+        return Service(self.url, self.key)
 
     def __enter__(self) -> Self:
         """Wait until the API is ready."""

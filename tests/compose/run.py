@@ -21,8 +21,8 @@ from typing import Any
 import httpx2
 import openai
 
+from cli.client import Service
 from cli.demo.digits import write_digits
-from cli.demo.follow import stream_events
 from tests.compose import checks
 from tests.compose.engine import Stack, docker, say
 
@@ -42,6 +42,7 @@ class Client:
 
     def __init__(self, url: str, key: str) -> None:
         """Links come without our key: they are signed."""
+        self.service = Service(url, key)
         self.openai = openai.OpenAI(base_url=f"{url}/v1", api_key=key, http_client=httpx2.Client(trust_env=False))
         headers = {"authorization": f"Bearer {key}"}
         self.http = httpx2.Client(base_url=url, headers=headers, timeout=60, trust_env=False)
@@ -78,7 +79,7 @@ def run_job(stack: Stack, client: Client, folder: Path) -> dict[str, Any]:
         model="tiny-dit", training_file=digits, method=body, seed=0, extra_body={"evaluation": _EVALUATION}
     )
     begun, events, killed, saved = time.monotonic(), 0, None, 0
-    for event in stream_events(client.http, job.id):
+    for event in client.service.events(job.id):
         events += 1
         saved += event["type"] == "checkpoint"
         if killed is None and saved == len(("first", "second", "third")):

@@ -12,6 +12,7 @@ import openai
 import pytest
 from PIL import Image, ImageDraw
 
+from cli import client
 from cli.demo.stack import DemoStack
 
 QUICK = {
@@ -54,6 +55,10 @@ class Service:
         self.data_dir = data_dir
         self.client = openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key)
         self.http = httpx2.Client(base_url=stack.url, headers={"Authorization": f"Bearer {stack.key}"}, timeout=30)
+
+    def events(self, job_id: str) -> Iterator[dict[str, Any]]:
+        with client.Service(str(self.http.base_url), self.client.api_key) as asked:
+            yield from asked.events(job_id)
 
     def upload(self, data: bytes, name: str = "images.zip") -> str:
         file = self.client.files.create(file=(name, data), purpose="fine-tune")

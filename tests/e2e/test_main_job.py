@@ -9,7 +9,6 @@ import re
 import openai
 import pytest
 
-from cli.demo.follow import stream_events
 from tests.e2e.conftest import Service, image_zip, zip_of
 
 
@@ -40,7 +39,7 @@ def test_a_job_runs_to_its_end(service: Service, job: openai.types.fine_tuning.F
 
 def test_the_events_tell_its_story(service: Service, job: openai.types.fine_tuning.FineTuningJob) -> None:
     listed = list(service.client.fine_tuning.jobs.list_events(job.id, limit=7))
-    streamed = list(stream_events(service.http, job.id))
+    streamed = list(service.events(job.id))
     assert [e.id for e in reversed(listed)] == [e["id"] for e in streamed], "pages and stream agree"
     phases = [e["data"]["phase"] for e in streamed if e["type"] == "phase"]
     order = ["loading_model", "building_retention_set", "caching_latents", "training", "evaluating", "exporting"]

@@ -29,9 +29,11 @@ def test_pause_resume_and_cancel(service: Service) -> None:
     with pytest.raises(openai.ConflictError):
         service.client.fine_tuning.jobs.pause(job.id)
 
-    assert f"{job.id}  paused  {saved} of 5000  tiny-dit  diff_tuning" in command(service, "list", "--status", "paused")
+    row = command(service, "list", "--status", "paused").split(job.id)[1].split()
+    assert row[0] == "paused"
+    assert f"{saved} of 5000" in " ".join(row)
     assert job.id not in command(service, "list", "--status", "running")
-    assert "status: paused" in command(service, "show", job.id)
+    assert "status        paused" in command(service, "show", job.id)
     assert json.loads(command(service, "show", job.id, "--json"))["id"] == job.id
     assert "resuming" in command(service, "resume", job.id)
     running = service.wait(job.id, lambda j: j.status_details["step"] > saved)

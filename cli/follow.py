@@ -1,0 +1,52 @@
+"""Progress bars of jobs, fed by their event streams."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cli.client import Service
+
+_SAID = {"checkpoint", "best"}  # types of events that are printed above the bars
+
+
+def follow(service: Service, jobs: dict[str, str], console: Console, *, tell: bool = False) -> None:
+    """Show a bar for each job (name -> id) until all streams end; `tell` prints checkpoints and warnings too.
+
+    Raises:
+        ServiceError: a stream cannot be had.
+    """
+    columns = (TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    faults: list[Exception] = []
+    with Progress(*columns, console=console) as progress:
+        bars = {name: progress.add_task(f"{name}: queued", total=None) for name in jobs}
+
+        def follow_one(name: str) -> None:
+            try:
+                for event in service.events(jobs[name]):
+                    _show(event, name, progress, bars[name])
+                    if tell and (event["type"] in _SAID or event["level"] != "info"):
+                        progress.console.print(event["message"], markup=False, highlight=False)
+            except Exception as error:  # noqa: BLE001  # raised again below, in the thread that asked
+                faults.append(error)
+
+        threads = [threading.Thread(target=follow_one, args=(name,), daemon=True) for name in jobs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if faults:
+        raise faults[0]
+
+
+def _show(event: dict[str, Any], name: str, progress: Progress, bar: TaskID) -> None:
+    data = event.get("data") or {}
+    if event["type"] == "phase":
+        progress.update(bar, description=f"{name}: {data['phase'].replace('_', ' ')}", completed=0, total=None)
+    elif event["type"] == "progress":
+        progress.update(bar, completed=data["done"], total=data["total"])
+    elif event["type"] == "status":
+        progress.update(bar, description=f"{name}: {data['status']}", completed=0, total=None)

@@ -1,0 +1,107 @@
+"""`difftune logs`, `report` and `download`: what a job printed, found and made."""
+
+from __future__ import annotations
+
+import time
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from cli.client import Service
+from cli.jobs import Job, path_of
+from cli.service import DataDir, Key, Url, service
+from cli.settings import failed
+from cli.transfer import bar, told
+
+_POLL_S = 1.0
+_FINAL = {"succeeded", "failed", "cancelled"}
+Attempt = Annotated[int | None, typer.Option(help="Only this attempt.", min=1)]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")]
+To = Annotated[Path, typer.Option(help="Folder that the files are put into.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+Which = Annotated[str, typer.Argument(help="Id of a job (its result, else its newest checkpoint) or of a checkpoint.")]
+Format = Annotated[
+    str, typer.Option("--format", help="safetensors, diffusers, original or single_file: what the model has.")
+]
+
+
+def logs(
+    job: Job,
+    *,
+    follow: Follow = False,
+    attempt: Attempt = None,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print what a job's trainers printed."""
+    params = {} if attempt is None else {"attempt": attempt}
+    with service(url, key, data_dir) as asked:
+        after: dict[str, str] = {}
+        while True:
+            over = (
+                not follow or asked.ask(path_of(job))["status"] in _FINAL
+            )  # before reading, so that the end is read too
+            for piece in asked.pages(f"{path_of(job)}/logs", **params, **after):
+                typer.echo(piece["text"], nl=False)
+                after = {"after": piece["id"]}
+            if over:
+                return
+            time.sleep(_POLL_S)
+
+
+def report(
+    job: Job, *, to: To = Path(), browse: Open = False, url: Url = None, key: Key = None, data_dir: DataDir = None
+) -> None:
+    """Fetch a job's report: its page, its figures as JSON, sample images. Prints their paths."""
+    with service(url, key, data_dir) as asked:
+        found = list(asked.pages(f"{path_of(job)}/reports"))
+        if not found:
+            raise failed(f"{job} has no report yet: it is written after the first evaluation")
+        for file in found:
+            path = _fetched(asked, file["url"], to / f"{job}-{file['filename']}", file["sha256"])
+            typer.echo(path)
+            if browse and file["kind"] == "report_html":
+                webbrowser.open(path.resolve().as_uri())
+
+
+def download(
+    which: Which,
+    *,
+    form: Format = "safetensors",
+    to: To = Path(),
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Fetch the weights of a checkpoint, their sha256 checked. Prints their path."""
+    with service(url, key, data_dir) as asked:
+        checkpoint = _checkpoint(asked, which)
+        link = asked.ask(
+            f"/v1/checkpoints/{quote(checkpoint, safe='')}/download", params={"format": form, "redirect": "false"}
+        )
+        typer.echo(_fetched(asked, link["url"], to / link["filename"], link["sha256"]))
+
+
+def _checkpoint(asked: Service, which: str) -> str:
+    if which.startswith("ckpt_"):
+        return which
+    if result := asked.ask(path_of(which))["fine_tuned_model"]:
+        return str(result)
+    newest = asked.ask(f"{path_of(which)}/checkpoints", params={"limit": 1})["data"]
+    if not newest:
+        raise failed(f"{which} has no checkpoint yet")
+    return str(newest[0]["id"])
+
+
+def _fetched(asked: Service, path: str, target: Path, sha256: str) -> Path:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with bar(told(), target.name) as heard:
+            asked.download(path, target, sha256, heard)
+    except OSError as error:
+        raise failed(f"{target} cannot be written: {error.strerror}") from None
+    return target

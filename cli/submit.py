@@ -1,0 +1,156 @@
+"""`difftune submit` and `difftune watch`: start a fine-tuning job and see it run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from cli.card import card
+from cli.client import Service
+from cli.follow import follow
+from cli.jobs import Job, path_of
+from cli.service import AsJson, DataDir, Key, Url, service
+from cli.settings import failed
+from cli.transfer import bar, told
+
+Data = Annotated[str | None, typer.Argument(help="Archive of images to tune on, or the id of a data set (ds_...).")]
+Validation = Annotated[str | None, typer.Option(help="The same of held-out images to judge by.")]
+Config = Annotated[
+    Path | None, typer.Option(help="YAML or JSON as for POST /v1/fine_tuning/jobs; options go before it.")
+]
+Model = Annotated[str | None, typer.Option(help="Id of the base model; default: tiny-dit.")]
+Method = Annotated[str | None, typer.Option(help="diff_tuning (default), supervised, ...: see difftune models show.")]
+MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps; default: the model card's.", min=1)]
+Seed = Annotated[int | None, typer.Option(help="Of all randomness.", min=0)]
+Name = Annotated[str | None, typer.Option(help="Goes into the names of files (`suffix` in the API).")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other field: --set method.diff_tuning.hyperparameters.tau=0.5; repeatable."),
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Stay and show progress until the job has ended.")]
+_FILES = ("training_file", "validation_file")
+_INTERRUPTED = 130
+
+
+def submit(
+    data: Data = None,
+    *,
+    validation: Validation = None,
+    config: Config = None,
+    model: Model = None,
+    method: Method = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
+    name: Name = None,
+    fields: Set = None,
+    watch: Watch = False,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload images and submit a job that tunes a model on them; prints the job's id."""
+    body = _read(config) if config else {}
+    given = {"training_file": data, "validation_file": validation, "model": model, "seed": seed, "suffix": name}
+    body |= {field: value for field, value in given.items() if value is not None}
+    body.setdefault("model", "tiny-dit")
+    _choose_method(body, method, max_steps)
+    for one in fields or []:
+        _set(body, one)
+    if "training_file" not in body:
+        raise failed("which images? Name an archive, or the id of a data set")
+    console = told()
+    with service(url, key, data_dir) as asked:
+        body |= {field: _dataset(asked, body[field], console) for field in _FILES if body.get(field)}
+        job = asked.ask("/v1/fine_tuning/jobs", method="POST", json=body)
+        if watch:
+            job = _watched(asked, job["id"], console)
+    typer.echo(json.dumps(job, indent=1) if as_json else job["id"])
+    _exit_by(job)
+
+
+def watch_job(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show a job's progress until it has ended; the exit status is 0 if it succeeded."""
+    with service(url, key, data_dir) as asked:
+        found = _watched(asked, asked.ask(path_of(job))["id"], told())
+        newest = asked.ask(f"{path_of(job)}/checkpoints", params={"limit": 1})["data"]
+        reports = list(asked.pages(f"{path_of(job)}/reports"))
+    typer.echo(json.dumps(found, indent=1) if as_json else card(found, newest, reports))
+    _exit_by(found)
+
+
+def _watched(asked: Service, job_id: str, console: Console) -> dict[str, Any]:
+    try:
+        follow(asked, {job_id: job_id}, console, tell=True)
+    except KeyboardInterrupt:
+        console.print(f"the job runs on; `difftune watch {job_id}` shows it again, `difftune jobs cancel` ends it")
+        raise typer.Exit(_INTERRUPTED) from None
+    return asked.ask(path_of(job_id))
+
+
+def _exit_by(job: dict[str, Any]) -> None:
+    if job["status"] in {"failed", "cancelled"}:
+        why = f": {job['error']['message']}" if job["error"] else ""
+        raise failed(f"{job['id']} is {job['status']}{why}")
+
+
+def _dataset(asked: Service, named: str, console: Console) -> str:
+    """The id of a data set: of the archive at a path, uploaded and found valid, or the one that was named."""
+    if named.startswith("ds_") and not Path(named).exists():
+        return named
+    path = Path(named).expanduser()
+    if not path.is_file():
+        raise failed(f"there is no file {path}")
+    with bar(console, f"uploading {path.name}") as heard:
+        uploaded = asked.upload(path, heard)
+    found = asked.validated(uploaded)
+    console.print(f"{found['filename']}: {found['num_items']} images, {uploaded}", markup=False, highlight=False)
+    return uploaded
+
+
+def _choose_method(body: dict[str, Any], kind: str | None, max_steps: int | None) -> None:
+    stated = body.get("method") if isinstance(body.get("method"), dict) else {}
+    kind = kind or (stated or {}).get("type") or "diff_tuning"
+    spec = (stated or {}).get(kind) or {}
+    if max_steps is not None:
+        spec = {**spec, "hyperparameters": {**(spec.get("hyperparameters") or {}), "max_steps": max_steps}}
+    body["method"] = {"type": kind, kind: spec} if spec else {"type": kind}
+
+
+def _set(body: dict[str, Any], assignment: str) -> None:
+    path, equals, text = assignment.partition("=")
+    if not (path and equals):
+        raise failed(f"--set {assignment}: a field and its value, as in evaluation.every_steps=100")
+    *parents, last = path.split(".")
+    place = body
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise failed(f"--set {path}: {parent} is a value and has no fields")
+        place = inner
+    place[last] = _parsed(text, f"--set {path}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        body = _parsed(path.read_text(encoding="utf-8"), f"--config {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise failed(f"--config {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(body, dict):
+        raise failed(f"--config {path}: it must hold the fields of a job")
+    for field in _FILES:
+        if isinstance(named := body.get(field), str) and (path.parent / named).is_file():
+            body[field] = str(path.parent / named)
+    return body
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise failed(f"{where}: {' '.join(str(error).split())}") from None
