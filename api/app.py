@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 
@@ -39,9 +40,11 @@ from api.routing import UnitRoute
 from api.schemas import Problem
 from api.settings import Settings
 from api.storage import open_store
+from api.strict import StrictRoute, only_known_parameters
 from api.tracing import flush_tracing
 from api.units import MAX_CONNECTIONS, Units
 from api.uploads.endpoints import router as uploads
+from api.verbs import Head
 
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -68,6 +71,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,  # both pages load scripts from a CDN
         redoc_url=None,
+        openapi_url=None,  # a route of ours, below
+        redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has replaced
         generate_unique_id_function=_operation_id,
         responses=_PROBLEMS,
         telemetry=_TRACES,
@@ -75,27 +80,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = _services(settings)
     app.router.route_class = UnitRoute
 
+    app.add_middleware(Head)
     app.add_middleware(BodyLimit)
     app.add_middleware(KnownHosts, hosts=_hosts(settings))
     app.add_middleware(RequestContext)  # the last added is the first to run
     error_handlers.install(app)
 
-    needs_key = [Depends(tenant)]
-    app.include_router(models, dependencies=needs_key)
-    app.include_router(uploads, dependencies=needs_key)
-    app.include_router(datasets, dependencies=needs_key)
-    app.include_router(files, dependencies=needs_key)
-    app.include_router(jobs, dependencies=needs_key)
-    app.include_router(events, dependencies=needs_key)
-    app.include_router(logs, dependencies=needs_key)
-    app.include_router(checkpoints, dependencies=needs_key)
-    app.include_router(comparisons, dependencies=needs_key)
-    app.include_router(retention_sets, dependencies=needs_key)
-    app.include_router(analyses, dependencies=needs_key)
-    app.include_router(objects)
-    app.include_router(health)
+    _include_routers(app)
     app.openapi = lambda: _openapi(app, settings.base_url)  # type: ignore[method-assign]
     return app
+
+
+def _include_routers(app: FastAPI) -> None:
+    checked = [Depends(only_known_parameters)]
+    needs_key = [Depends(tenant), *checked]
+    for router in (models, uploads, datasets, files, jobs, events, logs):
+        app.include_router(router, dependencies=needs_key)
+    for router in (checkpoints, comparisons, retention_sets, analyses):
+        app.include_router(router, dependencies=needs_key)
+    for router in (objects, health, _description(app)):
+        app.include_router(router, dependencies=checked)
 
 
 @asynccontextmanager
@@ -126,6 +130,16 @@ def _hosts(settings: Settings) -> list[str]:
 
 def _operation_id(route: APIRoute) -> str:
     return route.name
+
+
+def _description(app: FastAPI) -> APIRouter:
+    router = APIRouter(route_class=StrictRoute)
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    return router
 
 
 def _openapi(app: FastAPI, base_url: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -18,6 +18,8 @@ from starlette.requests import ClientDisconnect
 from api import errors
 from api.db import is_busy
 from api.storage import StoreError
+from api.strict import RepeatedFieldError
+from api.verbs import allowed_methods
 from difftune_core.hooks import TaskError
 
 _STATUS: dict[type[errors.ServiceError], HTTPStatus] = {
@@ -86,10 +88,13 @@ def answer(request: Request, status: HTTPStatus, error: errors.ServiceError) -> 
         body["errors"] = faults
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     body["error"] = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    headers = _HEADERS.get(status)
+    return JSONResponse(body, status, headers=_headers(status, error), media_type="application/problem+json")
+
+
+def _headers(status: HTTPStatus, error: errors.ServiceError) -> dict[str, str] | None:
     if error.retry_after_s is not None:
-        headers = {"retry-after": str(error.retry_after_s)}
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+        return {"retry-after": str(error.retry_after_s)}
+    return None if isinstance(error, errors.NotYetError) else _HEADERS.get(status)
 
 
 def unforeseen(request: Request) -> JSONResponse:
@@ -106,13 +111,18 @@ async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
     return answer(request, status, error)
 
 
-async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(allowed_methods(request))
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
     code = _HTTP_CODES.get(status, status.phrase.lower().replace(" ", "_"))
     detail = error.detail if status != HTTPStatus.NOT_FOUND else f"There is no route {request.url.path}."
     response = answer(request, status, errors.ServiceError(code, detail))
-    response.headers.update(error.headers or {})
+    response.headers.update(headers)
     return response
 
 
@@ -159,6 +169,10 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
         status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         return answer(request, status, errors.MalformedError("unsupported_media_type", message))
     found = error.errors()
+    if isinstance(error.__cause__, RepeatedFieldError):
+        param = error.__cause__.field
+        message = f"The body has the field {param[:_MAX_DETAIL]!r} twice."
+        return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("repeated_field", message, param=param))
     if any(fault["type"] == "json_invalid" for fault in found):
         message = f"The body is no JSON: {found[0].get('ctx', {}).get('error', 'cannot be parsed')}."
         return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("malformed_json", message))
@@ -199,7 +213,11 @@ def _in_body(location: list[Any], body: Any, *, is_missing: bool) -> list[Any]:
     path: list[Any] = []
     here = body
     for number, step in enumerate(location):
-        inside = step in here if isinstance(here, dict) else isinstance(here, list) and isinstance(step, int)
+        inside = (
+            step in here
+            if isinstance(here, dict)
+            else isinstance(step, int) and isinstance(here, list) and step < len(here)
+        )
         if inside:
             here = here[step]
             path.append(step)

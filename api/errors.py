@@ -7,6 +7,7 @@ ServiceError
 ├── ForbiddenError        a link that was changed
 ├── NotFoundError         no such thing for this tenant
 ├── ConflictError         not in this state
+│   └── NotYetError       not in this state, which passes
 ├── GoneError             it was there, its time is over
 ├── TooLargeError         more bytes than allowed
 ├── QuotaError            more bytes than the tenant may keep
@@ -76,6 +77,10 @@ class NotFoundError(ServiceError):
 
 class ConflictError(ServiceError):
     """Not possible in the present state; trying again does not help."""
+
+
+class NotYetError(ConflictError):
+    """Not possible in the present state, which passes by itself: trying again may help."""
 
 
 class GoneError(ServiceError):

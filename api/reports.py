@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from api.errors import ConflictError, NotFoundError
+from api.errors import NotFoundError, NotYetError
 
 
 class _Named(Protocol):
@@ -19,13 +19,13 @@ def find_report(files: Iterable[_File], filename: str, *, owner: str, status: st
     """The file of that name; `owner` names the resource in the messages.
 
     Raises:
-        ConflictError: there is no report yet.
+        NotYetError: there is no report yet.
         NotFoundError: it has no such file; says which there are.
     """
     named = {file.filename: file for file in files}
     if filename in named:
         return named[filename]
     if not is_final:
-        raise ConflictError("report_not_ready", f"{owner} is {status} and has no report yet.")
+        raise NotYetError("report_not_ready", f"{owner} is {status} and has no report yet.")
     there_are = f"files: {', '.join(named)}" if named else "it has none"
     raise NotFoundError("report_not_found", f"There is no {filename!r} in the report of {owner} ({there_are}).")

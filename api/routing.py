@@ -12,21 +12,21 @@ from functools import wraps
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response, params
-from fastapi.routing import APIRoute
 
 from api.deps import Unit, authenticate, reading, working, writing
+from api.strict import StrictRoute
 
 _UNIT = "unit_of_work"
 
 
-class UnitRoute(APIRoute):
+class UnitRoute(StrictRoute):
     """Runs a plain function as one unit of work: begun, done and committed in one thread, before the response.
 
     A `ReadSession` or `WriteSession` among its parameters says which; `async` endpoints see to their units themselves.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        """As `APIRoute`."""
+        """As `StrictRoute`."""
         super().__init__(path, endpoint if inspect.iscoroutinefunction(endpoint) else _as_unit(endpoint), **options)
 
 

@@ -16,7 +16,7 @@ from api.analyses.states import FINAL, AnalysisStatus
 from api.checkpoints import repository as checkpoints
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
-from api.errors import ConflictError, InvalidInputError, not_found
+from api.errors import ConflictError, InvalidInputError, NotYetError, not_found
 from api.ids import new_id
 from api.jobs.models import Job
 from api.reports import find_report
@@ -162,7 +162,7 @@ def delete(session: Session, tenant_id: str, analysis_id: str) -> list[str]:
     analysis = get(session, tenant_id, analysis_id)
     if analysis.status not in FINAL:
         message = f"The analysis {analysis_id} is {analysis.status}; cancel it first."
-        raise ConflictError("analysis_not_final", message)
+        raise NotYetError("analysis_not_final", message)
     files = repository.files_of(session, [analysis_id])[analysis_id]
     for file in files:
         session.delete(file)

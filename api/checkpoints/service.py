@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from api.analyses import repository as analyses
 from api.checkpoints import repository
 from api.checkpoints.models import Checkpoint
-from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
+from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetError, not_found
 from api.jobs import repository as jobs
 from api.jobs.models import Job
 from api.jobs.schemas import finite
@@ -96,25 +96,25 @@ def delete(session: Session, tenant_id: str, checkpoint_id: str) -> list[str]:
     job = session.get_one(Job, checkpoint.job_id, with_for_update=True, populate_existing=True)
     if job.status not in FINAL:
         message = f"Job {job.id} is {job.status} and may go on from {checkpoint_id}."
-        raise ConflictError("checkpoint_in_use", message, jobs=[job.id])
+        raise NotYetError("checkpoint_in_use", message, jobs=[job.id])
     if job.fine_tuned_model == checkpoint_id:
         message = f"{checkpoint_id} is the result of job {job.id}; delete the job to be rid of both."
         raise ConflictError("checkpoint_in_use", message, jobs=[job.id])
     if looks := analyses.live_users_of_checkpoints(session, tenant_id, [checkpoint_id]):
         message = f"The checkpoint {checkpoint_id} is used by {', '.join(looks[:5])}."
-        raise ConflictError("checkpoint_in_use", message, analyses=looks)
+        raise NotYetError("checkpoint_in_use", message, analyses=looks)
     if job.best_checkpoint == checkpoint_id:
         job.best_checkpoint = None
     return repository.remove(session, checkpoint)
 
 
-def _no_export(checkpoint: Checkpoint, job: Job, format_: Format, steps: list[int]) -> ConflictError | NotFoundError:
+def _no_export(checkpoint: Checkpoint, job: Job, format_: Format, steps: list[int]) -> NotYetError | NotFoundError:
     if format_ == _SINGLE_FILE and not job.config.get("control"):
         message = f"Only ControlNets have a single file beside `safetensors`, and job {job.id} trains none."
         return NotFoundError("export_not_found", message, steps=[])
     if job.status not in FINAL and not steps:
         message = f"Job {job.id} is {job.status} and has no {format_} export yet; it makes one of its result."
-        return ConflictError("export_not_ready", message)
+        return NotYetError("export_not_ready", message)
     there_are = f"steps with one: {', '.join(map(str, steps))}" if steps else "the job has none"
     message = f"There is no {format_} export of step {checkpoint.step} ({there_are})."
     return NotFoundError("export_not_found", message, steps=steps)

@@ -11,7 +11,7 @@ from api.analyses import repository as analyses
 from api.datasets import repository
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.errors import ConflictError, not_found
+from api.errors import NotYetError, not_found
 from api.ids import new_id
 from api.jobs import repository as jobs
 from api.retention_sets import repository as retention_sets
@@ -65,11 +65,12 @@ def settled(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
 
     Raises:
         NotFoundError: there is none.
-        ConflictError: it is still validating.
+        NotYetError: it is still validating.
     """
     dataset = get(session, tenant_id, dataset_id)
     if dataset.status == DatasetStatus.VALIDATING:
-        raise ConflictError("dataset_validating", f"The data set {dataset_id} is still being validated.")
+        message = f"The data set {dataset_id} is still being validated."
+        raise NotYetError("dataset_validating", message, retry_after_s=5)
     return dataset
 
 
@@ -80,14 +81,14 @@ def delete(session: Session, tenant_id: str, dataset_id: str) -> list[str]:
 
     Raises:
         NotFoundError: there is none.
-        ConflictError: a job or an analysis that is not final uses it, or a retention set is being made from it.
+        NotYetError: a job or an analysis that is not final uses it, or a retention set is being made from it.
     """
     dataset = get(session, tenant_id, dataset_id, lock=True)
     users, sets = jobs.live_users_of(session, dataset_id), retention_sets.made_from(session, dataset_id)
     looks = analyses.live_users_of(session, dataset_id)
     if users or sets or looks:
         message = f"The data set {dataset_id} is used by {', '.join([*users, *sets, *looks][:5])}."
-        raise ConflictError("dataset_in_use", message, jobs=users, retention_sets=sets, analyses=looks)
+        raise NotYetError("dataset_in_use", message, jobs=users, retention_sets=sets, analyses=looks)
     dataset.deleted_at = time.time()
     keys = [part["key"] for part in dataset.parts]
     return keys + [key for key in (dataset.report_key, dataset.items_key) if key]

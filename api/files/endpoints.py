@@ -23,7 +23,7 @@ from api.deps import (
     in_receiving_thread,
     keep_received,
 )
-from api.errors import ConflictError, InvalidInputError
+from api.errors import InvalidInputError, NotYetError
 from api.files import service
 from api.files.schemas import File, file_of_dataset, file_of_result
 from api.ids import new_id
@@ -153,7 +153,7 @@ def retrieve_file_content(file_id: str, tenant: Tenant, used: ServicesDep, sessi
     found = service.find(session, tenant, file_id)
     if isinstance(found, Dataset):
         if not found.parts:
-            raise ConflictError("dataset_importing", f"The file {file_id} is still being imported.")
+            raise NotYetError("dataset_importing", f"The file {file_id} is still being imported.", retry_after_s=5)
         headers = {"content-disposition": attachment(found.filename), "content-length": str(found.bytes)}
         body = _joined(used.store, [part["key"] for part in found.parts])
         return StreamingResponse(body, headers=headers, media_type="application/octet-stream")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from api.admission import PATIENCE_S
-from api.errors import ConflictError
+from api.errors import NotYetError
 
 _RETRY_S = 1
 
@@ -26,7 +26,7 @@ class InFlight:
         """Wait until no other is at the place, for a moment.
 
         Raises:
-            ConflictError: the other one takes longer; the same request can be sent again a little later.
+            NotYetError: the other one takes longer; the same request can be sent again a little later.
         """
         turn = self._turns.setdefault(place, anyio.Semaphore(1))
         self._users[place] = self._users.get(place, 0) + 1
@@ -35,7 +35,7 @@ class InFlight:
                 await turn.acquire()
             if waiting.cancelled_caught:
                 message = "A request with this key is still being carried out. Send it again a little later."
-                raise ConflictError("idempotency_key_in_use", message, retry_after_s=_RETRY_S)
+                raise NotYetError("idempotency_key_in_use", message, retry_after_s=_RETRY_S)
             try:
                 yield
             finally:

@@ -21,6 +21,19 @@ from difftune_core.config import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 _METADATA = re.compile(r'metadata\[([^"\\\x00-\x1f]{1,64})\]')
+_BY_METADATA = {
+    "parameters": [
+        {
+            "name": "metadata",
+            "in": "query",
+            "description": "`metadata[key]=value`: only jobs that carry this pair.",
+            "required": False,
+            "style": "deepObject",
+            "explode": True,
+            "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+        }
+    ]
+}
 _REPORTS = {"report_json", "report_html", "samples"}
 
 
@@ -57,7 +70,7 @@ def _created(body: JobCreate, tenant: str, used: Services, session: Session) -> 
     return _shown(session, service.create(session, tenant, asked))
 
 
-@router.get("")
+@router.get("", openapi_extra=_BY_METADATA)
 def list_jobs(
     tenant: Tenant,
     session: ReadSession,

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from api.analyses import repository as analyses
 from api.checkpoints.models import Checkpoint
 from api.comparisons import repository as comparisons
-from api.errors import ConflictError
+from api.errors import ConflictError, NotYetError
 from api.jobs import repository, service
 from api.jobs.models import Job, JobFile
 from api.jobs.states import FINAL
@@ -26,14 +26,14 @@ def delete_job(session: Session, tenant_id: str, job_id: str) -> list[str]:
     repository.open_work(session, job_id)  # locked before the job, as everywhere
     job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
     if job.status not in FINAL:
-        raise ConflictError("job_not_final", f"Job {job_id} is {job.status}; cancel it first.")
+        raise NotYetError("job_not_final", f"Job {job_id} is {job.status}; cancel it first.")
     if comparison := comparisons.of_job(session, job_id):
         message = f"Job {job_id} belongs to the comparison {comparison}."
         raise ConflictError("job_in_use", message, comparisons=[comparison])
     checkpoints = list(session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id)))
     if looks := analyses.live_users_of_checkpoints(session, tenant_id, [row.id for row in checkpoints]):
         message = f"The checkpoints of job {job_id} are used by {', '.join(looks[:5])}."
-        raise ConflictError("job_in_use", message, analyses=looks)
+        raise NotYetError("job_in_use", message, analyses=looks)
     keys = [file["key"] for row in checkpoints for file in row.files]
     keys += session.scalars(select(JobFile.key).where(JobFile.job_id == job_id))
     session.execute(delete(WorkItem).where(WorkItem.subject_id == job_id))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
-from api.errors import ConflictError
+from api.errors import ConflictError, NotYetError
 from api.jobs import lifecycle, repository, retention
 from api.jobs.models import Job
 from api.jobs.service import move
@@ -38,7 +38,8 @@ def request_pause(session: Session, job: Job) -> None:
         item.state, item.finished_at = WorkState.DONE, time.time()
         lifecycle.paused(session, job)
     else:
-        raise ConflictError("job_not_pausable", f"Job {job.id} is {job.status} and cannot be paused.")
+        kind = NotYetError if job.status == JobStatus.VALIDATING_FILES else ConflictError
+        raise kind("job_not_pausable", f"Job {job.id} is {job.status} and cannot be paused.")
 
 
 def request_resume(session: Session, job: Job, store: ObjectStore, card: BaseModelCard | None) -> None:
@@ -51,7 +52,8 @@ def request_resume(session: Session, job: Job, store: ObjectStore, card: BaseMod
     item = repository.last_work(session, job.id)
     session.refresh(job, with_for_update=True)
     if item is None or job.status != JobStatus.PAUSED:
-        raise ConflictError("job_not_resumable", f"Job {job.id} is {job.status}; only a paused job can be resumed.")
+        kind = NotYetError if job.status == JobStatus.PAUSING else ConflictError
+        raise kind("job_not_resumable", f"Job {job.id} is {job.status}; only a paused job can be resumed.")
     differing = _differing(session, job, store, card)
     if differing:
         message = f"Job {job.id} cannot go on: {', '.join(differing)} changed since it was submitted or are gone."

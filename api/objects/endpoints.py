@@ -13,14 +13,19 @@ from api.multipart import limited
 from api.routing import UnitRoute
 from api.storage import LocalStore
 from api.storage.base import attachment
-from api.storage.links import BadLinkError, Link, verified
+from api.storage.links import PARAMETERS, REQUIRED, BadLinkError, Link, verified
 
 router = APIRouter(prefix="/v1/objects", tags=["objects"], route_class=UnitRoute)
 _RANGE = re.compile(r"\s*(?P<first>\d{0,18})-(?P<last>\d{0,18})\s*", re.ASCII)
+_SIGNED = {
+    "parameters": [
+        {"name": name, "in": "query", "required": name in REQUIRED, "schema": {"type": "string"}} for name in PARAMETERS
+    ]
+}
 _NEVER_RENDERED = {"content-security-policy": "sandbox; default-src 'none'", "cache-control": "private, no-store"}
 
 
-@router.get("/{key:path}", response_class=Response)
+@router.get("/{key:path}", response_class=Response, openapi_extra=_SIGNED)
 def download_object(key: str, used: ServicesDep, request: Request) -> Response:
     """The object behind a signed link, whole or one range of it, always as a download."""
     store, link = _allowed(used, key, request)
@@ -33,10 +38,7 @@ def download_object(key: str, used: ServicesDep, request: Request) -> Response:
     return FileResponse(path, media_type=link.content_type, headers=headers, stat_result=found)
 
 
-router.add_api_route("/{key:path}", download_object, methods=["HEAD"], include_in_schema=False)
-
-
-@router.put("/{key:path}", response_class=Response)
+@router.put("/{key:path}", response_class=Response, openapi_extra=_SIGNED)
 async def upload_object(key: str, used: ServicesDep, request: Request) -> Response:
     """Store an object by a signed link: exactly the bytes that the link allows. What is there already stays."""
     store, link = _allowed(used, key, request)

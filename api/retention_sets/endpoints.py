@@ -7,12 +7,12 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
-from api.errors import ConflictError, InvalidInputError
+from api.errors import ConflictError, InvalidInputError, NotYetError
 from api.ids import cursor
 from api.models import service as models
 from api.retention_sets import repository, service
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
-from api.retention_sets.states import RetentionSetStatus
+from api.retention_sets.states import FINAL, RetentionSetStatus
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -102,7 +102,8 @@ def retrieve_retention_set_content(
     row = service.get(session, tenant, retention_set_id)
     if row.status != RetentionSetStatus.SUCCEEDED or row.artifact.key is None:
         message = f"The retention set {row.id} is {row.status} and has no images to download."
-        raise ConflictError("retention_set_not_ready", message)
+        kind = ConflictError if row.status in FINAL else NotYetError
+        raise kind("retention_set_not_ready", message)
     url = used.store.url_get(
         row.artifact.key,
         filename=f"{row.id}.safetensors",

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.datasets import service as datasets
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.errors import ConflictError, InvalidInputError, NotFoundError, not_found
+from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetError, not_found
 from api.ids import new_id
 from api.jobs import repository as jobs
 from api.jobs.retention import check_classes
@@ -61,12 +61,11 @@ def uploaded(session: Session, tenant_id: str, card: BaseModelCard, dataset_id: 
     except NotFoundError as error:
         raise InvalidInputError(error.code, error.message, param="training_file") from None
     if dataset.status != DatasetStatus.READY or dataset.sha256 is None:
-        raise ConflictError(
-            f"dataset_{dataset.status}",
-            f"The data set {dataset_id} is {dataset.status}; a retention set is made of one that is ready.",
-            param="training_file",
-            pointer="#/training_file",
-        )
+        message = f"The data set {dataset_id} is {dataset.status}; a retention set is made of one that is ready."
+        where: dict[str, Any] = {"param": "training_file", "pointer": "#/training_file"}
+        if dataset.status == DatasetStatus.VALIDATING:
+            raise NotYetError("dataset_validating", message, retry_after_s=5, **where)
+        raise ConflictError(f"dataset_{dataset.status}", message, **where)
     digest = uploaded_digest(card.digest, dataset.sha256)
     return Wanted(digest, tenant_id, dataset.num_items or 0, dataset=dataset)
 
@@ -175,7 +174,7 @@ def _check_unused(session: Session, row: RetentionSet) -> None:
     users = jobs.live_users_of_retention_set(session, row.id)
     if users:
         message = f"The retention set {row.id} is used by {', '.join(users[:5])}."
-        raise ConflictError("retention_set_in_use", message, jobs=users)
+        raise NotYetError("retention_set_in_use", message, jobs=users)
 
 
 def _release(session: Session, artifact: RetentionArtifact, item: WorkItem | None) -> list[str]:

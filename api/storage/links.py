@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+REQUIRED = ("method", "expires", "signature")
+PARAMETERS = (*REQUIRED, "filename", "type", "bytes")
+"""Of a link's query; the first three are in every link."""
 _SECRET_BYTES = 32
 
 

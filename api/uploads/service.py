@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api import quotas
 from api.datasets import service as datasets
 from api.datasets.models import Dataset
-from api.errors import ConflictError, GoneError, InvalidInputError, TooLargeError, not_found
+from api.errors import ConflictError, GoneError, InvalidInputError, NotYetError, TooLargeError, not_found
 from api.ids import new_id
 from api.settings import Settings
 from api.storage import ObjectInfo, ObjectStore
@@ -165,7 +165,7 @@ def complete(session: Session, upload: Upload, asked: UploadComplete, seen: dict
 
     Raises:
         InvalidInputError: a part is unknown or named twice, or the sizes do not add up.
-        ConflictError: a part has not arrived.
+        NotYetError: a part has not arrived.
     """
     known = {part.id: part for part in repository.parts_of(session, upload.id)}
     manifest: list[dict[str, Any]] = []
@@ -178,7 +178,7 @@ def complete(session: Session, upload: Upload, asked: UploadComplete, seen: dict
         if part.bytes is None and part_id in seen:
             part.bytes = seen[part_id].bytes
         if part.bytes is None:
-            raise ConflictError("part_not_received", f"The part {part_id} has not arrived.", **where)
+            raise NotYetError("part_not_received", f"The part {part_id} has not arrived.", retry_after_s=5, **where)
         manifest.append({"key": part.key, "bytes": part.bytes})
     total = sum(part["bytes"] for part in manifest)
     if total != upload.bytes:

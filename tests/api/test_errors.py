@@ -27,7 +27,7 @@ def test_routes_and_methods_that_are_not_there(client: TestClient, assert_proble
     assert_problem(client.get("/v1/nothing"), 404, "route_not_found")
     answer = client.put("/v1/models")
     assert_problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_a_body_that_is_no_json(client: TestClient, assert_problem: Problem) -> None:

@@ -10,7 +10,16 @@ import pytest
 import api
 
 ROOT = Path(api.__file__).parent
-HTTP = {"endpoints.py", "app.py", "deps.py", "error_handlers.py", "middleware.py", "routing.py"}
+HTTP = {
+    "endpoints.py",
+    "app.py",
+    "deps.py",
+    "error_handlers.py",
+    "middleware.py",
+    "routing.py",
+    "strict.py",
+    "verbs.py",
+}
 
 
 @pytest.mark.parametrize(

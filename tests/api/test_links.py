@@ -95,7 +95,7 @@ def test_a_link_is_for_one_object_one_method_and_a_while(
     assert_problem(client.put(link(), content=b"x"), 403, "link_invalid")
     assert_problem(client.get(link(expires_s=-2)), 403, "link_expired")
     assert_problem(client.get(link().replace("expires=", "expires=9")), 403, "link_invalid")
-    assert_problem(client.get(link() + "&type=text/plain"), 403, "link_invalid")
+    assert_problem(client.get(link() + "&type=text/plain"), 422, "repeated_parameter", param="type")
     assert_problem(client.get(f"/v1/objects/{KEY}"), 403, "link_invalid")
     assert_problem(client.get(f"/v1/objects/{KEY}?method=GET&expires=x&signature=y"), 403, "link_invalid")
 

@@ -1,0 +1,91 @@
+"""No route ignores a query parameter, and no body says a thing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import func, select
+from starlette.testclient import TestClient
+
+from api.deps import Services
+from api.jobs.models import Job
+from tests.api.walking import operations
+
+Problem = Callable[..., dict[str, Any]]
+FLOOR = 58  # operations of the API: raise it with each one that is added
+JOBS = "/v1/fine_tuning/jobs"
+
+
+def test_no_route_takes_a_parameter_that_it_does_not_know(
+    app: FastAPI, client: TestClient, assert_problem: Problem
+) -> None:
+    walked = 0
+    for operation in operations(app):
+        declared = [entry["name"] for entry in operation.document.get("parameters", []) if entry["in"] == "query"]
+        for name in ("dry_run", "limit[]"):
+            answer = client.request(operation.method, operation.url, params={name: "true"}, json={})
+            body = assert_problem(answer, 422, "unknown_parameter", param=name)
+            assert body["errors"][0]["parameter"] == name
+            assert all(known in body["detail"] for known in declared or ["none"])
+        walked += 1
+    assert walked >= FLOOR
+    assert_problem(client.get("/openapi.json?x=1"), 422, "unknown_parameter", param="x")
+
+
+def test_a_job_that_is_only_to_be_planned_is_not_started(client: TestClient, services: Services, ready: str) -> None:
+    body = {"model": "tiny-dit", "training_file": ready}
+    assert client.post(f"{JOBS}?dry_run=true", json=body).status_code == 422
+    with services.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 0
+
+
+def test_a_key_is_asked_for_before_parameters_are_looked_at(client: TestClient, assert_problem: Problem) -> None:
+    del client.headers["authorization"]
+    assert_problem(client.get("/v1/models?x=1"), 401, "missing_api_key")
+
+
+def test_a_parameter_that_takes_one_value_is_not_taken_twice(client: TestClient, assert_problem: Problem) -> None:
+    assert_problem(client.get(f"{JOBS}?limit=1&limit=2"), 422, "repeated_parameter", param="limit")
+    assert_problem(client.get(f"{JOBS}?metadata[a]=1&metadata[a]=2"), 422, "repeated_parameter", param="metadata[a]")
+    assert client.get(f"{JOBS}?status=queued&status=running&metadata[a]=1&metadata[b]=2").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"bytes": 5, "bytes": 7}', "bytes"),
+        (b'{"filename": "a", "expires_after": {"seconds": 3600, "seconds": 9999}}', "seconds"),
+        (b'[{"a\\"b": 1, "a\\u0022b": 1}]', 'a"b'),
+    ],
+)
+def test_a_field_that_is_there_twice_is_refused_by_every_route(
+    app: FastAPI, client: TestClient, assert_problem: Problem, *, body: bytes, field: str
+) -> None:
+    walked = 0
+    for operation in operations(app):
+        if operation.body is not None:
+            headers = {"content-type": "application/json"}
+            answer = client.request(operation.method, operation.url, content=body, headers=headers)
+            assert_problem(answer, 400, "repeated_field", param=field)
+            walked += 1
+    assert walked >= 8
+
+
+def test_what_is_declared_is_what_the_stock_client_sends(app: FastAPI) -> None:
+    """Of OpenAI's client 3.57, by operation: what its methods can put into a query."""
+    sent = {
+        "list_jobs": {"after", "limit", "metadata"},
+        "list_events": {"after", "limit"},
+        "list_checkpoints": {"after", "limit"},
+        "list_files": {"after", "limit", "order", "purpose"},
+    }
+    declared = {
+        operation.document["operationId"]: {
+            entry["name"] for entry in operation.document.get("parameters", []) if entry["in"] == "query"
+        }
+        for operation in operations(app)
+    }
+    assert all(names <= declared[operation] for operation, names in sent.items())
