@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from difftune_core import analysis_command
-from difftune_core.card import list_cards, read_card
+from difftune_core.card import find_card
 from difftune_core.channel import ConsoleHooks, PipeHooks
 from difftune_core.comparison_config import ComparisonConfig
 from difftune_core.config import TransferConfig, resolve, resolve_retention_set
@@ -23,6 +23,7 @@ from difftune_core.files import is_disk_full
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.models.convert.request import add_arguments, request_of
 from difftune_core.retention_config import RetentionSetRequest
+from difftune_core.stored_config import RESOLVED_HELP, read_config_file
 from difftune_core.tracing import ORDERLY, traced
 
 _BUNDLED = Path(__file__).parent / "tiny" / "weights"
@@ -66,28 +67,26 @@ def _require(args: argparse.Namespace, *options: str) -> None:
 
 def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     _require(args, "config", "data", "validation", "retention")
-    config = TransferConfig.model_validate_json(args.config.read_bytes())
+    config = read_config_file(TransferConfig, args.config, resolved=args.resolved)
     roots = [*args.models, _BUNDLED]
-    folder = list_cards(roots).get(config.model)
-    if folder is None:
-        raise TaskError("model_not_found", f"there is no base model {config.model!r}", "model")
-    resolved = resolve(config, read_card(folder), num_threads=1)
+    if not args.resolved:
+        config = resolve(config, find_card(config.model, roots), num_threads=1)
 
     from difftune_core.train.prepare import Folders
     from difftune_core.train.run import train
 
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"
-    return train(resolved, Folders(args.data, args.validation, roots, cache, args.out, args.retention), hooks)
+    return train(config, Folders(args.data, args.validation, roots, cache, args.out, args.retention), hooks)
 
 
 def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     _require(args, "config", "data")
-    request = RetentionSetRequest.model_validate_json(args.config.read_bytes())
+    request = read_config_file(RetentionSetRequest, args.config, resolved=args.resolved)
     roots = [*args.models, _BUNDLED]
-    folder = list_cards(roots).get(request.model)
-    if folder is not None:  # what was left out comes from the model's card
-        request = request.model_copy(update=dict(resolve_retention_set(request, read_card(folder))))
+    if not args.resolved:
+        settings = resolve_retention_set(request, find_card(request.model, roots))
+        request = request.model_copy(update=dict(settings))
 
     from difftune_core.retention.make import retain
 
@@ -168,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
         if not is_set:
             sub.add_argument("--validation", type=Path, help="held-out set of the same form")
             sub.add_argument("--retention", type=Path, help="file that `retain` made, instead of sampling")
+        if name != "validate":
+            sub.add_argument("--resolved", action="store_true", help=RESOLVED_HELP)
         sub.add_argument("--models", type=Path, action="append", default=[], help="folder of base models")
         sub.add_argument("--cache", type=Path, help="shared caches; default: inside --out")
         sub.add_argument("--out", type=Path, required=True)

@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 
 from difftune_core.analysis_config import MAX_CHECKPOINTS, ChainOfForgetting
+from difftune_core.card import find_card
+from difftune_core.config import resolve_analysis
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
+from difftune_core.stored_config import RESOLVED_HELP, read_config_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", action="append", required=True, metavar="NAME=DIR", help="a checkpoint's folder; up to four"
     )
+    parser.add_argument("--resolved", action="store_true", help=RESOLVED_HELP)
     parser.add_argument("--data", type=Path, required=True, help="what the checkpoints were trained on")
     parser.add_argument("--validation", type=Path, help="their held-out set, where they had one")
     parser.add_argument("--models", type=Path, action="append", default=[], help="folder of base models")
@@ -28,15 +32,17 @@ def run(args: argparse.Namespace, bundled: Path, hooks: Hooks) -> OutcomeEvent:
     Raises:
         TaskError: `invalid_checkpoint` for a wrong `--checkpoint`, or the analysis' own.
     """
-    config = ChainOfForgetting.model_validate_json(args.config.read_bytes())
+    config = read_config_file(ChainOfForgetting, args.config, resolved=args.resolved)
     checkpoints = _named(args.checkpoint)
+    models = [*args.models, bundled]
+    if not args.resolved:
+        config = resolve_analysis(config, find_card(config.model, models))
 
     from difftune_core.evaluate.analyse import analyse
     from difftune_core.train.prepare import Folders
 
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"
-    models = [*args.models, bundled]
     folders = Folders(data=args.data, validation=args.validation, models=models, cache=cache, out=args.out)
     return analyse(config, checkpoints, folders, hooks)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from difftune_core.hooks import TaskError
 from difftune_core.sampling_config import ProcessName
 
 CARD_FILE = "card.json"
@@ -88,6 +89,18 @@ def list_cards(roots: list[Path]) -> dict[str, Path]:
         if '"family"' in text:
             found.setdefault(folder.name, folder)
     return found
+
+
+def find_card(model_id: str, roots: list[Path]) -> BaseModelCard:
+    """The card of the base model of that id.
+
+    Raises:
+        TaskError: `model_not_found`.
+    """
+    folder = list_cards(roots).get(model_id)
+    if folder is None:
+        raise TaskError("model_not_found", f"there is no base model {model_id!r}", "model")
+    return read_card(folder)
 
 
 def texts_of_cards(roots: list[Path]) -> Iterator[tuple[Path, str]]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from difftune_core.adapter_config import Adapter, FullTuning, check_targets
+from difftune_core.analysis_config import ChainOfForgetting
 from difftune_core.card import BaseModelCard
 from difftune_core.control_config import CONTROL_METRICS, ControlConfig
 from difftune_core.control_resolution import controlled_training, measured_of, resolve_control
@@ -23,6 +24,7 @@ from difftune_core.recipe_rules import WHERE, check_recipe
 from difftune_core.retention_config import RetentionSetConfig, RetentionSetId
 from difftune_core.run_config import CheckpointConfig, ResourcesConfig
 from difftune_core.sampling_config import SAMPLERS, check_sampler
+from difftune_core.stored_config import without_former
 
 MAX_CLASSES = 1000
 """Of a target: diffusers' pipeline looks for the null label in row 1000 of an export's table."""
@@ -162,7 +164,7 @@ def config_digest(config: TransferConfig) -> str:
     its default, so that a field that is new in a release changes nothing.
     """
     ways = {"num_threads", "checkpoints", "resources"}
-    return sha256_json(config.model_dump(exclude=ways, exclude_defaults=True))
+    return sha256_json(without_former(config.model_dump(exclude=ways, exclude_defaults=True), config))
 
 
 def _with_defaults(given: BaseModel, defaults: dict[str, Any], card: BaseModelCard) -> dict[str, Any]:
@@ -280,3 +282,13 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
             "num_threads": config.num_threads or num_threads,
         }
     )
+
+
+def resolve_analysis(config: ChainOfForgetting, card: BaseModelCard) -> ChainOfForgetting:
+    """The complete config of an analysis.
+
+    Raises:
+        TaskError: as `resolve`, of the evaluation.
+    """
+    given = TransferConfig(model=config.model, seed=config.seed, evaluation=config.evaluation)
+    return config.model_copy(update={"evaluation": resolve(given, card, num_threads=1).evaluation})

@@ -28,9 +28,9 @@ def check_recipe(given: DiffTuningHyperparameters, batch_size: int, card: BaseMo
     if given.recipe == "released":
         _check_released(given, batch_size, card)
     for field, recipe in _RECIPE_OF.items():
-        if given.recipe != recipe and _is_stated(given, field):
+        if given.recipe != recipe and _is_stated(given, field, card):
             raise _refused(field, f"{field} belongs to the recipe {recipe!r}, not to {given.recipe!r}")
-    if given.psi == "snr" and given.tau != 1:
+    if given.psi == "snr" and _is_stated(given, "tau", card):
         raise _refused("tau", "tau is the exponent of psi 'power'; psi 'snr' has none")
     if given.recipe == "distillation" and isinstance(given.retention_set, str) and given.retention_set != "auto":
         raise _refused("retention_set", "the recipe 'distillation' takes no retention set: the base model teaches")
@@ -50,8 +50,12 @@ def _check_released(given: DiffTuningHyperparameters, batch_size: int, card: Bas
         raise TaskError("no_retention", message, f"{WHERE}.retention_share")
 
 
-def _is_stated(given: DiffTuningHyperparameters, field: str) -> bool:
-    return bool(getattr(given, field) != type(given).model_fields[field].default)
+def _is_stated(given: DiffTuningHyperparameters, field: str, card: BaseModelCard) -> bool:
+    """Whether somebody wishes for it. What would be filled in is no wish: a job's config, as it is shown, is complete,
+    and may be submitted again.
+    """
+    filled_in = card.defaults.training.get(field, type(given).model_fields[field].default)
+    return field in given.model_fields_set and getattr(given, field) != filled_in
 
 
 def _refused(field: str, message: str) -> TaskError:

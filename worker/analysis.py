@@ -14,7 +14,6 @@ from api.datasets.models import Dataset
 from api.jobs.lifecycle import StoredFile
 from api.storage.cleaning import delete_objects
 from api.work.models import WorkItem
-from difftune_core.analysis_config import ChainOfForgetting
 from difftune_core.checkpoint.manifest import MANIFEST, MODEL
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
 from worker.child import Child
@@ -52,10 +51,10 @@ class AnalysisRun:
         """
         workspace, settings = self._run.workspace, self._run.tools.settings
         analysis, datasets, checkpoints = self._rows()
-        config = ChainOfForgetting.model_validate(analysis.config)
+        config = analysis.chain
         self.num_threads = config.num_threads or settings.num_threads
         complete = config.model_copy(update={"num_threads": self.num_threads})
-        arguments = [str(workspace.write_config(complete.model_dump(mode="json")))]
+        arguments = [str(workspace.write_config(complete.model_dump(mode="json"))), "--resolved"]
         for name, checkpoint in checkpoints.items():
             arguments += ["--checkpoint", f"{name}={self._weights(checkpoint)}"]
         for option, dataset in datasets.items():

@@ -55,6 +55,7 @@ RULES = {
     "store_unavailable": Rule("The object store did not answer.", _OUTAGE),
     "database_unavailable": Rule("The database did not answer.", _OUTAGE),
     "disk_full": Rule("The worker's disk is full.", _OUTAGE),
+    "config_of_newer_version": Rule("The job was submitted to a newer version.", _OUTAGE),
     "damaged_file": Rule("A file was damaged on its way.", None),
     "supervisor_error": Rule("The worker failed in an unforeseen way.", None),
     # May be chance: one more try.

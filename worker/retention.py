@@ -56,7 +56,8 @@ class RetentionSetMaking:
         request |= {**(artifact.settings or {}), "num_threads": self.num_threads}
         arguments += model_arguments(self._run.tools.store, settings, [artifact.model], self._run.check)
         cache = (settings.data_dir / "cache").resolve()
-        return [str(workspace.write_config(request)), *arguments, "--cache", str(cache), "--out", str(workspace.out)]
+        arguments += ["--resolved", "--cache", str(cache), "--out", str(workspace.out)]
+        return [str(workspace.write_config(request)), *arguments]
 
     def begin(self, child: Child) -> None:
         """The child has started."""

@@ -15,7 +15,6 @@ from api.jobs.states import FINAL
 from api.retention_sets.models import RetentionSet
 from api.work.models import WorkItem
 from difftune_core.checkpoint.manifest import whole
-from difftune_core.config import TransferConfig
 from difftune_core.hooks import Command, Event, LogEvent, TaskError
 from worker.child import Child
 from worker.failures import Ending
@@ -51,10 +50,10 @@ class Training:
             TaskError: an input is missing or damaged.
         """
         job, datasets = self._rows()
-        config = TransferConfig.model_validate(job.config)
+        config = job.transfer
         self.num_threads = config.num_threads or self._run.tools.settings.num_threads
         workspace, settings = self._run.workspace, self._run.tools.settings
-        arguments = [str(workspace.write_config(config.model_dump(mode="json")))]
+        arguments = [str(workspace.write_config(config.model_dump(mode="json"))), "--resolved"]
         for option, dataset in datasets.items():
             arguments += [f"--{option}", str(dataset_input(self._run, option, dataset))]
         if job.retention_set:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String
@@ -7,6 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from api.analyses.states import ALLOWED, AnalysisStatus
 from api.db import Base
+from difftune_core.analysis_config import ChainOfForgetting
+from difftune_core.stored_config import read_stored
 
 
 class Analysis(Base):
@@ -36,6 +39,11 @@ class Analysis(Base):
     created_at: Mapped[float] = mapped_column(Double)
     started_at: Mapped[float | None] = mapped_column(Double)
     finished_at: Mapped[float | None] = mapped_column(Double)
+
+    @cached_property
+    def chain(self) -> ChainOfForgetting:
+        """`config` as this version reads it; it was judged when it was submitted, and is not judged again."""
+        return read_stored(ChainOfForgetting, self.config)
 
     def set_status(self, status: AnalysisStatus) -> None:
         """The one setter.

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,7 +9,7 @@ from api.analyses.states import AnalysisStatus
 from api.jobs.models import Job
 from api.schemas import In, Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
 from difftune_core.analysis_config import MAX_CHECKPOINTS, ChainOfForgetting, Fractions
-from difftune_core.evaluation_config import EvaluationConfig, GuidanceInterval
+from difftune_core.evaluation_config import ClassDistribution, EvaluationConfig, GuidanceInterval
 from difftune_core.sampling_config import Guidance, Sampler
 
 _MAX_METADATA = 16
@@ -21,6 +21,7 @@ class AnalysisEvaluation(In):
 
     num_images: Annotated[int, Field(ge=4, le=1_000_000)] | None = None
     """Images at each share of each checkpoint."""
+    class_distribution: ClassDistribution | None = None
     sampler: Sampler | None = None
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=1, le=20)] | None = None
@@ -46,12 +47,13 @@ class AnalysisCreate(In):
     def config(self, job: Job) -> ChainOfForgetting:
         """The complete config, on the first checkpoint's job."""
         given = self.evaluation.model_dump(exclude_none=True)
-        evaluation = EvaluationConfig.model_validate({**job.config["evaluation"], **given})
+        stored = job.transfer
+        evaluation = EvaluationConfig.model_validate({**stored.evaluation.model_dump(), **given})
         config = ChainOfForgetting(
             model=job.model,
-            seed=job.config["seed"],
+            seed=stored.seed,
             evaluation=evaluation,
-            num_threads=job.config["num_threads"],
+            num_threads=stored.num_threads,
         )
         return config if self.fractions is None else config.model_copy(update={"fractions": self.fractions})
 
@@ -118,16 +120,16 @@ class AnalysisOut(Listed):
 
 
 def analysis_out(analysis: Analysis, files: list[AnalysisFile]) -> AnalysisOut:
-    config: dict[str, Any] = analysis.config
+    config = analysis.chain
     code, message = analysis.error_code, analysis.error_message
     return AnalysisOut(
         id=analysis.id,
         type=analysis.type,
         status=AnalysisStatus(analysis.status),
-        model=config["model"],
+        model=config.model,
         checkpoints=[AnalysedCheckpoint.model_validate(entry) for entry in analysis.checkpoints],
-        fractions=config["fractions"],
-        evaluation=config["evaluation"],
+        fractions=list(config.fractions),
+        evaluation=config.evaluation.model_dump(mode="json"),
         training_file=analysis.training_file,
         validation_file=analysis.validation_file,
         progress=AnalysisProgress(done=analysis.done, total=analysis.total),

@@ -41,8 +41,8 @@ class Tuned:
         """What identifies the held-out images."""
         if self.held_out is not None:
             return f"validation file {self.held_out.sha256}"
-        fraction = self.job.config["evaluation"]["holdout_fraction"]
-        return f"{fraction} of the training file by seed {self.job.config['seed']}"
+        config = self.job.transfer
+        return f"{config.evaluation.holdout_fraction} of the training file by seed {config.seed}"
 
 
 def checked(
@@ -206,7 +206,7 @@ def _model(model_id: str, cards: dict[str, BaseModelCard]) -> str:
 
 def _named(tuned: Sequence[Tuned]) -> list[dict[str, Any]]:
     """Names for plots: the job's suffix or method; with the step, and at last the id, where that says too little."""
-    names = [t.job.suffix or t.job.config["method"]["type"] for t in tuned]
+    names = [t.job.suffix or t.job.transfer.method.type for t in tuned]
     for endings in ([f" step {t.checkpoint.step}" for t in tuned], [f" {t.checkpoint.id}" for t in tuned]):
         count = Counter(names)
         names = [name + ending if count[name] > 1 else name for name, ending in zip(names, endings, strict=True)]

@@ -27,7 +27,7 @@ def collect_surplus(session: Session, job: Job, *, spared: int | None = None) ->
     Never the best, the result, what the unfinished job may go on from, what an unfinished analysis looks at, what may
     be downloading, or the one of step `spared`.
     """
-    keep: int | None = job.config.get("checkpoints", {}).get("keep_last")
+    keep = job.transfer.checkpoints.keep_last
     if keep is None:
         return []
     keys, steps = [], []

@@ -143,7 +143,7 @@ class ComparisonOut(Listed):
 
 
 def comparison_out(row: Comparison, members: list[Member], files: list[ComparisonFile]) -> ComparisonOut:
-    of_jobs = members[0].job.config if members else {}
+    of_jobs = members[0].job.transfer.model_dump(mode="json") if members else {}
     return ComparisonOut(
         id=row.id,
         status=ComparisonStatus(row.status),

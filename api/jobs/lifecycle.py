@@ -215,7 +215,7 @@ def succeeded(session: Session, job: Job) -> None:
 
 def delivers_best(job: Job) -> bool:
     """Whether the result is the best checkpoint, not the last."""
-    return bool(job.config["evaluation"].get("deliver") == "best")
+    return job.transfer.evaluation.deliver == "best"
 
 
 def failed(session: Session, job: Job, *, code: str, message: str, param: str | None) -> None:

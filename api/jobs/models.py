@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String
@@ -8,6 +9,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from api.db import Base
 from api.jobs.states import ALLOWED, JobStatus
 from api.tracing import TRACEPARENT_LENGTH, current_traceparent
+from difftune_core.config import TransferConfig
+from difftune_core.stored_config import read_stored
 
 
 class Job(Base):
@@ -56,6 +59,11 @@ class Job(Base):
     finished_at: Mapped[float | None] = mapped_column(Double)
     traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH), default=current_traceparent)
     """The span that submitted it: its work item may come later, when its data set is ready."""
+
+    @cached_property
+    def transfer(self) -> TransferConfig:
+        """`config` as this version reads it; it was judged when it was submitted, and is not judged again."""
+        return read_stored(TransferConfig, self.config)
 
     def set_status(self, status: JobStatus) -> None:
         """The one setter.

@@ -181,7 +181,8 @@ def job_out(
     queue_position: int | None = None,
     latest_checkpoint: str | None = None,
 ) -> JobOut:
-    config = TransferConfig.model_validate(job.config)
+    config = job.transfer
+    shown = config.model_dump(mode="json")
     batch_size = config.method.hyperparameters.batch_size
     return JobOut(
         id=job.id,
@@ -197,9 +198,9 @@ def job_out(
         training_file=job.training_file,
         validation_file=job.validation_file,
         retention_set=_retention_set(job),
-        method=job.config["method"],
-        control=job.config.get("control"),
-        evaluation=job.config["evaluation"],
+        method=shown["method"],
+        control=shown["control"],
+        evaluation=shown["evaluation"],
         **config.model_dump(include={"checkpoints", "resources", "seed", "num_threads", "schema_version"}),
         suffix=job.suffix,
         metadata=job.metadata_,

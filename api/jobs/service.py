@@ -98,8 +98,8 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
 
 
 def _slots_of(job: Job) -> int:
-    """GPU slots of one worker that the job takes; a job of an earlier release says nothing of it."""
-    return int(job.config.get("resources", {}).get("gpus", 1))
+    """GPU slots of one worker that the job takes."""
+    return job.transfer.resources.gpus
 
 
 def _tell_beginning(session: Session, job: Job) -> None:
@@ -131,7 +131,7 @@ def dataset_settled(session: Session, dataset: Dataset) -> None:
             _fail_invalid(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
         elif dataset.id == job.training_file and (excess := _excess_of_classes(dataset)):
             _fail(session, job, "too_many_classes", "training_file", excess)
-        elif wrong := _wrong_form(job.config.get("control") is not None, dataset):
+        elif wrong := _wrong_form(job.transfer.control is not None, dataset):
             param = next(param for param, id_ in named.items() if id_ == dataset.id)
             _fail(session, job, "wrong_dataset_form", param, wrong)
         elif dataset.status == DatasetStatus.READY:

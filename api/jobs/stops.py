@@ -18,7 +18,7 @@ from api.storage import ObjectStore
 from api.work import repository as work
 from api.work.states import Request, WorkState
 from difftune_core.card import BaseModelCard
-from difftune_core.config import TransferConfig, config_digest
+from difftune_core.config import config_digest
 
 _MANIFEST = "manifest.json"
 
@@ -69,7 +69,7 @@ def _differing(session: Session, job: Job, store: ObjectStore, card: BaseModelCa
     differing = set()
     if card is None or expected - {card.digest}:
         differing.add("model")
-    stated = config_digest(TransferConfig.model_validate(job.config))
+    stated = config_digest(job.transfer)
     if identity.get("config", stated) != stated:
         differing.add("config")
     for param, id_ in (("training_file", job.training_file), ("validation_file", job.validation_file)):

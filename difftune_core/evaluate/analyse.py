@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 from PIL import Image
 
 from difftune_core.analysis_config import ChainOfForgetting
 from difftune_core.checkpoint.save import file_info
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config import TransferConfig
 from difftune_core.diffusion.sampler import Sampling
 from difftune_core.evaluate.chain import Drawn, Easel, runnable
+from difftune_core.evaluate.classes import TOLD, labels_to_draw
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.frechet import frechet_difference
@@ -45,7 +46,7 @@ def analyse(config: ChainOfForgetting, checkpoints: Mapping[str, Path], folders:
     """Analyse as `config` says; leaves `chain.json`, `chain.html` and `chain.png` in `folders.out`.
 
     Args:
-        config: what to analyse.
+        config: what to analyse, resolved.
         checkpoints: name to folder.
         folders: `data` and `validation` are those that the checkpoints were trained and judged with.
         hooks: told of progress; where a stop is asked for.
@@ -56,8 +57,8 @@ def analyse(config: ChainOfForgetting, checkpoints: Mapping[str, Path], folders:
     torch.set_num_threads(config.num_threads or 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = find_base_model(config.model, folders.models)
-    given = TransferConfig(model=config.model, seed=config.seed, evaluation=config.evaluation)
-    preparation = Preparation(resolve(given, base.card, num_threads=1), base, folders, hooks, device)
+    judged = TransferConfig(model=config.model, seed=config.seed, evaluation=config.evaluation)
+    preparation = Preparation(judged, base, folders, hooks, device)
     try:
         with interruptible(hooks):
             result, grids = _Analysis.prepared(config, preparation, checkpoints).run()
@@ -144,12 +145,23 @@ class _Analysis:
         of_one = len(fractions) * count
         report = self.preparation.progress("evaluating", of_one * len(self.checkpoints))
         mixed = [share for share in fractions if share < 1]
-        labels = torch.arange(count) % len(self.class_names)
         model = checkpoint.load(self.preparation.device)
-        drawn = self.easel.chain(model, self.base_model, labels, mixed, lambda done: report(number * of_one + done))
+        drawn = self.easel.chain(
+            model, self.base_model, self._labels(), mixed, lambda done: report(number * of_one + done)
+        )
         if len(mixed) < len(fractions):
             drawn.append(self._base_alone(lambda done: report(number * of_one + len(mixed) * count + done)))
         return drawn
+
+    def _labels(self) -> Int[torch.Tensor, " n"]:
+        judged = self.preparation.config.evaluation
+        return labels_to_draw(
+            judged.class_distribution,
+            self.held_out.labels,
+            judged.num_images,
+            num_classes=len(self.class_names),
+            seed=judged.seed,
+        )
 
     def _base_alone(self, progress: Progress) -> Drawn:
         """The end of every line: where all is handed over it does not matter from whom."""
@@ -166,7 +178,7 @@ class _Analysis:
             "reference_set_digest": self.held_out.digest,
             "sampling": asdict(self.easel.sampling),
             "weights": "ema",
-            "class_distribution": "equal shares",
+            "class_distribution": TOLD[self.preparation.config.evaluation.class_distribution],
             "base_model_labels": "null",
         }
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
 from difftune_core.evaluate.compare import DEFAULT_METRICS
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import retention_loss_by_t
@@ -29,6 +30,7 @@ from difftune_core.models.registry import BaseModel
 from difftune_core.sampling_config import Guidance
 
 _FORMAT = 3
+Labels = Int[torch.Tensor, " k"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Judge:
     autoencoder: Autoencoder
     real: UInt8[np.ndarray, "n s s 3"]
     """Held-out target images."""
+    real_labels: Int[torch.Tensor, " n"]
     real_digest: str
     source: UInt8[np.ndarray, "m s s 3"]
     """The base model's images, sampled for judging alone."""
@@ -100,7 +103,7 @@ class Judge:
             "reference_set_digest": self.real_digest,
             "sampling": asdict(self.sampling),
             "weights": "ema",
-            "class_distribution": "equal shares",
+            "class_distribution": TOLD[self.config.class_distribution],
         } | {name: found for name, found in (("other_feature_extractors", others), ("metrics", further)) if found}
 
     def features(self, images: UInt8[np.ndarray, "k s s 3"]) -> Float32[np.ndarray, "k d"]:
@@ -111,18 +114,32 @@ class Judge:
         """Features of images by every extractor."""
         return {extractor.id: extractor(images) for extractor in (self.extractor, *self.other_extractors)}
 
-    def judge(self, model: DiT, step: int, progress: Progress) -> tuple[dict[str, Any], UInt8[np.ndarray, "k s s 3"]]:
+    def labels(self, model: DiT) -> Labels:
+        """Of the images by which a tuned model is judged."""
+        return labels_to_draw(
+            self.config.class_distribution,
+            self.real_labels,
+            self.config.num_images,
+            num_classes=model.config.num_classes,
+            seed=self.config.seed,
+        )
+
+    def judge(
+        self, model: DiT, step: int, progress: Progress, *, labels: Labels | None = None
+    ) -> tuple[dict[str, Any], UInt8[np.ndarray, "k s s 3"]]:
         """One evaluation of `model`, and its images. `progress` hears how many of `images_an_evaluation` are done."""
         begin = time.monotonic()
-        images = self.draw(model, self._labels(model.config.num_classes), progress)
+        images = self.draw(model, self.labels(model) if labels is None else labels, progress)
         figures = quality(self.real_features, self.all_features(images), self.config.metrics)
         forgetting = self._forgetting(model, after(self.config.num_images, progress))
         return {"step": step, **figures, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
 
-    def judge_guidance(self, model: DiT, names: list[Guidance], progress: Progress) -> dict[str, dict[str, Any]]:
+    def judge_guidance(
+        self, model: DiT, names: list[Guidance], progress: Progress, *, labels: Labels | None = None
+    ) -> dict[str, dict[str, Any]]:
         """Quality under other guidances, from the seeds and labels of the main one; `num_images` are drawn for each."""
         found: dict[str, dict[str, Any]] = {}
-        labels = self._labels(model.config.num_classes)
+        labels = self.labels(model) if labels is None else labels
         for name in names:
             heard = after(len(found) * self.config.num_images, progress)
             images = self.draw(model, labels, heard, guidance=name)
@@ -145,10 +162,12 @@ class Judge:
         return loaded
 
     def _build(self, folder: Path, progress: Progress) -> None:
-        entry, images = self.judge(self.base_model, 0, progress)
+        # The base model's classes are others than the held-out images', which have no say in their shares.
+        own = equal_labels(self.config.num_images, self.base_model.config.num_classes)
+        entry, images = self.judge(self.base_model, 0, progress, labels=own)
         if self.base_guidance:
             heard = after(self.images_an_evaluation, progress)
-            entry["other_guidance"] = self.judge_guidance(self.base_model, self.base_guidance, heard)
+            entry["other_guidance"] = self.judge_guidance(self.base_model, self.base_guidance, heard, labels=own)
         real = self.real_features
         order = np.random.default_rng(self.config.seed).permutation(len(self.real))
         half = min(self.config.num_images, len(self.real) // 2)
@@ -162,9 +181,6 @@ class Judge:
         }
         (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
         np.save(folder / "base_images.npy", images, allow_pickle=False)
-
-    def _labels(self, num_classes: int) -> torch.Tensor:
-        return torch.arange(self.config.num_images) % num_classes
 
     def draw(
         self,

@@ -175,6 +175,7 @@ class Preparation:
             other_extractors=tuple(others),
             autoencoder=self.autoencoder(),
             real=held_out.pixels,
+            real_labels=held_out.labels,
             real_digest=held_out.digest,
             source=source.images,
             source_latents=self.latents(source_images, flip=False),

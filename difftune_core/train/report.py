@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
+from difftune_core.evaluate.classes import told_of_classes
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.report import write_report
@@ -79,7 +80,11 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
             "grids": grids,
             "recipe": judge.recipe() | {"weights": weights_of(run.loop)},
             "environment": environment(judge.device),
-            "notes": [*notes_of(run.loop, judge.extractor.id), _of_label_rows(run)],
+            "notes": [
+                *notes_of(run.loop, judge.extractor.id),
+                *_of_classes(run, judge, result.model),
+                _of_label_rows(run),
+            ],
         },
         out,
     )
@@ -88,6 +93,10 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
 def _of_label_rows(run: Run) -> str:
     rule = run.loop.config.method.hyperparameters.label_rows
     return told_of_rows(len(run.class_names), run.preparation.base.card.num_classes, rule)
+
+
+def _of_classes(run: Run, judge: Judge, model: DiT) -> list[str]:
+    return told_of_classes(judge.labels(model), judge.real_labels, run.class_names)
 
 
 def best_of(loop: Loop[Any]) -> dict[str, Any] | None:

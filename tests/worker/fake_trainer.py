@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     for name in ("data", "validation", "models", "cache", "out"):
         parser.add_argument(f"--{name}", type=Path, action="append" if name == "models" else "store")
+    parser.add_argument("--resolved", action="store_true")
     parser.add_argument("--events-fd", type=int)
     parser.add_argument("--commands-fd", type=int)
     args = parser.parse_args()
