@@ -20,7 +20,8 @@ from api.storage.cleaning import delete_objects
 
 router = APIRouter(prefix="/v1", tags=["checkpoints"], route_class=KeyedRoute)
 _FORMATS = (
-    "`safetensors`: the weights; `diffusers`: a folder that diffusers opens, zipped; `single_file`: a ControlNet as "
+    "`safetensors`: the weights; `diffusers`: a folder that diffusers opens, zipped; `original`: the weights "
+    "for the original DiT code, refused where it would draw other images with them; `single_file`: a ControlNet as "
     "ComfyUI and A1111 read it."
 )
 
@@ -68,7 +69,7 @@ def download_checkpoint(
 ) -> Response:
     """The weights, by a link that expires soon. JSON with size and sha256 for `Accept: application/json`."""
     checkpoint = service.get(session, tenant, checkpoint_id, lock="write")
-    found = service.download(session, checkpoint, format_)
+    found = service.download(session, used.store, checkpoint, format_)
     expires_s = used.settings.link_ttl_s
     checkpoint.linked_until = time.time() + expires_s
     url = used.store.url_get(found.key, filename=found.filename, content_type=found.content_type, expires_s=expires_s)
@@ -80,6 +81,7 @@ def download_checkpoint(
         filename=found.filename,
         bytes=found.bytes,
         sha256=found.sha256,
+        note=found.note,
     )
     return JSONResponse(link.model_dump())
 

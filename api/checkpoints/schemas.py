@@ -42,6 +42,8 @@ class DownloadLink(Out):
     filename: str
     bytes: int
     sha256: str
+    note: str | None = None
+    """What to know to use it: of `format=original`, how the original code is told what the weights do not tell."""
 
 
 def checkpoint_out(

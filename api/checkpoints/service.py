@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
@@ -13,9 +14,12 @@ from api.jobs import repository as jobs
 from api.jobs.models import Job
 from api.jobs.schemas import finite
 from api.jobs.states import FINAL
+from api.storage import ObjectStore
+from difftune_core.original_fit import how_to_load, unlike_original
 
-Format = Literal["safetensors", "diffusers", "single_file"]
+Format = Literal["safetensors", "diffusers", "original", "single_file"]
 _MODEL = "model.safetensors"
+_CONFIG = "config.json"
 _SINGLE_FILE = "single_file"
 
 
@@ -28,6 +32,8 @@ class Download:
     content_type: str
     bytes: int
     sha256: str
+    note: str | None = None
+    """What whoever takes it must know."""
 
 
 def get(session: Session, tenant_id: str, checkpoint_id: str, *, lock: Literal["write"] | None = None) -> Checkpoint:
@@ -61,21 +67,20 @@ def metrics_at(session: Session, checkpoint: Checkpoint, job: Job) -> dict[str, 
     return {name: finite(value) for name, value in found.items()}
 
 
-def download(session: Session, checkpoint: Checkpoint, format_: Format) -> Download:
+def download(session: Session, store: ObjectStore, checkpoint: Checkpoint, format_: Format) -> Download:
     """The object that holds the checkpoint's weights in a format.
 
     Raises:
-        ConflictError: it is not there yet.
+        ConflictError: it is not there yet; or in the original code it would be another model, and why.
         NotFoundError: this step has none, and says which have; or the job makes none in this format.
     """
     job = session.get_one(Job, checkpoint.job_id)
     name = f"{job.suffix or job.model}-{job.id}-step-{checkpoint.step}"
     if format_ == "safetensors":
-        file = next((file for file in checkpoint.files if file["name"] == _MODEL), None)
-        if file is None:
-            raise ConflictError("checkpoint_not_ready", f"The weights of {checkpoint.id} are not in the store.")
-        kind = "application/octet-stream"
-        return Download(file["key"], f"{name}.safetensors", kind, file["bytes"], file["sha256"])
+        return _weights(checkpoint, f"{name}.safetensors")
+    if format_ == "original":
+        note = _as_original(store, checkpoint, job)
+        return replace(_weights(checkpoint, f"{name}-original.safetensors"), note=note)
     exports = repository.exports(session, job.id, f"export_{format_}")
     if checkpoint.step not in exports:
         raise _no_export(checkpoint, job, format_, sorted(exports))
@@ -83,6 +88,30 @@ def download(session: Session, checkpoint: Checkpoint, format_: Format) -> Downl
     suffix = "".join(export.filename.partition(".")[1:])
     shown = f"{name}-{'controlnet' if format_ == _SINGLE_FILE else format_}{suffix}"
     return Download(export.key, shown, export.content_type, export.bytes, export.sha256)
+
+
+def _weights(checkpoint: Checkpoint, filename: str) -> Download:
+    file = _file(checkpoint, _MODEL)
+    return Download(file["key"], filename, "application/octet-stream", file["bytes"], file["sha256"])
+
+
+def _file(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    file = next((file for file in checkpoint.files if file["name"] == name), None)
+    if file is None:
+        raise ConflictError("checkpoint_not_ready", f"{name} of {checkpoint.id} is not in the store.")
+    return file
+
+
+def _as_original(store: ObjectStore, checkpoint: Checkpoint, job: Job) -> str:
+    """How to load the weights in the original DiT code."""
+    if job.transfer.control is not None:
+        message = "A ControlNet under the names of the original code is format=single_file."
+        raise ConflictError("export_not_possible", message)
+    config = json.loads(b"".join(store.read(_file(checkpoint, _CONFIG)["key"])))
+    if why := unlike_original(config):
+        message = f"{checkpoint.id} would load in the original DiT code and draw other images. {why}"
+        raise ConflictError("export_not_possible", message)
+    return how_to_load(config)
 
 
 def delete(session: Session, tenant_id: str, checkpoint_id: str) -> list[str]:
@@ -109,7 +138,7 @@ def delete(session: Session, tenant_id: str, checkpoint_id: str) -> list[str]:
 
 
 def _no_export(checkpoint: Checkpoint, job: Job, format_: Format, steps: list[int]) -> NotYetError | NotFoundError:
-    if format_ == _SINGLE_FILE and not job.config.get("control"):
+    if format_ == _SINGLE_FILE and job.transfer.control is None:
         message = f"Only ControlNets have a single file beside `safetensors`, and job {job.id} trains none."
         return NotFoundError("export_not_found", message, steps=[])
     if job.status not in FINAL and not steps:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from difftune_core.checkpoint.deviation import pipeline_deviation
+from difftune_core.checkpoint.export_card import CARD, README, class_table, readme_of
 from difftune_core.diffusion.sampler import Sampling
 from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.interruption import Listen, unheard
@@ -25,7 +26,6 @@ from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
 
 PIPELINE_NULL_LABEL = 1000
-CARD = "difftune.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -101,15 +101,17 @@ def export_diffusers(
 ) -> None:
     """Write a folder that `DiTPipeline.from_pretrained` opens.
 
-    `difftune.json` holds `card` and, under `pipeline`, how far the pipeline's images are from our own sampler's,
-    measured on the device of `model` with the steps, guidance scale and seed of `sampling`; `listen` gives who hears
-    of the images that this draws.
+    `README.md` is for whoever finds it elsewhere. `difftune.json` holds `card`, under `classes` label and name of each
+    class and its name in the pipeline (`export_card.pipeline_name`), and under `pipeline` how far the pipeline's images
+    are from our own sampler's, measured on the device of `model` with steps, guidance scale and seed of `sampling`;
+    `listen` gives who hears of the images that this draws.
     """
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.pipelines.dit.pipeline_dit import DiTPipeline
 
     vae: Any = AutoencoderKL.from_pretrained(autoencoder_folder, use_safetensors=True, local_files_only=True)
-    labels = dict(enumerate(class_names))
+    classes = class_table(class_names)
+    labels = {entry["id"]: entry["pipeline_name"] for entry in classes}
     scheduler = make_scheduler("ddim", 50, model.config)
     pipeline: Any = DiTPipeline(to_diffusers(model), vae.float(), scheduler, id2label=labels)
     pipeline.register_to_config(id2label=labels)  # its class takes the names and forgets to save them
@@ -117,7 +119,9 @@ def export_diffusers(
     device = model.pos_embed.device
     autoencoder = Autoencoder(autoencoder_folder, device)
     deviation = pipeline_deviation(pipeline.to(device), model, autoencoder, sampling or Sampling(), listen=listen)
-    (folder / CARD).write_text(json.dumps({**card, "pipeline": deviation}, indent=1) + "\n", encoding="utf-8")
+    told = {**card, "classes": classes, "pipeline": deviation}
+    (folder / CARD).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (folder / README).write_text(readme_of(told, PIPELINE_NULL_LABEL), encoding="utf-8")
 
 
 def zip_folder(folder: Path, target: Path) -> None:

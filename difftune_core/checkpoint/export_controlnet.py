@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from difftune_core.checkpoint.export import CARD, zip_folder
+from difftune_core.checkpoint.export import zip_folder
+from difftune_core.checkpoint.export_card import CARD, README, licence_of
 from difftune_core.models.convert.controlnet_single import unlike_published, write_single_file
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS
 from difftune_core.models.registry import CONFIG
@@ -15,7 +16,6 @@ from difftune_core.tensors import save_tensors
 
 ARCHIVE = "diffusers.zip"
 SINGLE_FILE = "controlnet.safetensors"
-README = "README.md"
 _MACHINE = "_name_or_path"  # where the ControlNet that training began with lay
 
 
@@ -56,7 +56,7 @@ def _readme(card: dict[str, Any]) -> str:
         "condition": card.get("condition"),
         "method": method.get("type") if isinstance(method, dict) else method,
         "step": card.get("step"),
-        "licence of the base model": card.get("licence"),
+        "licence of the base model": licence_of(card),
     }
     lines = [f"- {name}: {value}" for name, value in facts.items() if value is not None]
     return _README.format(facts="\n".join(lines), card=CARD)

@@ -183,7 +183,13 @@ class Run:
         if why is not None:
             self.loop.hooks.emit(LogEvent(level="warn", message=f"no diffusers export: {why}"))
             return False
-        card = {"base_model": base.card.id, "method": config.method.model_dump(), "step": result.step}
+        card = {
+            "base_model": base.card.id,
+            "base_digest": base.card.digest,
+            "method": config.method.model_dump(mode="json"),
+            "step": result.step,
+            "licence": base.card.licence,
+        }
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             export_diffusers(
                 merged(result.model),

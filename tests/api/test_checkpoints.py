@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -139,3 +140,50 @@ def test_bad_downloads(client: TestClient, services: Services, assert_problem: P
     with services.database.write() as session:
         session.get_one(Checkpoint, "ckpt_75").files = []
     assert_problem(client.get("/v1/checkpoints/ckpt_75/download"), 409, "checkpoint_not_ready")
+
+
+def with_config(services: Services, config: dict[str, Any]) -> None:
+    """Give a checkpoint the `config.json` of a DiT, as trainers leave it."""
+    stored = services.store.put_stream("config-150", [json.dumps(config).encode()])
+    with services.database.write() as session:
+        row = session.get_one(Checkpoint, "ckpt_150")
+        row.files = [
+            *row.files,
+            {"name": "config.json", "key": "config-150", "bytes": stored.bytes, "sha256": "0" * 64},
+        ]
+
+
+@pytest.mark.usefixtures("job_id")
+def test_weights_for_the_original_code_say_how_they_are_loaded(client: TestClient, services: Services) -> None:
+    with_config(services, {"hidden_size": 384, "num_heads": 6, "num_classes": 10})
+    url = "/v1/checkpoints/ckpt_150/download?format=original"
+    link = client.get(url, headers={"accept": "application/json"}).json()
+    assert client.get(link["url"]).content == b"weights of 150"
+    assert link["filename"].endswith("step-150-original.safetensors")
+    assert "num_heads=6" in link["note"]
+    assert "The null label is 10" in link["note"]
+    assert client.get(url).status_code == 302
+    plain = client.get("/v1/checkpoints/ckpt_150/download", headers={"accept": "application/json"}).json()
+    assert plain["note"] is None
+
+
+@pytest.mark.usefixtures("job_id")
+@pytest.mark.parametrize("config", [{"timestep_frequencies": "diffusers"}, {"process": "flow"}, {"prediction": "v"}])
+def test_weights_that_the_original_code_would_misread_are_refused(
+    client: TestClient, services: Services, assert_problem: Problem, config: dict[str, Any]
+) -> None:
+    with_config(services, config)
+    answer = client.get("/v1/checkpoints/ckpt_150/download?format=original")
+    detail = assert_problem(answer, 409, "export_not_possible")["detail"]
+    assert "would load in the original DiT code and draw other images" in detail
+    assert "original code" in detail
+
+
+def test_a_controlnet_for_the_original_code_is_its_single_file(
+    client: TestClient, job_id: str, services: Services, set_job: Any, assert_problem: Problem
+) -> None:
+    with services.database.write() as session:
+        config = {**session.get_one(Job, job_id).config, "control": {"condition": "edge"}}
+    set_job(job_id, config=config)
+    answer = client.get("/v1/checkpoints/ckpt_150/download?format=original")
+    assert "single_file" in assert_problem(answer, 409, "export_not_possible")["detail"]

@@ -6,13 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import difftune_core
-from difftune_core.checkpoint.export import CARD, export_diffusers
+from difftune_core.checkpoint.export import export_diffusers
+from difftune_core.checkpoint.export_card import CARD, README, pipeline_name
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
@@ -96,3 +100,44 @@ def test_guidance_in_the_pipeline_goes_away_from_our_null_row(toy_model: DiT, tm
     for block in pipeline.transformer.transformer_blocks:
         block.norm1.emb.class_embedder.embedding_table.weight.data[1000] = 0
     assert np.abs(levels(pipeline, [1, 2, NUM_CLASSES, 1000]) - guided).mean() > 1
+
+
+HARD_NAMES = [
+    "cat, black",
+    "cat, white",
+    " cat",
+    "cat",
+    "cat ",
+    "50%",
+    "cat%2C black",
+    "St. Ives|x",
+    "\u3000wide",
+    "~~~~",
+]
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5, unique=True))
+def test_class_names_survive_the_pipelines_reading(names: list[str]) -> None:
+    """As `DiTPipeline` reads them: split at commas, stripped."""
+    read = [part.strip() for name in names for part in pipeline_name(name).split(",")]
+    assert len(set(read)) == len(names)
+    assert [unquote(name) for name in read] == names
+
+
+def test_the_export_tells_its_classes_and_its_licence(toy_model: DiT, tmp_path: Path) -> None:
+    model = with_classes(toy_model, len(HARD_NAMES), "mean").eval()
+    card = {"base_model": "toy", "licence": "CC-BY-NC-4.0", "method": {"type": "supervised"}, "step": 4}
+    export_diffusers(model, VAE, tmp_path, class_names=HARD_NAMES, card=card, sampling=SAMPLING)
+    pipeline = open_pipeline(tmp_path)
+    assert {unquote(name): label for name, label in pipeline.labels.items()} == {n: i for i, n in enumerate(HARD_NAMES)}
+    readme = (tmp_path / README).read_text(encoding="utf-8")
+    assert "- licence of the base model: CC-BY-NC-4.0" in readme
+    assert "that one's licence covers them too" in readme
+    rows = [line.split("\t") for line in readme.split("~~~~\n")[1].splitlines()]
+    assert [(int(label), json.loads(name)) for label, name, _ in rows] == list(enumerate(HARD_NAMES))
+    assert pipeline.get_label_ids([json.loads(shown) for _, _, shown in rows]) == list(range(len(HARD_NAMES)))
+    told = json.loads((tmp_path / CARD).read_text(encoding="utf-8"))
+    assert told["classes"][0] == {"id": 0, "name": "cat, black", "pipeline_name": "cat%2C black"}
+    code = readme.split("```python")[1].split("```")[0].replace("THIS_FOLDER", str(tmp_path))
+    code = code.replace("num_inference_steps=50", "num_inference_steps=1")
+    exec(code, {})  # what the README says, as a reader would run it
