@@ -236,3 +236,47 @@ def test_images_are_those_of_diffusers_pipeline(base: StableDiffusion, data: Con
         output_type="latent",
     ).images
     torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)  # our text states are kept in half precision
+
+
+RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "supervised": ("supervised", {}),
+    "algorithm1": ("diff_tuning", {}),
+    "reconsolidation": ("diff_tuning", {"components": "reconsolidation"}),
+    "retention": ("diff_tuning", {"components": "retention"}),
+    "released": ("diff_tuning", {"recipe": "released", "retention_share": 0.25, "retention_weight": 0.05}),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_weighs_each_slot_as_its_recipe_says(recipe: str, toy_runs: ToyRuns, data: ControlledData) -> None:
+    """The gradient that it took against one of the recipe's loss by hand: psi(t) = t / T with t from 1 to T."""
+    method, fields = RECIPES[recipe]
+    config, size = toy_runs.config(method, batch_size=8, **fields), 8
+    batch, state = make_batch(config, data, step=0), state_of(config, data)
+    psi, kept = (batch.noised.t + 1).float() / 1000, int((~batch.is_target).sum())
+    weight = {
+        "supervised": torch.ones(size),
+        "algorithm1": torch.ones(size),
+        "reconsolidation": psi,
+        "retention": 2 - psi,
+        "released": torch.where(batch.is_target, size / (size - kept), 0.05 * size / max(kept, 1)),
+    }[recipe]
+    by_hand = deepcopy(state.model)
+    losses = losses_of(by_hand, batch, config.method.hyperparameters, data)
+    torch.autograd.backward((weight * losses).mean())
+    expected = dict(by_hand.named_parameters())
+    control_step(state, config, data)
+    moved = {name: p.grad for name, p in state.trainable().items() if p.grad is not None and p.grad.any()}
+    assert moved
+    for name, grad in moved.items():
+        torch.testing.assert_close(grad, expected[name].grad, rtol=1e-3, atol=1e-7)
+
+
+def test_lora_leaves_no_part_frozen_that_the_base_has_no_counterpart_of(
+    toy_runs: ToyRuns, data: ControlledData
+) -> None:
+    state = state_of(toy_runs.config(adapter={"type": "lora", "rank": 2}), data)
+    parts = ("controlnet_cond_embedding.", "controlnet_down_blocks.", "controlnet_mid_block.")
+    own = {name for name, _ in state.model.named_parameters() if name.startswith(parts)}
+    assert {name.partition(".")[0] + "." for name in own} == set(parts)
+    assert own <= state.trainable().keys()

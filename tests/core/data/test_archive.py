@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from difftune_core.data.archive import open_archive
+from difftune_core.data.members import RefusedError
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "folder"])
@@ -121,3 +122,15 @@ def test_another_compression_is_refused(tmp_path: Path, build: Any) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("cat/1.png", build.picture())
     assert build.verdicts(tmp_path / "a.zip") == {"cat/1.png": "unsupported_compression"}
+
+
+def test_a_file_that_becomes_a_link_after_it_was_listed_is_not_followed(tmp_path: Path, build: Any) -> None:
+    (tmp_path / "secret").write_bytes(build.picture())
+    folder = build.folder(tmp_path / "set", build.good(each=1))
+    with open_archive(folder) as archive:
+        member = next(iter(archive))
+        (folder / member.path).unlink()
+        (folder / member.path).symlink_to(tmp_path / "secret")
+        with pytest.raises(RefusedError) as caught:
+            archive.read(member)
+    assert caught.value.code == "damaged_file"

@@ -226,3 +226,15 @@ def test_no_mutation_ends_in_anything_but_a_verdict(kind: str, edits: list[tuple
         assert load_rgb(bytes(data), SIZE).shape == (SIZE, SIZE, 3)
     except RefusedError as error:
         assert error.code.endswith(("_image", "_format", "_large", "_small"))  # noqa: PT017
+
+
+@pytest.mark.parametrize(("side", "halvings"), [(63, 0), (64, 1), (127, 1), (128, 2)])
+def test_images_are_halved_while_they_are_twice_too_large_or_just_that(side: int, halvings: int) -> None:
+    """By ADM's rule at exactly twice the size too, where the boxes alone decide the picture."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
+    wanted = noise
+    for _ in range(halvings):
+        wanted = wanted.resize((wanted.width // 2, wanted.height // 2), Image.Resampling.BOX)
+    if wanted.width != 32:
+        wanted = wanted.resize((32, 32), Image.Resampling.BICUBIC)
+    assert np.array_equal(load_rgb(encode(noise), 32), np.asarray(wanted))

@@ -20,6 +20,7 @@ from difftune_core.config import TransferConfig, config_digest, resolve
 from difftune_core.hooks import MetricsEvent, ResumeEvent, TaskError
 from difftune_core.models.dit import DiT
 from difftune_core.run_config import ResourcesConfig
+from difftune_core.stored_config import read_stored
 from difftune_core.train.replica import Replica
 from difftune_core.train.state import new_state
 from difftune_core.train.step import TrainingData, train_step
@@ -109,13 +110,23 @@ def test_stop_and_resume_gives_the_same_bytes(toy: ToyFolders) -> None:
 
 
 def test_another_number_of_processes_goes_on_but_not_exactly(toy: ToyFolders) -> None:
-    two, one = config_of(toy, 2), config_of(toy, 1)
+    two, one = (as_an_older_version_stored_it(config_of(toy, processes)) for processes in (2, 1))
     assert config_digest(one) == config_digest(two)
     stopped_after(toy, two, "out", RecordingHooks(stop_at=2))
     hooks = RecordingHooks(stop_at=3)
     stopped_after(toy, one, "out", hooks)
     [resumed] = [event for event in hooks.events if isinstance(event, ResumeEvent)]
     assert resumed.changed == ["processes"]
+
+
+def as_an_older_version_stored_it(config: TransferConfig) -> TransferConfig:
+    """With settings that are refused today: no process judges them again."""
+    stored = config.model_dump(mode="json")
+    stored["method"]["diff_tuning"]["hyperparameters"] |= {"psi": "snr", "tau": 2.0}
+    read = read_stored(TransferConfig, stored)
+    with pytest.raises(TaskError, match="tau"):
+        resolve(read, CARD, num_threads=1)
+    return read
 
 
 def test_a_batch_that_cannot_be_split_is_refused_by_its_field() -> None:

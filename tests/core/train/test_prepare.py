@@ -1,0 +1,54 @@
+"""What is asked of the two files of a run before anything is trained on them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from difftune_core.hooks import TaskError
+from difftune_core.models.dit import DiT
+from difftune_core.models.registry import find_base_model
+from difftune_core.train.prepare import Folders, Images, Preparation
+from tests.core.conftest import RecordingHooks
+from tests.core.runs import BUNDLED, ToyFolders, toy_folders
+
+
+@pytest.fixture
+def toy(toy_model: DiT, tmp_path: Path) -> ToyFolders:
+    return toy_folders(toy_model, tmp_path)
+
+
+def prepared(toy: ToyFolders, validation: Path) -> tuple[Images, Images, tuple[str, ...]]:
+    models = [toy.models, BUNDLED]
+    folders = Folders(toy.data, validation, models, toy.root / "cache", toy.root / "out")
+    base = find_base_model("toy", models)
+    return Preparation(toy.config(evaluation={}), base, folders, RecordingHooks(), torch.device("cpu")).images()
+
+
+def held_out(toy: ToyFolders, names: dict[str, str]) -> Path:
+    """The training set once more, its class folders under other names."""
+    folder = toy.root / "held out"
+    for own, other in names.items():
+        shutil.copytree(toy.data / own, folder / other)
+    return folder
+
+
+def test_two_files_of_the_same_classes_are_taken(toy: ToyFolders) -> None:
+    target, judged, names = prepared(toy, held_out(toy, {"0": "0", "1": "1"}))
+    assert names == ("0", "1")
+    assert len(target.labels) == len(judged.labels) == 12
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [({"0": "0"}, "1"), ({"0": "0", "1": "2"}, "1, 2"), ({"0": "0", "1": "1", "0/": "more"}, "more")],
+    ids=["one missing", "another", "one more"],
+)
+def test_classes_that_differ_are_named(toy: ToyFolders, names: dict[str, str], said: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        prepared(toy, held_out(toy, names))
+    assert (caught.value.code, caught.value.param) == ("class_mismatch", "validation_file")
+    assert str(caught.value).endswith(f"differ: {said}")
