@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """A trainer that is alive but got no further for so long is ended, and its attempt counts as failed."""
     preempt_after_s: Annotated[float, Field(ge=0)] = 15.0
     """A training that waited for so long takes the slot of one with a lower priority, which saves and waits."""
+    priority_across_tenants: bool = False
+    """Whether a `priority` counts against other tenants' jobs too, and preempts them; else among a tenant's own."""
     num_threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of a trainer, where the config does not say."""
     trainer_command: list[str] = []

@@ -67,14 +67,22 @@ ACTIVITIES: dict[WorkKind, Callable[[Run], Activity]] = {
 def take(tools: Tools, slot: Slot, worker_id: str, *, free: int = 1, total: int = 1) -> tuple[Lease, float] | None:
     """Claim the best waiting item for the `free` of a worker's slots; its lease and the monotonic time of the claim."""
     kinds, settings = list(ACTIVITIES), tools.settings
-    wants = Wants(kinds, slot, free, total)
+    wants = Wants(kinds, slot, free, total, settings.priority_across_tenants)
     while True:
         since = time.monotonic()
         with tools.database.write() as session:
             patience_s, lease_s = settings.preempt_after_s, settings.lease_s
             if repository.gathers(session, wants, worker_id, lease_s=lease_s, patience_s=patience_s):
                 return None
-            item = repository.claim(session, kinds=kinds, slot=slot, worker_id=worker_id, lease_s=lease_s, free=free)
+            item = repository.claim(
+                session,
+                kinds=kinds,
+                slot=slot,
+                worker_id=worker_id,
+                lease_s=lease_s,
+                free=free,
+                across_tenants=wants.across_tenants,
+            )
             if item is None:
                 return None
             if admit(session, item):

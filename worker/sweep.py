@@ -25,6 +25,7 @@ from api.uploads import service as uploads
 from api.uploads.models import Upload, UploadPart
 from api.uploads.states import UploadStatus
 from api.work import repository
+from api.work.order import preempt
 from api.work.states import Slot
 from worker.collect import collect, collect_checkpoints
 from worker.failures import Ending
@@ -78,7 +79,7 @@ class Sweep:
             with self._database.write() as session:
                 item = repository.take_expired(session, item_id)
                 if item is not None:
-                    message = f"The worker {item.worker_id} fell silent."
+                    message = "The worker fell silent."
                     ending = Ending("worker_lost", message)
                     with recovery_span(repository.lease_of(item)):
                         settle(session, item, ending, settings=self.settings)
@@ -101,7 +102,8 @@ class Sweep:
     def preempt(self) -> int:
         """Have less important trainings make way for more important ones that wait; how many were asked."""
         with self._database.write() as session:
-            asked = repository.preempt(session, Slot.GPU, patience_s=self.settings.preempt_after_s)
+            across, patience_s = self.settings.priority_across_tenants, self.settings.preempt_after_s
+            asked = preempt(session, Slot.GPU, patience_s=patience_s, across_tenants=across)
         if asked:
             log.info("preempted", subjects=asked)
             self._doorbell.ring()  # their holders look at once

@@ -115,24 +115,21 @@ def attempts_of(session: Session, job_ids: list[str]) -> dict[str, list[Attempt]
 
 
 def queue_position(session: Session, job: Job) -> int | None:
-    """1 for the training that is claimed next; None for a job that does not wait for a worker.
+    """1 for the training that is claimed next of the tenant's own; None for a job that does not wait for a worker.
 
-    Tenants take turns, so of equal priorities an item's turn counts: how many of its own tenant's go before it. An
-    estimate, since whose turn is first changes with what is in work.
+    Tenants take turns: what others have in the queue is not the tenant's to know, and says little of the wait.
     """
     if job.status not in {JobStatus.QUEUED, JobStatus.RESUMING}:
         return None
-    turn = func.row_number().over(
-        partition_by=(WorkItem.tenant_id, WorkItem.priority), order_by=(WorkItem.created_at, WorkItem.id)
-    )
-    columns = (WorkItem.subject_id, WorkItem.priority, WorkItem.created_at, turn.label("turn"))
-    queued = select(*columns).where(WorkItem.state == WorkState.QUEUED, WorkItem.kind == WorkKind.TRAIN).subquery()
-    ours = session.execute(select(queued).where(queued.c.subject_id == job.id)).one_or_none()
+    waits = (WorkItem.state == WorkState.QUEUED, WorkItem.kind == WorkKind.TRAIN, WorkItem.tenant_id == job.tenant_id)
+    columns = (WorkItem.priority, WorkItem.created_at, WorkItem.id)
+    ours = session.execute(select(*columns).where(*waits, WorkItem.subject_id == job.id)).one_or_none()
     if ours is None:
         return None
-    first = and_(queued.c.turn == ours.turn, queued.c.created_at < ours.created_at)
-    sooner = and_(queued.c.priority == ours.priority, or_(queued.c.turn < ours.turn, first))
-    return 1 + (session.scalar(select(func.count()).where(or_(queued.c.priority > ours.priority, sooner))) or 0)
+    as_old = and_(WorkItem.created_at == ours.created_at, WorkItem.id < ours.id)
+    older = and_(WorkItem.priority == ours.priority, or_(WorkItem.created_at < ours.created_at, as_old))
+    before = select(func.count()).select_from(WorkItem).where(*waits, or_(WorkItem.priority > ours.priority, older))
+    return 1 + (session.scalar(before) or 0)
 
 
 def metric_page(

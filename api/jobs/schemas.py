@@ -27,7 +27,7 @@ class JobCreate(TransferConfig):
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=_MAX_METADATA)] | None = None
     """Up to 16 pairs of your own; lists can be filtered by them."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    """Higher first."""
+    """Higher first, among your own jobs."""
     integrations: None = None
     """Not supported; null is taken because OpenAI's clients may send it."""
     hyperparameters: Annotated[Any, Field(deprecated=True)] = None
@@ -68,7 +68,7 @@ class StatusDetails(Out):
     """Of the phase's own units (steps, images)."""
     total: int | None
     queue_position: int | None
-    """1 is next."""
+    """Among your own jobs that wait: 1 is the next of them. Tenants take turns, so it says nothing of others."""
     steps_per_second: float | None
     slot_released: bool
     """Whether a paused job has given its GPU (or its place on the CPU) to others."""
@@ -90,6 +90,7 @@ class AttemptOut(Out):
 
     attempt: int
     worker_id: str
+    """`worker_1` is the job's first, and so on: the same where the job ran on the same one."""
     started_at: int
     ended_at: int | None
     start_step: int | None
@@ -205,7 +206,7 @@ def job_out(
         suffix=job.suffix,
         metadata=job.metadata_,
         priority=job.priority,
-        attempts=[attempt_out(number, attempt) for number, attempt in enumerate(attempts, start=1)],
+        attempts=attempts_out(attempts),
         recoveries=job.recoveries,
         result_files=[file.id for file in files],
         error=_error(job),
@@ -214,10 +215,17 @@ def job_out(
     )
 
 
-def attempt_out(number: int, attempt: Attempt) -> AttemptOut:
+def attempts_out(attempts: list[Attempt]) -> list[AttemptOut]:
+    """In their order. Workers are numbered: their names are of the machines, which tenants share."""
+    workers = list(dict.fromkeys(attempt.worker_id for attempt in attempts))
+    names = {worker_id: f"worker_{number}" for number, worker_id in enumerate(workers, start=1)}
+    return [_attempt_out(number, attempt, names[attempt.worker_id]) for number, attempt in enumerate(attempts, start=1)]
+
+
+def _attempt_out(number: int, attempt: Attempt, worker: str) -> AttemptOut:
     return AttemptOut(
         attempt=number,
-        worker_id=attempt.worker_id,
+        worker_id=worker,
         started_at=int(attempt.started_at),
         ended_at=seconds(attempt.ended_at),
         start_step=attempt.start_step,

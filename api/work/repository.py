@@ -6,12 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, case, delete, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.orm import Session
 
 from api.db import epoch_now
 from api.work.clock import LONGEST_DELAY_S, is_expired, is_past, is_recent
 from api.work.models import Attempt, Offer, WorkItem
+from api.work.order import best
 from api.work.states import Request, Slot, WorkKind, WorkState
 
 
@@ -23,6 +24,8 @@ class Wants:
     slot: Slot
     free: int = 1
     total: int = 1
+    across_tenants: bool = False
+    """Whether priorities count across tenants."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,19 @@ class LeaseLostError(Exception):
 
 
 def claim(
-    session: Session, *, kinds: Collection[WorkKind], slot: Slot, worker_id: str, lease_s: float, free: int = 1
+    session: Session,
+    *,
+    kinds: Collection[WorkKind],
+    slot: Slot,
+    worker_id: str,
+    lease_s: float,
+    free: int = 1,
+    across_tenants: bool = False,
 ) -> WorkItem | None:
     """Take the best waiting item that needs no more than the `free` slots by one statement, with its attempt; None if
     there is none.
 
-    The highest priority goes first; among equals the tenant that has the fewest items in work, then the one that was
-    served longest ago, then the oldest item. PostgreSQL passes over rows that another worker is taking; SQLite has one
+    `api.work.order.best` says which that is. PostgreSQL passes over rows that another worker is taking; SQLite has one
     writer at a time.
     """
     taken = {
@@ -63,8 +72,8 @@ def claim(
         "lease_s": lease_s,
         "request": None,
     }
-    best = _best(kinds, slot, free).scalar_subquery()
-    statement = update(WorkItem).where(WorkItem.id == best, WorkItem.state == WorkState.QUEUED)
+    next_one = best(kinds, slot, free, across_tenants=across_tenants).scalar_subquery()
+    statement = update(WorkItem).where(WorkItem.id == next_one, WorkItem.state == WorkState.QUEUED)
     item = session.scalars(statement.values(taken).returning(WorkItem), execution_options=_FRESH).one_or_none()
     if item is not None:
         started_at = item.claimed_at
@@ -82,7 +91,7 @@ def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, p
     """
     if wants.free >= wants.total:
         return False
-    first = session.scalar(_best(wants.kinds, wants.slot, wants.total))
+    first = session.scalar(best(wants.kinds, wants.slot, wants.total, across_tenants=wants.across_tenants))
     item = session.get(WorkItem, first, populate_existing=True) if first is not None else None
     now = _now(session)
     if item is None or item.slots <= wants.free or now - patience_s < item.created_at <= now + LONGEST_DELAY_S:
@@ -169,33 +178,6 @@ def reopen(session: Session, item: WorkItem) -> None:
     _set(session, item, **changes, worker_id=None)
 
 
-def preempt(session: Session, slot: Slot, *, patience_s: float) -> list[str]:
-    """Ask the holders of trainings to give way to more important items that have waited for `patience_s`.
-
-    The least important training goes first, of equals the one that was claimed last. Those that end already, for
-    whatever reason, count as having given way. Locks the trainings in work, so that of several sweeps each sees what
-    the others asked. Returns the subjects that were asked.
-    """
-    query = select(WorkItem.priority).where(WorkItem.state == WorkState.QUEUED, WorkItem.slot == slot)
-    query = query.where(WorkItem.slots == 1)  # one that needs several of one worker waits until they are gathered
-    query = query.where(is_past(WorkItem.created_at, patience_s), is_past(WorkItem.run_after, patience_s))
-    waiting = list(session.scalars(query.order_by(WorkItem.priority.desc()).limit(_PREEMPTED_AT_ONCE)))
-    if not waiting:
-        return []
-    in_work = select(WorkItem).where(WorkItem.state == WorkState.LEASED, WorkItem.slot == slot)
-    in_work = in_work.where(WorkItem.kind == WorkKind.TRAIN, WorkItem.priority < waiting[0])
-    held = list(session.scalars(in_work.order_by(WorkItem.id).with_for_update(), execution_options=_POPULATE))
-    ending = sum(item.request is not None for item in held)
-    running = sorted((i for i in held if i.request is None), key=lambda i: (i.priority, -(i.claimed_at or 0.0)))
-    asked = []
-    for priority, item in zip(waiting[ending:], running, strict=False):
-        if item.priority >= priority:
-            break
-        item.request = Request.PREEMPT
-        asked.append(item.subject_id)
-    return asked
-
-
 def begin_attempt(session: Session, item: WorkItem, *, start_step: int) -> None:
     """Note the step that the item's current attempt goes on from."""
     current = (Attempt.work_item_id == item.id) & (Attempt.fence == item.fence)
@@ -252,38 +234,13 @@ _UNSYNCED = {"synchronize_session": False}
 _FRESH = {**_POPULATE, **_UNSYNCED}
 
 
-_REMEMBERED_S = 7 * 86_400.0
 _OFFER_STANDS_S = 300.0
 _OFFERS_KEPT_S = 86_400.0
-_PREEMPTED_AT_ONCE = 100
 
 
 def _now(session: Session) -> float:
     """The database's clock."""
     return session.scalar(select(epoch_now())) or 0.0
-
-
-def _best(kinds: Collection[WorkKind], slot: Slot, most: int) -> Select[str]:
-    """Id of the item that is next among those that need at most so many slots, locked."""
-    waiting, share = aliased(WorkItem), _shares(slot)
-    return (
-        select(waiting.id)
-        .outerjoin(share, share.c.tenant_id == waiting.tenant_id)
-        .where(waiting.state == WorkState.QUEUED, waiting.slot == slot, waiting.kind.in_(kinds))
-        .where(is_past(waiting.run_after), waiting.slots <= most)
-        .order_by(waiting.priority.desc(), func.coalesce(share.c.running, 0), func.coalesce(share.c.served_at, 0.0))
-        .order_by(waiting.created_at, waiting.id)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=waiting)
-    )
-
-
-def _shares(slot: Slot) -> Subquery:
-    """What each tenant has of a kind of slot: how many, and when one was last claimed."""
-    recent = or_(WorkItem.state == WorkState.LEASED, WorkItem.claimed_at > epoch_now() - _REMEMBERED_S)
-    running = func.sum(case((WorkItem.state == WorkState.LEASED, WorkItem.slots), else_=0)).label("running")
-    columns = (WorkItem.tenant_id, running, func.max(WorkItem.claimed_at).label("served_at"))
-    return select(*columns).where(WorkItem.slot == slot, recent).group_by(WorkItem.tenant_id).subquery()
 
 
 def _held(lease: Lease) -> list[ColumnElement[bool]]:

@@ -40,8 +40,8 @@ def test_attempts_progress_and_results_are_shown(
     set_job(job_id, status=JobStatus.RUNNING, phase="training", step=9, steps_per_second=2.0, recoveries=1)
     job = client.get(f"{JOBS}/{job_id}").json()
     assert [(a["attempt"], a["worker_id"], a["start_step"], a["end_step"], a["reason"]) for a in job["attempts"]] == [
-        (1, "w1", 0, 9, "drain"),
-        (2, "w2", 9, None, None),
+        (1, "worker_1", 0, 9, "drain"),
+        (2, "worker_2", 9, None, None),
     ]
     assert (job["status_details"]["phase"], job["status_details"]["step"], job["recoveries"]) == ("training", 9, 1)
     assert job["estimated_finish"] > job["created_at"] + 100

@@ -66,68 +66,6 @@ def test_each_item_is_claimed_by_one_of_eight_threads(database: Database) -> Non
     assert [(a.fence, a.ended_at) for a in attempts] == [(1, None)] * 40
 
 
-def test_priority_then_age_decide(database: Database) -> None:
-    [old] = enqueue(database)
-    [young] = enqueue(database)
-    [urgent] = enqueue(database, priority=1)
-    assert [item.id for item in iter(lambda: claim(database), None)] == [urgent, old, young]
-
-
-def test_tenants_take_turns_whoever_came_first_and_with_how_much(database: Database) -> None:
-    """One after the other, as one slot claims: each is done before the next is claimed."""
-    many = enqueue(database, 4, tenant_id="a")
-    few = enqueue(database, 2, tenant_id="b")
-    order = []
-    for _ in range(6):
-        item = claim(database)
-        assert item is not None
-        order.append(item.id)
-        with database.write() as session:
-            repository.finish(session, repository.hold(session, repository.lease_of(item)), "succeeded")
-    assert order == [many[0], few[0], many[1], few[1], many[2], many[3]]
-
-
-def test_who_has_less_in_work_goes_first_among_equal_priorities(database: Database) -> None:
-    enqueue(database, 3, tenant_id="a")
-    while claim(database) is not None:
-        pass
-    [third] = enqueue(database, tenant_id="a")
-    [first] = enqueue(database, tenant_id="b")
-    [urgent] = enqueue(database, tenant_id="a", priority=1)
-    assert [item.id for item in iter(lambda: claim(database), None)] == [urgent, first, third]
-
-
-def test_the_least_important_training_gives_way_once(database: Database) -> None:
-    [low] = enqueue(database, priority=-1)
-    [normal] = enqueue(database)
-    while claim(database) is not None:
-        pass
-    enqueue(database, 2, priority=5)
-    with database.write() as session:
-        assert repository.preempt(session, Slot.GPU, patience_s=60.0) == [], "it may still find a free slot"
-    start = threading.Barrier(4)
-
-    def sweep(_: int) -> list[str]:
-        start.wait()
-        with database.write() as session:
-            return repository.preempt(session, Slot.GPU, patience_s=0.0)
-
-    with ThreadPoolExecutor(4) as pool:
-        asked = [subject for share in pool.map(sweep, range(4)) for subject in share]
-    with database.read() as session:
-        items = {item.id: item for item in session.scalars(select(WorkItem))}
-    assert sorted(asked) == sorted(items[id_].subject_id for id_ in (low, normal))
-    assert {items[id_].request for id_ in (low, normal)} == {Request.PREEMPT}
-
-
-def test_equals_do_not_push_each_other_out(database: Database) -> None:
-    enqueue(database, priority=5)
-    assert claim(database) is not None
-    enqueue(database, 2, priority=5)
-    with database.write() as session:
-        assert repository.preempt(session, Slot.GPU, patience_s=0.0) == []
-
-
 def test_other_slots_and_the_future_are_left_alone(database: Database) -> None:
     [later] = enqueue(database)
     with database.write() as session:
