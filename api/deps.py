@@ -78,6 +78,12 @@ async def authenticate(request: Request) -> Principal:
     return found
 
 
+async def still_authenticated(request: Request) -> Principal:
+    """As `authenticate`, asked anew: for answers that outlast what is remembered of a key."""
+    request.state.principal = None
+    return await authenticate(request)
+
+
 async def _look_up(used: Services, token: str) -> Principal:
     def look(session: Session) -> Principal:
         key = keys.verify(session, token)

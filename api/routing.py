@@ -7,13 +7,16 @@ looks at the key.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Annotated, Any
+from collections.abc import AsyncIterable, Callable, Coroutine
+from functools import partial, wraps
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, Response, params
+from fastapi.responses import StreamingResponse
+from sse_starlette import EventSourceResponse
 
-from api.deps import Unit, authenticate, reading, working, writing
+from api.deps import Unit, authenticate, reading, still_authenticated, working, writing
+from api.keys.streams import while_valid
 from api.strict import StrictRoute
 
 _UNIT = "unit_of_work"
@@ -39,7 +42,12 @@ class KeyedRoute(UnitRoute):
 
         async def keyed(request: Request) -> Response:
             await authenticate(request)
-            return await handle(request)
+            response = await handle(request)
+            if isinstance(response, StreamingResponse | EventSourceResponse):
+                pieces = cast("AsyncIterable[Any]", response.body_iterator)
+                every_s = request.app.state.services.settings.key_cache_s
+                response.body_iterator = while_valid(pieces, partial(still_authenticated, request), max(every_s, 0.5))
+            return response
 
         return keyed
 

@@ -13,6 +13,7 @@ from cli.datasets import datasets
 from cli.demo.command import demo, demo_controlnet
 from cli.doctor import doctor
 from cli.jobs import jobs
+from cli.keys import commands as keys
 from cli.migrate import migrate
 from cli.models import models
 from cli.results import download, logs, report
@@ -62,6 +63,7 @@ app.command()(migrate)
 app.command()(backup)
 app.command()(restore)
 app.add_typer(secrets)
+app.add_typer(keys)
 
 
 def main() -> None:

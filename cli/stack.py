@@ -77,7 +77,7 @@ class Stack:
         state.unlink(missing_ok=True)
         try:
             self._once("migrations.run", "upgrade")
-            self._once("api.keys")
+            sys.stderr.write(self._once("api.keys"))  # of a first key that was replaced
             self._api.start()
             self._once("worker", "recover")  # nobody else can hold work of a locked folder, whatever its clock says
             self._worker.start()
@@ -107,17 +107,18 @@ class Stack:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._asked_to_end += 1
 
-    def _once(self, *module: str) -> None:
-        """Run a module to its end."""
+    def _once(self, *module: str) -> str:
+        """Run a module to its end; what it said to people."""
         argv = [sys.executable, "-m", *module]
         done = subprocess.run(argv, env=self._environment, capture_output=True, check=False)  # noqa: S603  # ours
+        said = done.stderr.decode(errors="replace")
         if done.returncode != 0 and not self._asked_to_end:
-            said = done.stderr.decode(errors="replace")
             log = self.data_dir / "logs" / "start.log"
             with suppress(OSError):  # the disk may be what failed
                 log.write_text(said, encoding="utf-8")
             command = f"python -m {' '.join(module)}"
             raise StackError(f"{command} failed in {self.data_dir}: {_reason(said)}; the rest is in {log}")
+        return said
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_S

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from sqlalchemy import select
+import time
+
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from api.keys.models import ApiKey
@@ -12,3 +14,14 @@ def find(session: Session, key_id: str) -> ApiKey | None:
 
 def list_of(session: Session, tenant_id: str) -> list[ApiKey]:
     return list(session.scalars(select(ApiKey).where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.id)))
+
+
+def list_all(session: Session) -> list[ApiKey]:
+    """Of all tenants, each tenant's oldest first."""
+    return list(session.scalars(select(ApiKey).order_by(ApiKey.tenant_id, ApiKey.id)))
+
+
+def count_valid(session: Session) -> int:
+    """How many keys work now."""
+    lasting = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > time.time())
+    return session.scalar(select(func.count()).select_from(ApiKey).where(ApiKey.revoked_at.is_(None), lasting)) or 0

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import time
 import zlib
-from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from api.db import Database
 from api.errors import UnauthenticatedError, not_found
 from api.ids import new_id
 from api.keys import repository
@@ -26,9 +23,9 @@ _TOKEN = re.compile(r"dft_([0-9A-Z]{26})_([0-9a-f]{40})_([0-9a-f]{8})")
 _NO_HASH = "0" * 64
 
 
-def create(session: Session, *, tenant_id: str, name: str) -> tuple[ApiKey, str]:
+def create(session: Session, *, tenant_id: str, name: str, expires_at: float | None = None) -> tuple[ApiKey, str]:
     """A new key and its text, which is shown this once: the row keeps only a hash."""
-    key = ApiKey(id=new_id("key"), tenant_id=tenant_id, name=name, created_at=time.time())
+    key = ApiKey(id=new_id("key"), tenant_id=tenant_id, name=name, created_at=time.time(), expires_at=expires_at)
     secret = secrets.token_hex(_SECRET_BYTES)
     key.secret_sha256 = _hashed(secret)
     session.add(key)
@@ -39,7 +36,7 @@ def verify(session: Session, token: str) -> ApiKey:
     """The key behind a bearer token, in the same time whether or not it exists.
 
     Raises:
-        UnauthenticatedError: it is none of ours, or was revoked.
+        UnauthenticatedError: it is none of ours, was revoked or has expired.
     """
     matched = _TOKEN.fullmatch(token)
     if matched is None or matched[0] != _text(f"key_{matched[1]}", matched[2]):
@@ -48,6 +45,8 @@ def verify(session: Session, token: str) -> ApiKey:
     same = hmac.compare_digest(key.secret_sha256 if key else _NO_HASH, _hashed(matched[2]))
     if key is None or not same or key.revoked_at is not None:
         raise UnauthenticatedError("invalid_api_key", "The API key is unknown or was revoked.")
+    if key.expires_at is not None and key.expires_at <= time.time():
+        raise UnauthenticatedError("invalid_api_key", "The API key has expired.")
     return key
 
 
@@ -68,28 +67,6 @@ def revoke(session: Session, *, tenant_id: str, key_id: str) -> ApiKey:
         raise not_found("key", key_id)
     key.revoked_at = key.revoked_at or time.time()
     return key
-
-
-def ensure_first_key(database: Database, data_dir: Path) -> Path:
-    """The file that holds a working key, mode 0600; key and file are made where they are missing."""
-    path = data_dir / KEY_FILE
-    if path.exists():
-        try:
-            with database.read() as session:
-                verify(session, path.read_text(encoding="ascii").strip())
-        except (UnauthenticatedError, UnicodeDecodeError):
-            pass  # of an older database, or revoked: replaced below
-        else:
-            return path
-    with database.write() as session:
-        _, token = create(session, tenant_id=FIRST_TENANT, name="first key")
-    aside = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(f"{token}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    return path
 
 
 def _text(key_id: str, secret: str) -> str:

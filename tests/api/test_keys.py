@@ -14,6 +14,7 @@ from api.deps import Services
 from api.errors import NotFoundError, UnauthenticatedError
 from api.keys import repository
 from api.keys import service as keys
+from api.keys.operating import ensure_first
 from api.settings import Settings
 
 
@@ -68,18 +69,18 @@ def test_a_key_is_looked_up_once_for_many_requests(client: TestClient, services:
 
 
 def test_the_first_key_is_made_once_and_works(client: TestClient, services: Services, data_dir: Path) -> None:
-    path = keys.ensure_first_key(services.database, data_dir)
+    path = ensure_first(services.database, data_dir)[0]
     assert path == data_dir / "api-key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     first = path.read_text().strip()
-    assert keys.ensure_first_key(services.database, data_dir).read_text().strip() == first
+    assert ensure_first(services.database, data_dir)[0].read_text().strip() == first
     assert client.get("/v1/models", headers={"authorization": f"Bearer {first}"}).status_code == 200
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "dft_" + "0" * 26 + "_" + "0" * 40 + "_" + "0" * 8, "\xff"])
 def test_a_key_file_that_does_not_work_is_replaced(services: Services, data_dir: Path, content: str) -> None:
     (data_dir / "api-key").write_text(content, encoding="latin-1")
-    path = keys.ensure_first_key(services.database, data_dir)
+    path = ensure_first(services.database, data_dir)[0]
     with services.database.read() as session:
         assert keys.verify(session, path.read_text().strip()).tenant_id == "default"
 

@@ -14,14 +14,14 @@ import httpx2
 
 import api
 from api.deps import Services
-from api.keys.service import ensure_first_key
+from api.keys.operating import ensure_first
 
 
 def test_a_server_stops_although_a_client_still_listens(
     add_job: Callable[..., Any], services: Services, data_dir: Path
 ) -> None:
     job_id = add_job()["id"]
-    token = ensure_first_key(services.database, data_dir).read_text().strip()
+    token = ensure_first(services.database, data_dir)[0].read_text().strip()
     command = [sys.executable, "-m", "uvicorn", "api.app:create_app", "--factory", "--port", "0"]
     environment = {**os.environ, "DIFFTUNE_DATA_DIR": str(data_dir)}
     folder = Path(api.__file__).parents[1]

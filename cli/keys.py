@@ -1,0 +1,97 @@
+"""`difftune keys`: who may use a service. For its operator, where its database is reached; no key is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.settings import failed, read_settings
+
+commands = typer.Typer(name="keys", help="API keys and tenants of a service, for its operator.", no_args_is_help=True)
+
+_UNITS_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
+_COLUMNS = "{:<30}  {:<16}  {:<20}  {:<8}  {:<16}  {:<16}"
+DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
+AsJson = Annotated[bool, typer.Option("--json", help="A JSON line a key.")]
+Key = Annotated[str, typer.Argument(help="Id of a key (key_...), as `list` shows it.")]
+
+
+@commands.command("list")
+def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show the keys of all tenants; never the keys themselves, of which only hashes are kept."""
+    lines = _run(data_dir, "list").splitlines()
+    if as_json:
+        typer.echo("\n".join(lines))
+        return
+    typer.echo(_COLUMNS.format("KEY", "TENANT", "NAME", "STATE", "CREATED", "EXPIRES").rstrip())
+    for key in map(json.loads, lines):
+        times = (_day(key["created_at"]), _day(key["expires_at"]))
+        typer.echo(_COLUMNS.format(key["id"], key["tenant_id"], key["name"], key["state"], *times).rstrip())
+
+
+@commands.command("add")
+def add_key(
+    tenant: Annotated[str, typer.Option(help="Whose key; a tenant is there from its first key on.")],
+    name: Annotated[str, typer.Option(help="What it is for.")],
+    expires: Annotated[str | None, typer.Option(help="A date (2027-01-31), or in how long: 12h, 30d, 8w.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a key and print it, this once."""
+    until = [] if expires is None else ["--expires-at", str(_moment(expires))]
+    typer.echo(_run(data_dir, "add", "--tenant", tenant, "--name", name, *until).strip())
+
+
+@commands.command("rotate")
+def rotate_key(
+    key: Key,
+    overlap: Annotated[str | None, typer.Option(help="How long the old one works on: 12h, 2d. Without: not.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a new key in place of another, with its tenant, name and end, and print it, this once."""
+    longer = [] if overlap is None else ["--overlap-s", str(_duration_s(overlap))]
+    typer.echo(_run(data_dir, "rotate", key, *longer).strip())
+
+
+@commands.command("revoke")
+def revoke_key(key: Key, data_dir: DataDir = None) -> None:
+    """End a key for good, with the streams that were opened with it. Jobs and data of its tenant stay."""
+    _run(data_dir, "revoke", key)
+
+
+def _run(data_dir: Path | None, *arguments: str) -> str:
+    """In a process of its own: this command knows nothing of databases. What it says goes on to standard error."""
+    settings = read_settings(data_dir)
+    environment = {**os.environ, "DIFFTUNE_DATA_DIR": str(settings.data_dir.expanduser().resolve())}
+    argv = [sys.executable, "-m", "api.keys", *arguments]
+    done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603  # ours
+    if done.returncode:
+        raise typer.Exit(1)
+    return done.stdout
+
+
+def _moment(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return time.time() + _duration_s(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _duration_s(text: str) -> float:
+    matched = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    if matched is None:
+        raise failed(f"{text!r} is no time: a date (2027-01-31), or 12h, 30d, 8w")
+    return float(matched[1]) * _UNITS_S[matched[2]]
+
+
+def _day(moment: float | None) -> str:
+    return "" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")
