@@ -17,7 +17,7 @@ from api.admission import Places
 from api.db import Database, is_busy
 from api.errors import ServiceError, UnauthenticatedError
 from api.idempotency.in_flight import InFlight
-from api.idempotency.service import HEADER, Once, key_of
+from api.idempotency.service import HEADER, PATTERN, Once, key_of
 from api.keys import service as keys
 from api.keys.known import KnownKeys, Principal
 from api.settings import Settings
@@ -27,6 +27,7 @@ from api.units import Units
 
 T = TypeVar("T")
 _ONCE = "Any string of your own, new for each request; sent again, it gives the same answer and does nothing."
+_ONCE_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string", "pattern": PATTERN, "minLength": 1, "maxLength": 257}]}
 _RECEIVED_PATIENCE_S = 3.0
 MAX_RECEIVING = 32  # uploads at once; they have threads of their own, so that slow clients hold up nobody else
 
@@ -144,7 +145,7 @@ async def once(
     response: Response,
     tenant_id: Tenant,
     used: ServicesDep,
-    given: Annotated[str | None, Header(alias=HEADER, description=_ONCE, max_length=300)] = None,
+    given: Annotated[str | None, Header(alias=HEADER, description=_ONCE, json_schema_extra=_ONCE_SCHEMA)] = None,
 ) -> AsyncIterator[Once]:
     """The request as one that takes effect once, where it says so."""
     asked = Once(tenant_id, f"{request.method} {request.url.path}", key_of(given), response.headers)

@@ -69,12 +69,21 @@ def retrieve_analysis(analysis_id: str, tenant: Tenant, session: ReadSession) ->
 
 @router.post("/{analysis_id}/cancel")
 def cancel_analysis(
-    analysis_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    analysis_id: str,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> AnalysisOut:
     """End an analysis that is not final."""
-    analysis = service.request_cancel(session, tenant, analysis_id)
+
+    def cancel() -> AnalysisOut:
+        return _shown(session, service.request_cancel(session, tenant, analysis_id))
+
     background.add_task(used.doorbell.ring)
-    return _shown(session, analysis)
+    return once.answer(session, None, AnalysisOut, cancel)
 
 
 @router.delete("/{analysis_id}")

@@ -76,13 +76,23 @@ def retrieve_comparison(comparison_id: str, tenant: Tenant, session: ReadSession
 
 @router.post("/{comparison_id}/cancel")
 def cancel_comparison(
-    comparison_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    comparison_id: str,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> ComparisonOut:
     """Cancel every job that is not final. There is no report then; jobs that had succeeded keep theirs."""
-    row = service.get(session, tenant, comparison_id)
-    service.request_cancel(session, row)
+
+    def cancel() -> ComparisonOut:
+        row = service.get(session, tenant, comparison_id)
+        service.request_cancel(session, row)
+        return _shown(session, row)
+
     background.add_task(used.doorbell.ring)  # a worker that holds a job looks at once
-    return _shown(session, row)
+    return once.answer(session, None, ComparisonOut, cancel)
 
 
 @router.get("/{comparison_id}/reports/{filename}", response_class=Response, status_code=302)

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query
+from sqlalchemy.orm import Session
 
 from api.datasets import imports, repository, service
 from api.datasets.items import item_page
 from api.datasets.schemas import DatasetImport, DatasetItem, DatasetOut, DatasetReport, dataset_out, report_out
 from api.datasets.states import DatasetStatus
-from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.deps import After, Limit, OnceDep, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError
 from api.ids import cursor
 from api.routing import KeyedRoute
@@ -36,20 +38,27 @@ def list_datasets(
 
 @router.post("/import")
 async def import_dataset(
-    body: DatasetImport, tenant: Tenant, used: ServicesDep, background: BackgroundTasks
+    body: DatasetImport, tenant: Tenant, used: ServicesDep, once: OnceDep, background: BackgroundTasks
 ) -> DatasetOut:
     """Make a data set of an object in a bucket that the operator allows (`DIFFTUNE_IMPORT_PREFIXES`)."""
+    before = await used.units.read(tenant, lambda session: once.given_before(session, body, DatasetOut))
+    if before is not None:  # whatever became of the object since
+        return before
     try:
         found = await used.units.other(tenant, lambda: imports.parsed(used.settings, body.uri).stat())
     except ValueError as error:
         raise InvalidInputError("import_not_allowed", str(error), param="uri") from None
     except FileNotFoundError:
         raise InvalidInputError("source_not_found", f"There is no object {body.uri!r}.", param="uri") from None
-    dataset = await used.units.write(
-        tenant, lambda session: imports.create(session, used.settings, tenant, body, found)
+
+    def create(session: Session) -> DatasetOut:
+        return dataset_out(imports.create(session, used.settings, tenant, body, found))
+
+    made = await used.units.write(
+        tenant, lambda session: once.answer(session, body, DatasetOut, partial(create, session))
     )
     background.add_task(used.doorbell.ring)
-    return dataset_out(dataset)
+    return made
 
 
 @router.get("/{dataset_id}")

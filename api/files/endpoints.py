@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
@@ -13,6 +14,7 @@ from api.datasets import service as datasets
 from api.datasets.models import Dataset
 from api.deps import (
     After,
+    OnceDep,
     Order,
     ReadSession,
     Services,
@@ -56,7 +58,9 @@ _FILE_FORM: dict[str, Any] = {
 
 
 @router.post("", openapi_extra=_FILE_FORM)
-async def create_file(tenant: Tenant, used: ServicesDep, request: Request, background: BackgroundTasks) -> File:
+async def create_file(
+    tenant: Tenant, used: ServicesDep, once: OnceDep, request: Request, background: BackgroundTasks
+) -> File:
     """Upload an archive of images in one request: a data set, which is validated from now on.
 
     For large archives use `/v1/uploads`.
@@ -65,9 +69,9 @@ async def create_file(tenant: Tenant, used: ServicesDep, request: Request, backg
     key = f"datasets/{dataset_id}/file"
     form = await in_receiving_thread(used, tenant, _receive_file, used, key, request)
 
-    def create(session: Session) -> Dataset:
+    def create(session: Session) -> File:
         quotas.reserve(session, used.settings, tenant, form.file.bytes, param="file")
-        return datasets.create(
+        dataset = datasets.create(
             session,
             tenant,
             filename=form.filename,
@@ -75,10 +79,16 @@ async def create_file(tenant: Tenant, used: ServicesDep, request: Request, backg
             parts=[{"key": key, "bytes": form.file.bytes}],
             dataset_id=dataset_id,
         )
+        return file_of_dataset(dataset)
 
-    made = await keep_received(used, tenant, key, create)
+    body = {"sha256": form.file.sha256, "filename": form.filename, **form.fields}
+    made = await keep_received(
+        used, tenant, key, lambda session: once.answer(session, body, File, partial(create, session))
+    )
+    if made.id != dataset_id:  # sent again
+        await used.units.other(tenant, lambda: used.store.delete(key))
     background.add_task(used.doorbell.ring)
-    return file_of_dataset(made)
+    return made
 
 
 def _receive_file(used: Services, key: str, request: Request) -> StoredForm:

@@ -18,13 +18,14 @@ def reserve(session: Session, tenant_id: str, scope: str, key: str, digest: str)
     return session.execute(statement).one_or_none() is not None
 
 
-def get(session: Session, tenant_id: str, scope: str, key: str) -> IdempotencyKey:
-    return session.get_one(IdempotencyKey, (tenant_id, scope, key), populate_existing=True)
+def find(session: Session, tenant_id: str, scope: str, key: str) -> IdempotencyKey | None:
+    """A request that was carried out."""
+    return session.get(IdempotencyKey, (tenant_id, scope, key), populate_existing=True)
 
 
 def keep(session: Session, tenant_id: str, scope: str, key: str, answer: dict[str, Any]) -> None:
     """The answer to give again."""
-    get(session, tenant_id, scope, key).answer = answer
+    session.get_one(IdempotencyKey, (tenant_id, scope, key)).answer = answer
 
 
 def forget(session: Session, *, older_than_s: float) -> int:

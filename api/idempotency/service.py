@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
@@ -17,7 +17,10 @@ from difftune_core.files import sha256_json
 HEADER = "Idempotency-Key"
 _REPLAYED = "Idempotent-Replayed"
 _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')  # a string of RFC 9651, or bare as Stripe's
+PATTERN = r'^\s*("[\x21\x23-\x7e]{1,255}"|[\x21\x23-\x7e]{1,255})\s*$'
+"""What the header may be, as OpenAPI declares it."""
 OutT = TypeVar("OutT", bound=BaseModel)
+Body = BaseModel | dict[str, Any] | None
 
 
 class Headers(Protocol):
@@ -36,29 +39,44 @@ class Once:
     headers: Headers
     """Of the response."""
 
-    def answer(self, session: Session, body: BaseModel, shape: type[OutT], act: Callable[[], OutT]) -> OutT:
+    def answer(self, session: Session, body: Body, shape: type[OutT], act: Callable[[], OutT]) -> OutT:
         """What `act` answers, or has answered to the same request before.
 
-        Only what was carried out is remembered: after a refusal the key is free again. A second request with the key of
-        one under way waits for its end.
+        Only what was carried out is remembered: after a refusal the key is free again. `body` is what makes two
+        requests the same: the fields that were sent; None where there is no body; of one that was received as a stream,
+        its bytes' sha256 and what came beside them.
 
         Raises:
             InvalidInputError: `idempotency_key_reused`, the key came with another body.
         """
         if self.key is None:
             return act()
-        place = (session, self.tenant_id, self.scope, self.key)
-        digest = sha256_json(body.model_dump(mode="json", exclude_unset=True))
-        if repository.reserve(*place, digest):
+        if repository.reserve(session, self.tenant_id, self.scope, self.key, _digest(body)):
             made = act()
-            repository.keep(*place, made.model_dump(mode="json"))
+            repository.keep(session, self.tenant_id, self.scope, self.key, made.model_dump(mode="json"))
             return made
-        known = repository.get(*place)
-        if known.digest != digest:
+        given = self.given_before(session, body, shape)
+        assert given is not None
+        return given
+
+    def knows(self, session: Session) -> bool:
+        """Whether a request with this key was carried out."""
+        return self.key is not None and repository.find(session, self.tenant_id, self.scope, self.key) is not None
+
+    def given_before(self, session: Session, body: Body, shape: type[OutT]) -> OutT | None:
+        """What was answered to the same request before, if it was. Raises as `answer`."""
+        known = repository.find(session, self.tenant_id, self.scope, self.key) if self.key is not None else None
+        if known is None:
+            return None
+        if known.digest != _digest(body):
             message = f"This {HEADER} came before with another body; a new request needs a new key."
             raise InvalidInputError("idempotency_key_reused", message)
         self.headers[_REPLAYED] = "true"
         return shape.model_validate(known.answer)
+
+
+def _digest(body: Body) -> str:
+    return sha256_json(body.model_dump(mode="json", exclude_unset=True) if isinstance(body, BaseModel) else body)
 
 
 def key_of(given: str | None) -> str | None:

@@ -117,13 +117,23 @@ def retrieve_job(job_id: str, tenant: Tenant, session: ReadSession) -> JobOut:
 
 @router.post("/{job_id}/cancel")
 def cancel_job(
-    job_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    job_id: str,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> JobOut:
     """Cancel a job: at once if it does not run, else `cancelling` until its trainer has saved a checkpoint."""
-    job = service.get(session, tenant, job_id)
-    service.request_cancel(session, job)
+
+    def cancel() -> JobOut:
+        job = service.get(session, tenant, job_id)
+        service.request_cancel(session, job)
+        return _shown(session, job)
+
     background.add_task(used.doorbell.ring)  # a worker that holds the job looks at once, not at its next heartbeat
-    return _shown(session, job)
+    return once.answer(session, None, JobOut, cancel)
 
 
 @router.delete("/{job_id}")
@@ -137,24 +147,44 @@ def delete_job(
 
 @router.post("/{job_id}/pause")
 def pause_job(
-    job_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    job_id: str,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> JobOut:
     """Pause a job: at once if it waits, else `pausing` until its trainer has saved a checkpoint and freed its slot."""
-    job = service.get(session, tenant, job_id)
-    stops.request_pause(session, job)
+
+    def pause() -> JobOut:
+        job = service.get(session, tenant, job_id)
+        stops.request_pause(session, job)
+        return _shown(session, job)
+
     background.add_task(used.doorbell.ring)
-    return _shown(session, job)
+    return once.answer(session, None, JobOut, pause)
 
 
 @router.post("/{job_id}/resume")
 def resume_job(
-    job_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    job_id: str,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> JobOut:
     """Go on with a paused job: `resuming` until a worker takes it; `attempts[].resumed` then says whether exactly."""
-    job = service.get(session, tenant, job_id)
-    stops.request_resume(session, job, used.store, models.cards(used.settings, used.store).get(job.model))
+
+    def resume() -> JobOut:
+        job = service.get(session, tenant, job_id)
+        stops.request_resume(session, job, used.store, models.cards(used.settings, used.store).get(job.model))
+        return _shown(session, job)
+
     background.add_task(used.doorbell.ring)
-    return _shown(session, job)
+    return once.answer(session, None, JobOut, resume)
 
 
 @router.get("/{job_id}/metrics")

@@ -76,12 +76,21 @@ def retrieve_retention_set(retention_set_id: str, tenant: Tenant, session: ReadS
 
 @router.post("/{retention_set_id}/cancel")
 def cancel_retention_set(
-    retention_set_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    retention_set_id: str,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> RetentionSetOut:
     """Give up a set that is not made yet; refused while a job waits for it."""
-    row = service.request_cancel(session, tenant, retention_set_id)
+
+    def cancel() -> RetentionSetOut:
+        return retention_set_out(service.request_cancel(session, tenant, retention_set_id))
+
     background.add_task(used.doorbell.ring)
-    return retention_set_out(row)
+    return once.answer(session, None, RetentionSetOut, cancel)
 
 
 @router.delete("/{retention_set_id}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks, Request
@@ -76,17 +77,29 @@ def retrieve_upload(upload_id: str, tenant: Tenant, session: ReadSession) -> Upl
 
 
 @router.post("/{upload_id}/parts", openapi_extra=_PART_FORM)
-async def create_part(upload_id: str, tenant: Tenant, used: ServicesDep, request: Request) -> PartOut:
+async def create_part(upload_id: str, tenant: Tenant, used: ServicesDep, once: OnceDep, request: Request) -> PartOut:
     """Send a part through the API, as the multipart field `data`: in any order, also several at once."""
-    await used.units.read(tenant, lambda session: service.open_upload(session, tenant, upload_id))
+
+    def look(session: Session) -> None:
+        if not once.knows(session):
+            service.open_upload(session, tenant, upload_id)
+
+    await used.units.read(tenant, look)
     part_id = new_id("part")
     stored = await in_receiving_thread(used, tenant, _receive_part, used, service.part_key(upload_id, part_id), request)
 
-    def add(session: Session) -> UploadPart:
+    def add(session: Session) -> PartOut:
         upload = service.open_upload(session, tenant, upload_id, lock=True)  # not completed or cancelled meanwhile
-        return service.add_part(session, used.settings, upload, part_id=part_id, stored=stored, announced=stored.bytes)
+        part = service.add_part(session, used.settings, upload, part_id=part_id, stored=stored, announced=stored.bytes)
+        return part_out(part)
 
-    return part_out(await keep_received(used, tenant, stored.key, add))
+    body = {"sha256": stored.sha256}
+    made = await keep_received(
+        used, tenant, stored.key, lambda session: once.answer(session, body, PartOut, partial(add, session))
+    )
+    if made.id != part_id:  # sent again
+        await used.units.other(tenant, lambda: used.store.delete(stored.key))
+    return made
 
 
 def _receive_part(used: Services, key: str, request: Request) -> ObjectInfo:
@@ -102,23 +115,43 @@ def _receive_part(used: Services, key: str, request: Request) -> ObjectInfo:
 
 @router.post("/{upload_id}/parts/presign")
 def presign_part(
-    upload_id: str, body: PartPresign, tenant: Tenant, used: ServicesDep, session: WriteSession
+    upload_id: str,
+    body: PartPresign,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
 ) -> PresignedPart:
     """A link for a part that goes straight to the store: one PUT of exactly so many bytes."""
-    upload = service.open_upload(session, tenant, upload_id, lock=True)
-    part_id = new_id("part")
-    part = service.add_part(session, used.settings, upload, part_id=part_id, stored=None, announced=body.bytes)
-    return _presigned(used, part, body.bytes)
+
+    def presign() -> PresignedPart:
+        upload = service.open_upload(session, tenant, upload_id, lock=True)
+        part_id = new_id("part")
+        part = service.add_part(session, used.settings, upload, part_id=part_id, stored=None, announced=body.bytes)
+        return _presigned(used, part, body.bytes)
+
+    return once.answer(session, body, PresignedPart, presign)
 
 
 @router.post("/{upload_id}/parts/{part_id}/presign")
 def presign_part_again(
-    upload_id: str, part_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession
+    upload_id: str,
+    part_id: str,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
 ) -> PresignedPart:
     """A new link for a part that was presigned and has not arrived: the old one has expired, or was lost."""
-    upload = service.open_upload(session, tenant, upload_id, lock=True)
-    part = service.renew_part(session, upload, part_id)
-    return _presigned(used, part, part.announced or 0)
+
+    def presign() -> PresignedPart:
+        upload = service.open_upload(session, tenant, upload_id, lock=True)
+        part = service.renew_part(session, upload, part_id)
+        return _presigned(used, part, part.announced or 0)
+
+    return once.answer(session, None, PresignedPart, presign)
 
 
 def _presigned(used: Services, part: UploadPart, num_bytes: int) -> PresignedPart:
@@ -153,7 +186,13 @@ def list_parts(
 
 @router.post("/{upload_id}/complete")
 async def complete_upload(
-    upload_id: str, body: UploadComplete, tenant: Tenant, used: ServicesDep, background: BackgroundTasks
+    upload_id: str,
+    body: UploadComplete,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> UploadOut:
     """Make one file of the parts. Its `file.id` is a data set, which is validated from now on.
 
@@ -162,15 +201,20 @@ async def complete_upload(
     parts = await used.units.read(tenant, lambda session: service.parts_of(session, tenant, upload_id))
     seen = await used.units.other(tenant, lambda: service.seen_in_store(used.store, parts))
 
-    def complete(session: Session) -> tuple[UploadOut, list[str]]:
+    unused: list[str] = []
+
+    def complete(session: Session) -> UploadOut:
         upload = service.get(session, tenant, upload_id, lock=True)
         if upload.status == UploadStatus.COMPLETED:
-            return upload_out(upload, service.completed_as(session, upload, body)), []
+            return upload_out(upload, service.completed_as(session, upload, body))
         upload = service.open_upload(session, tenant, upload_id, lock=True)
         dataset = service.complete(session, upload, body, seen)
-        return upload_out(upload, dataset), service.left_over(session, upload, dataset)
+        unused.extend(service.left_over(session, upload, dataset))
+        return upload_out(upload, dataset)
 
-    shown, unused = await used.units.write(tenant, complete)
+    shown = await used.units.write(
+        tenant, lambda session: once.answer(session, body, UploadOut, partial(complete, session))
+    )
     background.add_task(used.doorbell.ring)
     background.add_task(delete_objects, used.store, unused)
     return shown
@@ -178,10 +222,20 @@ async def complete_upload(
 
 @router.post("/{upload_id}/cancel")
 def cancel_upload(
-    upload_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+    upload_id: str,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
 ) -> UploadOut:
     """Give up an upload; its parts are deleted."""
-    upload = service.open_upload(session, tenant, upload_id, lock=True)
-    upload.status = UploadStatus.CANCELLED
-    background.add_task(delete_objects, used.store, service.left_over(session, upload, None))
-    return upload_out(upload, None)
+
+    def cancel() -> UploadOut:
+        upload = service.open_upload(session, tenant, upload_id, lock=True)
+        upload.status = UploadStatus.CANCELLED
+        background.add_task(delete_objects, used.store, service.left_over(session, upload, None))
+        return upload_out(upload, None)
+
+    return once.answer(session, None, UploadOut, cancel)
