@@ -46,8 +46,8 @@ def labels_like(held_out: Int[Tensor, " m"], num_images: int, *, num_classes: in
 def labels_to_draw(
     rule: ClassDistribution, held_out: Int[Tensor, " m"], num_images: int, *, num_classes: int, seed: int
 ) -> Int[Tensor, " n"]:
-    """The labels that `evaluation.class_distribution` asks for."""
-    if rule == "equal":
+    """The labels that `evaluation.class_distribution` asks for; equal shares where nothing is held out."""
+    if rule == "equal" or not len(held_out):
         return equal_labels(num_images, num_classes)
     return labels_like(held_out, num_images, num_classes=num_classes, seed=seed)
 

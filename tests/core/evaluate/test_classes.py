@@ -19,7 +19,7 @@ mixes = st.lists(st.integers(0, 40), min_size=2, max_size=12).filter(lambda coun
 
 
 def of_counts(counts: list[int]) -> torch.Tensor:
-    return torch.tensor([label for label, count in enumerate(counts) for _ in range(count)])
+    return torch.tensor([label for label, count in enumerate(counts) for _ in range(count)], dtype=torch.long)
 
 
 @settings(deadline=None)
@@ -47,6 +47,7 @@ def test_fewer_images_than_classes_are_of_the_most_frequent_and_among_equals_by_
     assert len(chosen) == 4
     assert all(len(set(labels)) == 5 for labels in chosen)
     assert equal_labels(2, 4).tolist() == [0, 1]
+    assert labels_to_draw("as_validation", of_counts([]), 3, num_classes=2, seed=0).tolist() == [0, 1, 0]
 
 
 def test_what_the_figures_leave_out_is_said() -> None:
