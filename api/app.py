@@ -25,6 +25,7 @@ from api.comparisons.endpoints import router as comparisons
 from api.datasets.endpoints import router as datasets
 from api.db import Database
 from api.deps import Services, tenant
+from api.ending import MakesRoom
 from api.events.endpoints import router as events
 from api.files.endpoints import router as files
 from api.health.endpoints import router as health
@@ -36,6 +37,7 @@ from api.models.endpoints import router as models
 from api.objects.endpoints import router as objects
 from api.queue import Doorbell
 from api.retention_sets.endpoints import router as retention_sets
+from api.room import Reserve
 from api.routing import UnitRoute
 from api.schemas import Problem
 from api.settings import Settings
@@ -85,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(KnownHosts, hosts=_hosts(settings))
     app.add_middleware(RequestContext)  # the last added is the first to run
     error_handlers.install(app)
+    app.add_middleware(MakesRoom, reserve=Reserve(settings.data_dir))
 
     _include_routers(app)
     app.openapi = lambda: _openapi(app, settings.base_url)  # type: ignore[method-assign]

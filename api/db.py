@@ -8,6 +8,7 @@ plain BEGIN, so that a reader never waits behind a writer.
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +32,8 @@ _POOL_TIMEOUT_S = 30.0
 _LOCKED = "database is locked"  # SQLite's words for it
 _BUSY_STATES = {"55P03", "25P03", "40P01"}  # PostgreSQL's: a lock not given, a transaction idle too long, a deadlock
 _WRITES = "difftune_writes"
+_SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+_DISK_FULL = "53100"  # PostgreSQL's code
 _NAMES = {  # SQLite can change a constraint only where it has a name
     "ck": "ck_%(table_name)s_%(constraint_name)s",
     "fk": "fk_%(table_name)s_%(column_0_name)s",
@@ -110,6 +113,12 @@ class Database:
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a database had no room left to do what it was asked."""
+    cause = getattr(error, "orig", None)
+    return getattr(cause, "sqlite_errorcode", None) in _SQLITE_FULL or getattr(cause, "sqlstate", None) == _DISK_FULL
 
 
 def is_busy(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api import errors
-from api.db import is_busy
+from api.db import is_busy, is_full
 from api.storage import StoreError
 from api.strict import RepeatedFieldError
 from api.verbs import allowed_methods
@@ -97,8 +97,13 @@ def _headers(status: HTTPStatus, error: errors.ServiceError) -> dict[str, str] |
     return None if isinstance(error, errors.NotYetError) else _HEADERS.get(status)
 
 
-def unforeseen(request: Request) -> JSONResponse:
-    """What a user may know of an error that nobody foresaw; the log has the rest under the request id."""
+def unforeseen(request: Request, *, stopping: bool = False) -> JSONResponse:
+    """What a user may know of an error that nobody foresaw; the log has the rest under the request id. `stopping`: the
+    process ends, and the request was cut off.
+    """
+    if stopping:
+        message = "The service is being stopped. Send the request again in a moment."
+        return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, errors.UnavailableError("shutting_down", message))
     error = errors.ServiceError(
         "internal_error", "Something went wrong on our side. The request id finds it in the log."
     )
@@ -137,8 +142,12 @@ async def _on_system_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OSError)
     if error.errno not in NO_ROOM:
         raise error
-    log.error("store_full", error=str(error))
-    message = "The service has no room left to store this. Tell its operator."
+    return _full(request, error)
+
+
+def _full(request: Request, error: Exception) -> JSONResponse:
+    log.error("storage_full", error=str(error))
+    message = "The service has no room left to store this. Delete what is not needed any more, or tell its operator."
     return answer(request, HTTPStatus.INSUFFICIENT_STORAGE, errors.UnavailableError("storage_full", message))
 
 
@@ -148,6 +157,8 @@ async def _on_database_error(request: Request, error: Exception) -> JSONResponse
         message = "The service has too much to do at the moment. Try again in a second."
         busy = errors.UnavailableError("busy", message, retry_after_s=1)
         return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, busy)
+    if is_full(error):
+        return _full(request, error)
     log.error("database_error", error=str(error))
     message = "The database does not answer. Try again later."
     return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, errors.UnavailableError("database_unavailable", message))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from asyncio import CancelledError
 from http import HTTPStatus
 
 import structlog
@@ -55,6 +56,10 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, send_with_id)
+            except CancelledError:  # the process ends and waits no longer
+                if status:
+                    raise
+                await unforeseen(Request(scope), stopping=True)(scope, receive, send_with_id)
             except Exception:
                 log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if status:

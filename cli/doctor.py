@@ -20,32 +20,35 @@ from api.findings import Finding, bad, good, poor
 from cli.settings import read_settings
 
 _SHOWN = ("fastapi", "celery", "SQLAlchemy", "boto3", "torch", "diffusers")
-_EXAMINATIONS = (("database", "migrations.run", "examine"), ("service", "api.doctor"))
+_SERVICE = "api.doctor"
+_EXAMINATIONS = (("database", "migrations.run", "examine"), ("service", _SERVICE))
 _TIMEOUT_S = 300.0
 _SIGNS = {"good": "  ok ", "poor": " note", "bad": "WRONG"}
 _DEVICES = "devices"
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
+Every = Annotated[bool, typer.Option("--all", help="Look for every object that rows name, not for some.")]
 AsJson = Annotated[bool, typer.Option("--json", help="A JSON line a finding.")]
 
 
-def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def doctor(data_dir: DataDir = None, as_json: AsJson = False, every: Every = False) -> None:
     """Look at database, broker, object store, clock, disk, GPUs, base models, key files and versions.
 
     Run it where the service or a worker runs, with its settings. Ends with status 1 if something is wrong.
     """
     folder = read_settings(data_dir).data_dir.expanduser().resolve()
     wrong = 0
-    for finding in _findings({**os.environ, "DIFFTUNE_DATA_DIR": str(folder)}):
+    for finding in _findings({**os.environ, "DIFFTUNE_DATA_DIR": str(folder)}, every=every):
         wrong += finding.state == "bad"
         typer.echo(finding.model_dump_json() if as_json else _line(finding))
     if wrong:
         raise typer.Exit(1)
 
 
-def _findings(environment: Mapping[str, str]) -> Iterator[Finding]:
+def _findings(environment: Mapping[str, str], *, every: bool) -> Iterator[Finding]:
     yield good("versions", ", ".join([f"difftune {__version__}", f"Python {platform.python_version()}", *_versions()]))
     for check, *module in _EXAMINATIONS:
-        yield from _examine(check, module, environment)
+        options = ["--all"] if every and module == [_SERVICE] else []
+        yield from _examine(check, [*module, *options], environment, timeout_s=None if options else _TIMEOUT_S)
     yield from _devices()
 
 
@@ -57,9 +60,11 @@ def _versions() -> Iterator[str]:
             continue
 
 
-def _examine(check: str, module: list[str], environment: Mapping[str, str]) -> Iterator[Finding]:
+def _examine(
+    check: str, module: list[str], environment: Mapping[str, str], *, timeout_s: float | None
+) -> Iterator[Finding]:
     """In a process of its own: the command line loads neither a database nor a trainer."""
-    status, out, err = _run(module, environment)
+    status, out, err = _run(module, environment, timeout_s)
     for line in out.splitlines():
         try:
             yield Finding.model_validate_json(line)
@@ -99,11 +104,13 @@ def _no_gpu(found: dict[str, Any]) -> Finding:
     return good(_DEVICES, f"torch {found['torch']} for the CPU: {cores}")
 
 
-def _run(module: list[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+def _run(
+    module: list[str], environment: Mapping[str, str], timeout_s: float | None = _TIMEOUT_S
+) -> tuple[int, str, str]:
     argv = [sys.executable, "-m", *module]
     try:
         done = subprocess.run(  # noqa: S603  # ours
-            argv, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+            argv, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
         )
     except subprocess.TimeoutExpired:
         return 1, "", f"no answer within {_TIMEOUT_S:.0f} s"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +50,7 @@ class Part:
 
     def start(self) -> None:
         """Start it, in a session of its own: Ctrl-C at the terminal reaches the stack alone."""
-        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        self.rotate_log()
         parent = os.getpid()
 
         def die_with_parent() -> None:
@@ -83,6 +84,21 @@ class Part:
             return False
         self.start()
         return True
+
+    def rotate_log(self) -> None:
+        """Move what has grown too long aside while the process goes on writing: its descriptor appends to what is left.
+
+        On a full disk the older part is lost: a log must not keep others from their room.
+        """
+        with suppress(OSError):
+            if self.log.stat().st_size <= _MAX_LOG_BYTES:
+                return
+            older = self.log.with_suffix(".log.1")
+            try:
+                shutil.copyfile(self.log, older)
+            except OSError:
+                older.unlink(missing_ok=True)
+            os.truncate(self.log, 0)
 
     def signal(self, number: int) -> None:
         """Send it a signal, if it runs."""

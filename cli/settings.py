@@ -11,6 +11,9 @@ from pydantic_settings import SettingsError
 
 from api.settings import Settings, faults_of
 
+TOLD = 2
+"""Exit status of a module of ours that has said on stderr, in words for people, why it cannot go on."""
+
 
 def read_settings(data_dir: Path | None = None, **given: Any) -> Settings:
     """The settings of the environment, with this data folder, and what else was given, where it is not None.

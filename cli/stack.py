@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -18,7 +17,10 @@ from types import FrameType
 import httpx2
 
 from api.addresses import in_url, origin
+from api.private import make_private_folder
+from api.room import Reserve, shed
 from cli.parts import Part
+from cli.settings import TOLD
 
 STATE_FILE = "stack.json"
 _METRICS_PORT = "DIFFTUNE_METRICS_PORT"
@@ -30,6 +32,8 @@ _MAX_DEATHS_AT_START = 3
 _API_END_S = 8.0
 _KILL_S = 5.0
 _BACKLOG = 512
+_ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_ROTATE_EVERY_S = 5.0
 
 
 class StackError(Exception):
@@ -54,6 +58,7 @@ class Stack:
             "DIFFTUNE_HOST": host,
             "DIFFTUNE_PORT": str(self.port),
         }
+        self._reserve = Reserve(data_dir)
         (data_dir / "logs").mkdir(exist_ok=True)
         descriptor = self._socket.fileno()
         self._api = self._part("api", "api", "--fd", str(descriptor), keep_fds=[descriptor])
@@ -71,11 +76,14 @@ class Stack:
         Raises:
             StackError: it did not become ready.
         """
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDS:
             signal.signal(number, self._on_signal)
         state = self.data_dir / STATE_FILE
         state.unlink(missing_ok=True)
         try:
+            if self._reserve.is_short and not self._reserve.release():  # without room not even the database opens
+                shed(self.data_dir)
+            self._reserve.make()
             self._once("migrations.run", "upgrade")
             sys.stderr.write(self._once("api.keys"))  # of a first key that was replaced
             self._api.start()
@@ -86,7 +94,12 @@ class Stack:
             if not self._asked_to_end:
                 self._write_state()
                 on_ready()
+            rotated_at = time.monotonic()
             while not self._asked_to_end:
+                if time.monotonic() - rotated_at > _ROTATE_EVERY_S:
+                    rotated_at = time.monotonic()
+                    for part in self._parts:
+                        part.rotate_log()
                 restarted = [part for part in self._parts if part.keep_alive()]
                 if restarted:
                     self._write_state()
@@ -113,6 +126,8 @@ class Stack:
         done = subprocess.run(argv, env=self._environment, capture_output=True, check=False)  # noqa: S603  # ours
         said = done.stderr.decode(errors="replace")
         if done.returncode != 0 and not self._asked_to_end:
+            if done.returncode == TOLD:
+                raise StackError(said.strip())
             log = self.data_dir / "logs" / "start.log"
             with suppress(OSError):  # the disk may be what failed
                 log.write_text(said, encoding="utf-8")
@@ -176,7 +191,12 @@ def _reason(output: str) -> str:
 
 def _locked(data_dir: Path) -> int:
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        import fcntl
+    except ImportError:
+        advice = "commands that ask a service (--url) work here; a service runs in docker, WSL or on another machine"
+        raise StackError(f"difftune up needs Linux or macOS: {advice}") from None
+    try:
+        make_private_folder(data_dir)
         descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StackError(f"the data folder {data_dir} cannot be used: {error.strerror}") from None
@@ -210,7 +230,10 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _answers(client: httpx2.Client) -> bool:
+    """Whether requests can be served; where nothing but room is lacking, those that delete."""
     try:
-        return client.get("/readyz").status_code == httpx2.codes.OK
-    except httpx2.HTTPError:
+        answer = client.get("/readyz")
+        lacking = set(answer.json().get("checks", {}).values()) - {"ok"}
+    except (httpx2.HTTPError, ValueError):
         return False
+    return answer.status_code == httpx2.codes.OK or lacking == {"no room left"}

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from api.addresses import is_everywhere
+from api.private import write_privately
+from api.room import Reserve
 from cli.settings import failed, read_settings
 from cli.stack import Stack, StackError
 from cli.start import lacking
@@ -18,6 +20,10 @@ _DRAIN_MARGIN_S = 15.0
 _ELSEWHERE = (
     "difftune: clients on other machines are refused, and links lead to this one, until DIFFTUNE_PUBLIC_URL is this "
     "machine's address as they see it: DIFFTUNE_PUBLIC_URL=http://ADDRESS:{port}"
+)
+_FULL = (
+    "difftune: the disk of {folder} has {free:.1f} MiB left: data sets, jobs and checkpoints can be deleted and jobs "
+    "cancelled; uploads and trainings wait until there is room"
 )
 
 
@@ -33,6 +39,7 @@ def up(
     settings = read_settings(data_dir, host=host, port=port)
     folder = settings.data_dir.expanduser().resolve()
     environment = _environment(slots)
+    write_privately()
     try:
         check_extras()
         stack = Stack(
@@ -45,6 +52,8 @@ def up(
         typer.echo("difftune is starting ...")
         if is_everywhere(settings.host) and settings.public_url is None:
             typer.echo(_ELSEWHERE.format(port=stack.port), err=True)
+        if Reserve(folder).is_short:
+            typer.echo(_FULL.format(folder=folder, free=Reserve(folder).free_bytes / 2**20), err=True)
         stack.run(lambda: typer.echo(_greeting(stack.url, folder, environment)))
     except StackError as error:
         raise failed(str(error)) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -108,6 +107,8 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
 
 def _wait_for(lock: int) -> None:
     """Take a lock that another may hold for hours; a stop need not wait for it."""
+    import fcntl  # Unix alone has it, and commands that ask a service from elsewhere come by here
+
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,14 +19,23 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from api import __version__
 from api.db import Database
 from api.findings import Finding, bad, examined, good, poor
+from api.private import write_privately
 from api.settings import Settings
 
 _LOCK_TRIES = 60
 _LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, when its lock_timeout is over
 
 _CHECK = "database"
+_TOLD = 2  # exit status: what stderr says is meant for people
+
+
+class RevisionError(Exception):
+    """The database is of another version of difftune; the message says which and what to do."""
+
+
 _OLDEST_POSTGRESQL = 15
 
 
@@ -37,7 +46,9 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 
     Raises:
         OperationalError: for some minutes it got none, or the database does not answer.
+        RevisionError: the database is ahead of this version.
     """
+    check_not_ahead(database_url)
     for attempt in range(_LOCK_TRIES):
         try:
             command.upgrade(_config(database_url), revision)
@@ -47,6 +58,41 @@ def upgrade(database_url: str, revision: str = "head") -> None:
             time.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # no secret
         else:
             return
+
+
+def check_not_ahead(database_url: str) -> None:
+    """Nothing, where this version knows the database's revision, or where there is none yet.
+
+    Raises:
+        RevisionError: a newer version has migrated it.
+    """
+    found = _revision(database_url)
+    if found is not None and not knows(found):
+        raise RevisionError(
+            f"the database {_shown(database_url)} is at revision {found}, of a newer difftune than this one, which is "
+            f"{__version__}: install that version, or restore a backup from before the upgrade"
+        )
+
+
+def check_current(database_url: str) -> None:
+    """Nothing, where the database is at this version's revision.
+
+    Raises:
+        RevisionError: it is older or newer, or holds no tables of difftune.
+    """
+    check_not_ahead(database_url)
+    found, newest = _revision(database_url), _newest()
+    if found != newest:
+        raise RevisionError(
+            f"the database {_shown(database_url)} is at revision {found or 'none'}, of an older difftune, and this "
+            f"one, {__version__}, needs {newest}: back it up with the version that wrote it, or migrate it first "
+            "(difftune migrate; difftune up does it at its start)"
+        )
+
+
+def knows(revision: str) -> bool:
+    """Whether this version has the revision among its own."""
+    return revision in {script.revision for script in ScriptDirectory.from_config(_config("")).walk_revisions()}
 
 
 def downgrade(database_url: str, revision: str) -> None:
@@ -67,7 +113,7 @@ def examine(database_url: str) -> Iterator[Finding]:
     """Whether the database answers and is at the newest revision."""
     url = make_url(database_url)
     where = url.render_as_string(hide_password=True)
-    newest = ScriptDirectory.from_config(_config(database_url)).get_current_head()
+    newest = _newest()
     if (
         make_url(database_url).get_backend_name() == "sqlite"
         and not Path(make_url(database_url).database or "").exists()
@@ -101,6 +147,27 @@ def revise(database_url: str, message: str) -> None:
     command.revision(_config(database_url), message, autogenerate=True)
 
 
+def _newest() -> str:
+    return str(ScriptDirectory.from_config(_config("")).get_current_head())
+
+
+def _revision(database_url: str) -> str | None:
+    """The database's revision; None where nothing of ours is there, not even a file."""
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return None
+    database = Database(database_url)
+    try:
+        with database.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        database.close()
+
+
+def _shown(database_url: str) -> str:
+    return make_url(database_url).render_as_string(hide_password=True)
+
+
 def _config(database_url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
@@ -109,7 +176,7 @@ def _config(database_url: str) -> Config:
     return config
 
 
-def _main() -> None:
+def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m migrations.run", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("upgrade", help="bring the database to the newest revision")
@@ -117,6 +184,7 @@ def _main() -> None:
     verbs.add_parser("examine", help="what `difftune doctor` asks")
     verbs.add_parser("revision", help="write a new revision").add_argument("message")
     arguments = parser.parse_args()
+    write_privately()
     url = Settings().database
     if arguments.verb == "revision":
         revise(url, arguments.message)
@@ -124,8 +192,13 @@ def _main() -> None:
         for finding in examined(_CHECK, lambda: examine(url)):
             sys.stdout.write(f"{finding.model_dump_json()}\n")
     else:
-        {"upgrade": upgrade, "check": check}[arguments.verb](url)
+        try:
+            {"upgrade": upgrade, "check": check}[arguments.verb](url)
+        except RevisionError as error:
+            sys.stderr.write(f"{error}\n")
+            return _TOLD
+    return 0
 
 
 if __name__ == "__main__":
-    _main()
+    sys.exit(_main())

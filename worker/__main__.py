@@ -14,6 +14,7 @@ from types import FrameType
 import structlog
 
 from api.logging import configure_logging
+from api.private import write_privately
 from api.tracing import configure_tracing, flush_tracing
 
 _RESTART_S = 2.0
@@ -27,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
     parser.add_argument("role", nargs="?", choices=["work", "sweep", "recover"], default="work")
     role = parser.parse_args().role
+    write_privately()
     configure_logging()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     configure_tracing("difftune-worker" if role == "work" else "difftune-sweep")

@@ -2,17 +2,20 @@
 answer, what lost attempts had uploaded.
 
 An object is looked at only when it is older than the grace age, and never while somebody works on its subject: an
-attempt writes the rows of its reports only when it ends, which may be a week after it has uploaded the first.
+attempt writes the rows of its reports only when it ends, which may be a week after it has uploaded the first. Where
+room is short, what ended attempts have left goes at once: keys name the fence, and only who holds it can write rows.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from itertools import groupby
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.checkpoints import keeping
@@ -22,8 +25,10 @@ from api.objects.named import NAMED
 from api.storage import ObjectInfo, ObjectStore
 from api.storage.cleaning import delete_objects
 from api.work.models import WorkItem
+from api.work.repository import Lease
 from api.work.states import WorkState
 
+_ATTEMPT = re.compile(r"[a-z_]+/(?P<subject>[^/]+)/(?P<fence>\d{1,18})/")
 log = structlog.get_logger(__name__)
 
 
@@ -44,6 +49,36 @@ def collect(database: Database, store: ObjectStore, grace_s: float) -> int:
                 log.info("object_collected", key=found.key, bytes=found.bytes)
                 collected += 1
     return collected
+
+
+def collect_ended(database: Database, store: ObjectStore, prefix: str = "") -> int:
+    """Delete what attempts that have ended uploaded and no row names, however young; how many objects that were.
+
+    Objects are listed before rows are read, as in `collect`. `prefix` begins the keys that are looked at.
+    """
+    collected = 0
+    for folder in (name for name in NAMED if not prefix or prefix.startswith(f"{name}/")):
+        listed = ((found, _ATTEMPT.match(found.key)) for found in store.list(prefix or f"{folder}/"))
+        of_attempts = ((found, matched) for found, matched in listed if matched is not None)
+        for subject_id, pairs in groupby(of_attempts, key=lambda pair: pair[1]["subject"]):
+            found = list(pairs)
+            with database.read() as session:
+                held, kept = _fence_in_work(session, subject_id), NAMED[folder](session, subject_id)
+            gone = [info for info, matched in found if int(matched["fence"]) != held and info.key not in kept]
+            for info in gone:
+                store.delete(info.key)
+                log.info("object_collected", key=info.key, bytes=info.bytes)
+            collected += len(gone)
+    return collected
+
+
+def collect_attempt(database: Database, store: ObjectStore, lease: Lease) -> None:
+    """Delete what an attempt that has ended uploaded and no row names: on a full disk each would leave a checkpoint."""
+    for folder in NAMED:
+        try:
+            collect_ended(database, store, f"{folder}/{lease.subject_id}/{lease.fence}/")
+        except (OSError, SQLAlchemyError) as error:  # the sweep looks again
+            log.warning("attempt_not_collected", folder=folder, error=str(error))
 
 
 def collect_checkpoints(database: Database, store: ObjectStore) -> int:
@@ -71,3 +106,8 @@ def _old_by_subject(store: ObjectStore, folder: str, grace_s: float) -> Iterator
 def _is_worked_on(session: Session, subject_id: str) -> bool:
     query = select(WorkItem.id).where(WorkItem.subject_id == subject_id, WorkItem.state != WorkState.DONE)
     return session.scalar(query.limit(1)) is not None
+
+
+def _fence_in_work(session: Session, subject_id: str) -> int | None:
+    query = select(WorkItem.fence).where(WorkItem.subject_id == subject_id, WorkItem.state == WorkState.LEASED)
+    return session.scalar(query)

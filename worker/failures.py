@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.db import is_full
 from api.storage import StoreError
 from api.work.clock import LONGEST_DELAY_S
 from difftune_core.files import is_disk_full
 from difftune_core.hooks import TaskError
 
 SUCCEEDED = "succeeded"
+DISK_FULL = "disk_full"
 _UNLIMITED = 1_000_000
 _OUTAGE = 1_440  # attempts a minute apart: a day
 _MAX_DOUBLINGS = 30
@@ -54,7 +56,7 @@ RULES = {
     # Surroundings that heal, if somebody sees to it: a job of a week is not lost to an evening's outage.
     "store_unavailable": Rule("The object store did not answer.", _OUTAGE),
     "database_unavailable": Rule("The database did not answer.", _OUTAGE),
-    "disk_full": Rule("The worker's disk is full.", _OUTAGE),
+    DISK_FULL: Rule("The worker's disk is full.", _OUTAGE),
     "config_of_newer_version": Rule("The job was submitted to a newer version.", _OUTAGE),
     "damaged_file": Rule("A file was damaged on its way.", None),
     "supervisor_error": Rule("The worker failed in an unforeseen way.", None),
@@ -62,7 +64,7 @@ RULES = {
     "out_of_memory": Rule("The trainer ran out of memory.", 1),
     "internal_error": Rule("The trainer failed in an unforeseen way.", 1),
     # Would happen again.
-    "object_missing": Rule("A file of the data set is not in the store any more.", 0),
+    "object_missing": Rule("A file is not in the store any more.", 0),
 }
 AT_ONCE = frozenset({"drain", "preempted", "paused"})
 _DEFAULT = Rule("", 0)  # whatever the trainer names itself: diverged, dataset_invalid, invalid_config, ...
@@ -92,8 +94,8 @@ def of_exception(error: Exception) -> Ending:
     """The ending of an attempt in which the supervisor itself failed."""
     if isinstance(error, TaskError):
         return Ending(error.code, str(error), error.param)
-    if is_disk_full(error):
-        return Ending("disk_full")
+    if is_disk_full(error) or is_full(error):
+        return Ending(DISK_FULL)
     if isinstance(error, StoreError):
         return Ending("store_unavailable")
     if isinstance(error, SQLAlchemyError):

@@ -9,7 +9,8 @@ from typing import Self
 
 import structlog
 
-from api.db import Database
+from api.db import Database, is_full
+from api.room import Reserve
 from api.settings import Settings
 from api.work import repository
 from api.work.repository import Lease, LeaseLostError
@@ -35,6 +36,7 @@ class Heartbeat:
         self._database = database
         self._lease_s = settings.lease_s
         self._heartbeat_s = settings.heartbeat_s
+        self._reserve = Reserve(settings.data_dir)
         self._stuck_s = _STUCK_AFTER * settings.stall_s
         self._renewed_at = since
         self._progressed_at = since
@@ -114,7 +116,9 @@ class Heartbeat:
         except LeaseLostError:
             self._refused = True
             return False
-        except Exception:  # whatever a database throws: what counts is the time since the last success
+        except Exception as error:  # whatever a database throws: what counts is the time since the last success
+            if is_full(error):  # a full disk must cost nobody a lease
+                self._reserve.release()
             log.warning("lease_not_renewed", subject=self.lease.subject_id, exc_info=True)
             return False
         self._renewed_at, self._told_at, self._request = began, progressed_at, request

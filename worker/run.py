@@ -15,7 +15,8 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from api.db import Database
+from api.db import Database, is_full
+from api.room import Reserve
 from api.settings import Settings
 from api.storage import ObjectStore, StoreError
 from api.work import repository
@@ -108,8 +109,10 @@ class Run:
         while True:
             try:
                 return act()
-            except (OperationalError, InterfaceError):
+            except (OperationalError, InterfaceError) as error:
                 self.heartbeat.check()
+                if is_full(error):
+                    Reserve(self.tools.settings.data_dir).release()
                 log.warning("database_does_not_answer", exc_info=True)
                 time.sleep(min(1.0, self.tools.settings.heartbeat_s))
 

@@ -38,6 +38,7 @@ _PAUSE_AFTER_ERROR_S = 2.0
 _SILENT_POLLS = 15.0
 _PAUSE_AFTER_FAULT_S = 10.0
 _OFFER_EVERY_S = 30.0
+_FORGET_EVERY_S = 3600.0
 log = structlog.get_logger(__name__)
 
 
@@ -59,6 +60,7 @@ class Worker:
         self._gpus = gpus_of(settings)
         self._places = {Slot.GPU: Places(self._gpus), Slot.CPU: Places(Gpus((), 1))}
         self._offered_at = -math.inf
+        self._forgot_at = time.monotonic()
         wanted = {Slot.GPU: self._gpus.slots, Slot.CPU: settings.cpu_slots}
         self._threads = [
             threading.Thread(target=self._work, args=(slot, number), name=f"{slot} slot {number}", daemon=True)
@@ -109,6 +111,9 @@ class Worker:
                 continue
             if not worked:
                 self._wait_for_news(heard)
+            if time.monotonic() - self._forgot_at > _FORGET_EVERY_S:
+                self._forgot_at = time.monotonic()
+                _forget_logs(self.tools.settings.data_dir)
 
     def _work_once(self, slot: Slot, number: int) -> bool:
         self._looked_at[slot, number] = time.monotonic()
@@ -177,6 +182,10 @@ def _forget_finished(tools: Tools) -> None:
     for path in (data_dir / "cache").glob(f"*/{INCOMING}*"):
         if _age_s(path) > _DOWNLOADS_KEPT_S:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    _forget_logs(data_dir)
+
+
+def _forget_logs(data_dir: Path) -> None:
     for path in (data_dir / "logs" / "runs").glob("*.log"):
         if _age_s(path) > _LOGS_KEPT_S:
             path.unlink(missing_ok=True)

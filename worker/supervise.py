@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 from sqlalchemy.orm import Session
 
+from api.objects.named import owner_of
 from api.tracing import current_traceparent, span
 from api.work import repository
 from api.work.models import WorkItem
@@ -20,9 +21,10 @@ from api.work.states import Slot, WorkKind
 from difftune_core.hooks import Event, SpanEvent
 from worker.analysis import AnalysisRun
 from worker.child import Child
+from worker.collect import collect_attempt
 from worker.comparison import Comparing
 from worker.environment import child_environment
-from worker.failures import SUCCEEDED, Ending, of_exception, of_exit
+from worker.failures import DISK_FULL, SUCCEEDED, Ending, of_exception, of_exit
 from worker.gpus import Place
 from worker.lease import Heartbeat
 from worker.logs import LogShipper
@@ -34,7 +36,7 @@ from worker.tracing import attempt_span, note_ending, relay
 from worker.training import Training
 from worker.validation import Validation
 from worker.watch import Watch
-from worker.workspace import Workspace
+from worker.workspace import LostObjectError, Workspace
 
 _POLL_S = 0.1
 _LOG_TAIL_BYTES = 4000
@@ -112,6 +114,8 @@ def supervise(tools: Tools, lease: Lease, since: float, *, place: Place, on_run:
             return
     if not_needed:
         run.workspace.remove()
+    if ending.code == DISK_FULL:
+        collect_attempt(tools.database, tools.store, lease)
 
 
 def _ending(run: Run, activity: Activity, place: Place) -> Ending:
@@ -131,6 +135,11 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
         return run.interrupted(run.wish)
     except LeaseLostError:
         raise
+    except LostObjectError as error:
+        log.exception("object_lost", key=error.key)
+        with run.tools.database.read() as session:
+            owner = owner_of(session, error.key)
+        return Ending(error.code, f"The object {error.key} of {owner} is not in the store any more.")
     except Exception as error:
         log.exception("attempt_broke_off")
         return of_exception(error)

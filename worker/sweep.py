@@ -18,6 +18,7 @@ from sqlalchemy import and_, delete, func, or_, select
 from api.db import Database, checkpoint_wal
 from api.idempotency import repository as idempotency
 from api.queue import Doorbell
+from api.room import Reserve
 from api.settings import Settings
 from api.storage import open_store
 from api.storage.cleaning import delete_objects
@@ -27,7 +28,7 @@ from api.uploads.states import UploadStatus
 from api.work import repository
 from api.work.order import preempt
 from api.work.states import Slot
-from worker.collect import collect, collect_checkpoints
+from worker.collect import collect, collect_checkpoints, collect_ended
 from worker.failures import Ending
 from worker.settle import settle
 from worker.telemetry import ATTEMPTS, LEASES_EXPIRED
@@ -37,6 +38,7 @@ _UNRUNG_S = 5.0
 _PARTS_AT_ONCE = 500
 _LINK_TTLS = 2.0  # a PUT may begin when its link ends, and take as long again
 _WAL_BYTES = 1 << 20
+_LOOK_FOR_ROOM_S = 30.0  # it lists the whole store
 log = structlog.get_logger(__name__)
 
 
@@ -49,7 +51,9 @@ class Sweep:
         self._database = Database(settings.database, lease_s=settings.lease_s)
         self._store = open_store(settings)
         self._doorbell = Doorbell(settings, self._database)
+        self._reserve = Reserve(settings.data_dir)
         self._collected_at = -math.inf
+        self._looked_for_room_at = -math.inf
 
     def once(self) -> bool:
         """Every step once; one that fails does not keep the others from theirs. Whether all worked."""
@@ -62,7 +66,7 @@ class Sweep:
             self.fold_log,
         ]
         worked = True
-        for step in [*steps, self.clean_if_due]:
+        for step in [*steps, self.keep_room, self.clean_if_due]:
             try:
                 step()
             except Exception:  # the next round tries again
@@ -143,6 +147,17 @@ class Sweep:
             with self._database.write() as session:
                 session.execute(delete(UploadPart).where(UploadPart.id.in_([part.id for part in parts])))
         return len(parts)
+
+    def keep_room(self) -> int:
+        """Where room is short, remove what ended attempts have left; the objects removed. Then fill the reserve."""
+        if self.settings.database_url is not None and self.settings.store_url is not None:
+            return 0  # nothing of ours is on this disk
+        removed = 0
+        if self._reserve.is_short and time.monotonic() - self._looked_for_room_at > _LOOK_FOR_ROOM_S:
+            self._looked_for_room_at = time.monotonic()
+            removed = collect_ended(self._database, self._store)
+        self._reserve.make()
+        return removed
 
     def clean_if_due(self) -> int:
         """`clean`, now and then: it asks the store for the list of all that it has."""

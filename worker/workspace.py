@@ -224,11 +224,20 @@ def aside_of(folder: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+class LostObjectError(TaskError):
+    """The store has an object no more that a row names."""
+
+    def __init__(self, key: str) -> None:
+        """`key`: the object's."""
+        super().__init__("object_missing", f"The object {key} is not in the store any more.")
+        self.key = key
+
+
 def chunks_of(store: ObjectStore, key: str) -> Iterator[bytes]:
     try:
         yield from store.read(key)
     except FileNotFoundError:
-        raise TaskError("object_missing", "A file is not in the store any more.") from None
+        raise LostObjectError(key) from None
 
 
 def _start_time(pid: int) -> str | None:

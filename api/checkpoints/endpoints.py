@@ -14,6 +14,7 @@ from api.checkpoints.service import Format
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.jobs import service as jobs
 from api.jobs.models import Job
+from api.objects.lost import link_to
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -72,7 +73,8 @@ def download_checkpoint(
     found = service.download(session, used.store, checkpoint, format_)
     expires_s = used.settings.link_ttl_s
     checkpoint.linked_until = time.time() + expires_s
-    url = used.store.url_get(found.key, filename=found.filename, content_type=found.content_type, expires_s=expires_s)
+    shown = {"filename": found.filename, "content_type": found.content_type}
+    url = link_to(used.store, found.key, f"the checkpoint {checkpoint_id}", expires_s=expires_s, **shown)
     if redirect and "application/json" not in request.headers.get("accept", ""):
         return RedirectResponse(url, status_code=302)
     link = DownloadLink(

@@ -13,6 +13,7 @@ from api.comparisons.states import ComparisonStatus
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
 from api.models import service as models
+from api.objects.lost import link_to
 from api.routing import KeyedRoute
 from api.schemas import Page, page_of
 
@@ -101,9 +102,8 @@ def retrieve_comparison_report(
 ) -> Response:
     """A file of the joint report (`comparison.json`, `comparison.html`, `comparison.png`), by a link that expires."""
     found = service.report(session, service.get(session, tenant, comparison_id), filename)
-    url = used.store.url_get(
-        found.key, filename=found.filename, content_type=found.content_type, expires_s=used.settings.link_ttl_s
-    )
+    link = {"filename": found.filename, "content_type": found.content_type, "expires_s": used.settings.link_ttl_s}
+    url = link_to(used.store, found.key, f"comparison {comparison_id}", **link)
     return RedirectResponse(url, status_code=302)
 
 

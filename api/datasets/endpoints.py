@@ -13,6 +13,7 @@ from api.datasets.states import DatasetStatus
 from api.deps import After, Limit, OnceDep, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError
 from api.ids import cursor
+from api.objects.lost import look_for
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -95,5 +96,7 @@ def list_dataset_items(
     """The accepted images, in the order of the archive."""
     with used.database.read() as session:
         key = service.settled(session, tenant, dataset_id).items_key
+    if key:
+        look_for(used.store, [key], f"the data set {dataset_id}")
     rows = item_page(used.store, key, after=after, limit=limit + 1) if key else []
     return page_of(rows, limit, lambda item: item)

@@ -32,6 +32,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     if not os.access(there, os.W_OK | os.X_OK):
         yield bad(_CHECK, f"{there} cannot be written by user {os.getuid()}", "Change its owner, or DIFFTUNE_DATA_DIR.")
         return
+    yield from _modes(there) if there == folder else ()
     free = shutil.disk_usage(there).free
     room = f"{there} has {free / 2**30:.1f} GiB free"
     if free < _TOO_LITTLE_BYTES:
@@ -40,6 +41,15 @@ def look(settings: Settings) -> Iterator[Finding]:
         yield poor(_CHECK, room, "A checkpoint of DiT-XL/2 with its optimizer takes about 11 GB.")
     else:
         yield good(_CHECK, room)
+
+
+def _modes(folder: Path) -> Iterator[Finding]:
+    """Whether others may look into the folder, and, where they may, into which of its files."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & _OTHERS:
+        open_files = sum(bool(path.stat().st_mode & _OTHERS) for path in folder.iterdir() if path.is_file())
+        seen = f"{folder} has mode {mode:04o}, and {open_files} files in it can be read by others"
+        yield poor(_CHECK, seen, f"chmod -R go= {folder}")
 
 
 def look_at_secrets(settings: Settings) -> Iterator[Finding]:

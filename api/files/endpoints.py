@@ -30,6 +30,7 @@ from api.files import service
 from api.files.schemas import File, file_of_dataset, file_of_result
 from api.ids import new_id
 from api.multipart import StoredForm, store_form
+from api.objects.lost import link_to, look_for
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Filename, Page, page_of
 from api.storage import ObjectStore
@@ -165,11 +166,13 @@ def retrieve_file_content(file_id: str, tenant: Tenant, used: ServicesDep, sessi
         if not found.parts:
             raise NotYetError("dataset_importing", f"The file {file_id} is still being imported.", retry_after_s=5)
         headers = {"content-disposition": attachment(found.filename), "content-length": str(found.bytes)}
-        body = _joined(used.store, [part["key"] for part in found.parts])
+        keys = [part["key"] for part in found.parts]
+        look_for(used.store, keys, f"the data set {found.id}")
+        body = _joined(used.store, keys)
         return StreamingResponse(body, headers=headers, media_type="application/octet-stream")
-    url = used.store.url_get(
-        found.key, filename=found.filename, content_type=found.content_type, expires_s=used.settings.link_ttl_s
-    )
+    owner, expires_s = f"the file {found.id} of job {found.job_id}", used.settings.link_ttl_s
+    link = {"filename": found.filename, "content_type": found.content_type, "expires_s": expires_s}
+    url = link_to(used.store, found.key, owner, **link)
     return RedirectResponse(url, status_code=302)
 
 

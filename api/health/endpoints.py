@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.db import is_full
 from api.deps import Services, ServicesDep
 from api.error_handlers import NO_ROOM
 from api.errors import UnavailableError
@@ -15,6 +16,7 @@ from api.schemas import Out
 from api.storage import StoreError
 
 router = APIRouter(tags=["health"], route_class=UnitRoute)
+_NO_ROOM = "no room left"
 log = structlog.get_logger(__name__)
 
 
@@ -55,7 +57,7 @@ def _database(used: Services) -> str:
             session.execute(text("SELECT version_num FROM alembic_version"))
     except SQLAlchemyError as error:
         log.warning("database_not_ready", error=str(error))
-        return "no answer, or no tables"
+        return _NO_ROOM if is_full(error) else "no answer, or no tables"
     return "ok"
 
 
@@ -65,5 +67,5 @@ def _store(used: Services) -> str:
     except StoreError as error:
         log.warning("store_not_ready", error=str(error))
         full = isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM
-        return "no room left" if full else "no answer"
+        return _NO_ROOM if full else "no answer"
     return "ok"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Text, cast, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from api.analyses.models import AnalysisFile
@@ -30,6 +30,18 @@ def named_keys(session: Session) -> dict[str, str | None]:
     pending = select(UploadPart.key, UploadPart.sha256).join(Upload).where(Upload.status == UploadStatus.PENDING)
     found |= {row.key: row.sha256 for row in session.execute(pending.where(UploadPart.bytes.is_not(None)))}
     return found
+
+
+def owner_of(session: Session, key: str) -> str:
+    """Whose an object is, in words: its key names the subject; the parts of a data set are named by its row."""
+    folder, _, rest = key.partition("/")
+    subject_id = rest.partition("/")[0]
+    if folder == "uploads":
+        holds_it = cast(Dataset.parts, Text).contains(f'"{key}"', autoescape=True)
+        dataset_id = session.scalar(select(Dataset.id).where(holds_it).limit(1))
+        if dataset_id is not None:
+            folder, subject_id = "datasets", dataset_id
+    return f"{_OWNERS[folder]} {subject_id}" if folder in _OWNERS else "nobody that is known"
 
 
 def _of_dataset(dataset: Dataset) -> set[str]:
@@ -82,3 +94,12 @@ NAMED: dict[str, Callable[[Session, str], set[str]]] = {
     "retention_sets": _retention_sets,
 }
 """What the rows name, by the first part of a key; everything else in the store is left alone."""
+_OWNERS = {
+    "datasets": "data set",
+    "uploads": "upload",
+    "jobs": "job",
+    "analyses": "analysis",
+    "comparisons": "comparison",
+    "retention_sets": "retention set",
+    "models": "model",
+}

@@ -10,6 +10,7 @@ from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, Servic
 from api.errors import ConflictError, InvalidInputError, NotYetError
 from api.ids import cursor
 from api.models import service as models
+from api.objects.lost import look_for
 from api.retention_sets import repository, service
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
 from api.retention_sets.states import FINAL, RetentionSetStatus
@@ -119,4 +120,5 @@ def retrieve_retention_set_content(
         content_type="application/octet-stream",
         expires_s=used.settings.link_ttl_s,
     )
+    look_for(used.store, [row.artifact.key], f"the retention set {row.id}")
     return RedirectResponse(url, status_code=302)

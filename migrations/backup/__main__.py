@@ -8,10 +8,12 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.private import write_privately
 from api.settings import Settings
 from api.storage import StoreError
-from migrations.backup.manifest import BackupError
+from migrations.backup.manifest import BackupError, Manifest
 from migrations.backup.run import make_backup, restore_backup
+from migrations.run import RevisionError
 
 _SHOWN = 20
 
@@ -23,6 +25,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--with-objects", action="store_true", help="copy the objects too, not only their checksums")
     arguments = parser.parse_args()
+    write_privately()
     settings, folder = Settings(), arguments.folder.resolve()
     try:
         if arguments.verb == "backup":
@@ -32,18 +35,30 @@ def main() -> int:
             restored = restore_backup(settings, folder)
             manifest = restored.manifest
             lacking = {"missing from the store": restored.missing, "damaged in the store": restored.damaged}
-    except (BackupError, StoreError, SQLAlchemyError, OSError) as error:
+    except (BackupError, RevisionError, StoreError, SQLAlchemyError, OSError) as error:
         print(f"difftune: {error}", file=sys.stderr)  # noqa: T201  # a command's own answer
         return 2
-    rows, size = sum(manifest.rows.values()), sum(entry.bytes for entry in manifest.objects)
-    done = "written to" if arguments.verb == "backup" else "restored from"
-    print(f"{rows} rows and {len(manifest.objects)} objects ({size} bytes) {done} {folder}")  # noqa: T201  # as above
+    print(_done(arguments.verb, manifest, folder, lacking))  # noqa: T201  # as above
     for what, keys in lacking.items():
         for key in keys[:_SHOWN]:
             print(f"{what}: {key}", file=sys.stderr)  # noqa: T201  # as above
         if len(keys) > _SHOWN:
             print(f"{what}: {len(keys) - _SHOWN} more", file=sys.stderr)  # noqa: T201  # as above
     return 1 if any(lacking.values()) else 0
+
+
+def _done(verb: str, manifest: Manifest, folder: Path, lacking: dict[str, list[str]]) -> str:
+    """What was copied and what was only looked at."""
+    rows, size = f"{sum(manifest.rows.values())} rows", sum(entry.bytes for entry in manifest.objects)
+    objects = f"{len(manifest.objects)} objects ({size} bytes)"
+    if verb == "backup" and manifest.with_objects:
+        return f"{rows} and {objects} written to {folder}"
+    if verb == "backup":
+        return f"{rows} and a list of {objects} written to {folder}; the objects themselves stay in the store alone"
+    named = {entry.key for entry in manifest.objects}
+    whole = len(named.difference(*lacking.values()))
+    source = "" if manifest.with_objects else ", none of which was in the backup"
+    return f"{rows} restored from {folder}; of {objects}{source}, {whole} are whole in the store"
 
 
 if __name__ == "__main__":

@@ -51,6 +51,16 @@ def dump(url: str, folder: Path, look: Callable[[Session], T]) -> tuple[Path, T]
         database.close()
 
 
+def check_database(url: str) -> None:
+    """Nothing, where there is one.
+
+    Raises:
+        BackupError: there is no such file.
+    """
+    if url.startswith("sqlite") and not _file_of(url).exists():
+        raise BackupError(f"there is no database {_file_of(url)}")
+
+
 def restore(url: str, path: Path) -> None:
     """Bring a dump into an empty database.
 

@@ -20,14 +20,16 @@ from sqlalchemy.orm import Session
 from api import __version__
 from api.db import Database
 from api.objects.named import named_keys
+from api.private import make_private_folder
 from api.settings import Settings
 from api.storage import ObjectStore, open_store
+from api.storage.s3 import S3Store
 from api.work.models import WorkItem
 from api.work.states import WorkState
 from difftune_core.files import sha256_file
-from migrations.backup.dump import count_rows, dump, restore, revision_of
+from migrations.backup.dump import check_database, count_rows, dump, restore, revision_of
 from migrations.backup.manifest import MANIFEST, OBJECTS, BackupError, Manifest, ObjectEntry
-from migrations.run import upgrade
+from migrations.run import check_current, knows, upgrade
 
 _CHUNK_BYTES = 1 << 20
 _MODELS = "models/"
@@ -47,10 +49,13 @@ def make_backup(settings: Settings, folder: Path, *, with_objects: bool) -> Mani
 
     Raises:
         BackupError: the folder is there already, or the database cannot be dumped.
+        RevisionError: the database is not at this version's revision.
         StoreError: the store does not answer.
     """
     if folder.exists():
         raise BackupError(f"{folder} is there already")
+    check_database(settings.database)
+    check_current(settings.database)
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True, mode=0o700)
@@ -92,6 +97,7 @@ def restore_backup(settings: Settings, folder: Path) -> Restored:
         StoreError: the store does not answer.
     """
     manifest = _read(folder)
+    make_private_folder(settings.data_dir)
     restore(settings.database, folder / manifest.file)
     database = Database(settings.database)
     try:
@@ -107,6 +113,8 @@ def restore_backup(settings: Settings, folder: Path) -> Restored:
     finally:
         database.close()
     store = open_store(settings)
+    if isinstance(store, S3Store):
+        store.ensure_bucket()
     missing, damaged = [], []
     for entry in manifest.objects:
         if manifest.with_objects:
@@ -155,6 +163,9 @@ def _read(folder: Path) -> Manifest:
         raise BackupError(f"{folder} is no backup: it has no {MANIFEST}") from None
     except ValidationError as error:
         raise BackupError(f"{folder / MANIFEST} cannot be read: {error.errors()[0]['msg']}") from None
+    if not knows(manifest.revision):
+        message = f"{folder} was made by difftune {manifest.difftune}, which is newer than this one, {__version__}"
+        raise BackupError(f"{message}: restore it with that version")
     dumped = folder / manifest.file
     if dumped.parent != folder or not dumped.is_file() or sha256_file(dumped) != manifest.sha256:
         raise BackupError(f"{dumped} is missing or damaged: its sha256 is not {manifest.sha256}")

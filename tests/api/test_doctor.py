@@ -40,6 +40,14 @@ def test_a_data_folder_that_is_missing_or_none(settings: Settings) -> None:
     assert (found.state, found.message) == ("bad", f"{file} is no folder")
 
 
+def test_a_data_folder_that_others_may_look_into_is_named(settings: Settings) -> None:
+    settings.data_dir.chmod(0o755)
+    (settings.data_dir / "difftune.sqlite3").touch(0o644)
+    found, room = disk.look(settings)
+    assert (found.state, found.advice, room.state) == ("poor", f"chmod -R go= {settings.data_dir}", "good")
+    assert "has mode 0755, and 1 files in it can be read by others" in found.message
+
+
 def test_a_key_that_others_may_read_is_named(settings: Settings) -> None:
     key = settings.data_dir / "api-key"
     key.write_text("dft_")

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import uvicorn
+from fastapi import FastAPI
 
 import api
 from api.deps import Services
@@ -42,3 +47,30 @@ def test_a_server_stops_although_a_client_still_listens(
                 drain.join()
         finally:
             server.kill()
+
+
+def test_an_upload_that_a_stop_cuts_off_is_answered_in_our_shape(app: FastAPI, token: str) -> None:
+    config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            with socket.create_connection(bound.getsockname(), timeout=20) as client:
+                client.sendall(half_an_upload(token))
+                time.sleep(0.5)
+                server.should_exit = True
+                received = b"".join(iter(lambda: client.recv(65536), b""))
+        finally:
+            server.should_exit = True
+            thread.join()
+    status, _, body = received.decode().partition("\r\n\r\n")
+    assert status.startswith("HTTP/1.1 503 ")
+    assert "application/problem+json" in status
+    assert json.loads(body)["code"] == "shutting_down"
+
+
+def half_an_upload(token: str) -> bytes:
+    head = "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+    head += f"Authorization: Bearer {token}\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
+    return f'{head}--b\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\nPK'.encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -53,6 +54,11 @@ class Stack:
             "DIFFTUNE_TEST_CA": str(ca or os.devnull),
         }
 
+    @property
+    def service_image(self) -> str:
+        """The image of API and command line, once it is built."""
+        return f"{OURS}service:{self.environment['DIFFTUNE_VERSION']}"
+
     def compose(self, *arguments: str, **options: Any) -> str:
         """What `docker compose ARGUMENTS` prints."""
         return docker(*self._compose, *arguments, cwd=ROOT, env=self.environment, **options)
@@ -60,7 +66,9 @@ class Stack:
     def provide_images(self) -> list[str]:
         """Pull official images or build their stand-ins; the names of those that were replaced."""
         replaced = []
-        for image in sorted(set(self.compose("config", "--images").split())):
+        recipe = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+        client = re.findall(r"^ARG POSTGRES=(\S+)$", recipe, re.MULTILINE)
+        for image in sorted({*self.compose("config", "--images").split(), *client}):
             if image.startswith(OURS):
                 continue
             if docker("image", "ls", "--quiet", image):  # pulled, or a stand-in of an earlier run
@@ -71,8 +79,8 @@ class Stack:
                 continue
             name = image.rpartition("/")[2].partition(":")[0]
             say(f"{image} cannot be pulled: building its stand-in")
-            recipe = str(STANDINS / f"{name}.Dockerfile")
-            docker("build", "--tag", image, "--label", f"{_STAND_IN}=yes", "--file", recipe, str(STANDINS))
+            stand_in = str(STANDINS / f"{name}.Dockerfile")
+            docker("build", "--tag", image, "--label", f"{_STAND_IN}=yes", "--file", stand_in, str(STANDINS))
             replaced.append(image)
         return replaced
 

@@ -34,6 +34,8 @@ _METHOD = {
     "log_every_steps": 5,
     "retention_set": {"num_images": 32, "num_inference_steps": 5},
 }
+_BACKUP = ("difftune", "backup", "/backups/monday", "--with-objects")
+_RESTORE = ("difftune", "restore", "/backups/monday")
 _EVALUATION = {"num_images": 32, "num_inference_steps": 5, "every_steps": None}
 
 
@@ -91,6 +93,7 @@ def run_job(stack: Stack, client: Client, folder: Path) -> dict[str, Any]:
     if ended.status != "succeeded" or killed is None:
         raise AssertionError(f"the job ended {ended.status}: {ended.error}; killed: {killed}")
     return {
+        "id": job.id,
         "status": ended.status,
         "steps": _METHOD["max_steps"],
         "events": events,
@@ -110,6 +113,27 @@ def kill_the_worker_of(stack: Stack) -> str:
     raise AssertionError("no worker runs a trainer")
 
 
+def back_up(stack: Stack, folder: Path) -> str:
+    """As docs/hosting.md has it, while the stack runs."""
+    folder.mkdir()
+    as_root(stack, folder, "chown", f"{checks.UID}:{checks.UID}", "/backups")
+    return stack.compose("run", "--rm", "--no-TTY", "--volume", f"{folder}:/backups", "migrate", *_BACKUP)
+
+
+def restore(stack: Stack, folder: Path) -> str:
+    """Into a stack whose volumes are new."""
+    stack.compose("down", "--volumes", "--timeout", "20", quiet=False)
+    said = stack.compose("run", "--rm", "--no-TTY", "--volume", f"{folder}:/backups:ro", "migrate", *_RESTORE)
+    stack.compose("up", "--detach", "--wait", quiet=False)
+    as_root(stack, folder, "rm", "-rf", "/backups/monday")
+    return said
+
+
+def as_root(stack: Stack, folder: Path, *command: str) -> None:
+    """Run a command on the folder of backups, which is the service's user's."""
+    docker("run", "--rm", "--user", "0", "--volume", f"{folder}:/backups", stack.service_image, *command)
+
+
 def test(stack: Stack, folder: Path) -> dict[str, Any]:
     """Everything, in order; what was seen."""
     begun = time.monotonic()
@@ -121,23 +145,34 @@ def test(stack: Stack, folder: Path) -> dict[str, Any]:
     ready = time.monotonic()
     key = stack.exec("api", "cat", "/var/lib/difftune/api-key")
     say("running a job")
-    job = run_job(stack, Client(stack.url, key), folder)
+    client = Client(stack.url, key)
+    job = run_job(stack, client, folder)
+    say("backing up")
+    backup = back_up(stack, folder / "backups")
     say("looking into the containers")
     faults = [*checks.contained(stack), *checks.secret(stack), *checks.closed(stack)]
     say("stopping")
     stopping = time.monotonic()
     stack.compose("stop", quiet=False)
+    stopped = time.monotonic()
     statuses = {c["Name"]: c["State"]["ExitCode"] for c in stack.containers(running=False)}
     faults += [f"{name} ended with {status}" for name, status in statuses.items() if status not in {0, 137, 143}]
+    say("restoring into new volumes")
+    restored = restore(stack, folder / "backups")
+    again: Any = client.openai.fine_tuning.jobs.retrieve(job["id"])
+    if client.download(again.fine_tuned_model) != job["checkpoint_bytes"]:
+        faults.append("the checkpoint has another size after the restore")
     return {
         "ok": not faults,
+        "backup": backup.splitlines()[-1],
+        "restored": restored.splitlines()[-1],
         "faults": faults,
         "job": job,
         "stand_ins": replaced,
         "image_mb": stack.image_sizes(),
         "build_s": round(built - begun, 1),
         "up_s": round(ready - built, 1),
-        "stop_s": round(time.monotonic() - stopping, 1),
+        "stop_s": round(stopped - stopping, 1),
     }
 
 

@@ -55,6 +55,14 @@ def test_foreign_images_are_pinned_by_version() -> None:
     assert all(re.fullmatch(r"[a-z/]+:\d+\.\d+(\.\d+)?", image) for image in foreign)
 
 
+def test_the_client_in_our_image_is_of_the_server_s_version() -> None:
+    """An older one refuses to dump; one of another distribution has other libraries."""
+    recipe = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    (client,) = re.findall(r"^ARG POSTGRES=(\S+)$", recipe, re.MULTILINE)
+    (base,) = re.findall(r"^ARG BASE=debian:(\w+)-slim$", recipe, re.MULTILINE)
+    assert client == f"{SERVICES['db']['image']}-{base}"
+
+
 def test_no_password_is_written_down() -> None:
     for name, service in SERVICES.items():
         secret = {key for key in service.get("environment", {}) if re.search("PASSWORD|SECRET|KEY", key)}

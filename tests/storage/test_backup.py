@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -17,9 +18,10 @@ from api.datasets.models import Dataset
 from api.db import Database
 from api.settings import Settings
 from api.storage import open_store
+from migrations.backup.__main__ import main as command
 from migrations.backup.manifest import BackupError
 from migrations.backup.run import make_backup, restore_backup
-from migrations.run import check, upgrade
+from migrations.run import RevisionError, check, downgrade, upgrade
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,9 +132,59 @@ def test_the_command_says_what_it_did(lived: Settings, fresh: Settings, tmp_path
     done = run("backup", backup, "--with-objects", "--data-dir", str(lived.data_dir))
     assert done.returncode == 0, done.stderr
     assert "3 objects (3000 bytes) written to" in done.stdout
+    assert modes(tmp_path / "backup") == {0o700, 0o600}
     shutil.rmtree(tmp_path / "backup" / "objects" / "datasets" / "1")
     done = run("restore", backup, "--data-dir", str(fresh.data_dir))
     assert (done.returncode, done.stderr) == (1, "missing from the store: datasets/1/file\n")
+    assert "of 3 objects (3000 bytes), 2 are whole in the store" in done.stdout
+    assert modes(fresh.data_dir) == {0o700, 0o600}
     done = run("restore", backup, "--data-dir", str(fresh.data_dir))
     assert done.returncode == 2
     assert "is not empty" in done.stderr
+
+
+def modes(folder: Path) -> set[int]:
+    return {path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+
+
+def test_a_restore_without_objects_does_not_say_that_it_brought_some(
+    lived: Settings,
+    fresh: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = []
+    for verb, settings in (("backup", lived), ("restore", fresh)):
+        monkeypatch.setenv("DIFFTUNE_DATA_DIR", str(settings.data_dir))
+        monkeypatch.setattr(sys, "argv", ["backup", verb, str(tmp_path / "backup")])
+        command()
+        said.append(capsys.readouterr().out)
+    assert "a list of 3 objects (3000 bytes) written to" in said[0]
+    assert "of 3 objects (3000 bytes), none of which was in the backup, 0 are whole in the store" in said[1]
+
+
+def test_a_database_of_another_version_is_told_in_a_sentence(lived: Settings, tmp_path: Path) -> None:
+    downgrade(lived.database, "0011")
+    with pytest.raises(RevisionError, match=r"at revision 0011, of an older difftune, .* needs \d{4}: back it up"):
+        make_backup(lived, tmp_path / "backup", with_objects=False)
+    set_revision(lived, "9999")
+    for act in (lambda: make_backup(lived, tmp_path / "backup", with_objects=False), lambda: upgrade(lived.database)):
+        with pytest.raises(RevisionError, match="at revision 9999, of a newer difftune than this one"):
+            act()
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_backup_of_a_newer_version_is_not_restored(lived: Settings, fresh: Settings, tmp_path: Path) -> None:
+    make_backup(lived, tmp_path / "backup", with_objects=False)
+    path = tmp_path / "backup" / "manifest.json"
+    made = json.loads(path.read_text())
+    path.write_text(json.dumps({**made, "revision": "9999", "difftune": "99.0"}))
+    with pytest.raises(BackupError, match=r"made by difftune 99\.0, which is newer than this one"):
+        restore_backup(fresh, tmp_path / "backup")
+    assert not (fresh.data_dir / "difftune.sqlite3").exists()
+
+
+def set_revision(settings: Settings, revision: str) -> None:
+    with sqlite3.connect(settings.data_dir / "difftune.sqlite3") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [revision])

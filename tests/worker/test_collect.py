@@ -18,7 +18,7 @@ from api.objects.named import NAMED, named_keys
 from api.uploads.models import Upload, UploadPart
 from api.work.models import WorkItem
 from api.work.states import WorkState
-from worker.collect import collect
+from worker.collect import collect, collect_ended
 from worker.sweep import Sweep
 
 Bench = Any  # the class of conftest.py
@@ -133,3 +133,20 @@ def test_a_collection_that_forgets_a_kind_of_row_would_be_seen(bench: Bench, mon
     assert collected(bench) == 2
     with pytest.raises(AssertionError):
         assert_whole(bench)
+
+
+def test_where_room_is_short_an_ended_attempt_s_objects_go_at_once(
+    bench: Bench, put: Callable[..., str], stored_job: str
+) -> None:
+    """Not what rows name, what an attempt in work uploads, or what no attempt has written."""
+    in_work: str = bench.job(dataset=bench.dataset({}))
+    with bench.database.write() as session:
+        waiting = update(WorkItem).where(WorkItem.subject_id == in_work)
+        session.execute(waiting.values(state=WorkState.LEASED, fence=2, lease_until=time.time() + HOUR))
+    left = [put(f"jobs/{stored_job}/1/checkpoints/step-2/model", 0), put(f"jobs/{in_work}/1/files/5/r.html", 0)]
+    put(f"jobs/{in_work}/2/checkpoints/step-9/model", 0)
+    put("uploads/upload_1/part", 0)
+    before = {info.key for info in bench.store.list("")}
+    assert collect_ended(bench.database, bench.store) == len(left)
+    assert before - {info.key for info in bench.store.list("")} == set(left)
+    assert_whole(bench)

@@ -61,4 +61,7 @@ def test_a_part_gone_from_the_store_is_named(bench: Bench) -> None:
     bench.store.delete(bench.get(Dataset, dataset_id).parts[1]["key"])
     with bench.worker():
         bench.wait(lambda: bench.get(Dataset, dataset_id).status == "invalid")
-    assert bench.get(Dataset, dataset_id).error_code == "object_missing"
+    lost = bench.get(Dataset, dataset_id)
+    assert lost.error_code == "object_missing"
+    key = lost.parts[1]["key"]
+    assert lost.error_message == f"The object {key} of data set {dataset_id} is not in the store any more."
