@@ -31,7 +31,11 @@ class Listed(Out):
 ItemT = TypeVar("ItemT", bound=Listed)
 RowT = TypeVar("RowT")
 
-Filename = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_DISORDER = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # turn the line's direction or end it: names that deceive
+_NAME = rf"^[^\x00-\x1f\x7f-\x9f{_DISORDER}]+$"
+Filename = Annotated[
+    str, StringConstraints(min_length=1, max_length=255, pattern=rf"^[^\x00-\x1f\x7f-\x9f{_DISORDER}]+$")
+]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r'^[^"\\\x00-\x1f]+$')]
 MetadataValue = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
 

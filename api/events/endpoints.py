@@ -47,14 +47,14 @@ def list_events(
     """
     if stream or "text/event-stream" in request.headers.get("accept", ""):
         with used.database.read() as session:
-            jobs.get(session, tenant, job_id)
-        known = number_of(job_id, last_event_id, param="last-event-id") if last_event_id else 0
+            newest = jobs.get(session, tenant, job_id).last_event
+        known = number_of(job_id, last_event_id, param="last-event-id", newest=newest) if last_event_id else 0
         if after and not last_event_id:
-            known = number_of(job_id, after, param="after")
+            known = number_of(job_id, after, param="after", newest=newest)
         return EventSourceResponse(_follow(used.database, job_id, known), ping=_COMMENT_S, sep="\n")
-    number = number_of(job_id, after, param="after") if after else None
     with used.database.read() as session:
-        jobs.get(session, tenant, job_id)
+        newest = jobs.get(session, tenant, job_id).last_event
+        number = number_of(job_id, after, param="after", newest=newest) if after else None
         rows = repository.page(session, job_id, after=number, limit=limit + 1, ascending=order == "asc")
     return page_of(rows, limit, event_out)
 

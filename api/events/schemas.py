@@ -32,14 +32,14 @@ def event_out(event: Event) -> EventOut:
     )
 
 
-def number_of(job_id: str, event_id: str, *, param: str) -> int:
-    """The number in an event's id.
+def number_of(job_id: str, event_id: str, *, param: str, newest: int) -> int:
+    """The number in an event's id; `newest` is that of the job's last one.
 
     Raises:
         InvalidInputError: it is no id of an event of this job.
     """
     matched = re.fullmatch(rf"evt_{re.escape(job_id.removeprefix('ftjob_'))}_(\d{{8,10}})", event_id)
-    if matched is None:
+    if matched is None or int(matched[1]) > newest:
         message = f"{event_id!r} is no id of an event of {job_id}."
         raise InvalidInputError("invalid_cursor", message, param=param, pointer=None)
     return int(matched[1])

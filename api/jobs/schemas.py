@@ -3,10 +3,10 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
 from api.jobs.models import Job, JobFile, Metric
+from api.jobs.openai import refuse_legacy, without_auto
 from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
 from api.work.models import Attempt
@@ -28,20 +28,13 @@ class JobCreate(TransferConfig):
     """Up to 16 pairs of your own; lists can be filtered by them."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Higher first, among your own jobs."""
-    integrations: None = None
-    """Not supported; null is taken because OpenAI's clients may send it."""
+    integrations: Annotated[list[Any], Field(max_length=0)] | None = None
+    """Not supported; none are taken, because OpenAI's clients may say so."""
     hyperparameters: Annotated[Any, Field(deprecated=True)] = None
     """OpenAI's legacy field. Leave it out: they belong to `method`."""
 
-    @field_validator("hyperparameters")
-    @classmethod
-    def _is_legacy(cls, value: Any) -> None:
-        if value is not None:
-            raise PydanticCustomError(
-                "legacy_field",
-                "hyper-parameters belong to the method: method.diff_tuning.hyperparameters or "
-                "method.supervised.hyperparameters",
-            )
+    _auto = model_validator(mode="before")(without_auto)
+    _legacy = field_validator("hyperparameters")(refuse_legacy)
 
     def transfer_config(self) -> TransferConfig:
         """The config alone; what was left out stays left out."""

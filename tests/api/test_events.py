@@ -49,6 +49,23 @@ def test_events_are_listed_newest_first_in_pages(client: TestClient, add_job: Ca
     assert ascending == everything[1::-1]
 
 
+@pytest.mark.parametrize("number", ["00000004", "99999999", "0000000003"])
+def test_an_event_that_is_not_there_yet_is_no_place_to_go_on_from(
+    client: TestClient, add_job: Callable[..., Any], assert_problem: Callable[..., Any], number: str
+) -> None:
+    """A stream after it would wait in silence. The last of three events is such a place."""
+    job_id = add_job()["id"]
+    id_ = f"evt_{job_id.removeprefix('ftjob_')}_{number}"
+    url = f"{JOBS}/{job_id}/events"
+    if int(number) == 3:
+        assert client.get(url, params={"after": id_}).json()["data"] != []
+        return
+    answer = client.get(f"{url}?stream=true", headers={"last-event-id": id_})
+    assert_problem(answer, 422, "invalid_cursor", param="last-event-id")
+    for params in ({"after": id_}, {"after": id_, "stream": "true"}):
+        assert_problem(client.get(url, params=params), 422, "invalid_cursor", param="after")
+
+
 def test_a_cursor_of_another_job_is_refused(
     client: TestClient, add_job: Callable[..., Any], assert_problem: Callable[..., Any]
 ) -> None:
