@@ -25,7 +25,7 @@ from api.db import Database
 from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs import stops
-from api.jobs.models import Job
+from api.jobs.models import Job, Metric
 from api.jobs.service import Submission
 from api.settings import Settings
 from api.storage import open_store
@@ -129,6 +129,11 @@ class Cluster:
         """The job's row."""
         with self.database.read() as session:
             return session.get_one(Job, job_id)
+
+    def is_judged(self, job_id: str, step: int) -> bool:
+        """Whether the figures of the evaluation at that step are there."""
+        with self.database.read() as session:
+            return session.get(Metric, (job_id, "eval_l2_from_base", step)) is not None
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """Attempts, oldest first."""

@@ -1,10 +1,11 @@
 """Is a resume exact? `python -m benchmarks.resume` cuts real jobs at many points and compares the final weights.
 
 One job runs undisturbed. Others are cut, several times each, by every kind of stop: the worker's SIGTERM, kill -9 of
-the trainer, kill -9 of the worker, pause and resume, preemption. After each cut of a worker the job goes on at another
-node with a cache of its own. The sha256 over raw weights, average and optimizer of the last checkpoint must be equal
-for all. The negative control, a trainer whose data begin anew after a resume, must differ. The last line is one JSON
-object.
+the trainer, kill -9 of the worker, pause and resume, preemption; between two steps, and while an evaluation, the
+references or the export's check draw images. After each cut of a worker the job goes on at another node with a cache of
+its own. The sha256 over raw weights, average and optimizer of the last checkpoint must be equal for all, and no step may
+be lost by a stop that leaves time to save. The negative control, a trainer whose data begin anew after a resume, must
+differ. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from api.ids import new_id
 from api.jobs.states import FINAL
@@ -43,8 +44,9 @@ CONFIG: dict[str, Any] = {
             }
         },
     },
-    "evaluation": {"num_images": 4, "num_inference_steps": 1, "every_steps": None, "holdout_fraction": 0.25},
+    "evaluation": {"num_inference_steps": 20, "every_steps": 10, "holdout_fraction": 0.25},
 }
+FEWEST_IMAGES = 24  # of an evaluation: each takes some seconds, so that a cut meets it
 SETTINGS: dict[str, Any] = {
     "lease_s": 5.0,
     "heartbeat_s": 0.3,
@@ -56,7 +58,33 @@ SETTINGS: dict[str, Any] = {
     "cpu_slots": 0,
 }
 FORGETFUL = [sys.executable, "-m", "benchmarks.forgetful_trainer"]
+ORDERLY = frozenset({"sigterm", "pause", "preempt"})
 _WEIGHTS = ("model.safetensors", "resume.safetensors")
+_PHASES = ("training", "evaluating", "references", "exporting", "ended")
+
+
+class Moment(NamedTuple):
+    """When a job is cut: `training` at a step or soon after, the others while it is judged at that step."""
+
+    step: int
+    phase: str
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Of a job's moments, one after the other."""
+        return self.step, _PHASES.index(self.phase)
+
+
+class Cut(NamedTuple):
+    """One that met a running trainer."""
+
+    kind: str
+    moment: Moment
+    lost: int
+    """Steps that the next attempt takes again."""
+
+
+Plan = list[tuple[str, Moment]]
 
 
 class Cuts:
@@ -80,33 +108,47 @@ class Cuts:
         """Names of all kinds of stop."""
         return ["sigterm", "kill_trainer", "kill_worker", "pause", "preempt"]
 
-    def run(self, plan: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Cut as planned, each at its step or soon after, and wait for the end; the cuts that met a running trainer."""
+    def run(self, plan: Plan) -> list[Cut]:
+        """Cut as planned, as far as the moments are met, and wait for the end; the cuts that met a running trainer."""
         done = []
-        for kind, step in plan:
+        for kind, moment in plan:
             self.cluster.worker(self._nodes[0])
-            seen = self.cluster.wait(lambda step=step: self._step_beyond(step))
-            if self.cluster.job(self.job_id).status != "running" or seen >= STEPS:
-                break
+            seen = self.cluster.wait(lambda moment=moment: self._seen(moment))
+            if seen.phase != moment.phase or (seen.step != moment.step and moment.phase != "training"):
+                continue
             before = len(self.cluster.attempts(self.job_id))
             self._kinds[kind]()
             self.cluster.worker(self._nodes[0])
             self.cluster.wait(lambda before=before: len(self.cluster.attempts(self.job_id)) > before or self._ended())
-            ended = self.cluster.attempts(self.job_id)[before - 1].reason
-            if ended != "succeeded":
-                done.append((kind, seen))
+            attempts = self.cluster.attempts(self.job_id)
+            if attempts[before - 1].reason != "succeeded":
+                done.append(Cut(kind, seen, max(0, seen.step - (attempts[before].start_step or 0))))
         self.cluster.worker(self._nodes[0])
         self.cluster.wait(self._ended)
         self.cluster.end(self._nodes[0])  # the next job's worker, at the first node, must be the only one
         return done
 
-    def _step_beyond(self, step: int) -> int:
-        """The running attempt's step once it is `step` or more, or the job has ended; else 0."""
+    def _seen(self, moment: Moment) -> Moment | None:
+        """Where the trainer is once `moment` has come, or was missed; None while it may yet come."""
+        now = self._now()
+        if moment.phase == "training":
+            come = now is not None and (now.step >= STEPS or (now.phase == "training" and now.step >= moment.step))
+        else:
+            come = now is not None and now.order >= moment.order
+        return now if come else None
+
+    def _now(self) -> Moment | None:
+        """Where the trainer is, or that the job has ended; None where no trainer gets on."""
         job = self.cluster.job(self.job_id)
         if job.status in FINAL:
-            return STEPS
-        trains = job.status == "running" and job.phase == "training" and (job.phase_done or 0) > 0
-        return job.step if trains and job.step >= step else 0
+            return Moment(STEPS, "ended")
+        done, total, phase = job.phase_done or 0, job.phase_total or 0, job.phase or ""
+        if job.status != "running" or done == 0:
+            return None
+        if phase == "evaluating" and self.cluster.is_judged(self.job_id, job.step):
+            phase = "references"
+        draws = phase in _PHASES and (phase == "training" or done < total)
+        return Moment(job.step, phase) if draws else None
 
     def _ended(self) -> bool:
         return self.cluster.job(self.job_id).status in FINAL
@@ -141,25 +183,32 @@ class Cuts:
         self.cluster.sweep.preempt()
 
 
-def planned(count: int, per_job: int, seed: int) -> list[list[tuple[str, int]]]:
-    """Cuts by job: all kinds in turn, at steps drawn at random, later ones later."""
+def planned(count: int, per_job: int, seed: int) -> list[Plan]:
+    """Cuts by job: all kinds in turn, half of them while the job is judged, the others at steps drawn at random."""
     rng, kinds = random.Random(seed), Cuts.kinds()  # noqa: S311  # no secret
     jobs = []
-    for first in range(0, count, per_job):
-        numbers = range(first, min(first + per_job, count))
-        steps = sorted(rng.sample(range(1, STEPS - 6), len(numbers)))
-        jobs.append([(kinds[number % len(kinds)], step) for number, step in zip(numbers, steps, strict=True)])
+    for number, first in enumerate(range(0, count, per_job)):
+        some = min(per_job, count - first)
+        at_end = [Moment(STEPS, "evaluating"), Moment(STEPS, "references"), Moment(STEPS, "exporting")]
+        judging = [Moment(rng.choice((10, 20, 30)), "evaluating"), *(at_end[(number + i) % 3] for i in range(2))]
+        chosen = judging[: max(1, some * 3 // 5)]
+        chosen += [Moment(step, "training") for step in rng.sample(range(1, STEPS - 6), some - len(chosen))]
+        ordered = sorted(chosen, key=lambda moment: moment.order)
+        jobs.append([(kinds[(number + i) % len(kinds)], moment) for i, moment in enumerate(ordered)])
     return jobs
 
 
-def run(folder: Path, plans: list[list[tuple[str, int]]], trainer: list[str] | None = None) -> dict[str, Any]:
+def run(folder: Path, plans: list[Plan], trainer: list[str] | None = None) -> dict[str, Any]:
     """Digests and exactness of one job for each plan."""
     cluster = Cluster(folder, **SETTINGS, **({"trainer_command": trainer} if trainer else {}))
     try:
         dataset = cluster.dataset(images())
         digests, cuts, inexact = [], [], 0
-        for plan in plans:
-            cutting = Cuts(cluster, cluster.submit(dataset, CONFIG))
+        for number, plan in enumerate(plans):
+            # Of no other job: images of the base model that an earlier one has drawn would be in the cache.
+            images_of_its_own = {"num_images": FEWEST_IMAGES + number}
+            config = {**CONFIG, "evaluation": CONFIG["evaluation"] | images_of_its_own}
+            cutting = Cuts(cluster, cluster.submit(dataset, config))
             cuts += cutting.run(plan)
             job = cluster.job(cutting.job_id)
             if job.status != "succeeded":
@@ -172,7 +221,7 @@ def run(folder: Path, plans: list[list[tuple[str, int]]], trainer: list[str] | N
     return {"digests": digests, "cuts": cuts, "inexact": inexact}
 
 
-def run_side_by_side(folder: Path, plans: list[list[tuple[str, int]]]) -> dict[str, Any]:
+def run_side_by_side(folder: Path, plans: list[Plan]) -> dict[str, Any]:
     """As `run`, in two clusters at once: a job keeps one core busy. The first digest is that of the first plan."""
     shares = [(folder / str(number), plans[number::2]) for number in range(2)]
     with get_context("spawn").Pool(len(shares), initializer=_end_orderly) as pool:
@@ -195,21 +244,23 @@ def measure(folder: Path, cut_points: int, per_job: int, seed: int) -> dict[str,
         if not more["cuts"]:
             raise RuntimeError("no cut met a running trainer")
         found = {name: found[name] + more[name] for name in found}
-    control = run(folder / "control", [[("kill_trainer", STEPS // 2)]], FORGETFUL)
+    control = run(folder / "control", [[("kill_trainer", Moment(STEPS // 2, "training"))]], FORGETFUL)
     reference = found["digests"][0]
     result = {
         "cut_points": len(found["cuts"]),
-        "by_kind": dict(Counter(kind for kind, _ in found["cuts"])),
-        "distinct_steps": len({step for _, step in found["cuts"]}),
+        "by_kind": dict(Counter(cut.kind for cut in found["cuts"])),
+        "by_phase": dict(Counter(cut.moment.phase for cut in found["cuts"])),
+        "distinct_steps": len({cut.moment.step for cut in found["cuts"]}),
+        "steps_lost_by_orderly_stops": sum(cut.lost for cut in found["cuts"] if cut.kind in ORDERLY),
+        "most_steps_lost_by_a_kill": max(cut.lost for cut in found["cuts"] if cut.kind not in ORDERLY),
         "jobs": len(found["digests"]),
         "sha256_equal": sum(digest == reference for digest in found["digests"]),
         "inexact_attempts": found["inexact"],
         "negative_control_differs": control["digests"][0] != reference,
         "seconds": round(time.monotonic() - began, 1),
     }
-    result["ok"] = (
-        result["sha256_equal"] == result["jobs"] and not found["inexact"] and result["negative_control_differs"]
-    )
+    exact = result["sha256_equal"] == result["jobs"] and not found["inexact"]
+    result["ok"] = exact and not result["steps_lost_by_orderly_stops"] and result["negative_control_differs"]
     return result
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from difftune_core.comparison_config import ComparisonConfig
 from difftune_core.config import TransferConfig, resolve, resolve_retention_set
 from difftune_core.files import is_disk_full
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
+from difftune_core.memory import is_out_of_memory, out_of_memory
 from difftune_core.models.convert.request import add_arguments, request_of
 from difftune_core.retention_config import RetentionSetRequest
 from difftune_core.stored_config import RESOLVED_HELP, read_config_file
@@ -42,20 +44,31 @@ def main() -> int:
 def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     try:
         outcome: OutcomeEvent = args.command(args, hooks)
-    except TaskError as error:
+    except Exception as error:  # noqa: BLE001  # the last line says why, whatever happened
+        return _failure(error, args.name)
+    return outcome
+
+
+def _failure(error: Exception, command: str) -> OutcomeEvent:
+    if is_out_of_memory(error):  # first: who reads a file calls it damaged whatever hindered the reading
+        _print(error)
+        return out_of_memory(error, command)
+    if isinstance(error, TaskError):
         return OutcomeEvent(code=error.code, message=str(error), param=error.param)
-    except ValidationError as error:
+    if isinstance(error, ValidationError):
         first = error.errors()[0]
         field = "/".join(str(part) for part in first["loc"])
         return OutcomeEvent(code="invalid_config", message=f"{field}: {first['msg']}", param=field)
-    except MemoryError:
-        return OutcomeEvent(code="out_of_memory", message="the process ran out of memory")
-    except Exception as error:  # noqa: BLE001  # the last line says why, whatever happened; the log has the trace
-        traceback.print_exc()
-        if is_disk_full(error):
-            return OutcomeEvent(code="disk_full", message="The disk is full.")
-        return OutcomeEvent(code="internal_error", message=f"{type(error).__name__}: {error}")
-    return outcome
+    _print(error)
+    if is_disk_full(error):
+        return OutcomeEvent(code="disk_full", message="The disk is full.")
+    return OutcomeEvent(code="internal_error", message=f"{type(error).__name__}: {error}")
+
+
+def _print(error: Exception) -> None:
+    """The trace, for the log; a little is free again by now."""
+    with suppress(MemoryError):
+        traceback.print_exception(error)
 
 
 def _require(args: argparse.Namespace, *options: str) -> None:

@@ -6,14 +6,16 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from difftune_core.channel import SilentHooks
 from difftune_core.config import TransferConfig
+from difftune_core.memory import is_out_of_memory
 from difftune_core.models.registry import find_base_model
-from difftune_core.train.group import ADVANCE
+from difftune_core.train.group import ADVANCE, NO_MEMORY
 from difftune_core.train.prepare import Folders
 from difftune_core.train.replica import join
 from difftune_core.train.run import configure, prepared
@@ -26,6 +28,16 @@ def main() -> None:
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     steps: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(steps,), name="steps", daemon=True).start()
+    try:
+        _follow(folder, rank, steps)
+    except Exception as error:
+        if is_out_of_memory(error):
+            traceback.print_exc()
+            os._exit(NO_MEMORY)
+        raise
+
+
+def _follow(folder: Path, rank: int, steps: queue.SimpleQueue[bytes]) -> None:
     config = TransferConfig.model_validate_json((folder / "config.json").read_bytes())
     folders = TypeAdapter(Folders).validate_json((folder / "folders.json").read_bytes())
     device = configure(config, rank)

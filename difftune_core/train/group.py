@@ -24,12 +24,14 @@ from pydantic import TypeAdapter
 from difftune_core.config import TransferConfig
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.interruption import Stopped
+from difftune_core.memory import out_of_memory
 from difftune_core.train.loop import Loop
 from difftune_core.train.prepare import Folders
 from difftune_core.train.replica import join, leave
 from difftune_core.train.step import StepResult
 
 ADVANCE = b"a"
+NO_MEMORY = 76  # exit status of a process for want of it
 _NOTICED_S = 2.0  # after the death of a process the others' errors come first, and its own is noticed within this
 _OWN_WORD_S = 20.0  # what fails in one process for a reason of the run fails in the first too, which names it
 
@@ -125,6 +127,8 @@ def _follower(folder: Path, rank: int) -> subprocess.Popen[bytes]:
 
 def _outcome(rank: int, status: int) -> OutcomeEvent:
     """As the supervisor says it of a trainer that left no outcome."""
+    if status == NO_MEMORY:
+        return out_of_memory(MemoryError(), "train")
     if status >= 0:
         return OutcomeEvent(code="crashed", message=f"The trainer's process {rank} ended with status {status}.")
     with suppress(ValueError):
