@@ -2,10 +2,10 @@
 
 One job runs undisturbed. Others are cut, several times each, by every kind of stop: the worker's SIGTERM, kill -9 of
 the trainer, kill -9 of the worker, pause and resume, preemption; between two steps, and while an evaluation, the
-references or the export's check draw images. After each cut of a worker the job goes on at another node with a cache of
-its own. The sha256 over raw weights, average and optimizer of the last checkpoint must be equal for all, and no step may
-be lost by a stop that leaves time to save. The negative control, a trainer whose data begin anew after a resume, must
-differ. The last line is one JSON object.
+references or the export's check draw images. After each cut of a worker the job goes on at another node with a cache
+of its own. The sha256 over raw weights, average and optimizer of the last checkpoint must be equal for all, and no step
+may be lost by a stop that leaves time to save. The negative control, a trainer whose data begin anew after a resume,
+must differ. The last line is one JSON object.
 """
 
 from __future__ import annotations
