@@ -75,6 +75,7 @@ def test_what_only_speaks_of_memory_is_not_a_lack_of_it() -> None:
     assert outcome_of(names_a_class).code == "class_mismatch"
 
 
+@pytest.mark.long  # the memory must really be used up
 def test_a_child_under_a_limit_of_addresses_says_it_too(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for label in ("a", "b"):
