@@ -25,6 +25,13 @@ _NAMES = "|".join(
 )
 _METRIC = f"^({_NAMES})$"
 ClassDistribution = Literal["as_validation", "equal"]
+_FEWEST_OF_DISTANCE = 2
+_FEWEST = {
+    **dict.fromkeys(("fid", "kid"), 3),  # KID's error leaves one out; FID waits for it
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), 100),
+}
+UNMEASURED = "metric_without_figure"
+"""Code of the warning that settings go by a metric that has no figure."""
 QualityMetric = Literal["fid", "kid", "fid_infinity", "precision_recall", "density_coverage"]
 FeatureExtractors = Annotated[
     tuple[Annotated[str, Field(pattern=rf"^{_ID}$")], ...], Field(min_length=1, max_length=4, strict=False)
@@ -120,6 +127,29 @@ class EvaluationConfig(Frozen):
     """Seed of the sampled images; equal seeds give paired comparisons."""
     holdout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of each class held out of training for evaluation where there is no validation file."""
+
+
+def least_images(metric: str) -> int:
+    """Images on each side below which a metric has no figure; 0 where that depends on more than their number."""
+    return _FEWEST.get(metric, _FEWEST_OF_DISTANCE if metric.startswith("fd_") else 0)
+
+
+def told_unmeasured(config: EvaluationConfig, num_held_out: int) -> str | None:
+    """What does nothing, and why, with so few held-out images that `best_metric` can have no figure; else None."""
+    asked, least = goes_by_figures(config), least_images(config.best_metric)
+    count = min(num_held_out, config.num_images)
+    if not asked or count >= least:
+        return None
+    return (
+        f"{asked} will do nothing: {config.best_metric} needs at least {least} images on each side, "
+        f"and there are {num_held_out} held out and {config.num_images} generated."
+    )
+
+
+def goes_by_figures(config: EvaluationConfig) -> str:
+    """Which of the settings that go by `best_metric` are asked for, in words; empty where none is."""
+    asked = {"evaluation.deliver 'best'": config.deliver == "best", "evaluation.early_stopping": config.early_stopping}
+    return " and ".join(name for name, is_asked in asked.items() if is_asked)
 
 
 def check_measured(config: EvaluationConfig, along_the_way: Set[str] = frozenset()) -> None:

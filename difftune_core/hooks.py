@@ -118,6 +118,8 @@ class LogEvent(_Line):
     type: Literal["log"] = "log"
     level: Literal["info", "warn", "error"] = "info"
     message: str
+    data: dict[str, str | int | float] = {}
+    """The same for programs, with a `code`; empty where there is nothing to add."""
 
 
 class SpanEvent(_Line):

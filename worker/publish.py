@@ -134,7 +134,7 @@ class Publisher:
                 repository.note_resume(session, self._run.lease, event.changed)
                 lifecycle.resumed(session, job, step=event.step, changed=event.changed)
             elif isinstance(event, LogEvent):
-                lifecycle.told(session, job, event.message, level=event.level)
+                lifecycle.told(session, job, event.message, level=event.level, data=event.data)
         for start in range(0, len(points), _POINTS_AT_ONCE):  # a statement takes only so many parameters
             lifecycle.measured(session, job, points[start : start + _POINTS_AT_ONCE])
         if progress is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,9 +86,11 @@ def resumed(session: Session, job: Job, *, step: int, changed: Sequence[str]) ->
     events.append(session, job, "resumed", f"Resumed at step {step} ({how}).", data=data, level=level)
 
 
-def told(session: Session, job: Job, message: str, *, level: str) -> None:
-    """A sentence of the trainer for the user."""
-    events.append(session, job, "message", message[:4000], level=level)
+def told(
+    session: Session, job: Job, message: str, *, level: str, data: Mapping[str, str | int | float] | None = None
+) -> None:
+    """A sentence of the trainer for the user, and the same for programs."""
+    events.append(session, job, "message", message[:4000], level=level, data=dict(data) if data else None)
 
 
 def measured(session: Session, job: Job, points: Sequence[Point]) -> None:

@@ -24,6 +24,7 @@ from api.work import service as work
 from api.work.repository import most_slots
 from api.work.states import Request, Slot, WorkKind, WorkState
 from difftune_core.config import MAX_CLASSES, TransferConfig
+from difftune_core.evaluation_config import UNMEASURED, told_unmeasured
 
 _NAMED_CLASSES = 10
 _NAMES = {"training_file": "training", "validation_file": "validation"}
@@ -248,6 +249,7 @@ def _queue_if_ready(session: Session, job: Job) -> None:
     needed = [id_ for id_ in (job.training_file, job.validation_file) if id_]
     if not _all_ready(session, needed) or not retention.is_made(session, job.retention_set):
         return
+    _tell_unmeasured(session, job)
     work.enqueue(
         session,
         WorkKind.TRAIN,
@@ -259,6 +261,27 @@ def _queue_if_ready(session: Session, job: Job) -> None:
         traceparent=job.traceparent,
     )
     move(session, job, JobStatus.QUEUED, "Files validated, moving job to queued state")
+
+
+def _tell_unmeasured(session: Session, job: Job) -> None:
+    """Warn of settings that go by a figure which so few held-out images cannot give."""
+    config = TransferConfig.model_validate(job.config)
+    of = session.get_one(Dataset, job.validation_file or job.training_file)
+    count = of.num_items if job.validation_file else _num_held_out(of, config)
+    message = None if count is None else told_unmeasured(config.evaluation, count)
+    if message is not None:
+        data = {"code": UNMEASURED, "metric": config.evaluation.best_metric, "param": "evaluation.best_metric"}
+        events.append(session, job, "message", message, level="warn", data=data)
+
+
+def _num_held_out(training: Dataset, config: TransferConfig) -> int | None:
+    """Images that the trainer will hold out of a set of class folders; None where that is not known here."""
+    report = training.report or {}
+    counts: dict[str, int] = report.get("class_counts") or {}
+    if not counts or report.get("num_held_out") or config.control is not None:
+        return None
+    fraction = config.evaluation.holdout_fraction
+    return sum(min(max(1, round(fraction * count)), count - 1) for count in counts.values())
 
 
 def _fail_invalid(session: Session, job: Job, param: str, dataset: Dataset) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Generic
 
 from difftune_core.checkpoint.manifest import checkpoint_name, whole
 from difftune_core.evaluate.best import best_evaluation
-from difftune_core.hooks import TaskError
+from difftune_core.evaluate.verdict import shortcomings
+from difftune_core.hooks import LogEvent, TaskError
 from difftune_core.train.loop import Loop
 from difftune_core.train.state import Model
 
@@ -22,6 +23,16 @@ class Delivered(Generic[Model]):
     model: Model
     entry: dict[str, Any]
     """Its evaluation."""
+
+
+def tell_shortcomings(loop: Loop[Model], result: Delivered[Model], references: dict[str, Any]) -> list[dict[str, Any]]:
+    """Say what is better than what is delivered; the same for the report."""
+    metric, entries = loop.config.evaluation.best_metric, loop.state.history.evaluations
+    found = shortcomings(entries, result.entry, references["base_model"], metric)
+    for one in found:
+        told = one.told()
+        loop.hooks.emit(LogEvent(level="warn", message=told.pop("message"), data=told))
+    return [one.told() for one in found]
 
 
 def delivered(loop: Loop[Model], load: Callable[[Path], Model]) -> Delivered[Model]:

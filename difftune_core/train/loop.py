@@ -14,6 +14,7 @@ from difftune_core.checkpoint.manifest import checkpoint_name
 from difftune_core.checkpoint.save import save_checkpoint
 from difftune_core.config import TransferConfig
 from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
+from difftune_core.evaluation_config import UNMEASURED, goes_by_figures
 from difftune_core.hooks import BestEvent, Hooks, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
 from difftune_core.train.state import Model, TrainState
 from difftune_core.train.step import StepResult
@@ -74,7 +75,22 @@ class Loop(Generic[Model]):
         except Exception:
             self.save()
             raise
+        self._tell_unmeasured()
         self._keep_if_best()
+
+    def _tell_unmeasured(self) -> None:
+        """After the first evaluation: what was asked for and does nothing, for want of the figure that it goes by."""
+        settings, entries = self.config.evaluation, self.state.history.evaluations
+        asked = goes_by_figures(settings)
+        if not asked or len(entries) > 1 or figure(entries[0], settings.best_metric) is not None:
+            return
+        why = f" ({'; '.join(entries[0]['warnings'])})" if entries[0].get("warnings") else ""
+        message = (
+            f"The evaluation at step {self.state.step} has no {settings.best_metric}{why}: {asked} does nothing, and "
+            "the last step is delivered, unless a later evaluation has one."
+        )
+        data: dict[str, str | int | float] = {"code": UNMEASURED, "metric": settings.best_metric}
+        self.hooks.emit(LogEvent(level="warn", message=message, data=data | {"param": "evaluation.best_metric"}))
 
     def save(self, *, is_last: bool = False) -> None:
         """Save a checkpoint and forget those that are no longer needed on disk."""

@@ -18,7 +18,7 @@ from difftune_core.hooks import MetricsEvent
 from difftune_core.interruption import after
 from difftune_core.models.dit import DiT
 from difftune_core.models.transfer import told_of_rows
-from difftune_core.train.deliver import Delivered
+from difftune_core.train.deliver import Delivered, tell_shortcomings
 from difftune_core.train.loop import Loop
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
             "evaluations": state.history.evaluations,
             "delivered_step": result.step,
             "best": best_of(run.loop),
+            "shortcomings": tell_shortcomings(run.loop, result, references),
             "references": references,
             "grids": grids,
             "recipe": judge.recipe() | {"weights": weights_of(run.loop)},

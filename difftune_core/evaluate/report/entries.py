@@ -118,6 +118,12 @@ _UNDER_AN_EMPTY_CONTROL = (
 )
 
 
+def title_of(metric: str) -> str:
+    """A figure's name as the page writes it."""
+    known = {measure.key: measure.title for measure in (*_MEASURES, *_FORGETTING)}
+    return known.get(metric, metric.replace("fd_", "FD ", 1))
+
+
 def measures(report: Report) -> list[Measure]:
     """The figures that this report has, in the page's order."""
     entries = [*report.get("evaluations", []), *report.get("references", {}).values()]

@@ -43,6 +43,7 @@ def context(report: Report) -> dict[str, Any]:
         "title": f"{METHODS.get(method, method or 'Fine-tuning')} of {model.get('id', 'a base model')}",
         "summary": _summary(report),
         "tiny": _is_tiny(report),
+        "shortcomings": [found["message"] for found in report.get("shortcomings", [])],
         "extractor": _recipe(report).get("feature_extractor", "unknown"),
         "tiles": [*convergence_tile(report), *tiles(report)],
         "scale": scale(report),

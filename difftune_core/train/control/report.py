@@ -17,7 +17,7 @@ from difftune_core.evaluate.convergence import Convergence, sudden_convergence
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report import write_report
 from difftune_core.interruption import after
-from difftune_core.train.deliver import Delivered
+from difftune_core.train.deliver import Delivered, tell_shortcomings
 from difftune_core.train.report import best_of, environment, notes_of, weights_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def write_control_report(run: ControlRun, references: dict[str, Any], out: Path,
             "convergence": asdict(convergence_of(run)),
             "delivered_step": result.step,
             "best": best_of(run.loop),
+            "shortcomings": tell_shortcomings(run.loop, result, references),
             "references": references,
             "grids": grids,
             "recipe": judge.recipe() | {"annotator": preparation.drawn_by, "weights": weights_of(run.loop)},

@@ -149,3 +149,27 @@ def test_a_missing_best_checkpoint_is_an_error_not_another_model(toy: ToyFolders
     with pytest.raises(TaskError, match="step-00000001") as caught:
         toy.train(config, "out", RecordingHooks())
     assert caught.value.code == "checkpoint_missing"
+
+
+def test_what_goes_by_a_figure_that_is_not_there_says_so_at_the_first_evaluation(toy: ToyFolders) -> None:
+    hooks = RecordingHooks()
+    judged = {"every_steps": 1, "deliver": "best", "early_stopping": {"patience": 1}, "holdout_fraction": 0.1}
+    toy.train(toy.config(evaluation=judged, adapter=PROMPTS, max_steps=2), "unmeasured", hooks)
+    [warned] = [event for event in told(hooks, LogEvent) if event.data.get("code") == "metric_without_figure"]
+    assert (warned.level, warned.data["metric"]) == ("warn", "fid")
+    assert warned.message.startswith("The evaluation at step 1 has no fid (KID needs at least 3 images on each side): ")
+    assert "evaluation.deliver 'best' and evaluation.early_stopping does nothing" in warned.message
+
+
+def test_a_result_that_is_worse_than_before_is_said_first(toy: ToyFolders) -> None:
+    hooks = RecordingHooks()
+    toy.train(toy.config(evaluation=BY_DISTANCE, adapter=PROMPTS, max_steps=2), "worse", hooks)
+    [warned] = [event for event in told(hooks, LogEvent) if event.data.get("other_step") == 1]
+    assert (warned.level, warned.data["code"], warned.data["step"]) == ("warn", "delivered_worse", 2)
+    assert warned.message.startswith("The delivered checkpoint (step 2, L2 from base ")
+    assert warned.message in [found["message"] for found in report_of(toy, "worse")["shortcomings"]]
+    page = (toy.root / "worse" / "report.html").read_text(encoding="utf-8")
+    assert page.index(warned.message) < page.index("Not comparable with published FID")
+    best = BY_DISTANCE | {"deliver": "best"}
+    toy.train(toy.config(evaluation=best, adapter=PROMPTS, max_steps=2), "better", RecordingHooks())
+    assert not [found for found in report_of(toy, "better")["shortcomings"] if found["other_step"]]
