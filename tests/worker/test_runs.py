@@ -255,3 +255,24 @@ def test_a_supervisor_that_cannot_renew_ends_its_child(bench: Bench, is_alive: C
             took = time.monotonic() - began
     assert took < bench.settings.lease_s
     assert took > 0.5 * bench.settings.lease_s
+
+
+def test_a_supervisor_that_breaks_off_takes_its_trainer_with_it(
+    bench: Bench, is_alive: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.settings = bench.settings.model_copy(update={"max_attempts": 1})
+    job_id = bench.job({"steps": 4000, "every": 100_000, "step_s": 0.02})  # on its own it would go on for 80 s
+    children: list[int] = []
+
+    def breaks(*_: object) -> None:
+        children.append(bench.child_pid(job_id))
+        raise RuntimeError
+
+    monkeypatch.setattr("worker.publish.Publisher.handle", breaks)
+    with bench.worker():
+        began = time.monotonic()
+        job = bench.wait_final(job_id)
+        took = time.monotonic() - began
+    assert (job.status, job.error_code) == ("failed", "supervisor_error")
+    assert not any(is_alive(pid) for pid in children)
+    assert took < 60

@@ -120,7 +120,7 @@ def test_training_ends_when_patience_does_and_says_why(toy: ToyFolders) -> None:
     assert (outcome.code, outcome.step) == ("succeeded", 3)
     last = told(hooks, CheckpointEvent)[-1]
     assert (last.step, last.is_last) == (3, True)
-    (sentence,) = [e.message for e in told(hooks, LogEvent) if "export" not in e.message]
+    (sentence,) = [e.message for e in told(hooks, LogEvent) if e.level == "info"]
     assert sentence.startswith("Stopped early at step 3: l2_from_base has not improved in 2 evaluations; the best is ")
     report = report_of(toy, "out")
     assert sentence in report["notes"]

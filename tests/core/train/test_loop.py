@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, newest_whole
 from difftune_core.config import TransferConfig
-from difftune_core.hooks import CheckpointEvent, MetricsEvent, TaskError
+from difftune_core.hooks import CheckpointEvent, LogEvent, MetricsEvent, TaskError
 from difftune_core.models.dit import DiT
 from difftune_core.train.loop import Loop
+from difftune_core.train.start import take_up
 from difftune_core.train.state import TrainState, new_state
 from difftune_core.train.step import TrainingData, make_batch, train_step
 from tests.core.conftest import RecordingHooks, toy_config
@@ -206,3 +208,23 @@ def test_checkpoints_come_when_due_and_the_last_says_so(
     assert [(e.step, e.is_last) for e in told] == [(8, False), (16, False), (20, True)]
     seen = {e.step: e.values["target_images"] for e in hooks.events if isinstance(e, MetricsEvent)}
     assert [e.target_images for e in told] == [seen[e.step] for e in told]
+
+
+def test_who_goes_on_from_an_older_checkpoint_says_which_was_damaged(
+    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+) -> None:
+    config = toy_config(checkpoint_every_steps=5)
+    whole, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks())
+    whole.run()
+    (tmp_path / "step-00000020" / MODEL).write_bytes(b"torn")
+    state = new_state(deepcopy(toy_model), config.method.hyperparameters)
+    hooks = RecordingHooks()
+    loop = replace(whole, state=state, hooks=hooks)
+    take_up(loop)
+    [warned] = [event for event in hooks.events if isinstance(event, LogEvent)]
+    assert (warned.level, warned.message) == ("warn", "damaged and passed over: step-00000020")
+    assert (state.step, state.target_images) == (15, sum_of_target_images(whole, 15))
+
+
+def sum_of_target_images(loop: Loop, step: int) -> float:
+    return dict(loop.state.history.curves["target_images"])[step]

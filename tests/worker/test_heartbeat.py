@@ -1,0 +1,73 @@
+"""What a holder knows of its lease, by its own clock; and that the sweep takes every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from api.db import Database
+from api.ids import new_id
+from api.settings import Settings
+from api.work import repository
+from api.work import service as work
+from api.work.models import WorkItem
+from api.work.repository import lease_of
+from api.work.states import Request, Slot, WorkKind
+from worker.lease import Heartbeat
+from worker.sweep import Sweep
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database)
+    yield database
+    database.close()
+
+
+def enqueue(database: Database, priority: int = 0) -> str:
+    with database.write() as session:
+        job_id = new_id("ftjob")
+        return work.enqueue(session, WorkKind.TRAIN, job_id, tenant_id="t", slot=Slot.GPU, priority=priority).id
+
+
+def claim(database: Database, lease_s: float) -> WorkItem:
+    with database.write() as session:
+        item = repository.claim(session, kinds=list(WorkKind), slot=Slot.GPU, worker_id="w", lease_s=lease_s)
+        assert item is not None
+        return item
+
+
+def test_a_slow_renewal_counts_from_its_start(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row's lease began when the database was asked, at the latest when it answered: the holder takes the first."""
+    now, renew = [1000.0], repository.renew
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        found = renew(*args, **options)
+        now[0] += 8
+        return found
+
+    enqueue(database)
+    lease = lease_of(claim(database, lease_s=15.0))
+    monkeypatch.setattr("worker.lease.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("worker.lease.repository.renew", slowly)
+    heartbeat = Heartbeat(database, lease, since=now[0], settings=settings.model_copy(update={"lease_s": 15.0}))
+    assert heartbeat._renew()
+    assert not heartbeat.lost
+    now[0] += 3  # 11 s after the renewal began, 3 s after it ended; two thirds of the lease are 10 s
+    assert heartbeat.lost
+
+
+def test_a_round_of_the_sweep_makes_room_for_more_important_work(database: Database, settings: Settings) -> None:
+    low = enqueue(database)
+    claim(database, lease_s=60.0)
+    enqueue(database, priority=10)
+    sweep = Sweep(settings.model_copy(update={"preempt_after_s": 0.0}))
+    assert sweep.once()
+    sweep.close()
+    with database.read() as session:
+        assert session.get_one(WorkItem, low).request == Request.PREEMPT
