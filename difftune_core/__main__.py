@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from difftune_core import analysis_command
+from difftune_core import analysis_command, data_arguments
 from difftune_core.card import find_card
 from difftune_core.channel import ConsoleHooks, PipeHooks
 from difftune_core.comparison_config import ComparisonConfig
@@ -89,8 +89,17 @@ def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     from difftune_core.train.run import train
 
     args.out.mkdir(parents=True, exist_ok=True)
-    cache = args.cache or args.out / "cache"
-    return train(config, Folders(args.data, args.validation, roots, cache, args.out, args.retention), hooks)
+    folders = Folders(
+        data=args.data,
+        validation=args.validation,
+        models=roots,
+        cache=args.cache or args.out / "cache",
+        out=args.out,
+        retention=args.retention,
+        data_options=data_arguments.options_of(args),
+        validation_options=data_arguments.options_of(args, "validation"),
+    )
+    return train(config, folders, hooks)
 
 
 def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
@@ -105,14 +114,15 @@ def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"
-    return retain(request, data=args.data, models=roots, cache=cache, out=args.out, hooks=hooks)
+    options = data_arguments.options_of(args)
+    return retain(request, data=args.data, options=options, models=roots, cache=cache, out=args.out, hooks=hooks)
 
 
 def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     from difftune_core.data.validate_captioned import validate_any
 
     args.out.mkdir(parents=True, exist_ok=True)
-    validate_any(args.data, args.out, hooks)
+    validate_any(args.data, args.out, hooks, data_arguments.options_of(args))
     return OutcomeEvent(code="succeeded")
 
 
@@ -177,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--data", type=Path, required=not is_set, help="zip, tar or folder: class folders, or captioned images"
         )
+        data_arguments.add_arguments(sub, validation=not is_set)
         if not is_set:
             sub.add_argument("--validation", type=Path, help="held-out set of the same form")
             sub.add_argument("--retention", type=Path, help="file that `retain` made, instead of sampling")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from difftune_core import data_arguments
 from difftune_core.analysis_config import MAX_CHECKPOINTS, ChainOfForgetting
 from difftune_core.card import find_card
 from difftune_core.config import resolve_analysis
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resolved", action="store_true", help=RESOLVED_HELP)
     parser.add_argument("--data", type=Path, required=True, help="what the checkpoints were trained on")
     parser.add_argument("--validation", type=Path, help="their held-out set, where they had one")
+    data_arguments.add_arguments(parser, validation=True)
     parser.add_argument("--models", type=Path, action="append", default=[], help="folder of base models")
     parser.add_argument("--cache", type=Path, help="shared caches; default: inside --out")
     parser.add_argument("--out", type=Path, required=True)
@@ -43,7 +45,15 @@ def run(args: argparse.Namespace, bundled: Path, hooks: Hooks) -> OutcomeEvent:
 
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"
-    folders = Folders(data=args.data, validation=args.validation, models=models, cache=cache, out=args.out)
+    folders = Folders(
+        data=args.data,
+        validation=args.validation,
+        models=models,
+        cache=cache,
+        out=args.out,
+        data_options=data_arguments.options_of(args),
+        validation_options=data_arguments.options_of(args, "validation"),
+    )
     return analyse(config, checkpoints, folders, hooks)
 
 

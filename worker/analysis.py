@@ -18,7 +18,7 @@ from difftune_core.checkpoint.manifest import MANIFEST, MODEL
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
-from worker.inputs import dataset_input
+from worker.inputs import dataset_arguments
 from worker.models import model_arguments
 from worker.progress import ProgressNotes
 from worker.results import store_result
@@ -58,7 +58,7 @@ class AnalysisRun:
         for name, checkpoint in checkpoints.items():
             arguments += ["--checkpoint", f"{name}={self._weights(checkpoint)}"]
         for option, dataset in datasets.items():
-            arguments += [f"--{option}", str(dataset_input(self._run, option, dataset))]
+            arguments += dataset_arguments(self._run, option, dataset)
         named = [config.model, *(config.evaluation.feature_extractors or ())[:1]]
         arguments += model_arguments(self._run.tools.store, settings, named, self._run.check)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]

@@ -20,7 +20,7 @@ from api.work.models import WorkItem
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
-from worker.inputs import dataset_input
+from worker.inputs import dataset_arguments
 from worker.models import model_arguments
 from worker.progress import ProgressNotes
 from worker.run import Run
@@ -51,8 +51,8 @@ class RetentionSetMaking:
         request: dict[str, Any] = {"model": artifact.model, "base_digest": artifact.base_digest}
         arguments = []
         if dataset is not None:
-            arguments += ["--data", str(dataset_input(self._run, "data", dataset))]
-            request["images_sha256"] = dataset.sha256
+            arguments += dataset_arguments(self._run, "data", dataset)
+            request["images_sha256"] = dataset.identity
         request |= {**(artifact.settings or {}), "num_threads": self.num_threads}
         arguments += model_arguments(self._run.tools.store, settings, [artifact.model], self._run.check)
         cache = (settings.data_dir / "cache").resolve()

@@ -18,7 +18,7 @@ from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import Command, Event, LogEvent, TaskError
 from worker.child import Child
 from worker.failures import Ending
-from worker.inputs import dataset_input
+from worker.inputs import dataset_arguments
 from worker.models import model_arguments
 from worker.publish import Publisher
 from worker.retention import ensure_retention_set
@@ -55,7 +55,7 @@ class Training:
         workspace, settings = self._run.workspace, self._run.tools.settings
         arguments = [str(workspace.write_config(config.model_dump(mode="json"))), "--resolved"]
         for option, dataset in datasets.items():
-            arguments += [f"--{option}", str(dataset_input(self._run, option, dataset))]
+            arguments += dataset_arguments(self._run, option, dataset)
         if job.retention_set:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
         named = [config.model, *(config.evaluation.feature_extractors or ())]

@@ -56,7 +56,8 @@ class Validation:
                 self._finding = Finding(fetched.sha256, error_code="checksum_mismatch", error_message=message)
                 return None
         link = workspace.input_file("data", dataset.filename, fetched.path)
-        return [str(workspace.write_config({})), "--data", str(link), "--out", str(workspace.out)]
+        data = ["--data", str(link), "--data-options", dataset.settings.model_dump_json()]
+        return [str(workspace.write_config({})), *data, "--out", str(workspace.out)]
 
     def begin(self, child: Child) -> None:
         """The child has started."""

@@ -40,7 +40,7 @@ class Tuned:
     def judged_by(self) -> str:
         """What identifies the held-out images."""
         if self.held_out is not None:
-            return f"validation file {self.held_out.sha256}"
+            return f"validation file {self.held_out.identity}"
         config = self.job.transfer
         return f"{config.evaluation.holdout_fraction} of the training file by seed {config.seed}"
 
@@ -188,7 +188,7 @@ def _tuned(session: Session, tenant_id: str, checkpoint_id: str, param: str) -> 
 def _check_same(first: Tuned, other: Tuned, cards: dict[str, BaseModelCard], param: str) -> None:
     pairs = {
         "base_model_mismatch": ("base model", *(_model(tuned.job.model, cards) for tuned in (first, other))),
-        "data_mismatch": ("training data", str(first.data.sha256), str(other.data.sha256)),
+        "data_mismatch": ("training data", str(first.data.identity), str(other.data.identity)),
         "held_out_mismatch": ("held-out images", first.judged_by, other.judged_by),
     }
     for code, (what, ours, theirs) in pairs.items():

@@ -92,6 +92,7 @@ def create(session: Session, settings: Settings, tenant_id: str, asked: DatasetI
         purpose="fine-tune",
         parts=[],
         expected_sha256=asked.sha256.lower() if asked.sha256 else None,
+        options=asked.options(),
     )
     dataset.bytes = found.bytes
     dataset.source = {"uri": asked.uri, "etag": found.etag}

@@ -13,7 +13,9 @@ from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.jobs.service import dataset_settled
 
-_MAX_ERRORS = 100
+_LISTS = ("errors", "warnings", "skipped_files", "ignored_files")
+_MAX_LISTED = 100
+_COUNTED = {"errors": "errors", "warnings": "warnings", "skipped": "skipped_files"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def settle(session: Session, dataset: Dataset, finding: Finding) -> None:
     dataset.sha256 = finding.sha256
     dataset.report_key, dataset.items_key = finding.report_key, finding.items_key
     if report is not None:
-        dataset.report = {**report, "errors": report.get("errors", [])[:_MAX_ERRORS]}
+        shown = {name: report[name][:_MAX_LISTED] for name in _LISTS if name in report}
+        counts = {f"num_{name}": len(report[of]) for name, of in _COUNTED.items() if of in report}
+        dataset.report = {**report, **shown, **counts}
         dataset.num_items, dataset.class_names = report.get("num_items"), report.get("class_names")
     dataset.error_code = finding.error_code[:64] if finding.error_code else None
     dataset.error_message = finding.error_message[:2000] if finding.error_message else None

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from api.datasets.states import ALLOWED, DatasetStatus
 from api.db import Base
+from difftune_core.dataset_config import DatasetOptions, identity
 
 
 class Dataset(Base):
@@ -29,6 +30,8 @@ class Dataset(Base):
     """Hex md5 that the client stated at completion; a mismatch makes the data set invalid."""
     expected_sha256: Mapped[str | None] = mapped_column(String(64))
     """Hex sha256 that the client stated; as above."""
+    options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """What its owner says of it (`DatasetOptions`); null where nothing was said."""
     source: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """Of an import: `{"uri", "etag"}`; its one part is written when it has been copied."""
     num_items: Mapped[int | None]
@@ -50,6 +53,16 @@ class Dataset(Base):
         if self.report is None and self.class_names is None:
             return None
         return str((self.report or {}).get("form", "class_folders"))
+
+    @property
+    def settings(self) -> DatasetOptions:
+        """What its owner says of it, complete."""
+        return DatasetOptions.model_validate(self.options or {})
+
+    @property
+    def identity(self) -> str | None:
+        """What identifies its images: the file, and what is taken of it; known once the file is."""
+        return None if self.sha256 is None else identity(self.sha256, self.settings)
 
     @property
     def has_controls(self) -> bool:

@@ -6,9 +6,18 @@ from pydantic import ConfigDict, Field
 
 from api.datasets.models import Dataset
 from api.schemas import Filename, In, Listed, Out, seconds
+from difftune_core.dataset_config import DatasetOptions, OnBadFiles, Splits
 
 
-class DatasetImport(In):
+class DatasetSettings(DatasetOptions, In):
+    """What the owner of a data set says of it when it is made."""
+
+    def options(self) -> DatasetOptions:
+        """These settings alone."""
+        return DatasetOptions(**self.model_dump(include=set(DatasetOptions.model_fields)))
+
+
+class DatasetImport(DatasetSettings):
     """An archive of images in a bucket that the operator allows."""
 
     uri: Annotated[str, Field(max_length=1024, pattern=r"^s3://")]
@@ -45,6 +54,18 @@ class DatasetOut(Listed):
     """Sorted; the position is the label. Null for captioned images."""
     has_controls: bool
     """Whether the rows of captioned images name control images; otherwise a job has them drawn."""
+    on_bad_files: OnBadFiles
+    """What files that cannot be used do: `refuse` the set, or are left out of it (`skip`)."""
+    max_skipped_share: float
+    """The most that `skip` may leave out, as a share of all."""
+    splits: Splits
+    """Of an archive with folders like `train/` and `val/`: which of them this is. See `docs/datasets.md`."""
+    num_skipped: int | None
+    """Files and rows that were left out; the report lists them. Null until validated."""
+    num_ignored: int | None
+    """Files that were never meant to be used, as a README; the report lists them. Null until validated."""
+    num_warnings: int | None
+    """What the report warns of. Null until validated."""
     created_at: int
     settled_at: int | None
     error: DatasetError | None
@@ -53,7 +74,11 @@ class DatasetOut(Listed):
 
 
 class DatasetReport(Out):
-    """What validation found. The first hundred errors are here, all of them in the file behind `full_report_url`."""
+    """What validation found.
+
+    Of errors, warnings, skipped and ignored files the first hundred are here, all of them in the file behind
+    `full_report_url`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -74,6 +99,7 @@ class DatasetItem(Listed):
 
 def dataset_out(dataset: Dataset) -> DatasetOut:
     url = f"/v1/datasets/{dataset.id}"
+    counts = dataset.report or {}
     code, message = dataset.error_code, dataset.error_message
     return DatasetOut(
         id=dataset.id,
@@ -86,6 +112,10 @@ def dataset_out(dataset: Dataset) -> DatasetOut:
         num_items=dataset.num_items,
         class_names=dataset.class_names,
         has_controls=dataset.has_controls,
+        **dataset.settings.model_dump(),
+        num_skipped=counts.get("num_skipped"),
+        num_ignored=counts.get("ignored"),
+        num_warnings=counts.get("num_warnings"),
         created_at=int(dataset.created_at),
         settled_at=seconds(dataset.settled_at),
         error=DatasetError(code=code, message=message or "") if code else None,

@@ -17,6 +17,7 @@ from api.jobs import repository as jobs
 from api.retention_sets import repository as retention_sets
 from api.work import service as work
 from api.work.states import WorkKind
+from difftune_core.dataset_config import DatasetOptions
 
 
 def create(
@@ -29,6 +30,7 @@ def create(
     expected_md5: str | None = None,
     expected_sha256: str | None = None,
     dataset_id: str | None = None,
+    options: DatasetOptions | None = None,
 ) -> Dataset:
     """A data set that is `validating`, with the work item that validates it."""
     dataset = Dataset(
@@ -41,6 +43,7 @@ def create(
         parts=parts,
         expected_md5=expected_md5,
         expected_sha256=expected_sha256,
+        options=options.model_dump() if options else None,
         created_at=time.time(),
     )
     session.add(dataset)

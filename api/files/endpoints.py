@@ -36,6 +36,7 @@ from api.schemas import Deleted, Filename, Page, page_of
 from api.storage import ObjectStore
 from api.storage.base import attachment
 from api.storage.cleaning import delete_objects
+from difftune_core.dataset_config import DatasetOptions
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
 _FILENAME: TypeAdapter[str] = TypeAdapter(Filename)
@@ -50,6 +51,7 @@ _FILE_FORM: dict[str, Any] = {
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "An archive of images."},
                         "purpose": {"type": "string", "enum": ["fine-tune"]},
+                        **DatasetOptions.model_json_schema()["properties"],
                     },
                 }
             }
@@ -79,6 +81,7 @@ async def create_file(
             purpose=form.fields["purpose"],
             parts=[{"key": key, "bytes": form.file.bytes}],
             dataset_id=dataset_id,
+            options=_options(form),
         )
         return file_of_dataset(dataset)
 
@@ -100,7 +103,7 @@ def _receive_file(used: Services, key: str, request: Request) -> StoredForm:
         key=key,
         field="file",
         max_bytes=used.settings.max_file_bytes,
-        others={"purpose"},
+        others={"purpose", *DatasetOptions.model_fields},
     )
     try:
         _check(form)
@@ -124,6 +127,17 @@ def _check(form: StoredForm) -> None:
         raise InvalidInputError("invalid_value", message, param="file") from None
     if form.file.bytes == 0:
         raise InvalidInputError("empty_file", f"The file {form.filename!r} is empty.", param="file")
+    _options(form)
+
+
+def _options(form: StoredForm) -> DatasetOptions:
+    """What the form says of the data set; its values are text."""
+    try:
+        return DatasetOptions.model_validate({k: v for k, v in form.fields.items() if k in DatasetOptions.model_fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = str(first["loc"][0])
+        raise InvalidInputError("invalid_value", f"{param}: {first['msg']}.", param=param) from None
 
 
 @router.get("")

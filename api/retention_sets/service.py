@@ -60,13 +60,13 @@ def uploaded(session: Session, tenant_id: str, card: BaseModelCard, dataset_id: 
         dataset = datasets.get(session, tenant_id, dataset_id, lock=True)
     except NotFoundError as error:
         raise InvalidInputError(error.code, error.message, param="training_file") from None
-    if dataset.status != DatasetStatus.READY or dataset.sha256 is None:
+    if dataset.status != DatasetStatus.READY or dataset.identity is None:
         message = f"The data set {dataset_id} is {dataset.status}; a retention set is made of one that is ready."
         where: dict[str, Any] = {"param": "training_file", "pointer": "#/training_file"}
         if dataset.status == DatasetStatus.VALIDATING:
             raise NotYetError("dataset_validating", message, retry_after_s=5, **where)
         raise ConflictError(f"dataset_{dataset.status}", message, **where)
-    digest = uploaded_digest(card.digest, dataset.sha256)
+    digest = uploaded_digest(card.digest, dataset.identity)
     return Wanted(digest, tenant_id, dataset.num_items or 0, dataset=dataset)
 
 

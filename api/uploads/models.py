@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, String
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
@@ -21,6 +23,8 @@ class Upload(Base):
     purpose: Mapped[str] = mapped_column(String(32))
     bytes: Mapped[int] = mapped_column(BigInteger)
     """Announced size of the whole file."""
+    options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """Of the data set that it becomes (`DatasetOptions`)."""
     created_at: Mapped[float] = mapped_column(Double)
     expires_at: Mapped[float] = mapped_column(Double, index=True)
     dataset_id: Mapped[str | None] = mapped_column(String(40))

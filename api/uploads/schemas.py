@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.datasets.models import Dataset
+from api.datasets.schemas import DatasetSettings
 from api.files.schemas import File, file_of_dataset
 from api.schemas import Filename, In, Listed, Out
 from api.storage import ObjectInfo
@@ -20,7 +21,7 @@ class ExpiresAfter(In):
     seconds: Annotated[int, Field(ge=3600, le=30 * 86_400)]
 
 
-class UploadCreate(In):
+class UploadCreate(DatasetSettings):
     """A file that will arrive in parts."""
 
     filename: Filename

@@ -19,6 +19,7 @@ from api.uploads import repository
 from api.uploads.models import Upload, UploadPart
 from api.uploads.schemas import MAX_PARTS, UploadComplete, UploadCreate
 from api.uploads.states import UploadStatus
+from difftune_core.dataset_config import DatasetOptions
 
 _EXPIRED_AT_ONCE = 100
 
@@ -43,6 +44,7 @@ def create(session: Session, settings: Settings, tenant_id: str, asked: UploadCr
         mime_type=asked.mime_type,
         purpose=asked.purpose,
         bytes=asked.bytes,
+        options=asked.options().model_dump(),
         created_at=now,
         expires_at=now + (asked.expires_after.seconds if asked.expires_after else settings.upload_ttl_s),
     )
@@ -192,6 +194,7 @@ def complete(session: Session, upload: Upload, asked: UploadComplete, seen: dict
         parts=manifest,
         expected_md5=asked.md5.lower() if asked.md5 else None,
         expected_sha256=asked.sha256.lower() if asked.sha256 else None,
+        options=DatasetOptions.model_validate(upload.options or {}),
     )
     for part in known.values():
         part.bytes = None  # as one that never arrived: the sweep forgets it

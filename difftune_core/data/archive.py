@@ -12,19 +12,20 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, runtime_checkable
 
 from difftune_core.data import tar_reader, zip_reader
 from difftune_core.data.members import (
     Entry,
     Limits,
     Member,
+    Reader,
     Refusal,
     RefusedError,
     clean_path,
     display,
     is_junk,
 )
+from difftune_core.data.shards import ShardReader
 from difftune_core.hooks import TaskError
 
 __all__ = ["Archive", "Limits", "Member", "Refusal", "RefusedError", "open_archive"]
@@ -43,20 +44,14 @@ _ARCHIVE_MAGICS = (
 )
 
 
-@runtime_checkable  # the tests check arguments at run time
-class _Reader(Protocol):
-    def entries(self) -> Iterator[Entry]: ...
-    def open(self, entry: Entry) -> io.BufferedIOBase: ...
-    def close(self) -> None: ...
-
-
 class Archive:
     """The judged contents: `members` may be read; `refused` says what may not, and why; `junk` is what systems leave.
 
-    Folders are no entries unless their name is refused: `entries = len(members) + len(refused) + len(junk)`.
+    Folders and tar files that were opened are no entries, unless their name is refused:
+    `entries = len(members) + len(refused) + len(junk)`.
     """
 
-    def __init__(self, name: str, reader: _Reader, limits: Limits) -> None:
+    def __init__(self, name: str, reader: Reader, limits: Limits) -> None:
         """List and judge every entry.
 
         Raises:
@@ -168,13 +163,13 @@ class _FolderReader:
 
 
 def open_archive(path: Path, limits: Limits | None = None) -> Archive:
-    """A zip, tar or tar.gz file, recognised by its content, or a plain folder.
+    """A zip, tar or tar.gz file, recognised by its content, or a plain folder; plain tar files in it are opened too.
 
     Raises:
         TaskError: `not_an_archive`, `damaged_archive`, `too_many_entries`, `archive_too_large`.
     """
     limits = limits or Limits()
-    reader = _reader(path, limits)
+    reader = ShardReader(_reader(path, limits), limits, path.name)
     try:
         return Archive(path.name, reader, limits)
     except BaseException:
@@ -182,7 +177,7 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
         raise
 
 
-def _reader(path: Path, limits: Limits) -> _Reader:
+def _reader(path: Path, limits: Limits) -> Reader:
     if path.is_dir():
         return _FolderReader(path)
     with path.open("rb") as file:
@@ -190,5 +185,5 @@ def _reader(path: Path, limits: Limits) -> _Reader:
     if start.startswith(_ZIP_MAGICS):
         return zip_reader.ZipReader(path, limits)
     if tar_reader.is_tar(path):
-        return tar_reader.TarReader(path, limits)
+        return tar_reader.TarReader.of_file(path, limits)
     raise TaskError("not_an_archive", "this is no zip, tar or tar.gz file, judged by its content", path.name)

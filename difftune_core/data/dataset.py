@@ -12,8 +12,9 @@ from jaxtyping import Int64, UInt8
 
 from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
 from difftune_core.data.images import load_rgb
-from difftune_core.data.options import DatasetOptions, sorted_out
 from difftune_core.data.scan import scan
+from difftune_core.data.skipping import sorted_out
+from difftune_core.dataset_config import DatasetOptions
 from difftune_core.files import sha256_json
 from difftune_core.hooks import TaskError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difftune_core.data.archive import Archive
 from difftune_core.data.formats import has_picture_name
 from difftune_core.data.members import Member, Refusal
-from difftune_core.data.options import DatasetOptions, HeldOutOptions
+from difftune_core.dataset_config import DatasetOptions, HeldOutOptions
 from difftune_core.hooks import TaskError
 
 _NAMES = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 MAX_PATH_CHARS = 1024
 MAX_NAME_BYTES = 255  # what common file systems take
@@ -71,6 +73,23 @@ class Entry:
     problem: RefusedError | None = None
     shard: str = ""
     """Path of the tar file within the archive that holds the entry; empty for the archive's own."""
+
+
+@runtime_checkable  # the tests check arguments at run time
+class Reader(Protocol):
+    """What reads one packaging."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, in the cheapest order to read them in."""
+        ...
+
+    def open(self, entry: Entry) -> io.BufferedIOBase:
+        """The entry's bytes as a stream."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
 
 
 def display(name: str) -> str:

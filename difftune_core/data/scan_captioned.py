@@ -14,9 +14,9 @@ from difftune_core.data.formats import has_picture_name
 from difftune_core.data.images import check_image, load_rgb, load_whole, shows_ground
 from difftune_core.data.layout import View, view_of
 from difftune_core.data.members import Refusal, RefusedError
-from difftune_core.data.options import DatasetOptions
 from difftune_core.data.rows import Row, Rows, read_rows, stray_tables
 from difftune_core.data.scan import nested_archives, split_refusals
+from difftune_core.dataset_config import DatasetOptions
 
 _LEVELS = 4  # of 255, within which a control image is one colour: what a JPEG of one colour keeps
 _LOOK_SIDE = 64

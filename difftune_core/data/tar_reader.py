@@ -17,6 +17,7 @@ from difftune_core.hooks import TaskError
 
 BROKEN = (tarfile.TarError, zlib.error, EOFError, OSError, struct.error, ValueError, ArithmeticError, RecursionError)
 
+_OF_CUT_FILES = ("unexpected end of data", "ended before the end-of-stream")  # of tarfile and gzip
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -62,7 +63,15 @@ def is_tar(path: Path) -> bool:
     """Whether the file begins with a tar header, plain or within gzip."""
     try:
         with _stream(path) as file:
-            tarfile.TarInfo.frombuf(file.read(_BLOCK), "utf-8", "surrogateescape")
+            return begins_as_tar(file)
+    except BROKEN:
+        return False
+
+
+def begins_as_tar(stream: io.BufferedIOBase) -> bool:
+    """Whether the stream begins with a tar header."""
+    try:
+        tarfile.TarInfo.frombuf(stream.read(_BLOCK), "utf-8", "surrogateescape")
     except BROKEN:
         return False
     return True
@@ -71,14 +80,20 @@ def is_tar(path: Path) -> bool:
 class TarReader:
     """Entries in the order of the archive; reading in that order unpacks a gzipped one only once more."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        """Open the file; listing and reading happen later."""
-        self._path, self._limits = path, limits
-        self._stream = _stream(path)
-        packed = path.stat().st_size
-        end = packed if not _is_gzip(path) else min(limits.max_total_bytes, int(packed * limits.max_ratio) + _CHUNK)
+    def __init__(self, stream: io.BufferedIOBase, end: int, limits: Limits, name: str, *, is_packed: bool) -> None:
+        """Begin to read; listing and reading files happen later.
+
+        Args:
+            stream: the tar file, seekable; closed with this reader.
+            end: bytes that are read of it at most.
+            limits: what is read at most of one file, and how many.
+            name: names the file to people.
+            is_packed: whether `stream` is unpacked as it is read, so that nobody knows its end.
+        """
+        self._name, self._limits = name, limits
+        self._stream = stream
         max_read = max(limits.max_file_bytes, _CHUNK)
-        self._bounded = _Bounded(self._stream, end=end + 2 * _BLOCK, max_read=max_read, is_packed=_is_gzip(path))
+        self._bounded = _Bounded(stream, end=end + 2 * _BLOCK, max_read=max_read, is_packed=is_packed)
         try:
             self._tar = tarfile.open(fileobj=cast("IO[bytes]", self._bounded), mode="r:")  # noqa: SIM115  closed in close()
         except TaskError:
@@ -87,6 +102,13 @@ class TarReader:
         except BROKEN as error:
             self._stream.close()
             raise self._damaged(str(error)) from error
+
+    @classmethod
+    def of_file(cls, path: Path, limits: Limits) -> TarReader:
+        """The reader of a file on disk, plain or gzipped."""
+        packed, is_packed = path.stat().st_size, _is_gzip(path)
+        end = packed if not is_packed else min(limits.max_total_bytes, int(packed * limits.max_ratio) + _CHUNK)
+        return cls(_stream(path), end, limits, path.name, is_packed=is_packed)
 
     def entries(self) -> Iterator[Entry]:
         """Every entry.
@@ -99,9 +121,7 @@ class TarReader:
             while (info := self._tar.next()) is not None:
                 count += 1
                 if count > self._limits.max_entries:
-                    raise TaskError(
-                        "too_many_entries", f"more than {self._limits.max_entries} entries", self._path.name
-                    )
+                    raise TaskError("too_many_entries", f"more than {self._limits.max_entries} entries", self._name)
                 if info.size < 0 or info.offset <= before:
                     raise self._damaged("a header points backwards")
                 before = info.offset
@@ -135,7 +155,9 @@ class TarReader:
             rest = stream.read(_CHUNK)
 
     def _damaged(self, why: str) -> TaskError:
-        return TaskError("damaged_archive", f"the tar file is damaged: {why}", self._path.name)
+        if any(words in why for words in _OF_CUT_FILES):
+            why += "; was the upload cut?"
+        return TaskError("damaged_archive", f"the tar file is damaged: {why}", self._name)
 
 
 def _is_gzip(path: Path) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 from difftune_core.data.archive import Archive, Limits, open_archive
 from difftune_core.data.dataset import content_digest
 from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, similar_names, write_report
-from difftune_core.data.options import DatasetOptions, sorted_out
 from difftune_core.data.scan import FoundImage, Scan, scan
+from difftune_core.data.skipping import sorted_out
+from difftune_core.dataset_config import DatasetOptions
 from difftune_core.hooks import Hooks, PhaseEvent, TaskError
 
 FORM = "class_folders"

@@ -11,10 +11,11 @@ from difftune_core.data.captioned import captioned_digest
 from difftune_core.data.captioned_item import CaptionedItem
 from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, write_report
 from difftune_core.data.layout import view_of
-from difftune_core.data.options import DatasetOptions, sorted_out
 from difftune_core.data.rows import is_captioned
 from difftune_core.data.scan_captioned import CaptionedScan, scan_captioned
+from difftune_core.data.skipping import sorted_out
 from difftune_core.data.validate import validate
+from difftune_core.dataset_config import DatasetOptions
 from difftune_core.hooks import Hooks, PhaseEvent, TaskError
 
 MIN_ITEMS = 2

@@ -50,16 +50,18 @@ def _fits(names: Sequence[bytes], encoding: str) -> bool:
         texts = [name.decode(encoding) for name in names]
     except UnicodeDecodeError:
         return False
-    return encoding != "cp932" or _are_japanese(texts)
+    return encoding != "cp932" or _are_japanese(texts, [name.decode("cp437") for name in names])
 
 
-def _are_japanese(texts: Sequence[str]) -> bool:
+def _are_japanese(texts: Sequence[str], as_western: Sequence[str]) -> bool:
     """Whether text in cp932 is it, and no Western name of cp437 that happens to be valid.
 
-    There every accented letter makes a character with the plain letter behind it; in Japanese most characters have two
-    high bytes.
+    There every accented letter makes a character with the plain letter behind it. Japanese read as Western has signs
+    and lines among its letters, or most of its characters have two high bytes.
     """
     foreign = [character for text in texts for character in text if not character.isascii()]
     if not all(unicodedata.name(character, "").startswith(_JAPANESE) for character in foreign):
         return False
+    if any(not character.isascii() and not character.isalpha() for text in as_western for character in text):
+        return True
     return 2 * sum(character.encode("cp932")[-1] >= _HIGH for character in foreign) >= len(foreign)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from difftune_core.checkpoint.save import file_info
-from difftune_core.data.dataset import load_images, open_dataset
+from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
+from difftune_core.dataset_config import DatasetOptions
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.interruption import Stopped, interruptible, progress_of
 from difftune_core.models.registry import BaseModel, find_base_model
@@ -23,9 +24,18 @@ FILE = "retention.safetensors"
 
 
 def retain(
-    request: RetentionSetRequest, *, data: Path | None, models: list[Path], cache: Path, out: Path, hooks: Hooks
+    request: RetentionSetRequest,
+    *,
+    data: Path | None,
+    options: DatasetOptions | None = None,
+    models: list[Path],
+    cache: Path,
+    out: Path,
+    hooks: Hooks,
 ) -> OutcomeEvent:
     """Sample the set that is asked for, or take the images of the archive `data`; leaves one file in `out`.
+
+    `options` are what the owner of `data` says of it.
 
     Raises:
         TaskError: `model_not_found`, `model_mismatch`, `label_out_of_range`, or the data set's own.
@@ -38,7 +48,7 @@ def retain(
     hooks.emit(PhaseEvent(phase="building_retention_set"))
     try:
         with interruptible(hooks):
-            found = _sampled(base, request, cache, hooks) if data is None else _uploaded(base, request, data, hooks)
+            found = _made(base, request, None if data is None else open_dataset(data, options), cache, hooks)
     except Stopped:
         return OutcomeEvent(code="paused" if hooks.stop_requested() == "pause" else "stopped")
     info = RetentionSetInfo(
@@ -52,6 +62,12 @@ def retain(
     return OutcomeEvent(code="succeeded")
 
 
+def _made(
+    base: BaseModel, request: RetentionSetRequest, dataset: ImageFolder | None, cache: Path, hooks: Hooks
+) -> RetentionSet:
+    return _sampled(base, request, cache, hooks) if dataset is None else _uploaded(base, request, dataset, hooks)
+
+
 def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: Hooks) -> RetentionSet:
     torch.set_num_threads(request.num_threads)
     on_gpu = torch.cuda.is_available()
@@ -61,9 +77,8 @@ def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: 
     return retention_set(base, request, cache, device="cuda" if on_gpu else "cpu", progress=progress)
 
 
-def _uploaded(base: BaseModel, request: RetentionSetRequest, data: Path, hooks: Hooks) -> RetentionSet:
+def _uploaded(base: BaseModel, request: RetentionSetRequest, dataset: ImageFolder, hooks: Hooks) -> RetentionSet:
     """The labels of uploaded images are another model's: all get the null label."""
-    dataset = open_dataset(data)
     progress = progress_of(hooks, "building_retention_set", len(dataset))
     progress(0)
     images, _ = load_images(dataset, base.card.image_size)

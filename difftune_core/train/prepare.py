@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from difftune_core.config import DiffTuning, TransferConfig, resolve_retention_set
 from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
 from difftune_core.data.latents import LatentSet, cached_latents
+from difftune_core.dataset_config import DatasetOptions
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.judge import Judge
 from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
@@ -38,6 +39,15 @@ class Folders:
     out: Path
     retention: Path | None = None
     """File of the retention set; takes the place of what the config says of it."""
+    data_options: DatasetOptions = field(default_factory=DatasetOptions)
+    validation_options: DatasetOptions = field(default_factory=DatasetOptions)
+
+    @property
+    def held_out(self) -> tuple[Path, DatasetOptions] | None:
+        """Where the held-out images come from; None where they are to be split off."""
+        if self.validation is not None:
+            return self.validation, self.validation_options
+        return (self.data, self.data_options.held_out()) if self.data_options.splits == "hold_out" else None
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,12 @@ class Preparation:
     def images(self) -> tuple[Images, Images, tuple[str, ...]]:
         """Training images, held-out images, class names."""
         size = self.base.card.image_size
-        train = open_dataset(self.folders.data)
-        if self.folders.validation is None:
+        train = open_dataset(self.folders.data, self.folders.data_options)
+        if self.folders.held_out is None:
             both = _decoded(train, size)
             kept, held_out = split(both.labels, self.config.evaluation.holdout_fraction, self.config.seed)
             return _subset(both, kept, "kept"), _subset(both, held_out, "held out"), train.class_names
-        validation = open_dataset(self.folders.validation)
+        validation = open_dataset(*self.folders.held_out)
         if validation.class_names != train.class_names:
             differing = sorted(set(validation.class_names) ^ set(train.class_names))
             raise TaskError(

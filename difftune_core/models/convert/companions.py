@@ -13,7 +13,14 @@ from difftune_core.foreign import PREPROCESSOR, check_sizes, check_volume, kept,
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.controlnet_single import read_single_file, to_original
 from difftune_core.models.convert.stable_diffusion import tokenizer_files
-from difftune_core.models.convert.weights import State, check_tensors, read_component, read_json, read_safetensors
+from difftune_core.models.convert.weights import (
+    State,
+    check_tensors,
+    read_component,
+    read_json,
+    read_safetensors,
+    unwrapped,
+)
 from difftune_core.models.registry import CONFIG, WEIGHTS
 
 _TASKS = {"ForDepthEstimation": ("depth", "normal"), "ForSemanticSegmentation": ("segmentation",)}
@@ -156,7 +163,7 @@ def _config_of_whole(folder: Path, what: str) -> dict[str, Any]:
 
 def _floating(folder: Path) -> State:
     """All weights, those that are no whole numbers checked to be finite."""
-    state = read_safetensors(folder / WEIGHTS)
+    state = unwrapped(read_safetensors(folder / WEIGHTS))
     check_tensors({name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
     return state
 

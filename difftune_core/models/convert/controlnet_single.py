@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from difftune_core.foreign import check_sizes, kept, reading
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.weights import State, check_tensors, read_safetensors
+from difftune_core.models.convert.weights import State, check_tensors, read_safetensors, unwrapped
 from difftune_core.models.registry import check_state
 from difftune_core.tensors import save_tensors
 
@@ -158,7 +158,7 @@ def read_single_file(path: Path, config: Mapping[str, Any] | None = None) -> tup
     """
     if path.suffix != ".safetensors":
         raise TaskError("unsafe_weights", f"{path.name} can carry code: only safetensors are read", path.name)
-    state = read_safetensors(path)
+    state = unwrapped(read_safetensors(path))
     check_tensors(state)
     found = dict(config if config is not None else _stated_config(path) or _config_by_shape(state, path.name))
     check_sizes(found, path.name)

@@ -11,7 +11,7 @@ from difftune_core.evaluate.inception import FEATURES, InceptionV3
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.original import load_weights
-from difftune_core.models.convert.weights import State, check_tensors, read_json, read_safetensors
+from difftune_core.models.convert.weights import State, check_tensors, read_json, read_safetensors, unwrapped
 from difftune_core.models.registry import CONFIG, WEIGHTS, check_state
 
 PUBLISHED_INCEPTION = "6726825d"
@@ -102,7 +102,7 @@ def read_dinov2(folder: Path) -> ReadExtractor:
         first = error.errors()[0]
         field = "/".join(map(str, first["loc"]))
         raise TaskError("model_mismatch", f"{CONFIG}: {field}: {first['msg']}", field) from None
-    state = read_safetensors(folder / WEIGHTS)
+    state = unwrapped(read_safetensors(folder / WEIGHTS))
     check_tensors(state)
     shape = (anatomy.hidden_size, anatomy.num_hidden_layers, anatomy.num_attention_heads, anatomy.patch_size)
     name = "ViT-L/14" if shape == _VIT_L_14 else f"width {shape[0]}, depth {shape[1]}, patches of {shape[3]}"

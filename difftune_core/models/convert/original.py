@@ -17,10 +17,17 @@ import torch
 from torch import Tensor
 
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.weights import Converted, State, check_tensors, fitted, read_safetensors
+from difftune_core.models.convert.weights import Converted, State, check_tensors, fitted, read_safetensors, unwrapped
 from difftune_core.models.dit import PRESETS, DiTConfig
 
 _NESTED = ("ema", "model")
+_TELLING = (
+    "x_embedder.proj.weight",
+    "final_layer.linear.weight",
+    "blocks.0.mlp.fc1.weight",
+    "y_embedder.embedding_table.weight",
+)
+"""Weights whose shapes tell the anatomy."""
 _PATCH_KERNEL_DIMS = 4
 _FREE = ("input_size", "num_classes", "learn_sigma", "timestep_frequencies")
 _REFUSED = re.compile(r"GLOBAL (\S+)")
@@ -88,10 +95,14 @@ def _weights(loaded: Any, name: str) -> tuple[State, tuple[str, ...]]:
     if others:
         raise TaskError("model_mismatch", f"{name} holds what is no tensor under: {others}", name)
     notes = (f"took the weights under {nested!r}",) if nested is not None else ()
-    return {key: tensor.detach() for key, tensor in state.items()}, notes
+    return unwrapped({key: tensor.detach() for key, tensor in state.items()}), notes
 
 
 def _anatomy(state: State, num_heads: int | None, input_size: int | None) -> DiTConfig:
+    missing = [name for name in _TELLING if name not in state]
+    if missing:
+        message = f"weights: missing {missing}; the file has names like {sorted(state)[:3]}"
+        raise TaskError("model_mismatch", message, missing[0])
     kernel = _shape(state, "x_embedder.proj.weight", _PATCH_KERNEL_DIMS)
     hidden, channels, patch = kernel[0], kernel[1], kernel[2]
     depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
@@ -113,8 +124,6 @@ def _anatomy(state: State, num_heads: int | None, input_size: int | None) -> DiT
 
 
 def _shape(state: State, name: str, dims: int) -> torch.Size:
-    if name not in state:
-        raise TaskError("model_mismatch", f"weights: missing ['{name}']", name)
     if state[name].ndim != dims:
         raise TaskError("model_mismatch", f"weights: {name} has shape {list(state[name].shape)}", name)
     return state[name].shape

@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from difftune_core.foreign import TOKENIZER, check_sizes, kept, reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.vae import Vae, read_vae
-from difftune_core.models.convert.weights import State, check_tensors, read_component, read_json, read_safetensors
+from difftune_core.models.convert.weights import (
+    State,
+    check_tensors,
+    read_component,
+    read_json,
+    read_safetensors,
+    unwrapped,
+)
 from difftune_core.models.registry import CONFIG, WEIGHTS, check_state
 
 PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
@@ -130,7 +137,7 @@ def _read_text_encoder(folder: Path) -> tuple[tuple[dict[str, Any], State], _Tex
     config = read_json(folder / CONFIG)
     check_sizes(config, f"text_encoder/{CONFIG}")
     words = _parsed(_Text, config, "text_encoder")
-    read = read_safetensors(folder / WEIGHTS)
+    read = unwrapped(read_safetensors(folder / WEIGHTS))
     state = {n.removeprefix("text_model."): t.contiguous() for n, t in read.items() if not n.endswith(".position_ids")}
     check_tensors(state)
     from transformers import CLIPTextConfig, CLIPTextModel

@@ -21,6 +21,7 @@ State = dict[str, Tensor]
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 DIFFUSERS_INDEX = f"{DIFFUSERS_WEIGHTS}.index.json"
 _PICKLES = {".bin", ".ckpt", ".joblib", ".msgpack", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
+_WRAPPERS = ("module.", "_orig_mod.")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _POSITION_PARTS = 4  # sines and cosines of rows and columns
@@ -52,6 +53,7 @@ def read_component(folder: Path) -> tuple[dict[str, Any], State]:
     state = (
         read_safetensors(folder / DIFFUSERS_WEIGHTS) if (folder / DIFFUSERS_WEIGHTS).is_file() else _read_shards(folder)
     )
+    state = unwrapped(state)
     check_tensors(state)
     return config, state
 
@@ -69,6 +71,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TaskError("unreadable_weights", f"{path.parent.name}/{path.name} is no JSON object", path.name)
     return value
+
+
+def unwrapped(state: State) -> State:
+    """The weights under their own names, where all were saved from within DataParallel, DDP or `torch.compile`."""
+    while state and (prefix := next((p for p in _WRAPPERS if all(name.startswith(p) for name in state)), None)):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
 
 
 def check_tensors(state: State) -> None:

@@ -101,9 +101,9 @@ class ControlPreparation(Preparation):
                 the other none.
         """
         size = self.base.card.image_size
-        train = load_rows(open_captioned(self.folders.data), size)
-        if self.folders.validation is not None:
-            held_out = load_rows(open_captioned(self.folders.validation), size)
+        train = load_rows(open_captioned(self.folders.data, self.folders.data_options), size)
+        if self.folders.held_out is not None:
+            held_out = load_rows(open_captioned(*self.folders.held_out), size)
             if (train.controls is None) != (held_out.controls is None):
                 message = "one file has control images and the other has none"
                 raise TaskError("control_mismatch", message, "validation_file")

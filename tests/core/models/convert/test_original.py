@@ -41,6 +41,20 @@ def test_original_names_come_out_as_the_same_bytes(tmp_path: Path, state: State)
     assert save(model.state_dict()) == save(state)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_weights_saved_from_within_a_wrapper_are_read(tmp_path: Path, state: State, prefix: str, ending: str) -> None:
+    wrapped, path = {prefix + name: tensor for name, tensor in state.items()}, tmp_path / f"weights.{ending}"
+    save_file(wrapped, path) if ending == "safetensors" else torch.save(wrapped, path)
+    assert save(read_original(path, num_heads=2).state) == save(state)
+
+
+def test_all_missing_names_are_listed_beside_those_that_are_there(tmp_path: Path, state: State) -> None:
+    odd = {f"net.{name}": tensor for name, tensor in state.items()}
+    error = refused(saved(tmp_path, odd), r"missing \['x_embedder.*'final_layer.*'blocks.0.*'y_embedder.*net\.blocks")
+    assert error.code == "model_mismatch"
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_precision_is_kept(tmp_path: Path, state: State, dtype: torch.dtype) -> None:
     low = {name: tensor.to(dtype) for name, tensor in state.items()}

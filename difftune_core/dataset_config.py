@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from difftune_core.data.members import Refusal
+from difftune_core.files import sha256_json
 
 OnBadFiles = Literal["refuse", "skip"]
 Splits = Literal["refuse", "train", "validation", "test", "hold_out"]
@@ -35,27 +34,11 @@ class DatasetOptions(BaseModel):
         return HeldOutOptions(**self.model_dump())
 
 
+def identity(sha256: str, options: DatasetOptions) -> str:
+    """What identifies the images of a data set before they are read: its file, and what is taken of it."""
+    taken = options.model_dump(include={"on_bad_files", "splits"}, exclude_defaults=True)
+    return sha256_json([sha256, taken]) if taken else sha256
+
+
 class HeldOutOptions(DatasetOptions):
     """Options under which the held-out part of a `hold_out` set is read."""
-
-
-def sorted_out(
-    refused: Sequence[Refusal], num_taken: int, options: DatasetOptions, name: str
-) -> tuple[list[Refusal], list[Refusal]]:
-    """(what makes the set invalid, what is left out of it).
-
-    Args:
-        refused: files and rows that cannot be used.
-        num_taken: images that can be.
-        options: what to do with the former.
-        name: of the archive, which is named where too much would be left out.
-    """
-    if options.on_bad_files == "refuse" or not refused:
-        return list(refused), []
-    count = len({refusal.path for refusal in refused})
-    share = count / (count + num_taken)
-    if share <= options.max_skipped_share:
-        return [], list(refused)
-    message = f"{count} files or rows of {count + num_taken} would be left out ({share:.0%})"
-    most = f"; at most {options.max_skipped_share:.0%} may be (max_skipped_share)"
-    return [Refusal(name, "too_many_bad_files", message + most), *refused], []

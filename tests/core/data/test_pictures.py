@@ -1,0 +1,117 @@
+"""One picture, however it is stored: colour profiles, transparency, formats, and files that lack their end."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from difftune_core.data.colour import BLACK
+from difftune_core.data.images import check_image, load_rgb
+from difftune_core.data.members import RefusedError
+
+SIZE = 32
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def swapped_profile() -> bytes:
+    """sRGB with the primaries of red and blue exchanged, under a name that is not sRGB's."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for name, other in ((b"rXYZ", b"bXYZ"),):
+        first, second = profile.index(name, 128), profile.index(other, 128)
+        profile[first : first + 4], profile[second : second + 4] = other, name
+    return (
+        bytes(profile)
+        .replace(b"sRGB", b"odd ")
+        .replace(b"s\0R\0G\0B\0", b"o\0d\0d\0 \0")
+        .replace(b"\0s\0R\0G\0B", b"\0o\0d\0d\0 ")
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_profile_is_applied_in_every_mode_of_colour(mode: str, kind: str) -> None:
+    red = Image.new("RGB", (40, 40), (255, 0, 0))
+    image = red.quantize(4) if mode == "P" else red.convert(mode)
+    seen = load_rgb(encoded(image, kind, icc_profile=swapped_profile()), SIZE)
+    assert np.abs(seen.astype(int) - [0, 0, 255]).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
+def test_grey_is_one_grey_in_every_mode(mode: str) -> None:
+    """A profile of colours fits pictures that are stored as grey as well."""
+    grey = Image.new("L", (40, 40), 128)
+    image = grey.convert("P") if mode == "P" else grey.convert(mode)
+    seen = load_rgb(encoded(image, icc_profile=swapped_profile()), SIZE).astype(int)
+    wanted = load_rgb(encoded(grey.convert("RGB"), icc_profile=swapped_profile()), SIZE).astype(int)
+    assert np.abs(seen - wanted).max() <= 1
+
+
+def test_a_profile_is_applied_before_what_is_transparent_shows_the_ground() -> None:
+    image = Image.new("RGBA", (40, 40), (255, 0, 0, 255))
+    image.paste((255, 0, 0, 0), (0, 0, 20, 40))
+    seen = load_rgb(encoded(image, icc_profile=swapped_profile()), 40).astype(int)
+    assert seen[20, 5].tolist() == [255, 255, 255]
+    assert np.abs(seen[20, 35] - [0, 0, 255]).max() <= 3
+    assert load_rgb(encoded(image), 40, BLACK)[20, 5].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "AVIF"])
+def test_a_cut_file_of_other_formats_is_cut(build: Any, kind: str) -> None:
+    data = build.picture(width=200, height=200, kind=kind)
+    assert check_image(data).format == kind
+    for share in (0.5, 0.9):
+        with pytest.raises(RefusedError) as caught:
+            check_image(data[: int(share * len(data))])
+        assert caught.value.code == "truncated_image"
+
+
+def test_numbers_without_a_scale_and_pages_are_refused() -> None:
+    floats = Image.fromarray(np.zeros((20, 20), np.float32))
+    with pytest.raises(RefusedError, match="mode F"):
+        load_rgb(encoded(floats, "TIFF"), 8)
+    pages = encoded(Image.new("RGB", (20, 20)), "TIFF", save_all=True, append_images=[Image.new("RGB", (20, 20))])
+    with pytest.raises(RefusedError, match="pages"):
+        check_image(pages)
+
+
+def test_heic_is_named() -> None:
+    with pytest.raises(RefusedError, match="HEIC") as caught:
+        check_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    assert caught.value.code == "unsupported_format"
+
+
+def photo(kind: str) -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 255, (30, 45, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((450, 300), Image.Resampling.BICUBIC)
+    if kind == "flat below":
+        image.paste("white", (0, 150, 450, 300))
+    return image.convert("L") if kind == "grey" else Image.new("RGB", (450, 300), "navy") if kind == "flat" else image
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey", "flat", "flat below"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"quality": 95}])
+def test_a_jpeg_that_was_cut_and_closed_is_found(kind: str, options: dict[str, Any]) -> None:
+    data = encoded(photo(kind), "JPEG", **options)
+    assert check_image(data).format == "JPEG"
+    scan = data.rindex(b"\xff\xda")
+    refined = kind == "flat" and "progressive" in options  # the end of its last scan says nothing that could be lost
+    for share in (0.3,) if refined else (0.3, 0.6, 0.95):
+        cut = data[: scan + int(share * (len(data) - scan))].rstrip(b"\xff")
+        with pytest.raises(RefusedError) as caught:
+            check_image(cut + b"\xff\xd9")
+        assert caught.value.code in {"truncated_image", "damaged_image"}
+
+
+def test_whole_jpeg_files_with_things_behind_their_end_are_whole() -> None:
+    data = encoded(photo("flat"), "JPEG")
+    for tail in (b"", b"\0" * 16, b"padding"):
+        assert check_image(data + tail).width == 450

@@ -1,0 +1,160 @@
+"""Captions and tables in the forms they come in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.core.data.verdicts import judge
+
+
+def pictures(build: Any, count: int = 3, folder: str = "") -> dict[str, bytes]:
+    return {f"{folder}{i}.png": build.picture(i) for i in range(count)}
+
+
+def rows(column: str = "text", name: str = "file_name") -> list[dict[str, str]]:
+    return [{name: f"{i}.png", column: f"a cone {i}"} for i in range(3)]
+
+
+def lines(table: list[dict[str, str]]) -> bytes:
+    return "\n".join(map(json.dumps, table)).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "a cone".encode("utf-8-sig"),
+        "a cone".encode("utf-16"),
+        b"\xfe\xff" + "a cone\r\n".encode("utf-16-be"),
+        "\u200ba  cone\u200b\n".encode(),
+        b"  a\ncone ",
+    ],
+)
+@pytest.mark.parametrize("ending", ["txt", "caption", "png.txt"])
+def test_a_caption_is_what_can_be_seen(tmp_path: Path, build: Any, recorder: Any, data: bytes, ending: str) -> None:
+    files = {**pictures(build), **{f"{i}.{ending}": data for i in range(3)}}
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert [item["caption"] for item in found.items] == ["a cone"] * 3
+
+
+UNSEEN = [
+    "",
+    " \n\t",
+    "\ufeff",
+    "\u200b\u200d\u2060",
+    "\u00a0\u3000",
+    "\u00ad",
+    "a\0 \0c\0",
+    "\u3164",
+    "\u2800",
+    "\ufe0f",
+]
+
+
+@pytest.mark.parametrize("text", UNSEEN)
+@pytest.mark.parametrize("form", ["stems", "table"])
+def test_nothing_visible_is_no_caption(tmp_path: Path, build: Any, recorder: Any, text: str, form: str) -> None:
+    table = [{**row, "text": text if i == 1 else "seen"} for i, row in enumerate(rows())]
+    texts = {f"{i}.txt": (text if i == 1 else "seen").encode() for i in range(3)}
+    files = texts if form == "stems" else {"metadata.jsonl": lines(table)}
+    found = judge(build.zip(tmp_path / "a.zip", {**pictures(build), **files}), recorder)
+    assert found.codes() == {"1.png" if form == "stems" else "metadata.jsonl:2": "missing_caption"}
+
+
+@pytest.mark.parametrize("text", ["🜂", "é", "…", "👩\u200d🚀", "犬"])
+def test_any_script_and_sign_is_visible(tmp_path: Path, build: Any, recorder: Any, text: str) -> None:
+    files = {**pictures(build), **{f"{i}.txt": text.encode() for i in range(3)}}
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert [item["caption"] for item in found.items] == [text] * 3
+
+
+@pytest.mark.parametrize("data", ["赤い円錐".encode("cp932"), "a cone".encode("utf-16-le"), "é".encode("latin-1")])
+def test_text_of_other_encodings_is_no_caption_and_says_so(
+    tmp_path: Path, build: Any, recorder: Any, data: bytes
+) -> None:
+    files = {**pictures(build), **{f"{i}.txt": data for i in range(3)}}
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert set(found.codes().values()) == {"missing_caption"}
+    assert "UTF-8" in found.message
+
+
+@pytest.mark.parametrize("stem", ["photo v1.0 {}", "St. Ives {}", "p{}.final", "a.b.c{}", ".hidden{}", "v{}.control.2"])
+def test_names_may_hold_dots(tmp_path: Path, build: Any, recorder: Any, stem: str) -> None:
+    files: dict[str, bytes] = {}
+    for i in range(3):
+        files |= {f"{stem.format(i)}.PNG": build.picture(i), f"{stem.format(i)}.txt": b"a cone"}
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert (found.codes(), len(found.items)) == ({}, 3)
+
+
+CSV = "file_name,text\n" + "".join(f'{i}.png,"a cone {i}"\n' for i in range(3))
+TABLES: dict[str, bytes] = {
+    "metadata.jsonl": lines(rows("prompt")),
+    "METADATA.JSONL": lines(rows("Caption", "File_Name")),
+    "metadata.csv": CSV.encode("utf-8-sig"),
+    "Metadata.csv": CSV.replace(",", ";").encode(),
+    "metadata.json": json.dumps(rows()).encode(),
+    "metadata.JSON": json.dumps({row["file_name"]: row["text"] for row in rows()}).encode(),
+}
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_tables_are_read_in_many_forms(tmp_path: Path, build: Any, recorder: Any, name: str) -> None:
+    found = judge(build.zip(tmp_path / "a.zip", {**pictures(build), name: TABLES[name]}), recorder)
+    assert found.codes() == {}
+    assert [item["caption"] for item in found.items] == [f"a cone {i}" for i in range(3)]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "json"])
+def test_a_missing_column_is_named_with_those_that_are_there(
+    tmp_path: Path, build: Any, recorder: Any, ending: str
+) -> None:
+    table = rows("description")
+    data = {
+        "jsonl": lines(table),
+        "json": json.dumps(table).encode(),
+        "csv": b"file_name,description\n0.png,x\n1.png,y\n2.png,z\n",
+    }[ending]
+    found = judge(build.zip(tmp_path / "a.zip", {**pictures(build), f"metadata.{ending}": data}), recorder)
+    assert found.codes() == {f"metadata.{ending}": "missing_column"}
+    assert all(word in found.message for word in ("text", "caption", "prompt", "its columns: file_name, description"))
+
+
+def test_a_table_without_images_is_a_stray_file(tmp_path: Path, build: Any, recorder: Any) -> None:
+    files = {**build.good(), "metadata.csv": b"id,width\n1,2\n", "metadata.parquet": b"PAR1"}
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert found.codes() == {}
+    assert found.warnings == {"metadata.csv": "unread_table", "metadata.parquet": "unread_table"}
+
+
+def test_the_first_of_several_columns_and_tables_is_read(tmp_path: Path, build: Any, recorder: Any) -> None:
+    table = [{**row, "caption": "other"} for row in rows()]
+    files = {**pictures(build), "metadata.jsonl": lines(table), "metadata.csv": b"file_name,text\n0.png,x\n"}
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert found.items[0]["caption"] == "a cone 0"
+    assert found.warnings == {"metadata.jsonl": "several_captions"}
+    assert found.codes("ignored_files") == {"metadata.csv": "unread_table"}
+
+
+def test_the_layout_of_fill50k(tmp_path: Path, build: Any, recorder: Any) -> None:
+    table = [{"source": f"source/{i}.png", "target": f"target/{i}.png", "prompt": f"circle {i}"} for i in range(3)]
+    pairs = {
+        f"{side}/{i}.png": build.picture(i + 10 * (side == "source")) for side in ("source", "target") for i in range(3)
+    }
+    found = judge(build.zip(tmp_path / "a.zip", {**pairs, "prompt.json": lines(table)}), recorder)
+    assert found.codes() == {}
+    assert [(item["path"], item["control"]) for item in found.items] == [
+        (f"target/{i}.png", f"source/{i}.png") for i in range(3)
+    ]
+    assert judge(build.zip(tmp_path / "b.zip", pairs), recorder).codes() == {"source": "control_folders"}
+
+
+def test_a_folder_of_control_images(tmp_path: Path, build: Any, recorder: Any) -> None:
+    files = pictures(build, folder="image/") | {f"image/{i}.txt": b"a cone" for i in range(3)}
+    files |= {f"conditioning/{i}.png": build.picture(10 + i) for i in range(3)}
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert found.codes() == {}
+    assert [item["control"] for item in found.items] == [f"conditioning/{i}.png" for i in range(3)]
