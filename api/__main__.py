@@ -18,6 +18,7 @@ from api.addresses import is_everywhere
 from api.db import Database
 from api.logging import configure_logging
 from api.metrics import WorkInDatabase, serve_metrics
+from api.protocol import BoundedHttp
 from api.settings import Settings, faults_of
 from api.tracing import configure_tracing
 
@@ -37,6 +38,7 @@ def main() -> None:
     config = uvicorn.Config(
         "api.app:create_app",
         factory=True,
+        http=BoundedHttp,
         host=settings.host,
         port=settings.port,
         access_log=False,

@@ -83,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.route_class = UnitRoute
 
     app.add_middleware(Head)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(KnownHosts, hosts=_hosts(settings))
     app.add_middleware(RequestContext)  # the last added is the first to run
     error_handlers.install(app)

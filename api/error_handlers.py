@@ -33,7 +33,6 @@ _STATUS: dict[type[errors.ServiceError], HTTPStatus] = {
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QuotaError: HTTPStatus.FORBIDDEN,
     errors.TooManyRequestsError: HTTPStatus.TOO_MANY_REQUESTS,
-    errors.TooSlowError: HTTPStatus.REQUEST_TIMEOUT,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _HEADERS = {
@@ -45,6 +44,7 @@ _CODES = {"missing": "missing_field", "extra_forbidden": "unknown_field", "union
 _HTTP_CODES = {  # phrases of a status differ between Python versions
     HTTPStatus.BAD_REQUEST: "malformed_body",
     HTTPStatus.NOT_FOUND: "route_not_found",
+    HTTPStatus.REQUEST_TIMEOUT: "request_timeout",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range_not_satisfiable",
 }
@@ -69,14 +69,19 @@ def install(app: FastAPI) -> None:
 
 
 def answer(request: Request, status: HTTPStatus, error: errors.ServiceError) -> JSONResponse:
+    """The one shape of errors, as a response."""
+    body = problem(status, error, request_id=getattr(request.state, "request_id", None), path=request.url.path)
+    return JSONResponse(body, status, headers=_headers(status, error), media_type="application/problem+json")
+
+
+def problem(status: HTTPStatus, error: errors.ServiceError, *, request_id: str | None, path: str) -> dict[str, Any]:
     """The one shape of errors."""
-    request_id = getattr(request.state, "request_id", None)
     body: dict[str, Any] = {
         "type": f"urn:difftune:error:{error.code}",
         "title": error.code.replace("_", " ").capitalize(),
         "status": int(status),
         "detail": error.message,
-        "instance": request.url.path,
+        "instance": path,
         "code": error.code,
         "request_id": request_id,
         **error.extra,
@@ -88,7 +93,7 @@ def answer(request: Request, status: HTTPStatus, error: errors.ServiceError) -> 
         body["errors"] = faults
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     body["error"] = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return JSONResponse(body, status, headers=_headers(status, error), media_type="application/problem+json")
+    return body
 
 
 def _headers(status: HTTPStatus, error: errors.ServiceError) -> dict[str, str] | None:

@@ -12,7 +12,6 @@ ServiceError
 ├── TooLargeError         more bytes than allowed
 ├── QuotaError            more bytes than the tenant may keep
 ├── TooManyRequestsError  more at once than the tenant can have
-├── TooSlowError          the body does not arrive
 └── UnavailableError      a part of the service does not answer
 """
 
@@ -97,10 +96,6 @@ class QuotaError(ServiceError):
 
 class TooManyRequestsError(ServiceError):
     """The tenant's other requests have to be done first."""
-
-
-class TooSlowError(ServiceError):
-    """The body of the request does not arrive, or hardly."""
 
 
 class UnavailableError(ServiceError):

@@ -7,6 +7,7 @@ import time
 from asyncio import CancelledError
 from http import HTTPStatus
 
+import anyio
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -15,12 +16,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.addresses import host_of
 from api.error_handlers import answer, unforeseen
-from api.errors import MalformedError
+from api.errors import MalformedError, TooLargeError
 from api.ids import new_id
 from api.metrics import HTTP_SECONDS
+from api.multipart import FORM_REST_BYTES
+from api.settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_STREAMED = re.compile(r"/v1/(files|uploads/[^/]+/parts|objects/.+)")
+_FILES, _OBJECTS = "/v1/files", "/v1/objects/"
+_PART = re.compile(r"/v1/uploads/[^/]+/parts")
+_BODILESS = {"GET", "HEAD", "DELETE", "OPTIONS"}
 _NOT_ALLOWED = (
     "This service does not answer for the host {host!r}. Its operator names the hosts that it has: DIFFTUNE_PUBLIC_URL "
     "is its address as clients see it, DIFFTUNE_ALLOWED_HOSTS lists further host names."
@@ -91,23 +96,69 @@ class KnownHosts:
 
 
 class BodyLimit:
-    """Bodies that are held in memory have at most 1 MiB; those that are streamed have limits of their own."""
+    """Bodies are no larger than their route can take, and arrive in time.
 
-    def __init__(self, app: ASGIApp) -> None:
+    One that is announced as too large is refused before any of it is read. What is held in memory has at most 1 MiB.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _STREAMED.fullmatch(scope["path"]):
+        if scope["type"] != "http" or scope["method"] in _BODILESS:
             await self.app(scope, receive, send)
             return
-        count = 0
+        body = _Body(receive, self._max_bytes(scope["path"]), self._settings)
+        if body.max_bytes is not None and _announced(scope) > body.max_bytes:
+            error = TooLargeError("too_large", body.too_large, max_bytes=body.max_bytes)
+            await answer(Request(scope), HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)(scope, receive, send)
+            return
+        await self.app(scope, body.receive, send)
 
-        async def counted() -> Message:
-            nonlocal count
-            message = await receive()
-            count += len(message.get("body", b""))
-            if count > _MAX_JSON_BYTES:
-                raise HTTPException(413, f"The body is larger than {_MAX_JSON_BYTES} bytes.")
-            return message
+    def _max_bytes(self, path: str) -> int | None:
+        if _PART.fullmatch(path):
+            return self._settings.max_part_bytes + FORM_REST_BYTES
+        if path == _FILES:
+            return self._settings.max_file_bytes + FORM_REST_BYTES
+        return None if path.startswith(_OBJECTS) else _MAX_JSON_BYTES  # a link says how large its object is
 
-        await self.app(scope, counted, send)
+
+class _Body:
+    """One body as it arrives. Time counts only while it is waited for: it is not the client's when we are slow."""
+
+    def __init__(self, receive: Receive, max_bytes: int | None, settings: Settings) -> None:
+        self.max_bytes = max_bytes
+        self.too_large = f"The body is larger than {max_bytes} bytes."
+        self._receive = receive
+        self._idle_s = self._credit_s = settings.body_idle_s
+        self._bytes_per_s = settings.body_bytes_per_s
+        self._count = 0
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        """The next piece.
+
+        Raises:
+            HTTPException: 413, there is more than the limit; 408, nothing came for too long, or hardly anything.
+        """
+        if self._is_whole:  # who asks now waits for the client to go away
+            return await self._receive()
+        began = time.monotonic()
+        with anyio.move_on_after(self._credit_s) as waiting:
+            message = await self._receive()
+        if waiting.cancelled_caught:
+            raise HTTPException(408, "The body did not arrive, or arrived too slowly.")
+        num_bytes = len(message.get("body", b""))
+        gained_s = num_bytes / self._bytes_per_s - (time.monotonic() - began)
+        self._credit_s = min(self._idle_s, self._credit_s + gained_s)
+        self._count += num_bytes
+        if self.max_bytes is not None and self._count > self.max_bytes:
+            raise HTTPException(413, self.too_large)
+        self._is_whole = not message.get("more_body", False)
+        return message
+
+
+def _announced(scope: Scope) -> int:
+    length = Headers(scope=scope).get("content-length", "0")
+    return int(length) if length.isdecimal() else 0

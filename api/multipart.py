@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 32
-_MAX_REST_BYTES = 1 << 20  # of a form, beside its file
+FORM_REST_BYTES = 1 << 20  # of a form, beside its file
 _MAX_BOUNDARY_BYTES = 70  # RFC 2046, 5.1.1
 
 
@@ -109,7 +109,7 @@ def store_form(
         InvalidInputError: there is no such file, or a field that is none of `others`.
         TooLargeError: the file has more than `max_bytes`.
     """
-    form = read_form(content_type, limited(body, max_bytes + _MAX_REST_BYTES, what="The form"))
+    form = read_form(content_type, limited(body, max_bytes + FORM_REST_BYTES, what="The form"))
     try:
         return _stored(_known(form, {field, *others}), store, key, field, max_bytes)
     except Exception:

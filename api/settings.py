@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     """Host headers that are answered: a foreign page must not reach a loopback API by DNS rebinding."""
     key_cache_s: Annotated[float, Field(ge=0)] = 5.0
     """A key that was used lately is taken for so long without asking the database: so soon a revoked one is refused."""
+    body_idle_s: Annotated[float, Field(gt=0)] = 15.0
+    """A request's body of which nothing came for so long is refused (408)."""
+    body_bytes_per_s: Annotated[float, Field(gt=0)] = 4096.0
+    """And so is one that came more slowly than this, after that time."""
     model_dirs: list[Path] = []
     """Further folders of base models, before the bundled ones."""
     lease_s: Annotated[float, Field(gt=0)] = 15.0

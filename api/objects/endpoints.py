@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
 from api.deps import Services, ServicesDep, body_chunks, in_receiving_thread
-from api.errors import ForbiddenError, InvalidInputError, MalformedError, not_found
+from api.errors import ForbiddenError, InvalidInputError, MalformedError, TooLargeError, not_found
 from api.multipart import limited
 from api.routing import UnitRoute
 from api.storage import LocalStore
@@ -42,6 +42,10 @@ def download_object(key: str, used: ServicesDep, request: Request) -> Response:
 async def upload_object(key: str, used: ServicesDep, request: Request) -> Response:
     """Store an object by a signed link: exactly the bytes that the link allows. What is there already stays."""
     store, link = _allowed(used, key, request)
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > link.num_bytes:
+        message = f"The link is for {link.num_bytes} bytes, {announced} are announced."
+        raise TooLargeError("too_large", message, max_bytes=link.num_bytes)
     etag = await in_receiving_thread(used, _owner(key), _receive, store, link, request)
     return Response(status_code=200, headers={"etag": f'"{etag}"'})
 

@@ -1,0 +1,159 @@
+"""HTTP/1.1 as uvicorn speaks it, with bounds: of a request's head in bytes and seconds, and of a body nobody waits for.
+
+uvicorn with httptools has none: one line or header of many megabytes blocks the event loop for everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.error_handlers import problem
+from api.errors import ServiceError
+from api.ids import new_id
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_S = 15.0  # from its first byte, or the connection, to its last
+LINGER_S = 3.0  # that a client has to read its answer while it still sends
+_TOO_LONG = {
+    HTTPStatus.REQUEST_URI_TOO_LONG: ("uri_too_long", f"The address has more than {MAX_HEAD_BYTES} bytes."),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
+        "headers_too_large",
+        f"The headers have more than {MAX_HEAD_BYTES} bytes.",
+    ),
+}
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection. Heads have at most 64 KiB (414, 431) and arrive in time (408)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """As uvicorn's."""
+        super().__init__(*args, **options)
+        self.url = b""
+        self._undigested = 0  # bytes since the last that belonged to a whole head or to a body
+        self._head_bytes = 0
+        self._in_message = False
+        self._awaits_head = True
+        self._is_refused = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # so in uvicorn
+        """Wait for a head, not for ever."""
+        super().connection_made(transport)
+        self._end_in(HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._end_in(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless it is too long."""
+        if self._is_refused:
+            return
+        if self._deadline is None and self._awaits_head and self._is_idle:
+            self._end_in(HEAD_S)
+        self._undigested += len(data)
+        super().data_received(data)
+        if self._undigested > MAX_HEAD_BYTES and not self._is_refused:
+            self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._in_message = True
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the address."""
+        self._head_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or a trailer."""
+        self._head_bytes += len(name) + len(value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start on the request, whose head is whole.
+
+        Raises:
+            ValueError: it is too long; the parser ends with this, and uvicorn refuses.
+        """
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError
+        self._undigested = 0
+        self._awaits_head = False
+        self._end_in(None)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._undigested = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of the request is here."""
+        self._in_message = False
+        self._awaits_head = True
+        self._undigested = 0
+        self._end_in(None)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; for the rest of this one, whose answer needed no more of it, only briefly."""
+        super().on_response_complete()
+        if self._in_message and not self.pipeline and not self.transport.is_closing():
+            self._end_in(LINGER_S)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed, or was found too long while it was."""
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, "malformed_request", msg)
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse_head(self) -> None:
+        is_url = len(self.url) > MAX_HEAD_BYTES // 2
+        status = HTTPStatus.REQUEST_URI_TOO_LONG if is_url else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self._refuse(status, *_TOO_LONG[status])
+
+    def _end_in(self, seconds: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        """A head did not come in time, or the rest of a body that nobody needs."""
+        if self._undigested and self._awaits_head and self._is_idle and not self._is_refused:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "The request did not arrive in time.")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: HTTPStatus, code: str, message: str) -> None:
+        """Answer, and read on for a moment: a connection closed at once would take the answer back."""
+        self._is_refused = True
+        request_id = new_id("req")
+        body = json.dumps(problem(status, ServiceError(code, message), request_id=request_id, path="")).encode()
+        head = [
+            f"HTTP/1.1 {int(status)} {status.phrase}",
+            "content-type: application/problem+json",
+            f"content-length: {len(body)}",
+            f"x-request-id: {request_id}",
+            "connection: close",
+        ]
+        self.flow.resume_reading()
+        if self._is_idle:  # else the answer under way goes first, and alone
+            self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + body)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        self._end_in(LINGER_S)

@@ -1,0 +1,87 @@
+"""Heads of requests are bounded, in bytes and in time, without a key too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+
+from api import protocol
+from tests.api.serving import connected, ended, read_answer, serving
+
+MIB = 1 << 20
+HOST = b"Host: 127.0.0.1\r\n"
+GET = b"GET /healthz HTTP/1.1\r\n" + HOST
+
+
+@pytest.fixture
+def port(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.5)
+    monkeypatch.setattr(protocol, "LINGER_S", 0.5)
+    with serving(app) as port:
+        yield port
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (b"GET /" + b"a" * 8 * MIB + b" HTTP/1.1\r\n" + HOST, 414, "uri_too_long"),
+        (b"GET /" + b"a" * 66_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414, "uri_too_long"),
+        (GET + b"x: " + b"a" * 8 * MIB, 431, "headers_too_large"),
+        (GET + b"x: " + b"a" * 66_000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (GET + b"".join(b"x-%d: 1\r\n" % n for n in range(20_000)) + b"\r\n", 431, "headers_too_large"),
+        (GET + b"a" * 8 * MIB, 431, "headers_too_large"),
+        (b"POST /v1/uploads HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nt: " + b"a" * MIB, 401, ""),
+        (b"nonsense\r\n\r\n", 400, "malformed_request"),
+    ],
+    ids=["url", "whole url", "header", "whole header", "headers", "name", "trailer", "nonsense"],
+)
+def test_what_is_too_long_is_refused_as_a_problem(port: int, head: bytes, status: int, code: str) -> None:
+    with connected(port, head) as connection:
+        got, headers, body = read_answer(connection)
+        assert got == status
+        assert headers["content-type"] == "application/problem+json"
+        assert body["code"] == body["error"]["code"]
+        assert body["code"] == (code or "missing_api_key")
+        assert ended(connection)
+    with connected(port, GET + b"\r\n") as connection:
+        assert read_answer(connection)[0] == 200
+
+
+def test_a_head_of_just_under_the_limit_is_taken(port: int) -> None:
+    with connected(port, GET + b"x: " + b"a" * 60_000 + b"\r\n\r\n") as connection:
+        assert read_answer(connection)[0] == 200
+        connection.sendall(GET + b"\r\n")
+        assert read_answer(connection)[0] == 200
+
+
+def test_drips_are_counted_and_timed(port: int) -> None:
+    with connected(port, GET) as connection:
+        for _ in range(3):
+            time.sleep(0.1)
+            connection.sendall(b"x")
+        status, _, body = read_answer(connection)
+        assert (status, body["code"]) == (408, "request_timeout")
+        assert ended(connection)
+    with connected(port) as silent:
+        assert ended(silent)
+    with connected(port, GET + b"\r\n") as kept:
+        assert read_answer(kept)[0] == 200
+        kept.sendall(b"\r\n")
+        assert ended(kept), "what comes between requests begins none"
+
+
+def test_a_body_that_nobody_needs_is_not_waited_for(port: int) -> None:
+    head = b"POST /v1/uploads HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    with connected(port, head + b"{") as connection:
+        assert read_answer(connection)[0] == 401
+        assert ended(connection)
+
+
+def test_requests_sent_at_once_are_all_answered(port: int) -> None:
+    with connected(port, (GET + b"\r\n") * 3) as connection:
+        received = b""
+        while received.count(b'{"status":"ok"}') < 3:
+            received += connection.recv(65536)
