@@ -27,6 +27,7 @@ from api.db import Database
 from api.deps import Services, tenant
 from api.ending import MakesRoom
 from api.events.endpoints import router as events
+from api.events.following import Following
 from api.files.endpoints import router as files
 from api.health.endpoints import router as health
 from api.jobs.endpoints import router as jobs
@@ -108,6 +109,7 @@ def _include_routers(app: FastAPI) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
+    await app.state.services.following.close()
     app.state.services.database.close()
     await anyio.to_thread.run_sync(flush_tracing)
 
@@ -123,6 +125,7 @@ def _services(settings: Settings) -> Services:
         doorbell=Doorbell(settings, database),
         units=Units(database),
         known_keys=KnownKeys(settings.key_cache_s),
+        following=Following(database),
     )
 
 

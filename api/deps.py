@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from api.admission import Places
 from api.db import Database, is_busy
 from api.errors import ServiceError, UnauthenticatedError
+from api.events.following import Following
 from api.idempotency.in_flight import InFlight
 from api.idempotency.service import HEADER, PATTERN, Once, key_of
 from api.keys import service as keys
@@ -50,6 +51,7 @@ class Services:
     doorbell: Doorbell
     units: Units
     known_keys: KnownKeys
+    following: Following
     receiving: Places = field(default_factory=lambda: Places(MAX_RECEIVING, shares=True))
     in_flight: InFlight = field(default_factory=InFlight)
 

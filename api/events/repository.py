@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from api.events.models import Event
 from api.jobs.models import Job
+
+_AT_ONCE = 500
 
 
 def page(session: Session, job_id: str, *, after: int | None, limit: int, ascending: bool) -> list[Event]:
@@ -15,7 +17,13 @@ def page(session: Session, job_id: str, *, after: int | None, limit: int, ascend
     return list(session.scalars(query.order_by(Event.number if ascending else Event.number.desc()).limit(limit)))
 
 
-def status_and_page(session: Session, job_id: str, *, after: int, limit: int) -> tuple[str | None, list[Event]]:
-    """The job's status first, then events: under a final status none can follow those that are read here."""
-    status = session.scalar(select(Job.status).where(Job.id == job_id))
-    return status, page(session, job_id, after=after, limit=limit, ascending=True)
+def states_of(session: Session, job_ids: list[str]) -> list[Row[str, str, str, int]]:
+    """Id, tenant, status and number of the last event of the jobs that are there.
+
+    Read before their events: under a final status none can follow those that are read then.
+    """
+    found: list[Row[str, str, str, int]] = []
+    columns = select(Job.id, Job.tenant_id, Job.status, Job.last_event)
+    for begin in range(0, len(job_ids), _AT_ONCE):
+        found += session.execute(columns.where(Job.id.in_(job_ids[begin : begin + _AT_ONCE]))).all()
+    return found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Literal
 
@@ -32,8 +33,8 @@ def event_out(event: Event) -> EventOut:
     )
 
 
-def number_of(job_id: str, event_id: str, *, param: str, newest: int) -> int:
-    """The number in an event's id; `newest` is that of the job's last one.
+def number_of(job_id: str, event_id: str, *, param: str, newest: float = math.inf) -> int:
+    """The number in an event's id; `newest` is that of the job's last one, where it is known.
 
     Raises:
         InvalidInputError: it is no id of an event of this job.

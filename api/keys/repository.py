@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from api.keys.models import ApiKey
@@ -23,5 +23,14 @@ def list_all(session: Session) -> list[ApiKey]:
 
 def count_valid(session: Session) -> int:
     """How many keys work now."""
-    lasting = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > time.time())
-    return session.scalar(select(func.count()).select_from(ApiKey).where(ApiKey.revoked_at.is_(None), lasting)) or 0
+    return session.scalar(select(func.count()).select_from(ApiKey).where(ApiKey.revoked_at.is_(None), _lasts())) or 0
+
+
+def valid_among(session: Session, key_ids: list[str]) -> set[str]:
+    """Those that work now: neither revoked nor expired."""
+    query = select(ApiKey.id).where(ApiKey.id.in_(key_ids), ApiKey.revoked_at.is_(None), _lasts())
+    return set(session.scalars(query))
+
+
+def _lasts() -> ColumnElement[bool]:
+    return or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > time.time())
