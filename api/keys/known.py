@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import anyio
+
 _MOST = 4096
 
 
@@ -28,16 +30,30 @@ class KnownKeys:
         """With 0 nothing is remembered."""
         self._ttl_s = ttl_s
         self._known: dict[bytes, tuple[float, Principal]] = {}
+        self._looking: dict[bytes, anyio.Event] = {}
 
     async def principal(self, token: str, look_up: Callable[[], Awaitable[Principal]]) -> Principal:
         """Whose the token is, from memory or as `look_up` says, whose errors are passed on."""
-        digest, now = hashlib.sha256(token.encode()).digest(), time.monotonic()
-        found = self._known.get(digest)
-        if found is not None and now < found[0]:
-            return found[1]
-        principal = await look_up()
+        digest = hashlib.sha256(token.encode()).digest()
+        while (principal := self._remembered(digest)) is None:
+            if (under_way := self._looking.get(digest)) is None:
+                return await self._looked_up(digest, look_up)
+            await under_way.wait()  # one look-up for all requests that come with the key meanwhile
+        return principal
+
+    def _remembered(self, digest: bytes) -> Principal | None:
+        until, principal = self._known.get(digest, (0.0, None))
+        return principal if time.monotonic() < until else None
+
+    async def _looked_up(self, digest: bytes, look_up: Callable[[], Awaitable[Principal]]) -> Principal:
+        ended = self._looking[digest] = anyio.Event()
+        try:
+            principal = await look_up()
+        finally:
+            del self._looking[digest]
+            ended.set()
         self._known.pop(digest, None)
-        self._known[digest] = (now + self._ttl_s, principal)
+        self._known[digest] = (time.monotonic() + self._ttl_s, principal)
         if len(self._known) > _MOST:
             del self._known[next(iter(self._known))]
         return principal

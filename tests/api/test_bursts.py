@@ -146,3 +146,13 @@ def test_a_request_needs_one_thread_once_its_key_is_known(
     hops.clear()
     client.post("/v1/uploads", json={"filename": "a", "bytes": 3, "purpose": "fine-tune"})
     assert len(hops) == 1
+
+
+def test_a_key_is_looked_up_once_for_all_requests_that_come_at_once(
+    at_once: Callable[..., Any], services: Services
+) -> None:
+    asked: list[str] = []
+    event.listen(services.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    answers = at_once(*[{"method": "GET", "url": "/v1/datasets"}] * 40)
+    assert {answer.status_code for _, answer in answers} == {200}
+    assert sum("FROM api_keys" in statement for statement in asked) == 1
