@@ -18,6 +18,8 @@ from difftune_core.interruption import interruption_point
 _CHUNK = 1 << 20
 _SEAL = ".sha256.json"
 _LOCK_POLL_S = 0.1
+COMPUTED = "computed-2"
+"""Folder within a cache folder of what runs computed, named by the version of the rule of their names."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IDENTIFYING = (".safetensors", "config.json", "vocab.json", "merges.txt", "tokenizer.json", "palette.json")
 """Ends of the names of files that decide what a model does; not `card.json`, which holds the digest."""
@@ -37,6 +39,12 @@ def sha256_json(value: Any) -> str:
 def folder_digest(folder: Path) -> str:
     """sha256 over names and contents of a model folder's weights, configs and vocabularies, in order."""
     files = sorted(path for path in folder.rglob("*") if path.name.endswith(_IDENTIFYING))
+    return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
+
+
+def whole_folder_digest(folder: Path) -> str:
+    """sha256 over names and contents of every file of a folder, in order; a card among them counts too."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
 
 

@@ -50,6 +50,17 @@ def whole(folder: Path) -> Manifest | None:
     return manifest
 
 
+def begun_with(checkpoints: Path) -> str | None:
+    """What the newest readable manifest calls the run's training data; None without one."""
+    for path in sorted(checkpoints.glob(f"step-*/{MANIFEST}"), reverse=True):
+        try:
+            name = Manifest.model_validate_json(path.read_bytes()).identity.get("training_data")
+        except (OSError, ValidationError):
+            continue
+        return None if name is None else str(name)
+    return None
+
+
 def newest_whole(checkpoints: Path) -> tuple[Path, Manifest] | None:
     """The newest checkpoint that is whole; torn ones are passed over."""
     found = [(folder, manifest) for folder, manifest in newest_first(checkpoints) if manifest is not None]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from difftune_core.caches import contents_digest
 from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
 from difftune_core.data.captioned_item import GROUNDS, CaptionedItem, Role
 from difftune_core.data.images import load_rgb
 from difftune_core.data.scan_captioned import scan_captioned
 from difftune_core.data.skipping import sorted_out
 from difftune_core.dataset_config import DatasetOptions
-from difftune_core.files import sha256_json
 from difftune_core.hooks import TaskError
 
 
@@ -38,13 +38,8 @@ class CaptionedSet:
 
     @property
     def digest(self) -> str:
-        """sha256 over captions and contents: equal for any packaging, names and order of the same rows."""
-        return captioned_digest(self.items)
-
-
-def captioned_digest(items: Iterable[CaptionedItem]) -> str:
-    """sha256 over the sorted triples of caption, image and control."""
-    return sha256_json(sorted([item.caption, item.sha256, item.control_sha256 or ""] for item in items))
+        """sha256 over captions and contents in order: equal for any packaging, and any names in the same order."""
+        return contents_digest(item.contents for item in self.items)
 
 
 def open_captioned(path: Path, options: DatasetOptions | None = None, limits: Limits | None = None) -> CaptionedSet:

@@ -23,3 +23,8 @@ class CaptionedItem:
     sha256: str
     control: str | None
     control_sha256: str | None
+
+    @property
+    def contents(self) -> tuple[str, str, str | None]:
+        """Caption, and sha256 of image and control: what the row is to a run, whatever its files are called."""
+        return self.caption, self.sha256, self.control_sha256

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float16, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
+from difftune_core.caches import array_digest, contents_digest, place_of
 from difftune_core.data.captioned import CaptionedSet, iter_files
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.latents import LatentSet
@@ -31,23 +32,35 @@ class Rows:
     """Decoded rows of a captioned set, all of one size."""
 
     pixels: UInt8[np.ndarray, "n s s 3"]
-    captions: tuple[str, ...]
     controls: UInt8[np.ndarray, "n s s 3"] | None
     """None where they are to be drawn."""
-    digest: str
+    contents: tuple[tuple[str, str, str | None], ...]
+    """Caption, and sha256 of the files of image and control of each row, in the order of `pixels`."""
+    earlier_digest: str
+    """What version 0.3.0 called them in its checkpoints."""
 
     def __len__(self) -> int:
         """Number of rows."""
-        return len(self.captions)
+        return len(self.contents)
 
-    def subset(self, indices: Int[Tensor, " k"], name: str) -> Rows:
-        """Some of the rows; `name` and the indices are in the digest."""
-        chosen = indices.numpy()
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The rows' captions."""
+        return tuple(caption for caption, _, _ in self.contents)
+
+    @property
+    def digest(self) -> str:
+        """Identifies captions and contents in order."""
+        return contents_digest(self.contents)
+
+    def subset(self, indices: Int[Tensor, " k"], earlier_name: str) -> Rows:
+        """Some of the rows; `earlier_name` is what version 0.3.0 called the choice."""
+        chosen = indices.tolist()
         return Rows(
             pixels=self.pixels[chosen],
-            captions=tuple(self.captions[i] for i in chosen),
             controls=None if self.controls is None else self.controls[chosen],
-            digest=sha256_json([self.digest, name, chosen.tolist()]),
+            contents=tuple(self.contents[index] for index in chosen),
+            earlier_digest=sha256_json([self.earlier_digest, earlier_name, chosen]),
         )
 
 
@@ -79,15 +92,12 @@ def load_rows(dataset: CaptionedSet, size: int) -> Rows:
         target = pixels if role == "image" else controls
         assert target is not None, "a control image in a set without them"
         target[places] = image
-    # In order, unlike the data set's own digest: the caches below hold their rows in this order.
-    digest = sha256_json([[item.caption, item.sha256, item.control_sha256] for item in dataset.items])
-    return Rows(pixels, tuple(item.caption for item in dataset.items), controls, digest)
+    return Rows(pixels, controls, tuple(item.contents for item in dataset.items), dataset.digest)
 
 
 def cached_controls(
     pixels: UInt8[np.ndarray, "n s s 3"],
     *,
-    images: str,
     condition: str,
     drawn_by: str,
     cache: Path,
@@ -97,8 +107,7 @@ def cached_controls(
     """Control images drawn from pictures, once for all runs that share them.
 
     Args:
-        pixels: what `images` identifies.
-        images: digest of the pictures.
+        pixels: the pictures.
         condition: what is drawn.
         drawn_by: identifies the annotator.
         cache: the shared cache folder.
@@ -115,14 +124,8 @@ def cached_controls(
                 progress(number + 1)
         save_tensors({"controls": torch.from_numpy(drawn)}, folder / _FILE)
 
-    key = {
-        "format": _FORMAT,
-        "images": images,
-        "size": pixels.shape[1],
-        "condition": condition,
-        "drawn_by": drawn_by,
-    }
-    path = build_once(cache / "controls" / sha256_json(key), build) / _FILE
+    inputs = {"format": _FORMAT, "images": array_digest(pixels), "condition": condition, "drawn_by": drawn_by}
+    path = build_once(place_of(cache, "controls", inputs), build) / _FILE
     return np.asarray(load_file(path)["controls"].numpy())
 
 

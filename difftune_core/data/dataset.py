@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from difftune_core.caches import contents_digest
 from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
 from difftune_core.data.images import load_rgb
 from difftune_core.data.scan import scan
 from difftune_core.data.skipping import sorted_out
 from difftune_core.dataset_config import DatasetOptions
-from difftune_core.files import sha256_json
 from difftune_core.hooks import TaskError
 
 
@@ -48,14 +48,14 @@ class ImageFolder:
         return np.array([item.label for item in self.items], dtype=np.int64)
 
     @property
+    def contents(self) -> tuple[tuple[str, str], ...]:
+        """Class name and sha256 of the file of each item, in order."""
+        return tuple((self.class_names[item.label], item.sha256) for item in self.items)
+
+    @property
     def digest(self) -> str:
-        """sha256 over the sorted pairs of class and content: equal for any packaging and order of the same images."""
-        return content_digest((self.class_names[item.label], item.sha256) for item in self.items)
-
-
-def content_digest(pairs: Iterator[tuple[str, str]]) -> str:
-    """sha256 over sorted (class name, content sha256)."""
-    return sha256_json(sorted(pairs))
+        """sha256 over classes and contents in order: equal for any packaging, and for any names in the same order."""
+        return contents_digest(self.contents)
 
 
 def open_dataset(path: Path, options: DatasetOptions | None = None, limits: Limits | None = None) -> ImageFolder:

@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Float16, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difftune_core.files import build_once, sha256_file, sha256_json
+from difftune_core.caches import array_digest, place_of
+from difftune_core.files import build_once, sha256_file
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.tensors import save_tensors
 
@@ -55,7 +56,7 @@ def cached_latents(
     images: UInt8[np.ndarray, "n s s 3"],
     labels: Int[Tensor, " n"],
     *,
-    key: dict[str, str | int | bool],
+    autoencoder: str,
     flip: bool,
     cache: Path,
     load_autoencoder: Callable[[], Autoencoder],
@@ -63,18 +64,18 @@ def cached_latents(
     """Latents of `images` from `cache`, encoded now if nobody has.
 
     Args:
-        images: what `key` identifies, with the autoencoder's digest in it.
+        images: what is encoded.
         labels: class of each image.
-        key: identifies images and autoencoder.
+        autoencoder: digest of the autoencoder's files.
         flip: whether to encode mirrored images too.
         cache: the shared cache folder.
         load_autoencoder: called only if the cache has to be made.
     """
 
     def build(folder: Path) -> None:
-        autoencoder = load_autoencoder()
+        encoder = load_autoencoder()
         sides = [images, images[:, :, ::-1]] if flip else [images]
-        encoded = [autoencoder.encode(np.ascontiguousarray(side)) for side in sides]
+        encoded = [encoder.encode(np.ascontiguousarray(side)) for side in sides]
         tensors = {
             "mean": torch.stack([mean for mean, _ in encoded]).contiguous(),
             "std": torch.stack([std for _, std in encoded]).contiguous(),
@@ -82,8 +83,14 @@ def cached_latents(
         }
         save_tensors(tensors, folder / _FILE)
 
-    digest = sha256_json({"format": _FORMAT, "flip": flip, **key})
-    path = build_once(cache / "latents" / digest, build) / _FILE
+    inputs = {
+        "format": _FORMAT,
+        "images": array_digest(images),
+        "labels": array_digest(labels.numpy()),
+        "autoencoder": autoencoder,
+        "flip": flip,
+    }
+    path = build_once(place_of(cache, "latents", inputs), build) / _FILE
     # Read back also by the run that made it: both then train on the same bytes.
     tensors = load_file(path)
     return LatentSet(tensors["mean"], tensors["std"], tensors["labels"], sha256_file(path))

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from difftune_core.caches import contents_digest
 from difftune_core.data.archive import Archive, Limits, open_archive
-from difftune_core.data.dataset import content_digest
 from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, similar_names, write_report
 from difftune_core.data.scan import FoundImage, Scan, scan
 from difftune_core.data.skipping import sorted_out
@@ -42,7 +42,7 @@ class ValidationReport:
     skipped_files: list[Finding]
     ignored_files: list[Finding]
     digest: str | None
-    """Of the accepted images' classes and contents; null where there are none."""
+    """Of the accepted images' classes and contents in order; null where there are none."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _report(judged: _Judged, options: DatasetOptions, name: str) -> ValidationRe
         warnings=[*as_findings(result.warnings, "warning"), *_about_set(result, name), *_duplicates(result.found)],
         skipped_files=as_findings(skipped, "skipped"),
         ignored_files=as_findings(result.ignored, "ignored"),
-        digest=content_digest(pairs) if result.found else None,
+        digest=contents_digest(pairs) if result.found else None,
     )
 
 

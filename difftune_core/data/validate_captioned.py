@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from difftune_core.caches import contents_digest
 from difftune_core.data.archive import Archive, Limits, open_archive
-from difftune_core.data.captioned import captioned_digest
 from difftune_core.data.captioned_item import CaptionedItem
 from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, write_report
 from difftune_core.data.layout import view_of
@@ -45,7 +45,7 @@ class CaptionedReport:
     skipped_files: list[Finding]
     ignored_files: list[Finding]
     digest: str | None
-    """Of the accepted rows' captions and contents; null where there are none."""
+    """Of the accepted rows' captions and contents in order; null where there are none."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _report(judged: _Judged, options: DatasetOptions, name: str) -> CaptionedRep
         warnings=[*as_findings(result.warnings, "warning"), *few_images(len(items), name), *_repeated(items)],
         skipped_files=as_findings(skipped, "skipped"),
         ignored_files=as_findings(result.ignored, "ignored"),
-        digest=captioned_digest(items) if items else None,
+        digest=contents_digest(item.contents for item in items) if items else None,
     )
 
 

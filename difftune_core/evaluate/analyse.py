@@ -16,8 +16,10 @@ from jaxtyping import Float32, Int
 from PIL import Image
 
 from difftune_core.analysis_config import ChainOfForgetting
+from difftune_core.caches import array_digest, place_of
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import TransferConfig
+from difftune_core.data.decoded import Images
 from difftune_core.diffusion.sampler import Sampling
 from difftune_core.evaluate.chain import Drawn, Easel, runnable
 from difftune_core.evaluate.classes import TOLD, labels_to_draw
@@ -27,12 +29,12 @@ from difftune_core.evaluate.frechet import frechet_difference
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report.chain import HTML_FILE, JSON_FILE, PNG_FILE, write_chain_report
 from difftune_core.evaluate.tuned import TunedCheckpoint, open_checkpoints
-from difftune_core.files import build_once, sha256_json
+from difftune_core.files import build_once
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent
 from difftune_core.interruption import Progress, Stopped, interruptible
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model
-from difftune_core.train.prepare import Folders, Images, Preparation
+from difftune_core.train.prepare import Folders, Preparation
 
 _FORMAT = 3
 _FILE = "chain.json"
@@ -93,7 +95,8 @@ class _Analysis:
         preparation.phase("loading_model")
         base, evaluation = preparation.base, preparation.config.evaluation
         target, held_out, class_names = preparation.images()
-        opened = open_checkpoints(checkpoints, base, training_digest=target.digest, num_classes=len(class_names))
+        names = (target.digest, target.earlier_digest)
+        opened = open_checkpoints(checkpoints, base, training_data=names, num_classes=len(class_names))
         easel = Easel(
             sampling=Sampling.of(evaluation),
             num_images=evaluation.num_images,
@@ -123,12 +126,15 @@ class _Analysis:
 
     def _chain_folder(self, checkpoint: TunedCheckpoint, number: int, real: Float32[np.ndarray, "n d"]) -> Path:
         """The chain of one checkpoint, drawn once for all analyses that ask for the same."""
-        key = {
+        inputs = {
             "format": _FORMAT,
-            "checkpoint": checkpoint.digest,
+            "checkpoint": checkpoint.contents,
             "fractions": self.shares,
             "recipe": self._recipe(),
+            "extractor": self.easel.extractor.contents,
             "base": self.preparation.base.card.digest,
+            "held_out": array_digest(self.held_out.pixels),
+            "num_examples": self.easel.num_examples,
         }
 
         def build(folder: Path) -> None:
@@ -138,7 +144,7 @@ class _Analysis:
             examples = np.concatenate([of_share.examples for of_share in drawn])
             image_grid(examples, self.easel.num_examples).save(folder / _GRID)
 
-        return build_once(self.preparation.folders.cache / "chains" / sha256_json(key), build)
+        return build_once(place_of(self.preparation.folders.cache, "chains", inputs), build)
 
     def _drawn(self, checkpoint: TunedCheckpoint, number: int) -> list[Drawn]:
         fractions, count = self.shares, self.easel.num_images

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from difftune_core.data.images import load_whole
 from difftune_core.extractor_card import FeatureExtractorCard
-from difftune_core.files import sha256_file
+from difftune_core.files import sha256_file, whole_folder_digest
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import interruption_point
 
@@ -40,6 +40,11 @@ class FeatureExtractor(Protocol):
     @property
     def digest(self) -> str:
         """sha256 of its weights."""
+        ...
+
+    @property
+    def contents(self) -> str:
+        """Identifies everything that its features depend on: weights, anatomy, how images are brought to it."""
         ...
 
     @property
@@ -100,6 +105,7 @@ class BatchedExtractor(ABC):
         self.digest = sha256_file(folder / WEIGHTS)
         if card.digest not in {"", self.digest}:
             raise TaskError("model_mismatch", f"the weights of {card.id!r} do not fit the digest in its card")
+        self.contents = whole_folder_digest(folder)  # the card too: it says how images are brought to the network
         self._device = torch.device(device)
 
     @abstractmethod

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int, UInt8
 
+from difftune_core.caches import array_digest, place_of
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
@@ -22,7 +23,7 @@ from difftune_core.evaluate.forgetting import retention_loss_by_t
 from difftune_core.evaluate.frechet import frechet_distance, moments_of
 from difftune_core.evaluate.quality import Features, quality
 from difftune_core.evaluation_config import EvaluationConfig
-from difftune_core.files import build_once, sha256_json
+from difftune_core.files import build_once
 from difftune_core.interruption import Progress, after
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
@@ -148,15 +149,18 @@ class Judge:
 
     def references(self, progress: Progress) -> dict[str, Any]:
         """Ceiling and floor beside which a figure can be read; made once per data set and base model."""
-        key: dict[str, Any] = {
+        inputs = {
             "format": _FORMAT,
             "base": self.base.card.digest,
             "recipe": self.recipe(),
-            "source": self.source_latents.digest,
+            "metrics": self.config.metrics,
+            "extractors": [extractor.contents for extractor in (self.extractor, *self.other_extractors)],
+            "held_out": array_digest(self.real),
+            "source": array_digest(self.source),
+            "source_latents": self.source_latents.digest,
+            "other_guidance": self.base_guidance,
         }
-        if self.base_guidance:
-            key["other_guidance"] = self.base_guidance
-        place = self.cache / "references" / sha256_json(key)
+        place = place_of(self.cache, "references", inputs)
         folder = build_once(place, lambda aside: self._build(aside, progress))
         loaded: dict[str, Any] = json.loads((folder / "references.json").read_text(encoding="utf-8"))
         return loaded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,20 +27,25 @@ class TunedCheckpoint:
     digest: str
     """sha256 of the weights."""
 
+    @property
+    def contents(self) -> list[str]:
+        """Identifies weights and anatomy."""
+        return [self.digest, sha256_file(self.folder / CONFIG)]
+
     def load(self, device: torch.device) -> DiT:
         """The model."""
         return load_dit(self.folder, read_dit_config(self.folder), device).eval()
 
 
 def open_checkpoints(
-    folders: Mapping[str, Path], base: BaseModel, *, training_digest: str, num_classes: int
+    folders: Mapping[str, Path], base: BaseModel, *, training_data: Sequence[str], num_classes: int
 ) -> list[TunedCheckpoint]:
     """The checkpoints in `folders` by their names.
 
     Args:
         folders: name to a checkpoint's folder; what only a resume needs may be missing from it.
         base: the base model that all must have been tuned from.
-        training_digest: of the training images that belong to the held-out ones.
+        training_data: names in a checkpoint of the images that belong to the held-out ones, today's first.
         num_classes: of the data set.
 
     Raises:
@@ -49,7 +54,7 @@ def open_checkpoints(
     opened = [_open(name, folder) for name, folder in folders.items()]
     for found, manifest in opened:
         _same(found.name, "base model", manifest.identity.get("base_model"), base.card.digest)
-        _same(found.name, "training data", manifest.identity.get("training_data"), training_digest)
+        _same(found.name, "training data", manifest.identity.get("training_data"), *training_data)
         classes = read_dit_config(found.folder).num_classes
         if classes != num_classes:
             message = f"{found.name} has {classes} classes, the data set {num_classes}"
@@ -71,7 +76,7 @@ def _open(name: str, folder: Path) -> tuple[TunedCheckpoint, Manifest]:
     return TunedCheckpoint(name, folder, manifest.step, stated[MODEL]), manifest
 
 
-def _same(name: str, what: str, theirs: object, ours: str) -> None:
-    if theirs != ours:
-        message = f"{name} was tuned with another {what}: {theirs}, not {ours}"
+def _same(name: str, what: str, theirs: object, *ours: str) -> None:
+    if theirs not in ours:
+        message = f"{name} was tuned with another {what}: {theirs}, not {ours[0]}"
         raise TaskError("checkpoint_mismatch", message, "checkpoints")

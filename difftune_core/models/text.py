@@ -15,7 +15,8 @@ from jaxtyping import Float16
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difftune_core.files import build_once, folder_digest, sha256_json
+from difftune_core.caches import place_of
+from difftune_core.files import build_once, whole_folder_digest
 from difftune_core.foreign import needed, reading
 from difftune_core.tensors import save_tensors
 
@@ -81,14 +82,14 @@ class TextEncoder:
 def text_table(prompts: Sequence[str], folder: Path, cache: Path, device: torch.device | str = "cpu") -> TextTable:
     """States of the distinct `prompts`, each encoded once for all runs that share them."""
     distinct = sorted(set(prompts))
-    parts = [folder_digest(folder / part) for part in ("text_encoder", "tokenizer")]
-    digest = sha256_json({"format": _FORMAT, "encoder": parts, "prompts": distinct})
+    parts = [whole_folder_digest(folder / part) for part in ("text_encoder", "tokenizer")]
+    inputs = {"format": _FORMAT, "encoder": parts, "prompts": distinct}
 
     def build(aside: Path) -> None:
         encoder = TextEncoder(folder, device)
         truncated = torch.tensor([encoder.is_truncated(prompt) for prompt in distinct])
         save_tensors({"states": encoder.encode(distinct), "truncated": truncated}, aside / _FILE)
 
-    tensors = load_file(build_once(cache / "text" / digest, build) / _FILE)
+    tensors = load_file(build_once(place_of(cache, "text", inputs), build) / _FILE)
     rows = {prompt: row for row, prompt in enumerate(distinct)}
     return TextTable(tensors["states"], rows, int(tensors["truncated"].sum()))

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from difftune_core.caches import place_of
 from difftune_core.files import build_once
 from difftune_core.hooks import TaskError
 from difftune_core.models.registry import BaseModel
@@ -54,8 +55,8 @@ def retention_set(
     A process that was killed while it sampled has left its chunks: the next one goes on with them.
     """
     digest = retention_digest(base.card.digest, config)
-    folder = cache / "retention" / digest
-    chunks = folder.with_name(f".{digest}.chunks")
+    folder = place_of(cache, "retention", {"digest": digest, "device": torch.device(device).type})
+    chunks = folder.with_name(f".{folder.name}.chunks")
 
     def build(aside: Path) -> None:
         save_tensors(sample_images(base, config, chunks, device=device, progress=progress), aside / _FILE)

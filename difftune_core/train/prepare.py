@@ -11,7 +11,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from difftune_core.config import DiffTuning, TransferConfig, resolve_retention_set
-from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
+from difftune_core.data.dataset import open_dataset
+from difftune_core.data.decoded import Images, decoded
 from difftune_core.data.latents import LatentSet, cached_latents
 from difftune_core.dataset_config import DatasetOptions
 from difftune_core.evaluate.features import load_extractor
@@ -48,15 +49,6 @@ class Folders:
         if self.validation is not None:
             return self.validation, self.validation_options
         return (self.data, self.data_options.held_out()) if self.data_options.splits == "hold_out" else None
-
-
-@dataclass(frozen=True)
-class Images:
-    """Decoded images of a data set."""
-
-    pixels: UInt8[np.ndarray, "n s s 3"]
-    labels: Int[Tensor, " n"]
-    digest: str
 
 
 @dataclass
@@ -100,28 +92,23 @@ class Preparation:
         size = self.base.card.image_size
         train = open_dataset(self.folders.data, self.folders.data_options)
         if self.folders.held_out is None:
-            both = _decoded(train, size)
+            both = decoded(train, size)
             kept, held_out = split(both.labels, self.config.evaluation.holdout_fraction, self.config.seed)
-            return _subset(both, kept, "kept"), _subset(both, held_out, "held out"), train.class_names
+            return both.subset(kept, "kept"), both.subset(held_out, "held out"), train.class_names
         validation = open_dataset(*self.folders.held_out)
         if validation.class_names != train.class_names:
             differing = sorted(set(validation.class_names) ^ set(train.class_names))
             raise TaskError(
                 "class_mismatch", f"the classes of the two files differ: {', '.join(differing)}", "validation_file"
             )
-        return _decoded(train, size), _decoded(validation, size), train.class_names
+        return decoded(train, size), decoded(validation, size), train.class_names
 
-    def latents(self, images: Images, *, flip: bool) -> LatentSet:
+    def latents(self, pixels: UInt8[np.ndarray, "n s s 3"], labels: Int[Tensor, " n"], *, flip: bool) -> LatentSet:
         """Cached latents of images."""
-        key: dict[str, str | int | bool] = {
-            "images": images.digest,
-            "size": self.base.card.image_size,
-            "autoencoder": self.base.autoencoder_digest(),
-        }
         cached = cached_latents(
-            images.pixels,
-            images.labels,
-            key=key,
+            pixels,
+            labels,
+            autoencoder=self.base.autoencoder_digest(),
             flip=flip,
             cache=self.folders.cache,
             load_autoencoder=self.autoencoder,
@@ -143,10 +130,11 @@ class Preparation:
             self.phase("building_retention_set")
             bank = self.bank(self.config.method.hyperparameters.retention_set)
             self.phase("caching_latents")
-            retention = self.latents(Images(bank.images, bank.labels, bank.digest), flip=flip)
+            retention = self.latents(bank.images, bank.labels, flip=flip)
         self.phase("caching_latents")
+        latents = self.latents(target.pixels, target.labels, flip=flip)
         process = self.base.process().to(self.device)
-        return TrainingData(self.latents(target, flip=flip), retention, null_label, process, teacher)
+        return TrainingData(latents, retention, null_label, process, teacher)
 
     def bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
         """The retention set that is trained on: the file's, or sampled as stated."""
@@ -176,7 +164,6 @@ class Preparation:
         defaults = resolve_retention_set(RetentionSetConfig(), self.base.card)
         changes = {"seed": defaults.seed + REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
         source = self.retained(defaults.model_copy(update=changes))
-        source_images = Images(source.images, source.labels, source.digest)
         extractor, *others = [load_extractor(folder, self.device) for folder in self.extractor_folders()]
         return Judge(
             base=self.base,
@@ -188,7 +175,7 @@ class Preparation:
             real_labels=held_out.labels,
             real_digest=held_out.digest,
             source=source.images,
-            source_latents=self.latents(source_images, flip=False),
+            source_latents=self.latents(source.images, source.labels, flip=False),
             cache=self.folders.cache,
             device=self.device,
         )
@@ -204,16 +191,6 @@ def split(labels: Int[Tensor, " n"], fraction: float, seed: int) -> tuple[Int[Te
         held_out.append(order[:count])
         kept.append(order[count:])
     return torch.cat(kept).sort().values, torch.cat(held_out).sort().values
-
-
-def _decoded(dataset: ImageFolder, size: int) -> Images:
-    pixels, labels = load_images(dataset, size)
-    return Images(pixels, torch.from_numpy(labels), dataset.digest)
-
-
-def _subset(images: Images, indices: Int[Tensor, " k"], name: str) -> Images:
-    digest = f"{images.digest}:{name}:{len(indices)}:{int(indices.sum())}"
-    return Images(images.pixels[indices.numpy()], images.labels[indices], digest)
 
 
 def extractor_folder(extractor_id: str, roots: list[Path]) -> Path:

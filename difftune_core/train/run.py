@@ -14,6 +14,7 @@ from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.export import export_diffusers, zip_folder
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import TransferConfig
+from difftune_core.data.decoded import Images
 from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.evaluate.judge import Judge
 from difftune_core.hooks import (
@@ -31,9 +32,9 @@ from difftune_core.models.transfer import with_classes
 from difftune_core.train.deliver import Delivered, delivered
 from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
-from difftune_core.train.prepare import Folders, Images, Preparation
+from difftune_core.train.prepare import Folders, Preparation
 from difftune_core.train.report import figures_event, other_guidance_event, write_run_report
-from difftune_core.train.start import envelope_of, identity_of, take_up
+from difftune_core.train.start import envelope_of, identity_of, name_of, take_up
 from difftune_core.train.state import new_state
 from difftune_core.train.step import train_step
 
@@ -225,7 +226,7 @@ def _prepare(preparation: Preparation) -> Run:
         advance=lambda: train_step(state, config, data),
         hooks=preparation.hooks,
         checkpoints=checkpoints,
-        identity=identity_of(config, base, target.digest),
+        identity=identity_of(config, base, name_of(target, checkpoints)),
         envelope=envelope_of(config, caches),
         evaluate=lambda: run.evaluate(),
     )

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from difftune_core.caches import processor
 from difftune_core.checkpoint.load import resume
+from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.config import TransferConfig, config_digest
-from difftune_core.files import sha256_json
+from difftune_core.data.controlled import Rows
+from difftune_core.data.decoded import Images
 from difftune_core.hooks import LogEvent, MetricsEvent, ResumeEvent
 from difftune_core.models.registry import BaseModel
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event
 
-_CPUINFO = Path("/proc/cpuinfo")
-_CPU_FIELDS = (
-    *("vendor_id", "cpu family", "model", "stepping", "flags"),  # x86
-    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
-)
+_MACHINE = frozenset({"num_threads", "torch", "processor"})
+_LATENTS = frozenset({"target_latents", "retention_latents"})
+_OTHER_IMAGES = "Up to step {step} this job was trained on latents of other images than its own, from the cache"
 _TOLD_AGAIN = 1000  # points of the curves; listeners pass over what they know
 
 
@@ -38,7 +38,15 @@ def take_up(loop: Loop[Any]) -> None:
     for entry in state.history.evaluations:
         hooks.emit(figures_event(entry))
     loop.tell_best()
+    if _MACHINE.isdisjoint(resumed.changed) and (others := _LATENTS.intersection(resumed.changed)):
+        message = f"{_OTHER_IMAGES.format(step=state.step)}: {', '.join(sorted(others))}"
+        hooks.emit(LogEvent(level="warn", message=message))
     hooks.emit(ResumeEvent(step=state.step, changed=resumed.changed))
+
+
+def name_of(target: Images | Rows, checkpoints: Path) -> str:
+    """What the run's checkpoints call its training data: the digest, or what 0.3.0 called it if that began the run."""
+    return target.earlier_digest if begun_with(checkpoints) == target.earlier_digest else target.digest
 
 
 def identity_of(config: TransferConfig, base: BaseModel, training_data: str) -> dict[str, Any]:
@@ -51,23 +59,7 @@ def envelope_of(config: TransferConfig, caches: dict[str, str | None]) -> dict[s
     return {
         "num_threads": config.num_threads,
         "torch": torch.__version__,
-        "processor": _processor(),
+        "processor": processor(),
         "processes": config.resources.gpus if config.resources.gpus > 1 else None,  # as before there were several
         **caches,
     }
-
-
-def _processor() -> str:
-    """The device's name, or the CPU's model and features, which decide what code the kernels use and how it rounds."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {_cpu_model()}"
-
-
-def _cpu_model() -> str:
-    """A digest of what Linux says of the first CPU; elsewhere what Python knows."""
-    if not _CPUINFO.exists():
-        return platform.processor()
-    lines = _CPUINFO.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return sha256_json({name: fields.get(name) for name in _CPU_FIELDS})[:12]

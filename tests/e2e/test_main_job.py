@@ -9,6 +9,7 @@ import re
 import openai
 import pytest
 
+from difftune_core.files import COMPUTED
 from tests.e2e.conftest import Service, image_zip, zip_of
 
 
@@ -84,10 +85,11 @@ def test_the_report_is_whole_and_needs_no_network(
 
 @pytest.mark.long
 def test_a_second_job_shares_the_retention_set(service: Service, training_file: str) -> None:
-    folders = list((service.data_dir / "cache" / "retention").iterdir())
+    place = service.data_dir / "cache" / COMPUTED / "retention"
+    folders = list(place.iterdir())
     again = service.finished(service.submit(training_file, seed=4).id)
     assert again.status == "succeeded", again.error
-    assert list((service.data_dir / "cache" / "retention").iterdir()) == folders
+    assert list(place.iterdir()) == folders
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
@@ -28,6 +29,7 @@ from api.retention_sets.models import RetentionSet
 from api.settings import Settings
 from difftune_core.card import BaseModelCard, read_card
 from difftune_core.config import TransferConfig, resolve
+from difftune_core.files import COMPUTED
 from difftune_core.retention_config import RetentionSetConfig
 from tests.worker.conftest import Bench
 from worker.retention import cached_retention_set
@@ -64,9 +66,9 @@ def content(bench: Bench, row: RetentionSet) -> bytes:
     return b"".join(bench.store.read(row.artifact.key))
 
 
-def chunks_of(bench: Bench, row: RetentionSet) -> list[Path]:
-    folder = bench.settings.data_dir / "cache" / "retention" / f".{row.artifact.digest}.chunks"
-    return sorted(folder.glob("images-*"))
+def chunks(bench: Bench) -> list[Path]:
+    """Of the only set that is being sampled."""
+    return sorted((bench.settings.data_dir / "cache" / COMPUTED / "retention").glob(".*.chunks/images-*"))
 
 
 def images(bench: Bench) -> str:
@@ -114,13 +116,13 @@ def test_a_killed_child_goes_on_and_all_who_ask_share_what_it_makes(real: Bench,
     row = real.get(RetentionSet, mine)
     with real.worker():
         pid = real.child_pid(row.artifact_id)
-        real.wait(lambda: chunks_of(real, row), 120)
+        real.wait(lambda: chunks(real), 120)
         os.kill(pid, signal.SIGKILL)
         row, shared = settled(real, mine), settled(real, others)
     assert (row.status, row.artifact.done, row.artifact.total) == ("succeeded", 300, 300)
     assert shared.artifact_id == row.artifact_id
     assert real.reasons(row.artifact_id) == ["killed", "succeeded"]
-    assert chunks_of(real, row) == []
+    assert chunks(real) == []
     data = content(real, row)
     assert (len(data), hashlib.sha256(data).hexdigest()) == (row.artifact.bytes, row.artifact.sha256)
 
@@ -154,7 +156,8 @@ def test_a_job_waits_for_its_set_and_takes_it_from_the_store(real: Bench, card: 
         assert real.status(second) == "queued"
         assert real.wait_final(second, 240).status == "succeeded", real.get(Job, second).error_message
     assert cached_retention_set(real.settings.data_dir, row.artifact.sha256 or "").exists()
-    assert not (cache / "retention" / row.artifact.digest).exists(), "not sampled again"
+    sampled = [load_file(path) for path in (cache / COMPUTED / "retention").glob("*/images.safetensors")]
+    assert [len(found["labels"]) for found in sampled] == [8], "the judge's images; the set is not sampled again"
     for job_id in (first, second):
         (file,) = [file for file in real.rows(JobFile, job_id) if file.kind == "report_json"]
         report = json.loads(b"".join(real.store.read(file.key)))
@@ -205,4 +208,4 @@ def test_cancelling_ends_the_child(real: Bench, card: BaseModelCard) -> None:
     assert real.reasons(row.artifact_id) == ["cancelled"]
     row = real.get(RetentionSet, set_id)
     assert (row.status, row.artifact.status, row.artifact.key) == ("cancelled", "cancelled", None)
-    assert chunks_of(real, row), "what is sampled is there for whoever asks again"
+    assert chunks(real), "what is sampled is there for whoever asks again"

@@ -29,7 +29,7 @@ from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.models.text import TextTable, text_table
 from difftune_core.rng import generator
 from difftune_core.train.control.step import ControlledData
-from difftune_core.train.prepare import Images, Preparation
+from difftune_core.train.prepare import Preparation
 
 _LINES_VERSION = 1  # of the formulas for edge and sketch
 _MIN_HELD_OUT = 2
@@ -117,11 +117,10 @@ class ControlPreparation(Preparation):
         check_rows(held_out, _MIN_HELD_OUT, "the held-out set")
         return train, held_out
 
-    def controls(self, pixels: UInt8[np.ndarray, "n s s 3"], digest: str) -> UInt8[np.ndarray, "n s s 3"]:
+    def controls(self, pixels: UInt8[np.ndarray, "n s s 3"]) -> UInt8[np.ndarray, "n s s 3"]:
         """Control images of pictures, drawn by this run's annotator."""
         return cached_controls(
             pixels,
-            images=digest,
             condition=self.control.condition,
             drawn_by=self.drawn_by,
             cache=self.folders.cache,
@@ -139,15 +138,12 @@ class ControlPreparation(Preparation):
             self.hooks.emit(LogEvent(level="warn", message=message))
         return table
 
-    def controlled(
-        self, pixels: UInt8[np.ndarray, "n s s 3"], digest: str, given: Rows | None, table: TextTable
-    ) -> ControlledSet:
+    def controlled(self, pixels: UInt8[np.ndarray, "n s s 3"], given: Rows | None, table: TextTable) -> ControlledSet:
         """Latents, controls and prompts; without rows (the retention set) the default prompt for every picture."""
-        images = Images(pixels, torch.zeros(len(pixels), dtype=torch.long), digest)
-        latents = self.latents(images, flip=False)
+        latents = self.latents(pixels, torch.zeros(len(pixels), dtype=torch.long), flip=False)
         controls = given.controls if given is not None else None
         if controls is None:
-            controls = self.controls(pixels, digest)
+            controls = self.controls(pixels)
         captions = given.captions if given is not None else [self.control.default_prompt or ""] * len(pixels)
         prompt = torch.tensor([table.rows[caption] for caption in captions])
         return ControlledSet(latents, as_channels(controls).to(self.device), table.states, prompt)
@@ -159,10 +155,10 @@ class ControlPreparation(Preparation):
             self.phase("building_retention_set")
             bank = self.bank(self.config.method.hyperparameters.retention_set)
             self.phase("caching_latents")
-            retention = self.controlled(bank.images, bank.digest, None, table)
+            retention = self.controlled(bank.images, None, table)
         self.phase("caching_latents")
         return ControlledData(
-            target=self.controlled(target.pixels, target.digest, target, table),
+            target=self.controlled(target.pixels, target, table),
             retention=retention,
             empty_prompt=table.rows[""],
             process=self.base.process().to(self.device),

@@ -32,7 +32,7 @@ from difftune_core.train.deliver import Delivered, delivered
 from difftune_core.train.loop import Loop
 from difftune_core.train.prepare import REFERENCE_SEED_OFFSET
 from difftune_core.train.report import figures_event
-from difftune_core.train.start import envelope_of, identity_of, take_up
+from difftune_core.train.start import envelope_of, identity_of, name_of, take_up
 from difftune_core.train.state import new_state
 
 
@@ -140,7 +140,7 @@ def prepare_control(preparation: ControlPreparation) -> ControlRun:
         advance=lambda: control_step(state, config, data),
         hooks=preparation.hooks,
         checkpoints=checkpoints,
-        identity=identity_of(config, base, target.digest) | {"annotator": preparation.drawn_by},
+        identity=identity_of(config, base, name_of(target, checkpoints)) | {"annotator": preparation.drawn_by},
         envelope=envelope_of(config, caches),
         evaluate=lambda: run.evaluate(),
     )
@@ -184,8 +184,8 @@ def _judge_of(run: ControlRun) -> ControlJudge:
         real=run.held_out.pixels,
         real_digest=run.held_out.digest,
         captions=run.held_out.captions,
-        held_out=preparation.controlled(run.held_out.pixels, run.held_out.digest, run.held_out, texts),
-        source=preparation.controlled(source.images, source.digest, None, texts),
+        held_out=preparation.controlled(run.held_out.pixels, run.held_out, texts),
+        source=preparation.controlled(source.images, None, texts),
         source_images=source.images,
         source_sampling=Sampling(**sampling),
         empty_prompt=texts.rows[""],

@@ -35,7 +35,7 @@ def folder(tmp_path: Path, toy_model: DiT) -> Path:
 
 
 def opened(base: BaseModel, folder: Path, *, data: str = "d" * 64, classes: int = NUM_CLASSES) -> DiT:
-    (found,) = open_checkpoints({"tuned": folder}, base, training_digest=data, num_classes=classes)
+    (found,) = open_checkpoints({"tuned": folder}, base, training_data=(data, "as 0.3.0 named it"), num_classes=classes)
     assert (found.name, found.step) == ("tuned", 7)
     return found.load(torch.device("cpu"))
 

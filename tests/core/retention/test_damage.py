@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import difftune_core
+from difftune_core.files import COMPUTED
 from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.retention.bank import retention_set
 from difftune_core.retention.sample import CHUNK
-from difftune_core.retention_config import RetentionSetConfig, retention_digest
+from difftune_core.retention_config import RetentionSetConfig
 
 BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
 TWO_CHUNKS = RetentionSetConfig(num_images=CHUNK + 2, num_inference_steps=1, guidance_scale=1.0)
@@ -32,13 +33,13 @@ def test_what_is_damaged_is_sampled_again(base: BaseModel, tmp_path: Path) -> No
     """First a chunk of a set that is half made, then the set itself."""
     with pytest.raises(InterruptedError):
         retention_set(base, TWO_CHUNKS, tmp_path / "damaged", progress=stop_after_one_chunk)
-    (chunk,) = (tmp_path / "damaged" / "retention").glob(".*.chunks/*")
+    (chunk,) = (tmp_path / "damaged" / COMPUTED / "retention").glob(".*.chunks/*")
     data = bytearray(chunk.read_bytes())
     data[-1] ^= 0xFF
     chunk.write_bytes(data)
     made = retention_set(base, TWO_CHUNKS, tmp_path / "damaged").images.copy()  # not mapped from the file that is cut
     assert np.array_equal(made, retention_set(base, TWO_CHUNKS, tmp_path / "whole").images)
 
-    digest = retention_digest(base.card.digest, TWO_CHUNKS)
-    os.truncate(tmp_path / "damaged" / "retention" / digest / "images.safetensors", 100)
+    (images,) = (tmp_path / "damaged" / COMPUTED / "retention").glob("*/images.safetensors")
+    os.truncate(images, 100)
     assert np.array_equal(retention_set(base, TWO_CHUNKS, tmp_path / "damaged").images, made)

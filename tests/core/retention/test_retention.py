@@ -20,10 +20,11 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 import difftune_core
+from difftune_core.caches import place_of
 from difftune_core.card import BaseModelCard
 from difftune_core.config import TransferConfig, resolve
 from difftune_core.diffusion.sampler import Sampling, sample_latents
-from difftune_core.files import sha256_file, sha256_json
+from difftune_core.files import COMPUTED, sha256_file, sha256_json
 from difftune_core.hooks import ProgressEvent, TaskError
 from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.retention.bank import (
@@ -64,6 +65,12 @@ def cache(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def quick_in(cache: Path, base: BaseModel) -> Path:
+    """Where the set of `QUICK` is kept."""
+    digest = retention_digest(base.card.digest, QUICK)
+    return place_of(cache, "retention", {"digest": digest, "device": "cpu"})
+
+
 def settings(folder: Path, **fields: Any) -> Path:
     path = folder / "settings.json"
     path.write_text(json.dumps({"model": "tiny-dit", **fields}), encoding="utf-8")
@@ -82,7 +89,7 @@ def test_chunks_change_no_byte(base: BaseModel, cache: Path) -> None:
     images = base.load_autoencoder().decode(sample_latents(base.load_dit().eval(), labels, sampling))
     assert torch.equal(found.labels, labels)
     assert np.array_equal(found.images, images)
-    assert [path.name for path in (cache / "retention").iterdir() if path.is_dir()] == [found.digest]
+    assert [path for path in (cache / COMPUTED / "retention").iterdir() if path.is_dir()] == [quick_in(cache, base)]
 
 
 def test_a_uniform_distribution_leaves_digests_as_they_were() -> None:
@@ -116,13 +123,14 @@ def test_what_a_stopped_process_has_sampled_is_not_sampled_again(
     assert [count for count in done if count % CHUNK == 0] == [CHUNK, 2 * CHUNK]
     assert done[-1] == TWO_CHUNKS
     assert done == sorted(done)
-    names = Path("retention") / found.digest / "images.safetensors"
-    assert sha256_file(tmp_path / names) == sha256_file(cache / names)
+    made = [quick_in(folder, base) / "images.safetensors" for folder in (tmp_path, cache)]
+    assert sha256_file(made[0]) == sha256_file(made[1])
+    assert np.array_equal(found.images, retention_set(base, QUICK, cache).images)
 
 
 def test_a_torn_chunk_is_sampled_again(base: BaseModel, cache: Path, tmp_path: Path) -> None:
-    digest = retention_digest(base.card.digest, QUICK)
-    chunks = tmp_path / "retention" / f".{digest}.chunks"
+    final = quick_in(tmp_path, base)
+    chunks = final.with_name(f".{final.name}.chunks")
     chunks.mkdir(parents=True)
     (chunks / "images-00000000.safetensors").write_bytes(b"\x10")
     save_file({"images": torch.zeros(3, 32, 32, 3, dtype=torch.uint8)}, chunks / "images-00000128.safetensors")
@@ -134,7 +142,8 @@ def test_a_killed_retain_goes_on_and_gives_the_same_bytes(base: BaseModel, cache
     given = {"num_images": TWO_CHUNKS, "num_inference_steps": 2, "base_digest": base.card.digest}
     run = command("retain", settings(tmp_path, **given), "--cache", tmp_path / "cache", "--out", tmp_path / "out")
     process = subprocess.Popen(run, stderr=subprocess.DEVNULL)
-    chunks = tmp_path / "cache" / "retention" / f".{retention_digest(base.card.digest, QUICK)}.chunks"
+    final = quick_in(tmp_path / "cache", base)
+    chunks = final.with_name(f".{final.name}.chunks")
     deadline = time.monotonic() + 120
     while not list(chunks.glob("images-*")):
         assert process.poll() is None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from difftune_core.train import start
+from difftune_core import caches
 from difftune_core.train.start import envelope_of
 from tests.core.conftest import toy_config
 
@@ -19,7 +19,7 @@ CHANGES = {
 def test_a_processor_that_may_round_otherwise_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where PyTorch's capability is the same, since oneDNN and MKL choose by the model."""
     known = tmp_path / "cpuinfo"
-    monkeypatch.setattr(start, "_CPUINFO", known)
+    monkeypatch.setattr(caches, "_CPUINFO", known)
 
     def processor(text: str) -> str:
         known.write_text(f"{text}\nprocessor : 1\n", encoding="utf-8")
