@@ -20,6 +20,8 @@ _SEAL = ".sha256.json"
 _LOCK_POLL_S = 0.1
 COMPUTED = "computed-2"
 """Folder within a cache folder of what runs computed, named by the version of the rule of their names."""
+_UNNUMBERED = ("latents", "controls", "text", "retention", "references", "chains", "models")
+"""Those of version 0.3.0 and earlier, whose names did not tell all contents apart."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IDENTIFYING = (".safetensors", "config.json", "vocab.json", "merges.txt", "tokenizer.json", "palette.json")
 """Ends of the names of files that decide what a model does; not `card.json`, which holds the digest."""
@@ -44,8 +46,8 @@ def folder_digest(folder: Path) -> str:
 
 def whole_folder_digest(folder: Path) -> str:
     """sha256 over names and contents of every file of a folder, in order; a card among them counts too."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return sha256_json([[path.relative_to(folder).as_posix(), sha256_file(path)] for path in files])
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sha256_json(sorted([path.relative_to(folder).as_posix(), sha256_file(path)] for path in files))
 
 
 def fsync(path: Path) -> None:
@@ -125,6 +127,12 @@ def _wait_for(lock: int) -> None:
             time.sleep(_LOCK_POLL_S)
         else:
             return
+
+
+def outdated_caches(cache: Path) -> list[Path]:
+    """Folders in a cache folder that earlier versions filled and that nothing reads any more."""
+    numbered = [path for path in cache.glob("computed-*") if path.name != COMPUTED]
+    return [path for path in (*numbered, *(cache / name for name in _UNNUMBERED)) if path.is_dir()]
 
 
 def _seal(folder: Path) -> None:

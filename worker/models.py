@@ -17,11 +17,11 @@ from api.models.store import StoredFile, StoredModel
 from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.card import CARD_FILE, read_card
-from difftune_core.files import folder_digest, fsync
+from difftune_core.files import folder_digest, fsync, sha256_json, whole_folder_digest
 from difftune_core.hooks import TaskError
 from worker.workspace import Check, aside_of, chunks_of
 
-MODELS = "models"
+MODELS = "models-2"  # before, the card was not in the name
 
 
 def model_arguments(store: ObjectStore, settings: Settings, ids: Iterable[str], check: Check) -> list[str]:
@@ -46,15 +46,15 @@ def model_arguments(store: ObjectStore, settings: Settings, ids: Iterable[str], 
 
 
 def ensure_model(store: ObjectStore, model: StoredModel, data_dir: Path, check: Check) -> Path:
-    """The folder `cache/models/DIGEST`, with the model's folder in it, fetched if this node does not have it.
+    """The folder `cache/models-2/CONTENTS`, with the model's folder in it, fetched if this node does not have it.
 
     Raises:
         TaskError: `object_missing`, or `damaged_file`: the store gives other bytes than its index says.
     """
     cache = data_dir / "cache" / MODELS
-    root = cache / model.digest
+    root = cache / contents_of(model)
     final = _inside(root, model.id)
-    if final.is_dir() and folder_digest(final) != model.digest:  # damaged since: no job here could use it
+    if final.is_dir() and whole_folder_digest(final) != root.name:  # damaged since: no job here could use it
         shutil.rmtree(final, ignore_errors=True)
     if not final.is_dir():
         with aside_of(cache) as aside:
@@ -69,6 +69,11 @@ def ensure_model(store: ObjectStore, model: StoredModel, data_dir: Path, check: 
     with suppress(OSError):
         os.utime(root)  # last use, for eviction
     return root
+
+
+def contents_of(model: StoredModel) -> str:
+    """sha256 over all of its files: a card that is imported anew beside the same weights is another model."""
+    return sha256_json(sorted([file.path, file.sha256] for file in model.files))
 
 
 def _rename(aside: Path, final: Path) -> None:

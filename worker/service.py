@@ -24,6 +24,7 @@ from api.storage import open_store
 from api.work import repository
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkState
+from difftune_core.files import outdated_caches
 from worker.alive import show_life
 from worker.gpus import Gpus, gpus_of
 from worker.places import Places
@@ -35,6 +36,7 @@ _TRAINER_COMMAND = (sys.executable, "-m", "difftune_core")
 _LOGS_KEPT_S = 14 * 86_400.0
 _DOWNLOADS_KEPT_S = 86_400.0
 _PAUSE_AFTER_ERROR_S = 2.0
+_OUTDATED_KEPT_S = 86_400.0  # a worker of an earlier version may still be at work on this node
 _SILENT_POLLS = 15.0
 _PAUSE_AFTER_FAULT_S = 10.0
 _OFFER_EVERY_S = 30.0
@@ -174,7 +176,7 @@ class Worker:
 
 
 def _forget_finished(tools: Tools) -> None:
-    """Remove what a killed worker left: workspaces of what has ended elsewhere, half downloads, old logs."""
+    """Remove what nobody needs: workspaces of what has ended elsewhere, half downloads, caches of before, old logs."""
     data_dir = tools.settings.data_dir
     for path in (data_dir / "work").glob("*_*"):
         if _has_ended(tools.database, path.name):
@@ -182,6 +184,9 @@ def _forget_finished(tools: Tools) -> None:
     for path in (data_dir / "cache").glob(f"*/{INCOMING}*"):
         if _age_s(path) > _DOWNLOADS_KEPT_S:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    for folder in outdated_caches(data_dir / "cache"):
+        if all(_age_s(path) > _OUTDATED_KEPT_S for path in (folder, *folder.iterdir())):
+            shutil.rmtree(folder, ignore_errors=True)
     _forget_logs(data_dir)
 
 

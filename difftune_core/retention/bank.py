@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from difftune_core.caches import place_of
-from difftune_core.files import build_once
+from difftune_core.files import build_once, whole_folder_digest
 from difftune_core.hooks import TaskError
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention.sample import sample_images
@@ -55,7 +55,7 @@ def retention_set(
     A process that was killed while it sampled has left its chunks: the next one goes on with them.
     """
     digest = retention_digest(base.card.digest, config)
-    folder = place_of(cache, "retention", {"digest": digest, "device": torch.device(device).type})
+    folder = retention_place(cache, base, digest, device)
     chunks = folder.with_name(f".{folder.name}.chunks")
 
     def build(aside: Path) -> None:
@@ -64,6 +64,16 @@ def retention_set(
     tensors = load_file(build_once(folder, build) / _FILE)
     shutil.rmtree(chunks, ignore_errors=True)
     return RetentionSet(tensors["images"].numpy(), tensors["labels"], digest)
+
+
+def retention_place(cache: Path, base: BaseModel, digest: str, device: torch.device | str = "cpu") -> Path:
+    """Where the set that `digest` names is kept once it is sampled."""
+    inputs = {
+        "digest": digest,
+        "tokenizer": whole_folder_digest(base.folder / "tokenizer"),  # the base model's digest passes over some files
+        "device": torch.device(device).type,
+    }
+    return place_of(cache, "retention", inputs)
 
 
 def save_retention_set(found: RetentionSet, info: RetentionSetInfo, path: Path) -> None:

@@ -17,7 +17,7 @@ from api.storage import LocalStore, open_store
 from difftune_core.card import list_cards, read_card
 from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
-from worker.models import ensure_model, model_arguments
+from worker.models import MODELS, contents_of, ensure_model, model_arguments
 from worker.workspace import ensure_file
 
 Bench = Any  # the class of conftest.py
@@ -70,13 +70,13 @@ def test_a_node_fetches_a_model_and_its_extractor_once(
 ) -> None:
     first = roots(model_arguments(store, settings, ["letters"], nothing))
     folder = list_cards(first)["letters"]
-    assert folder == settings.data_dir / "cache" / "models" / letters.digest / "letters"
+    assert folder == settings.data_dir / "cache" / MODELS / contents_of(letters) / "letters"
     assert read_card(folder).digest == folder_digest(folder)
     assert [root for root in first if (root / "eyes").is_dir()]
     assert store.fetched == 2
     assert roots(model_arguments(store, settings, ["letters"], nothing)) == first
     assert store.fetched == 2
-    assert not list((settings.data_dir / "cache" / "models").glob(".*"))
+    assert not list((settings.data_dir / "cache" / MODELS).glob(".*"))
 
 
 def test_a_model_in_a_folder_is_not_fetched(store: CountingStore, settings: Settings, letters: StoredModel) -> None:
@@ -104,7 +104,7 @@ def test_a_damaged_model_is_refused_and_not_kept(
         store.put_stream(key, [damage])
     with pytest.raises(TaskError, match=message):
         model_arguments(store, settings, ["letters"], nothing)
-    assert list((settings.data_dir / "cache" / "models").iterdir()) == []
+    assert list((settings.data_dir / "cache" / MODELS).iterdir()) == []
 
 
 def test_files_that_fit_their_list_but_not_the_digest_are_refused(
@@ -131,7 +131,7 @@ def test_a_run_that_must_end_stops_fetching(store: CountingStore, settings: Sett
 
     with pytest.raises(InterruptedError):
         ensure_model(store, letters, settings.data_dir, end)
-    assert list((settings.data_dir / "cache" / "models").iterdir()) == []
+    assert list((settings.data_dir / "cache" / MODELS).iterdir()) == []
 
 
 def test_the_child_is_given_the_fetched_model(bench: Bench, tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_the_child_is_given_the_fetched_model(bench: Bench, tmp_path: Path) -> N
     with bench.worker():
         job = bench.wait_final(job_id)
     assert job.status == "succeeded", job.error_message
-    cache = bench.settings.data_dir / "cache" / "models"
-    assert (cache / model.digest / "letters" / "card.json").is_file()
-    assert (cache / eyes.digest / "eyes" / "card.json").is_file()
+    cache = bench.settings.data_dir / "cache" / MODELS
+    assert (cache / contents_of(model) / "letters" / "card.json").is_file()
+    assert (cache / contents_of(eyes) / "eyes" / "card.json").is_file()
 
 
 def test_a_model_that_was_damaged_on_this_node_is_fetched_again(
@@ -159,6 +159,18 @@ def test_a_model_that_was_damaged_on_this_node_is_fetched_again(
     weights.write_bytes(b"other weights")
     ensure_model(store, letters, settings.data_dir, nothing)
     assert folder_digest(root / "letters") == letters.digest
+
+
+def test_a_card_that_is_imported_anew_is_fetched_beside_the_same_weights(
+    store: CountingStore, settings: Settings, letters: StoredModel, tmp_path: Path
+) -> None:
+    before = ensure_model(store, letters, settings.data_dir, nothing)
+    stored.remove(store, "letters")
+    base = {"family": "dit", "image_size": 32, "feature_extractor": "eyes", "licence": "CC0"}
+    again = published(store, tmp_path / "again", "letters", **base)
+    assert again.digest == letters.digest
+    after = ensure_model(store, again, settings.data_dir, nothing)
+    assert [read_card(root / "letters").licence for root in (before, after)] == ["unknown", "CC0"]
 
 
 def test_a_cached_file_that_was_damaged_is_fetched_again(store: LocalStore, tmp_path: Path) -> None:

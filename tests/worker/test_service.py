@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from api.jobs.models import Job
 from api.jobs.states import JobStatus
 from api.work.models import WorkItem
 from api.work.states import WorkState
+from difftune_core.files import COMPUTED
 
 Bench = Any  # the class of conftest.py
 
@@ -34,6 +36,19 @@ def test_a_worker_forgets_what_others_left(bench: Bench) -> None:
     with bench.worker():
         pass
     assert [bench.workspace(s).exists() for s in (ended, paused, waiting, "ds_unknown")] == [False, True, True, False]
+
+
+def test_a_worker_removes_caches_that_nothing_reads_once_they_are_old(bench: Bench) -> None:
+    cache = bench.settings.data_dir / "cache"
+    names = ("latents", "references", "computed-1", COMPUTED, "datasets", "text")
+    for name in names:
+        (cache / name / "key").mkdir(parents=True)
+    for path in cache.rglob("*"):
+        os.utime(path, (1.0, 1.0))
+    (cache / "text" / "of a worker of the version before").mkdir()
+    with bench.worker():
+        pass
+    assert [name for name in names if (cache / name).exists()] == [COMPUTED, "datasets", "text"]
 
 
 def test_two_slots_work_side_by_side(bench: Bench) -> None:

@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 import difftune_core
-from difftune_core.caches import place_of
 from difftune_core.card import BaseModelCard
 from difftune_core.config import TransferConfig, resolve
 from difftune_core.diffusion.sampler import Sampling, sample_latents
@@ -31,6 +30,7 @@ from difftune_core.retention.bank import (
     RetentionSet,
     load_retention_set,
     read_info,
+    retention_place,
     retention_set,
     save_retention_set,
 )
@@ -67,8 +67,7 @@ def cache(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quick_in(cache: Path, base: BaseModel) -> Path:
     """Where the set of `QUICK` is kept."""
-    digest = retention_digest(base.card.digest, QUICK)
-    return place_of(cache, "retention", {"digest": digest, "device": "cpu"})
+    return retention_place(cache, base, retention_digest(base.card.digest, QUICK))
 
 
 def settings(folder: Path, **fields: Any) -> Path:
