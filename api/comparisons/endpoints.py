@@ -12,6 +12,7 @@ from api.comparisons.schemas import ComparisonCreate, ComparisonOut, comparison_
 from api.comparisons.states import ComparisonStatus
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
+from api.jobs.shared_images import tell_shared
 from api.models import service as models
 from api.objects.lost import link_to
 from api.routing import KeyedRoute
@@ -32,14 +33,18 @@ def create_comparison(
 ) -> ComparisonOut:
     """Run several methods over several seeds at equal budgets; one report of all when the last job has ended."""
     background.add_task(used.doorbell.ring)
-    return once.answer(session, body, ComparisonOut, lambda: _created(body, tenant, used, session))
+    return once.answer(session, body, ComparisonOut, lambda: _created(body, tenant, used, session, background))
 
 
-def _created(body: ComparisonCreate, tenant: str, used: Services, session: Session) -> ComparisonOut:
+def _created(
+    body: ComparisonCreate, tenant: str, used: Services, session: Session, background: BackgroundTasks
+) -> ComparisonOut:
     card = models.card_for_job(used.settings, used.store, body.model)
     configs = service.resolved(body, card, num_threads=used.settings.num_threads)
     models.check_companions(used.settings, used.store, configs[0], card)  # the same for all
     made = service.create(session, tenant, body, configs, card)
+    jobs = [member.job.id for member in repository.members_of(session, [made.id])[made.id]]
+    background.add_task(tell_shared, used, tenant, jobs, body.training_file, body.validation_file)
     return _shown(session, made)
 
 

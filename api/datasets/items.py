@@ -25,7 +25,7 @@ def item_page(store: ObjectStore, key: str, *, after: str | None, limit: int) ->
         if after:
             raise _not_an_item(after)
         return []
-    lines = _lines(store.read(key, start), start)
+    lines = lines_of(store.read(key, start), start)
     try:
         items = [
             DatasetItem.model_validate({**json.loads(line), "id": f"item_{offset}"})
@@ -43,7 +43,8 @@ def _start(after: str) -> int:
     return int(matched[1])
 
 
-def _lines(chunks: Iterable[bytes], offset: int) -> Iterator[tuple[int, bytes]]:
+def lines_of(chunks: Iterable[bytes], offset: int) -> Iterator[tuple[int, bytes]]:
+    """Whole lines and where they begin, of bytes that begin at `offset`."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")

@@ -12,6 +12,7 @@ from api.ids import cursor
 from api.jobs import removal, repository, retention, service, stops
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, job_out, metric_out, report_out
+from api.jobs.shared_images import tell_shared
 from api.jobs.states import JobStatus
 from api.models import service as models
 from api.routing import KeyedRoute
@@ -49,10 +50,10 @@ def create_job(
 ) -> JobOut:
     """Submit a job. What is left out comes from the base model's card; the answer shows it all."""
     background.add_task(used.doorbell.ring)
-    return once.answer(session, body, JobOut, lambda: _created(body, tenant, used, session))
+    return once.answer(session, body, JobOut, lambda: _created(body, tenant, used, session, background))
 
 
-def _created(body: JobCreate, tenant: str, used: Services, session: Session) -> JobOut:
+def _created(body: JobCreate, tenant: str, used: Services, session: Session, background: BackgroundTasks) -> JobOut:
     config = body.transfer_config()
     card = models.card_for_job(used.settings, used.store, config.model)
     resolved = resolve(config, card, num_threads=used.settings.num_threads)
@@ -67,7 +68,9 @@ def _created(body: JobCreate, tenant: str, used: Services, session: Session) -> 
         priority=body.priority,
         base_digest=card.digest,
     )
-    return _shown(session, service.create(session, tenant, asked))
+    job = service.create(session, tenant, asked)
+    background.add_task(tell_shared, used, tenant, [job.id], body.training_file, body.validation_file)
+    return _shown(session, job)
 
 
 @router.get("", openapi_extra=_BY_METADATA)

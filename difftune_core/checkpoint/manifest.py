@@ -52,13 +52,17 @@ def whole(folder: Path) -> Manifest | None:
 
 def begun_with(checkpoints: Path) -> str | None:
     """What the newest readable manifest calls the run's training data; None without one."""
-    for path in sorted(checkpoints.glob(f"step-*/{MANIFEST}"), reverse=True):
-        try:
-            name = Manifest.model_validate_json(path.read_bytes()).identity.get("training_data")
-        except (OSError, ValidationError):
-            continue
-        return None if name is None else str(name)
-    return None
+    names = map(training_data_of, sorted(checkpoints.glob("step-*"), reverse=True))
+    return next((name for name in names if name is not None), None)
+
+
+def training_data_of(folder: Path) -> str | None:
+    """What a checkpoint's manifest calls its training data; None where it says nothing or cannot be read."""
+    try:
+        name = Manifest.model_validate_json((folder / MANIFEST).read_bytes()).identity.get("training_data")
+    except (OSError, ValidationError):
+        return None
+    return None if name is None else str(name)
 
 
 def newest_whole(checkpoints: Path) -> tuple[Path, Manifest] | None:

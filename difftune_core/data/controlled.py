@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from difftune_core.caches import array_digest, contents_digest, place_of
 from difftune_core.data.captioned import CaptionedSet, iter_files
 from difftune_core.data.conditions import Annotator
+from difftune_core.data.copies import Key, copy_keys
 from difftune_core.data.latents import LatentSet
 from difftune_core.files import build_once, sha256_json
 from difftune_core.hooks import TaskError
@@ -53,14 +55,28 @@ class Rows:
         """Identifies captions and contents in order."""
         return contents_digest(self.contents)
 
-    def subset(self, indices: Int[Tensor, " k"], earlier_name: str) -> Rows:
-        """Some of the rows; `earlier_name` is what version 0.3.0 called the choice."""
+    @cached_property
+    def keys(self) -> list[Key]:
+        """Of the image of each row, equal for copies."""
+        return copy_keys(self.pixels)
+
+    @property
+    def names(self) -> list[str]:
+        """Caption of each row."""
+        return list(self.captions)
+
+    def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
+        """What version 0.3.0 called some of the rows, and called `choice`."""
+        return sha256_json([self.earlier_digest, choice, indices.tolist()])
+
+    def subset(self, indices: Int[Tensor, " k"], choice: str) -> Rows:
+        """Some of the rows; `choice` is what version 0.3.0 called them."""
         chosen = indices.tolist()
         return Rows(
             pixels=self.pixels[chosen],
             controls=None if self.controls is None else self.controls[chosen],
             contents=tuple(self.contents[index] for index in chosen),
-            earlier_digest=sha256_json([self.earlier_digest, earlier_name, chosen]),
+            earlier_digest=self.earlier_digest_of(indices, choice),
         )
 
 

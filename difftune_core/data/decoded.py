@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from difftune_core.caches import contents_digest
+from difftune_core.data.copies import Key, copy_keys
 from difftune_core.data.dataset import ImageFolder, load_images
 from difftune_core.files import sha256_json
 
@@ -34,14 +36,28 @@ class Images:
         """Identifies classes and contents in order."""
         return contents_digest(self.contents)
 
-    def subset(self, indices: Int[Tensor, " k"], earlier_name: str) -> Images:
-        """Some of the images; `earlier_name` is what version 0.3.0 called the choice."""
+    @cached_property
+    def keys(self) -> list[Key]:
+        """Of each image, equal for copies."""
+        return copy_keys(self.pixels)
+
+    @property
+    def names(self) -> list[str]:
+        """Class name of each image."""
+        return [name for name, _ in self.contents]
+
+    def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
+        """What version 0.3.0 called some of the images, and called `choice`."""
+        return f"{self.earlier_digest}:{choice}:{len(indices)}:{int(indices.sum())}"
+
+    def subset(self, indices: Int[Tensor, " k"], choice: str) -> Images:
+        """Some of the images; `choice` is what version 0.3.0 called them."""
         chosen = indices.tolist()
         return Images(
             self.pixels[chosen],
             self.labels[indices],
             tuple(self.contents[index] for index in chosen),
-            f"{self.earlier_digest}:{earlier_name}:{len(chosen)}:{sum(chosen)}",
+            self.earlier_digest_of(indices, choice),
         )
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from difftune_core.analysis_config import ChainOfForgetting
 from difftune_core.caches import array_digest, place_of
+from difftune_core.checkpoint.manifest import training_data_of
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import TransferConfig
 from difftune_core.data.decoded import Images
@@ -94,7 +95,8 @@ class _Analysis:
     ) -> _Analysis:
         preparation.phase("loading_model")
         base, evaluation = preparation.base, preparation.config.evaluation
-        target, held_out, class_names = preparation.images()
+        begun_with = next((training_data_of(folder) for folder in checkpoints.values()), None)
+        target, held_out, class_names = preparation.images(begun_with)
         names = (target.digest, target.earlier_digest)
         opened = open_checkpoints(checkpoints, base, training_data=names, num_classes=len(class_names))
         easel = Easel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from difftune_core.config import DiffTuning, TransferConfig, resolve_retention_set
 from difftune_core.data.dataset import open_dataset
 from difftune_core.data.decoded import Images, decoded
+from difftune_core.data.holdout import chosen_split, split_by_class
 from difftune_core.data.latents import LatentSet, cached_latents
 from difftune_core.dataset_config import DatasetOptions
 from difftune_core.evaluate.features import load_extractor
@@ -23,7 +25,6 @@ from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
 from difftune_core.retention_config import RetentionSetConfig
-from difftune_core.rng import generator
 from difftune_core.train.step import TrainingData
 
 REFERENCE_SEED_OFFSET = 1  # the judge's images of the base model are other images than the retention set's
@@ -87,13 +88,21 @@ class Preparation:
         """A callback that reports `done` of `total`, and is where a stop takes effect."""
         return progress_of(self.hooks, phase, total)
 
-    def images(self) -> tuple[Images, Images, tuple[str, ...]]:
-        """Training images, held-out images, class names."""
+    def images(self, begun_with: str | None) -> tuple[Images, Images, tuple[str, ...]]:
+        """Training images, held-out images, class names.
+
+        Args:
+            begun_with: what checkpoints that are to fit call their training data.
+
+        Raises:
+            TaskError: `class_mismatch`, `too_few_images`, or the data set's own.
+        """
         size = self.base.card.image_size
         train = open_dataset(self.folders.data, self.folders.data_options)
         if self.folders.held_out is None:
             both = decoded(train, size)
-            kept, held_out = split(both.labels, self.config.evaluation.holdout_fraction, self.config.seed)
+            asked = both.labels, self.config.evaluation.holdout_fraction, self.config.seed
+            kept, held_out = chosen_split(both, begun_with, partial(split_by_class, *asked))
             return both.subset(kept, "kept"), both.subset(held_out, "held out"), train.class_names
         validation = open_dataset(*self.folders.held_out)
         if validation.class_names != train.class_names:
@@ -179,18 +188,6 @@ class Preparation:
             cache=self.folders.cache,
             device=self.device,
         )
-
-
-def split(labels: Int[Tensor, " n"], fraction: float, seed: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
-    """Indices to train on and to hold out: `fraction` of each class, at least one image, never all."""
-    kept, held_out = [], []
-    for label in sorted(set(labels.tolist())):
-        members = torch.nonzero(labels == label).flatten()
-        order = members[torch.randperm(len(members), generator=generator(seed, "holdout", label))]
-        count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        held_out.append(order[:count])
-        kept.append(order[count:])
-    return torch.cat(kept).sort().values, torch.cat(held_out).sort().values
 
 
 def extractor_folder(extractor_id: str, roots: list[Path]) -> Path:

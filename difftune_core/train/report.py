@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
                 "class_names": run.class_names,
                 "num_train": len(run.target.labels),
                 "num_held_out": len(run.held_out.labels),
+                **asdict(run.copies),
                 "digest": run.target.digest,
             },
             "retention_set": run.preparation.retention_used,
@@ -82,6 +84,7 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
             "recipe": judge.recipe() | {"weights": weights_of(run.loop)},
             "environment": environment(judge.device),
             "notes": [
+                *run.copies.sentences(len(run.held_out), "class"),
                 *notes_of(run.loop, judge.extractor.id),
                 *_of_classes(run, judge, result.model),
                 _of_label_rows(run),

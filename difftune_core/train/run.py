@@ -12,8 +12,10 @@ import torch
 from difftune_core.adapters.merge import merged
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.export import export_diffusers, zip_folder
+from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import TransferConfig
+from difftune_core.data.copies import Copies
 from difftune_core.data.decoded import Images
 from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.evaluate.judge import Judge
@@ -34,7 +36,7 @@ from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
 from difftune_core.train.prepare import Folders, Preparation
 from difftune_core.train.report import figures_event, other_guidance_event, write_run_report
-from difftune_core.train.start import envelope_of, identity_of, name_of, take_up
+from difftune_core.train.start import envelope_of, identity_of, name_of, take_up, tell_copies
 from difftune_core.train.state import new_state
 from difftune_core.train.step import train_step
 
@@ -115,6 +117,7 @@ class Run:
     target: Images
     held_out: Images
     class_names: tuple[str, ...]
+    copies: Copies
     _judge: Judge | None = None
     _references: dict[str, Any] | None = None
 
@@ -209,7 +212,9 @@ def _prepare(preparation: Preparation) -> Run:
     config, base, folders = preparation.config, preparation.base, preparation.folders
     preparation.extractor_folders()  # one that is missing ends the run now, not at its first evaluation
     preparation.phase("loading_model")
-    target, held_out, class_names = preparation.images()
+    checkpoints = folders.out / "checkpoints"
+    target, held_out, class_names = preparation.images(begun_with(checkpoints))
+    copies = tell_copies(preparation.hooks, target, held_out, "class")
     source = base.load_dit(preparation.device)
     model = with_classes(source, len(class_names), config.method.hyperparameters.label_rows)
     state = new_state(model, config.method.hyperparameters, seed=config.seed)  # first: it may refuse the adapter
@@ -218,7 +223,6 @@ def _prepare(preparation: Preparation) -> Run:
         "target_latents": data.target.digest,
         "retention_latents": data.retention.digest if data.retention is not None else None,
     }
-    checkpoints = folders.out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     loop = Loop(
         config,
@@ -231,5 +235,5 @@ def _prepare(preparation: Preparation) -> Run:
         evaluate=lambda: run.evaluate(),
     )
     take_up(loop)
-    run = Run(preparation, loop, target, held_out, class_names)
+    run = Run(preparation, loop, target, held_out, class_names, copies)
     return run

@@ -12,8 +12,9 @@ from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.config import TransferConfig, config_digest
 from difftune_core.data.controlled import Rows
+from difftune_core.data.copies import Copies, count_copies
 from difftune_core.data.decoded import Images
-from difftune_core.hooks import LogEvent, MetricsEvent, ResumeEvent
+from difftune_core.hooks import Hooks, LogEvent, MetricsEvent, ResumeEvent
 from difftune_core.models.registry import BaseModel
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event
@@ -42,6 +43,14 @@ def take_up(loop: Loop[Any]) -> None:
         message = f"{_OTHER_IMAGES.format(step=state.step)}: {', '.join(sorted(others))}"
         hooks.emit(LogEvent(level="warn", message=message))
     hooks.emit(ResumeEvent(step=state.step, changed=resumed.changed))
+
+
+def tell_copies(hooks: Hooks, target: Images | Rows, held_out: Images | Rows, label: str) -> Copies:
+    """Count images that occur more than once, and warn of them; `label` is `class` or `caption`."""
+    found = count_copies(target.keys, held_out.keys, target.names, held_out.names)
+    for sentence in found.sentences(len(held_out), label):
+        hooks.emit(LogEvent(level="warn", message=sentence))
+    return found
 
 
 def name_of(target: Images | Rows, checkpoints: Path) -> str:

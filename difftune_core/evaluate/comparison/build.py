@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from difftune_core.comparison_config import ComparisonConfig, MissingRun
+from difftune_core.data.copies import shared_sentence
 from difftune_core.evaluate.comparison.convergence import convergences, steps_saved, steps_saved_to_equal_scores
 from difftune_core.evaluate.comparison.figures import (
     Runs,
@@ -132,5 +133,16 @@ def _notes(runs: Runs, found: list[FinishedRun]) -> list[str]:
     if len({run.report["recipe"].get("reference_set_digest") for run in found}) > 1:
         text = "The held-out images were drawn from the training file by the seed, so they differ between seeds"
         notes.append(f"{text}; within a seed they are the same for all methods.")
+    notes += _shared(found)
     warnings = [text for run in found for entry in run.report["evaluations"] for text in entry.get("warnings", [])]
     return [*notes, *dict.fromkeys(warnings)]
+
+
+def _shared(found: list[FinishedRun]) -> list[str]:
+    """Held-out images that were trained on, by seed; reports of earlier versions do not say."""
+    of_seed = {run.seed: run.report.get("dataset", {}) for run in found}
+    return [
+        f"Seed {seed}: {shared_sentence(data['num_shared'], data['num_held_out'])}"
+        for seed, data in of_seed.items()
+        if data.get("num_shared")
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,11 @@ from difftune_core.data.controlled import (
     check_rows,
     load_rows,
 )
+from difftune_core.data.holdout import chosen_split, split_rows
 from difftune_core.files import folder_digest
 from difftune_core.hooks import LogEvent, TaskError
 from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.models.text import TextTable, text_table
-from difftune_core.rng import generator
 from difftune_core.train.control.step import ControlledData
 from difftune_core.train.prepare import Preparation
 
@@ -93,8 +93,11 @@ class ControlPreparation(Preparation):
         folder = self.annotator_folder
         return f"lines {_LINES_VERSION}" if folder is None else folder_digest(folder)
 
-    def rows(self) -> tuple[Rows, Rows]:
+    def rows(self, begun_with: str | None) -> tuple[Rows, Rows]:
         """Training rows and held-out rows.
+
+        Args:
+            begun_with: what the run's checkpoints call its training data.
 
         Raises:
             TaskError: `invalid_dataset`, `too_few_images`, or `control_mismatch` where one file has control images and
@@ -109,11 +112,9 @@ class ControlPreparation(Preparation):
                 raise TaskError("control_mismatch", message, "validation_file")
         else:
             check_rows(train, _MIN_HELD_OUT + 1, "the data set")
-            order = torch.randperm(len(train), generator=generator(self.config.seed, "holdout"))
-            share = round(self.config.evaluation.holdout_fraction * len(train))
-            count = min(max(_MIN_HELD_OUT, share), len(train) - 1)
-            held_out = train.subset(order[:count].sort().values, "held out")
-            train = train.subset(order[count:].sort().values, "kept")
+            asked = len(train), self.config.evaluation.holdout_fraction, self.config.seed, _MIN_HELD_OUT
+            kept, held = chosen_split(train, begun_with, partial(split_rows, *asked))
+            held_out, train = train.subset(held, "held out"), train.subset(kept, "kept")
         check_rows(held_out, _MIN_HELD_OUT, "the held-out set")
         return train, held_out
 

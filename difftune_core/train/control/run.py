@@ -12,9 +12,11 @@ from torch import nn
 from difftune_core.adapters.merge import merged
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.export_controlnet import export_controlnet
+from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config import resolve_retention_set
 from difftune_core.data.controlled import Rows
+from difftune_core.data.copies import Copies
 from difftune_core.diffusion.sampler import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.control_judge import ControlJudge
@@ -32,7 +34,7 @@ from difftune_core.train.deliver import Delivered, delivered
 from difftune_core.train.loop import Loop
 from difftune_core.train.prepare import REFERENCE_SEED_OFFSET
 from difftune_core.train.report import figures_event
-from difftune_core.train.start import envelope_of, identity_of, name_of, take_up
+from difftune_core.train.start import envelope_of, identity_of, name_of, take_up, tell_copies
 from difftune_core.train.state import new_state
 
 
@@ -46,6 +48,7 @@ class ControlRun:
     target: Rows
     held_out: Rows
     texts: TextTable
+    copies: Copies
     _judge: ControlJudge | None = None
 
     def judge(self) -> ControlJudge:
@@ -123,7 +126,9 @@ def prepare_control(preparation: ControlPreparation) -> ControlRun:
     preparation.extractor_folders()  # what is missing ends the run now, not at its first evaluation
     _ = preparation.annotator, preparation.clip_folder
     preparation.phase("loading_model")
-    target, held_out = preparation.rows()
+    checkpoints = folders.out / "checkpoints"
+    target, held_out = preparation.rows(begun_with(checkpoints))
+    copies = tell_copies(preparation.hooks, target, held_out, "caption")
     texts = preparation.texts(_both(target, held_out))
     data = preparation.controlled_data(target, texts)
     model = new_controlnet(data.unet, preparation.init_from, preparation.device, seed=config.seed)
@@ -132,7 +137,6 @@ def prepare_control(preparation: ControlPreparation) -> ControlRun:
         "target_latents": data.target.latents.digest,
         "retention_latents": data.retention.latents.digest if data.retention is not None else None,
     }
-    checkpoints = folders.out / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     loop = Loop(
         config,
@@ -145,7 +149,7 @@ def prepare_control(preparation: ControlPreparation) -> ControlRun:
         evaluate=lambda: run.evaluate(),
     )
     take_up(loop)
-    run = ControlRun(preparation, loop, data, target, held_out, texts)
+    run = ControlRun(preparation, loop, data, target, held_out, texts, copies)
     return run
 
 

@@ -1,0 +1,80 @@
+"""Copies: images with equal pixels, whatever their files are called or how they are packed.
+
+They are compared as a run sees them, decoded and at its size, so that the same picture saved again without loss is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+Key = bytes
+"""Equal for equal pixels."""
+
+
+def copy_keys(pixels: UInt8[np.ndarray, "n s s 3"]) -> list[Key]:
+    """What tells each image from those that it is no copy of."""
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in pixels]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How many images of a run occur more than once."""
+
+    num_shared: int
+    """Held-out images that are trained on too."""
+    num_repeated: int
+    """Training images that are copies of one before them."""
+    num_relabelled: int
+    """Pictures, of all, that occur under several classes or captions."""
+
+    def sentences(self, num_held_out: int, label: str) -> Iterator[str]:
+        """What to say of it, worst first.
+
+        Args:
+            num_held_out: held-out images in all.
+            label: what the images of this run have, `class` or `caption`.
+        """
+        if self.num_shared:
+            yield shared_sentence(self.num_shared, num_held_out)
+        if self.num_relabelled:
+            yield f"{_counted(self.num_relabelled, 'picture occurs', 'pictures occur')} with more than one {label}."
+        if self.num_repeated:
+            yield f"{_counted(self.num_repeated, 'training image is a copy', 'training images are copies')} of another."
+
+
+def shared_sentence(num_shared: int, num_held_out: int) -> str:
+    """What to say of held-out images that are trained on."""
+    are = "is a training image" if num_shared == 1 else "are training images"
+    told = f"{num_shared} of {num_held_out} held-out images {are} too"
+    return f"{told}: figures are better than they would be of images that the model has not seen."
+
+
+def count_copies(
+    training: Sequence[Key], held_out: Sequence[Key], labels: Sequence[str], held_out_labels: Sequence[str]
+) -> Copies:
+    """Compare all images with one another.
+
+    Args:
+        training: key of each training image.
+        held_out: key of each held-out image.
+        labels: class or caption of each training image.
+        held_out_labels: class or caption of each held-out image.
+    """
+    trained_on = set(training)
+    of_picture: dict[Key, set[str]] = {}
+    for key, label in zip([*training, *held_out], [*labels, *held_out_labels], strict=True):
+        of_picture.setdefault(key, set()).add(label)
+    return Copies(
+        num_shared=sum(key in trained_on for key in held_out),
+        num_repeated=len(training) - len(trained_on),
+        num_relabelled=sum(len(found) > 1 for found in of_picture.values()),
+    )
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
