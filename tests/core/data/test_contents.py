@@ -1,0 +1,81 @@
+"""What identifies a list of images: their contents in order, in both families."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from difftune_core.caches import contents_digest
+from difftune_core.data.archive import Limits
+from difftune_core.data.captioned import CaptionedSet
+from difftune_core.data.captioned_item import CaptionedItem
+from difftune_core.data.controlled import Rows
+from difftune_core.data.dataset import ImageFolder, ImageItem
+from difftune_core.data.decoded import Images
+
+ROWS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("123")), max_size=6)
+
+
+@given(ROWS, ROWS)
+def test_two_lists_of_contents_have_one_digest_where_they_are_one_list(
+    rows: list[tuple[str, str]], others: list[tuple[str, str]]
+) -> None:
+    assert (contents_digest(rows) == contents_digest(others)) == (rows == others)
+
+
+@given(st.sets(st.integers(0, 7)), st.sets(st.integers(0, 7)))
+def test_parts_of_a_set_have_one_digest_where_they_are_one_part(one: set[int], other: set[int]) -> None:
+    """Whatever their number and the sum of their places; both families."""
+    pixels = np.stack([np.full((2, 2, 3), n, np.uint8) for n in range(8)])
+    images = Images(pixels, torch.arange(8) % 2, tuple((str(n % 2), f"image {n}") for n in range(8)), "")
+    rows = Rows(pixels, None, tuple((f"caption {n}", f"image {n}", None) for n in range(8)), "")
+    for whole in (images, rows):
+        found = [whole.subset(torch.tensor(sorted(part), dtype=torch.long), "kept").digest for part in (one, other)]
+        assert (found[0] == found[1]) == (one == other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("a dog", "1", "c1"), ("a cat", "2", "c2")],
+        [("a cat", "2", "c1"), ("a dog", "1", "c2")],
+        [("a cat", "1", "c2"), ("a dog", "2", "c1")],
+        [("a cat", "1", None), ("a dog", "2", None)],
+        [("a dog", "2", "c2"), ("a cat", "1", "c1")],
+    ],
+    ids=["captions swapped", "images swapped", "controls swapped", "no controls", "rows swapped"],
+)
+def test_captioned_rows(other: list[tuple[str, str, str | None]]) -> None:
+    rows = [("a cat", "1", "c1"), ("a dog", "2", "c2")]
+    assert captioned(other, "b").digest != captioned(rows, "a").digest
+    assert captioned(rows, "b").digest == captioned(rows, "a").digest, "whatever the files are called"
+
+
+def captioned(rows: list[tuple[str, str, str | None]], stem: str) -> CaptionedSet:
+    items = [
+        CaptionedItem(f"{stem}{n}.png", caption, 8, 8, image, control and f"{stem}{n}-control.png", control)
+        for n, (caption, image, control) in enumerate(rows)
+    ]
+    return CaptionedSet(Path("set.zip"), tuple(items), Limits())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [[("dog", "1"), ("cat", "2")], [("cat", "2"), ("cat", "1")], [("cat", "1"), ("cat", "1")], [("cat", "1")]],
+    ids=["a label", "the order", "an image", "one less"],
+)
+def test_class_folders(other: list[tuple[str, str]]) -> None:
+    rows = [("cat", "1"), ("cat", "2")]
+    assert labelled(other, "b").digest != labelled(rows, "a").digest
+    assert labelled(rows, "b").digest == labelled(rows, "a").digest, "whatever the files are called"
+
+
+def labelled(rows: list[tuple[str, str]], stem: str) -> ImageFolder:
+    names = tuple(sorted({name for name, _ in rows}))
+    items = [ImageItem(f"{name}/{stem}{n}.png", names.index(name), 8, 8, image) for n, (name, image) in enumerate(rows)]
+    return ImageFolder(Path("set.zip"), names, tuple(items), Limits())

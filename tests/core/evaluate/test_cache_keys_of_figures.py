@@ -1,0 +1,168 @@
+"""What the names of cached figures depend on (docs/decisions/0007-cache-keys.md)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from difftune_core.analysis_config import ChainOfForgetting
+from difftune_core.config import TransferConfig, resolve
+from difftune_core.data.decoded import Images
+from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.sampler import Sampling
+from difftune_core.evaluate.analyse import _Analysis
+from difftune_core.evaluate.chain import Easel
+from difftune_core.evaluate.features import load_extractor
+from difftune_core.evaluate.judge import Judge
+from difftune_core.evaluate.tuned import TunedCheckpoint
+from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.models.autoencoder import Autoencoder
+from difftune_core.models.dit import DiT
+from difftune_core.models.registry import BaseModel, find_base_model
+from difftune_core.train.prepare import Folders, Preparation
+from tests.core.conftest import RecordingHooks
+from tests.core.noted import LABELS, OTHER_PIXELS, PIXELS, Asked, asking, changed, with_digest
+from tests.core.runs import BUNDLED
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[..., Any]], Asked]:
+    return asking(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    return find_base_model("tiny-dit", [BUNDLED])
+
+
+REFERENCES: dict[str, Any] = {
+    "num_images": 9,
+    "sampler": "ddpm",
+    "num_inference_steps": 3,
+    "guidance_scale": 2.0,
+    "guidance": "none",
+    "guidance_interval": (0.1, 0.9),
+    "guided_channels": 3,
+    "other_guidance": ("none",),
+    "metrics": ("fid", "kid", "fid_infinity"),
+    "seed": 5,
+}
+NO_MATTER = {  # of how a model is judged: when, and what follows from it
+    *("preset", "every_steps", "clip_model", "best_metric", "early_stopping", "deliver", "holdout_fraction"),
+    "feature_extractors",  # whose contents count
+}
+
+
+@pytest.fixture
+def judge(base: BaseModel, tmp_path: Path) -> Judge:
+    latents = torch.zeros(1, 4, 4, 8, 8).half()
+    return Judge(
+        base=base,
+        config=EvaluationConfig(),
+        extractor=load_extractor(BUNDLED / "tiny-features"),
+        autoencoder=object.__new__(Autoencoder),  # not asked
+        real=PIXELS,
+        real_digest="of the held-out images",
+        source=PIXELS,
+        source_latents=LatentSet(latents, latents, LABELS, "of the source"),
+        cache=tmp_path,
+        device=torch.device("cpu"),
+    )
+
+
+def extractor(folder: Path, **card: Any) -> Path:
+    """A copy of the bundled one whose card says something else, or whose weights are others."""
+    shutil.copytree(BUNDLED / "tiny-features", folder)
+    if card:
+        (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    else:
+        weights = load_file(folder / "model.safetensors")
+        name = min(weights)
+        save_file({**weights, name: weights[name] + 1}, folder / "model.safetensors")
+        (folder / "card.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+def test_references(asked: Callable[..., Asked], judge: Judge, tmp_path: Path) -> None:
+    def place(*_: Any, judge: Judge, cache: Path) -> Any:
+        return replace(judge, cache=cache).references(lambda _: None)
+
+    of = asked(place)
+    first = of(judge=judge)
+    assert first == of(judge=replace(judge, real=PIXELS.copy()))
+    others = {
+        name: replace(judge, config=judge.config.model_copy(update={name: value})) for name, value in REFERENCES.items()
+    }
+    same_size = [name for name in OTHER_PIXELS if "size" not in name and "shape" not in name]
+    others |= {f"held-out images: {name}": replace(judge, real=OTHER_PIXELS[name]) for name in same_size}
+    others |= {
+        "the held-out images' classes": replace(judge, real_digest="of other classes"),
+        "the judge's source images": replace(judge, source=changed(PIXELS)),
+        "their latents": replace(judge, source_latents=replace(judge.source_latents, digest="of others")),
+        "the base model": replace(judge, base=with_digest(judge.base, "of another")),
+        "the extractor's weights": replace(judge, extractor=load_extractor(extractor(tmp_path / "tiny-features"))),
+        "how images are brought to it": replace(
+            judge, extractor=load_extractor(extractor(tmp_path / "resized", id="tiny-features", resizing="pytorch-fid"))
+        ),
+        "a further extractor": replace(judge, other_extractors=(judge.extractor,)),
+    }
+    places = {name: of(judge=other) for name, other in others.items()}
+    assert [name for name, found in places.items() if found == first] == []
+    assert len(set(places.values())) == len(places)
+    told = REFERENCES.keys() | NO_MATTER
+    assert EvaluationConfig.model_fields.keys() == told, "say of a new setting whether references depend on it"
+
+
+@pytest.fixture
+def analysis(base: BaseModel, judge: Judge, tmp_path: Path) -> _Analysis:
+    config = resolve(TransferConfig(model="tiny-dit"), base.card, num_threads=1)
+    folders = Folders(tmp_path, None, [BUNDLED], tmp_path, tmp_path)
+    return _Analysis(
+        config=ChainOfForgetting(model="tiny-dit"),
+        shares=[0.0, 0.5],
+        preparation=Preparation(config, base, folders, RecordingHooks(), torch.device("cpu")),
+        checkpoints=[],
+        class_names=("a", "b"),
+        held_out=Images(PIXELS, LABELS, tuple(("a", str(n)) for n in range(4)), ""),
+        easel=Easel(Sampling(), 8, 2, judge.autoencoder, judge.extractor),
+        base_model=object.__new__(DiT),  # not asked
+    )
+
+
+def checkpoint(folder: Path, digest: str = "d", config: str = "{}") -> TunedCheckpoint:
+    folder.mkdir()
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    return TunedCheckpoint("tuned", folder, 7, digest)
+
+
+def test_chains(asked: Callable[..., Asked], analysis: _Analysis, tmp_path: Path) -> None:
+    def place(analysis: _Analysis, tuned: TunedCheckpoint, cache: Path) -> Path:
+        assert cache == tmp_path
+        return analysis._chain_folder(tuned, 0, np.zeros((4, 2), np.float32))
+
+    of, tuned = asked(place), checkpoint(tmp_path / "tuned")
+    held_out, easel, preparation = analysis.held_out, analysis.easel, analysis.preparation
+    first = of(analysis, tuned)
+    assert first == of(analysis, checkpoint(tmp_path / "same"))
+    places = [
+        of(analysis, checkpoint(tmp_path / "weights", digest="e")),
+        of(analysis, checkpoint(tmp_path / "anatomy", config='{"depth": 2}')),
+        of(replace(analysis, shares=[0.0, 0.25]), tuned),
+        of(replace(analysis, held_out=replace(held_out, pixels=PIXELS[[1, 0, 2, 3]])), tuned),
+        of(replace(analysis, held_out=replace(held_out, contents=held_out.contents[::-1])), tuned),
+        of(replace(analysis, easel=replace(easel, num_images=9)), tuned),
+        of(replace(analysis, easel=replace(easel, num_examples=1)), tuned),
+        of(replace(analysis, easel=replace(easel, sampling=Sampling(seed=1))), tuned),
+        of(replace(analysis, easel=replace(easel, extractor=load_extractor(extractor(tmp_path / "eyes")))), tuned),
+        of(replace(analysis, preparation=replace(preparation, base=with_digest(preparation.base, "other"))), tuned),
+    ]
+    assert len({first, *places}) == 1 + len(places)
