@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ class Resumed:
     there was no checkpoint to go on from."""
     damaged: list[str]
     """Newer checkpoints that are not whole and were passed over."""
+    envelope: dict[str, Any] = field(default_factory=dict)
+    """Of the checkpoint."""
 
 
 def resume(state: TrainState[Any], checkpoints: Path, *, identity: dict[str, Any], envelope: dict[str, Any]) -> Resumed:
@@ -43,7 +45,7 @@ def resume(state: TrainState[Any], checkpoints: Path, *, identity: dict[str, Any
     curves = {name: [(int(s), float(v)) for s, v in points] for name, points in manifest.history["curves"].items()}
     state.history = History(curves, manifest.history["evaluations"])
     state.load_resume_tensors(load_file(folder / RESUME), load_file(folder / MODEL))
-    return Resumed(_differing(envelope, manifest.envelope), damaged)
+    return Resumed(_differing(envelope, manifest.envelope), damaged, manifest.envelope)
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -75,13 +75,8 @@ def cached_latents(
     def build(folder: Path) -> None:
         encoder = load_autoencoder()
         sides = [images, images[:, :, ::-1]] if flip else [images]
-        encoded = [encoder.encode(np.ascontiguousarray(side)) for side in sides]
-        tensors = {
-            "mean": torch.stack([mean for mean, _ in encoded]).contiguous(),
-            "std": torch.stack([std for _, std in encoded]).contiguous(),
-            "labels": labels,
-        }
-        save_tensors(tensors, folder / _FILE)
+        means, stds = zip(*(encoder.encode(np.ascontiguousarray(side)) for side in sides), strict=True)
+        save_tensors({"mean": torch.stack(means), "std": torch.stack(stds), "labels": labels}, folder / _FILE)
 
     inputs = {
         "format": _FORMAT,

@@ -19,8 +19,7 @@ from difftune_core.models.registry import BaseModel
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event
 
-_MACHINE = frozenset({"num_threads", "torch", "processor"})
-_LATENTS = frozenset({"target_latents", "retention_latents"})
+_LATENTS = ("target_latents", "retention_latents")
 _OTHER_IMAGES = "Up to step {step} this job was trained on latents of other images than its own, from the cache"
 _TOLD_AGAIN = 1000  # points of the curves; listeners pass over what they know
 
@@ -39,10 +38,19 @@ def take_up(loop: Loop[Any]) -> None:
     for entry in state.history.evaluations:
         hooks.emit(figures_event(entry))
     loop.tell_best()
-    if _MACHINE.isdisjoint(resumed.changed) and (others := _LATENTS.intersection(resumed.changed)):
-        message = f"{_OTHER_IMAGES.format(step=state.step)}: {', '.join(sorted(others))}"
+    if others := _of_other_images(loop.envelope, resumed.envelope):
+        message = f"{_OTHER_IMAGES.format(step=state.step)}: {', '.join(others)}"
         hooks.emit(LogEvent(level="warn", message=message))
     hooks.emit(ResumeEvent(step=state.step, changed=resumed.changed))
+
+
+def _of_other_images(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Latents that differ from a checkpoint's though what computes them does not: they are of other images."""
+    if any(ours[name] != theirs.get(name) for name in ("num_threads", "torch")):
+        return []
+    if not str(ours["processor"]).startswith(str(theirs.get("processor"))):  # 0.3.0 named the CPU's family alone
+        return []
+    return [name for name in _LATENTS if ours[name] != theirs.get(name)]
 
 
 def tell_copies(hooks: Hooks, target: Images | Rows, held_out: Images | Rows, label: str) -> Copies:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from difftune_core.data.dataset import open_dataset
 from difftune_core.files import sha256_json
@@ -68,8 +70,9 @@ def test_with_the_same_latents_it_goes_on_exactly_under_its_old_name(toy: ToyFol
 
 
 def test_with_other_latents_it_is_continued_and_says_of_what(toy: ToyFolders) -> None:
-    changed, warnings = told(begun(toy, earlier(toy, KEPT), target_latents="of another split"))
-    assert changed == ["target_latents"]
+    family = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"  # all that 0.3.0 told of a processor
+    changed, warnings = told(begun(toy, earlier(toy, KEPT), target_latents="of another split", processor=family))
+    assert changed == ["processor", "target_latents"]
     assert warnings == [
         "Up to step 2 this job was trained on latents of other images than its own, from the cache: target_latents"
     ]
