@@ -88,7 +88,7 @@ class Preparation:
         """A callback that reports `done` of `total`, and is where a stop takes effect."""
         return progress_of(self.hooks, phase, total)
 
-    def images(self, begun_with: str | None) -> tuple[Images, Images, tuple[str, ...]]:
+    def images(self, begun_with: str | None = None) -> tuple[Images, Images, tuple[str, ...]]:
         """Training images, held-out images, class names.
 
         Args:

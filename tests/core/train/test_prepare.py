@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from difftune_core.data.decoded import Images
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import find_base_model
-from difftune_core.train.prepare import Folders, Images, Preparation
+from difftune_core.train.prepare import Folders, Preparation
 from tests.core.conftest import RecordingHooks
 from tests.core.runs import BUNDLED, ToyFolders, toy_folders
 
