@@ -48,15 +48,7 @@ def write_control_report(run: ControlRun, references: dict[str, Any], out: Path,
                 "parameters": sum(p.numel() for p in state.model.parameters()),
                 "trainable_parameters": sum(p.numel() for p in state.trainable().values()),
             },
-            "dataset": {
-                "num_train": len(run.target),
-                "num_held_out": len(run.held_out),
-                **asdict(run.copies),
-                "num_captions": len(set(run.target.captions)),
-                "num_truncated_captions": run.texts.num_truncated,
-                "controls": "given" if run.target.controls is not None else "drawn",
-                "digest": run.target.digest,
-            },
+            "dataset": _dataset(run),
             "retention_set": preparation.retention_used,
             "curves": state.history.curves,
             "evaluations": state.history.evaluations,
@@ -76,6 +68,18 @@ def write_control_report(run: ControlRun, references: dict[str, Any], out: Path,
         },
         out,
     )
+
+
+def _dataset(run: ControlRun) -> dict[str, Any]:
+    return {
+        "num_train": len(run.target),
+        "num_held_out": len(run.held_out),
+        **asdict(run.copies),
+        "num_captions": len(set(run.target.captions)),
+        "num_truncated_captions": run.texts.num_truncated,
+        "controls": "given" if run.target.controls is not None else "drawn",
+        "digest": run.target.digest,
+    }
 
 
 def _cut_captions(judge: ControlJudge) -> list[str]:
