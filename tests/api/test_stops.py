@@ -14,6 +14,8 @@ from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.deps import Services
 from api.jobs.models import Job
+from api.retention_sets.models import RetentionSet
+from api.retention_sets.states import RetentionSetStatus
 from api.work.models import WorkItem
 from api.work.states import Request, WorkState
 from difftune_core.config import TransferConfig, config_digest
@@ -112,3 +114,21 @@ def test_a_base_model_that_was_replaced_is_noticed_without_a_checkpoint(
     path.write_text(path.read_text().replace("0" * 64, "1" * 64))
     body = assert_problem(client.post(f"{JOBS}/{paused}/resume"), 409, "resume_mismatch")
     assert body["fields"] == ["model"]
+
+
+def test_a_retention_set_that_is_gone_is_noticed(
+    client: TestClient, services: Services, add_job: Callable[..., dict[str, Any]], assert_problem: Callable[..., Any]
+) -> None:
+    set_id = client.post("/v1/retention_sets", json={"model": "tiny-dit"}).json()["id"]
+
+    def become(status: RetentionSetStatus) -> None:
+        with services.database.write() as session:
+            session.get_one(RetentionSet, set_id).artifact.status = status
+
+    become(RetentionSetStatus.SUCCEEDED)
+    hyperparameters = {"retention_set": set_id}
+    job_id = add_job(method={"type": "diff_tuning", "diff_tuning": {"hyperparameters": hyperparameters}})["id"]
+    assert client.post(f"{JOBS}/{job_id}/pause").json()["status"] == "paused"
+    become(RetentionSetStatus.FAILED)
+    body = assert_problem(client.post(f"{JOBS}/{job_id}/resume"), 409, "resume_mismatch")
+    assert body["fields"] == ["retention_set"]

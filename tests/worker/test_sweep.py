@@ -37,6 +37,20 @@ def test_an_abandoned_upload_loses_its_parts(bench: Bench) -> None:
     assert bench.get(Upload, "live").status == "pending"
 
 
+def test_the_parts_of_an_overdue_upload_make_room_at_once_while_their_links_live(bench: Bench) -> None:
+    now = time.time()
+    common = {"tenant_id": "t", "filename": "a.zip", "mime_type": "application/zip", "purpose": "fine-tune"}
+    with bench.database.write() as session:
+        session.add(Upload(id="old", bytes=1, created_at=now - 9, expires_at=now - 1, **common))
+        session.flush()
+        session.add(UploadPart(id="part", upload_id="old", key="uploads/old/p", bytes=1, created_at=now))
+        bench.store.put_stream("uploads/old/p", [b"x"])
+    sweep = Sweep(bench.settings)
+    assert sweep.expire_uploads() == 0, "the row stays: the link may send it once more"
+    sweep.close()
+    assert list(bench.store.list("uploads/")) == []
+
+
 def test_a_part_sent_by_a_link_that_outlived_its_upload_is_swept(bench: Bench) -> None:
     """Only when the link has run out: a PUT before that would leave an object that no row names."""
     now, ttl = time.time(), bench.settings.link_ttl_s

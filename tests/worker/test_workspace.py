@@ -54,6 +54,16 @@ def test_another_process_with_the_same_id_is_left_alone(busy: Workspace, leader:
     assert leader.poll() is None
 
 
+def test_where_no_start_can_be_known_nobody_is_killed(
+    busy: Workspace, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_start_time", lambda _pid: None)  # as where there is no /proc
+    busy.note_child(leader.pid)
+    with pytest.raises(TaskError, match="had not ended yet"):
+        busy.lock()
+    assert leader.poll() is None
+
+
 def test_a_free_workspace_is_taken_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LOCK_WAIT_S", 0.2)
     held = Workspace(tmp_path, "ftjob_1").lock()
