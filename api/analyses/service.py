@@ -41,6 +41,8 @@ class Tuned:
         """What identifies the held-out images."""
         if self.held_out is not None:
             return f"validation file {self.held_out.identity}"
+        if self.data.settings.splits == "hold_out":
+            return f"held-out split of {self.data.identity}"
         config = self.job.transfer
         return f"{config.evaluation.holdout_fraction} of the training file by seed {config.seed}"
 

@@ -275,10 +275,12 @@ def _tell_unmeasured(session: Session, job: Job) -> None:
 
 
 def _num_held_out(training: Dataset, config: TransferConfig) -> int | None:
-    """Images that the trainer will hold out of a set of class folders; None where that is not known here."""
+    """Images that are held out: a split of the file, or what the trainer will take from class folders; else None."""
     report = training.report or {}
     counts: dict[str, int] = report.get("class_counts") or {}
-    if not counts or report.get("num_held_out") or config.control is not None:
+    if report.get("num_held_out"):
+        return int(report["num_held_out"])
+    if not counts or config.control is not None:
         return None
     fraction = config.evaluation.holdout_fraction
     return sum(min(max(1, round(fraction * count)), count - 1) for count in counts.values())

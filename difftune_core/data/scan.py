@@ -102,6 +102,11 @@ def split_refusals(refused: list[Refusal]) -> tuple[list[Refusal], list[Refusal]
     return at_fault, ignored
 
 
+def is_stray(path: str, code: str) -> bool:
+    """Whether a file that was refused with this code is no picture and was not meant to be one."""
+    return code in {"unsupported_format", "empty_file", "nested_archive"} and not has_picture_name(path)
+
+
 def nested_archives(ignored: list[Refusal]) -> list[Refusal]:
     """A warning for each archive among the ignored files: it may hold images that are missed."""
     message = "archives in archives are not opened, but for plain tar files; unpack it if it holds images"
@@ -185,7 +190,7 @@ def _accept(archive: Archive, member: Member, classes: _Classes, *, decode: bool
         data = archive.read(member)
         info = check_image(data, decode=decode)
     except RefusedError as reason:
-        if reason.code in {"unsupported_format", "empty_file", "nested_archive"} and not has_picture_name(member.path):
+        if is_stray(member.path, reason.code):
             text = "the file is no image, by its content and its name"
             raise _NoPictureError(text if reason.code != "empty_file" else str(reason)) from None
         raise

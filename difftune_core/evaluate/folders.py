@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from difftune_core.data.archive import RefusedError, open_archive
+from difftune_core.data.scan import is_stray
 from difftune_core.evaluate.compare import DEFAULT_METRICS, check_known, compare, describe, metric_name
 from difftune_core.evaluate.features import FeatureExtractor, load_extractor
 from difftune_core.files import sha256_json
@@ -56,7 +57,7 @@ def evaluate_folders(
 
 
 def folder_features(path: Path, extractor: FeatureExtractor) -> tuple[Float32[np.ndarray, "n d"], str]:
-    """Features of every image in `path`, and the sha256 over the sorted sha256 of the files."""
+    """Features of every image in `path`, and the sha256 over the sorted sha256 of the images."""
     features, digests, batch = [], [], []
     with open_archive(path) as archive:
         if archive.refused:
@@ -67,6 +68,8 @@ def folder_features(path: Path, extractor: FeatureExtractor) -> tuple[Float32[np
                 data = archive.read(member)
                 batch.append(extractor.read(data))
             except RefusedError as reason:
+                if is_stray(member.path, reason.code):
+                    continue
                 raise TaskError("invalid_dataset", f"{member.path}: {reason} ({reason.code})", member.path) from reason
             digests.append(hashlib.sha256(data).hexdigest())
             if len(batch) == _BATCH:

@@ -96,7 +96,9 @@ def test_a_comparison_says_how_it_was_made(extractor_folder: Path) -> None:
 
 def test_folders_are_compared_image_by_image(tmp_path: Path, extractor_folder: Path) -> None:
     real, fake = pictures(1, 150), pictures(2, 140)
-    result = evaluate_folders(write(tmp_path / "real", real), write(tmp_path / "fake", fake), [extractor_folder])
+    write(tmp_path / "real", real)
+    (tmp_path / "real" / "README.md").write_text("stray files are no images", encoding="utf-8")
+    result = evaluate_folders(tmp_path / "real", write(tmp_path / "fake", fake), [extractor_folder])
     extractor = load_extractor(extractor_folder)
     wanted = compare(extractor(real), extractor(fake))
     assert result["fid"] == pytest.approx(wanted["fid"], rel=1e-3)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from difftune_core.data.decoded import Images
+from difftune_core.dataset_config import DatasetOptions, Splits
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import find_base_model
@@ -22,9 +23,11 @@ def toy(toy_model: DiT, tmp_path: Path) -> ToyFolders:
     return toy_folders(toy_model, tmp_path)
 
 
-def prepared(toy: ToyFolders, validation: Path) -> tuple[Images, Images, tuple[str, ...]]:
-    models = [toy.models, BUNDLED]
-    folders = Folders(toy.data, validation, models, toy.root / "cache", toy.root / "out")
+def prepared(
+    toy: ToyFolders, validation: Path | None, data: Path | None = None, splits: Splits = "refuse"
+) -> tuple[Images, Images, tuple[str, ...]]:
+    models, options = [toy.models, BUNDLED], DatasetOptions(splits=splits)
+    folders = Folders(data or toy.data, validation, models, toy.root / "cache", toy.root / "out", data_options=options)
     base = find_base_model("toy", models)
     return Preparation(toy.config(evaluation={}), base, folders, RecordingHooks(), torch.device("cpu")).images()
 
@@ -41,6 +44,21 @@ def test_two_files_of_the_same_classes_are_taken(toy: ToyFolders) -> None:
     target, judged, names = prepared(toy, held_out(toy, {"0": "0", "1": "1"}))
     assert names == ("0", "1")
     assert len(target.labels) == len(judged.labels) == 12
+
+
+def test_the_held_out_split_of_a_file_judges_what_the_other_trains(toy: ToyFolders) -> None:
+    both = toy.root / "both"
+    shutil.copytree(toy.data, both / "train")
+    for name in ("0", "1"):
+        (both / "val" / name).mkdir(parents=True)
+        for number, picture in enumerate(sorted((both / "train" / name).iterdir())[:2]):
+            picture.rename(both / "val" / name / f"{number}.png")
+    target, judged, names = prepared(toy, None, both, "hold_out")
+    assert (len(target.labels), judged.labels.tolist(), names) == (8, [0, 0, 1, 1], ("0", "1"))
+    own, _, _ = prepared(toy, held_out(toy, {"0": "0", "1": "1"}), both, "train")
+    assert (own.pixels == target.pixels).all()
+    with pytest.raises(TaskError, match="splits"):
+        prepared(toy, None, both)
 
 
 @pytest.mark.parametrize(
