@@ -23,6 +23,7 @@ from api.settings import Settings, faults_of
 from api.tracing import configure_tracing
 
 _OPEN_STREAMS_S = 3
+_KEEP_ALIVE_S = 15  # longer than clients keep connections (httpx, 5 s): theirs must not be closed as they send
 log = structlog.get_logger(__name__)
 
 
@@ -44,6 +45,7 @@ def main() -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_OPEN_STREAMS_S,
     )
     uvicorn.Server(config).run(sockets=None if descriptor is None else [socket.socket(fileno=descriptor)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -123,15 +124,15 @@ def calls_of_each_kind(training_file: str, job_id: str, upload_id: str, count: i
 
 
 def _read_on(url: str, key: str, path: str, orders: Connection) -> None:
-    """The reader's process: poll until told to end; the times of its answers."""
+    """The reader's process: poll until told to end; the times of its answers, infinite where it was refused."""
     times = []
     headers = {"authorization": f"Bearer {key}"}
     with httpx2.Client(base_url=url, headers=headers, timeout=60) as http:
         orders.send("reading")
         while not orders.poll(0.05):
             began = time.monotonic()
-            http.get(path).raise_for_status()
-            times.append(time.monotonic() - began)
+            status = http.get(path).status_code
+            times.append(time.monotonic() - began if status == httpx2.codes.OK else math.inf)
     orders.send(times)
 
 
@@ -187,6 +188,7 @@ def measured(stack: DemoStack, count: int) -> dict[str, Any]:
         with reader(stack.url, stack.key, f"{JOBS}/{training}") as times:
             for name, calls in calls_of_each_kind(file_id, other, upload_id, count):
                 kinds[name] = anyio.run(burst, stack.url, stack.key, calls)
+                sys.stderr.write(f"{name}: {kinds[name].report()}\n")
         job = http.get(f"{JOBS}/{training}").json()
     found = {
         "attempts": len(job["attempts"]),
