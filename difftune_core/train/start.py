@@ -46,11 +46,11 @@ def take_up(loop: Loop[Any]) -> None:
 
 def _of_other_images(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Latents that differ from a checkpoint's though what computes them does not: they are of other images."""
-    if any(ours[name] != theirs.get(name) for name in ("num_threads", "torch")):
+    same = all(ours.get(name) == theirs.get(name) for name in ("num_threads", "torch"))
+    # 0.3.0 named the CPU's family alone, with which today's names begin.
+    if not same or not str(ours.get("processor")).startswith(str(theirs.get("processor"))):
         return []
-    if not str(ours["processor"]).startswith(str(theirs.get("processor"))):  # 0.3.0 named the CPU's family alone
-        return []
-    return [name for name in _LATENTS if ours[name] != theirs.get(name)]
+    return [name for name in _LATENTS if ours.get(name) != theirs.get(name)]
 
 
 def tell_copies(hooks: Hooks, target: Images | Rows, held_out: Images | Rows, label: str) -> Copies:
