@@ -25,6 +25,7 @@ from api.comparisons.endpoints import router as comparisons
 from api.datasets.endpoints import router as datasets
 from api.db import Database
 from api.deps import Services, tenant
+from api.docs.endpoints import router as docs
 from api.ending import MakesRoom
 from api.events.endpoints import router as events
 from api.events.following import Following
@@ -72,7 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Fine-tunes diffusion models with Diff-Tuning, in the shapes of OpenAI's fine-tuning API.",
         version=__version__,
         lifespan=_lifespan,
-        docs_url=None,  # both pages load scripts from a CDN
+        docs_url=None,  # both pages load scripts from a CDN; `api.docs` has one that does not
         redoc_url=None,
         openapi_url=None,  # a route of ours, below
         redirect_slashes=False,  # the redirect would name the scheme and host that a proxy has replaced
@@ -102,7 +103,7 @@ def _include_routers(app: FastAPI) -> None:
         app.include_router(router, dependencies=needs_key)
     for router in (checkpoints, comparisons, retention_sets, analyses):
         app.include_router(router, dependencies=needs_key)
-    for router in (objects, health, _description(app)):
+    for router in (objects, health, docs, _description(app)):
         app.include_router(router, dependencies=checked)
 
 

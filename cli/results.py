@@ -22,6 +22,9 @@ Attempt = Annotated[int | None, typer.Option(help="Only this attempt.", min=1)]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")]
 To = Annotated[Path, typer.Option(help="Folder that the files are put into.")]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+Link = Annotated[
+    bool, typer.Option("--link", help="Fetch nothing: print a link that shows the page in any browser for a while.")
+]
 Which = Annotated[str, typer.Argument(help="Id of a job (its result, else its newest checkpoint) or of a checkpoint.")]
 Format = Annotated[
     str, typer.Option("--format", help="safetensors, diffusers, original or single_file: what the model has.")
@@ -54,13 +57,24 @@ def logs(
 
 
 def report(
-    job: Job, *, to: To = Path(), browse: Open = False, url: Url = None, key: Key = None, data_dir: DataDir = None
+    job: Job,
+    *,
+    to: To = Path(),
+    browse: Open = False,
+    link: Link = False,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Fetch a job's report: its page, its figures as JSON, sample images. Prints their paths."""
     with service(url, key, data_dir) as asked:
         found = list(asked.pages(f"{path_of(job)}/reports"))
         if not found:
             raise failed(f"{job} has no report yet: it is written after the first evaluation")
+        if link:
+            page = next(file for file in found if file["kind"] == "report_html")
+            typer.echo(asked.ask(page["url"], params={"redirect": "false"})["url"])
+            return
         for file in found:
             path = _fetched(asked, file["url"], to / f"{job}-{file['filename']}", file["sha256"])
             typer.echo(path)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
-from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from api.analyses import repository, service
@@ -13,7 +12,8 @@ from api.analyses.states import AnalysisStatus
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
 from api.models import service as models
-from api.objects.lost import link_to
+from api.objects import links
+from api.objects.links import DownloadLink, Redirect
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -96,15 +96,20 @@ def delete_analysis(
     return Deleted(id=analysis_id, object="analysis")
 
 
-@router.get("/{analysis_id}/reports/{filename}", response_class=Response, status_code=302)
+@router.get("/{analysis_id}/reports/{filename}", response_model=DownloadLink, responses={302: {}})
 def retrieve_analysis_report(
-    analysis_id: str, filename: str, tenant: Tenant, used: ServicesDep, session: ReadSession
+    analysis_id: str,
+    filename: str,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: ReadSession,
+    *,
+    redirect: Redirect = True,
 ) -> Response:
     """A file of the report (`chain.html`, `chain.json`, `chain.png`), by a link that expires."""
-    found = service.report(session, service.get(session, tenant, analysis_id), filename)
-    link = {"filename": found.filename, "content_type": found.content_type, "expires_s": used.settings.link_ttl_s}
-    url = link_to(used.store, found.key, f"analysis {analysis_id}", **link)
-    return RedirectResponse(url, status_code=302)
+    row = service.get(session, tenant, analysis_id)
+    found = links.saved_as(service.report(session, row, filename), row.config["model"], row.id)
+    return links.answer(used, found, f"analysis {row.id}", redirect=redirect)
 
 
 def _shown(session: Session, analysis: Analysis) -> AnalysisOut:

@@ -4,17 +4,17 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from api.checkpoints import repository, service
 from api.checkpoints.models import Checkpoint
-from api.checkpoints.schemas import CheckpointOut, DownloadLink, checkpoint_out
+from api.checkpoints.schemas import CheckpointOut, checkpoint_out
 from api.checkpoints.service import Format
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.jobs import service as jobs
 from api.jobs.models import Job
-from api.objects.lost import link_to
+from api.objects import links
+from api.objects.links import DownloadLink, Redirect
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -66,26 +66,14 @@ def download_checkpoint(
     request: Request,
     *,
     format_: Annotated[Format, Query(alias="format", description=_FORMATS)] = "safetensors",
-    redirect: Annotated[bool, Query(description="`false`: the link as JSON instead of a redirect.")] = True,
+    redirect: Redirect = True,
 ) -> Response:
     """The weights, by a link that expires soon. JSON with size and sha256 for `Accept: application/json`."""
     checkpoint = service.get(session, tenant, checkpoint_id, lock="write")
     found = service.download(session, used.store, checkpoint, format_)
-    expires_s = used.settings.link_ttl_s
-    checkpoint.linked_until = time.time() + expires_s
-    shown = {"filename": found.filename, "content_type": found.content_type}
-    url = link_to(used.store, found.key, f"the checkpoint {checkpoint_id}", expires_s=expires_s, **shown)
-    if redirect and "application/json" not in request.headers.get("accept", ""):
-        return RedirectResponse(url, status_code=302)
-    link = DownloadLink(
-        url=url,
-        expires_at=int(time.time() + expires_s),
-        filename=found.filename,
-        bytes=found.bytes,
-        sha256=found.sha256,
-        note=found.note,
-    )
-    return JSONResponse(link.model_dump())
+    checkpoint.linked_until = time.time() + used.settings.link_ttl_s
+    redirect = redirect and "application/json" not in request.headers.get("accept", "")
+    return links.answer(used, found, f"the checkpoint {checkpoint_id}", redirect=redirect)
 
 
 def _shown(session: Session, checkpoint: Checkpoint, job: Job, last_step: int | None) -> CheckpointOut:

@@ -34,18 +34,6 @@ class CheckpointOut(Listed):
     download_url: str
 
 
-class DownloadLink(Out):
-    """Where the bytes are, without a key, for a while."""
-
-    url: str
-    expires_at: int
-    filename: str
-    bytes: int
-    sha256: str
-    note: str | None = None
-    """What to know to use it: of `format=original`, how the original code is told what the weights do not tell."""
-
-
 def checkpoint_out(
     checkpoint: Checkpoint, *, metrics: dict[str, float | None], is_latest: bool, is_best: bool
 ) -> CheckpointOut:

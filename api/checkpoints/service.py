@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from api.jobs import repository as jobs
 from api.jobs.models import Job
 from api.jobs.schemas import finite
 from api.jobs.states import FINAL
+from api.objects.links import Download
 from api.storage import ObjectStore
 from difftune_core.original_fit import how_to_load, unlike_original
 
@@ -21,19 +22,6 @@ Format = Literal["safetensors", "diffusers", "original", "single_file"]
 _MODEL = "model.safetensors"
 _CONFIG = "config.json"
 _SINGLE_FILE = "single_file"
-
-
-@dataclass(frozen=True)
-class Download:
-    """An object to hand out."""
-
-    key: str
-    filename: str
-    content_type: str
-    bytes: int
-    sha256: str
-    note: str | None = None
-    """What whoever takes it must know."""
 
 
 def get(session: Session, tenant_id: str, checkpoint_id: str, *, lock: Literal["write"] | None = None) -> Checkpoint:

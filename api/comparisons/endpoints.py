@@ -3,10 +3,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
-from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from api.comparisons import repository, service
+from api.comparisons import removal, repository, service
 from api.comparisons.models import Comparison
 from api.comparisons.schemas import ComparisonCreate, ComparisonOut, comparison_out
 from api.comparisons.states import ComparisonStatus
@@ -14,9 +13,11 @@ from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, Servic
 from api.ids import cursor
 from api.jobs.shared_images import tell_shared
 from api.models import service as models
-from api.objects.lost import link_to
+from api.objects import links
+from api.objects.links import DownloadLink, Redirect
 from api.routing import KeyedRoute
-from api.schemas import Page, page_of
+from api.schemas import Deleted, Page, page_of
+from api.storage.cleaning import delete_objects
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], route_class=KeyedRoute)
 
@@ -101,15 +102,36 @@ def cancel_comparison(
     return once.answer(session, None, ComparisonOut, cancel)
 
 
-@router.get("/{comparison_id}/reports/{filename}", response_class=Response, status_code=302)
+@router.delete("/{comparison_id}")
+def delete_comparison(
+    comparison_id: str,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    background: BackgroundTasks,
+    *,
+    jobs: Annotated[bool, Query(description="Delete its jobs with it, and all that they made.")] = False,
+) -> Deleted:
+    """Delete a final comparison and its joint report. Its jobs stay, belong to nothing any more and can be deleted."""
+    keys = removal.delete_comparison(session, tenant, comparison_id, with_jobs=jobs)
+    background.add_task(delete_objects, used.store, keys)
+    return Deleted(id=comparison_id, object="comparison")
+
+
+@router.get("/{comparison_id}/reports/{filename}", response_model=DownloadLink, responses={302: {}})
 def retrieve_comparison_report(
-    comparison_id: str, filename: str, tenant: Tenant, used: ServicesDep, session: ReadSession
+    comparison_id: str,
+    filename: str,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: ReadSession,
+    *,
+    redirect: Redirect = True,
 ) -> Response:
     """A file of the joint report (`comparison.json`, `comparison.html`, `comparison.png`), by a link that expires."""
-    found = service.report(session, service.get(session, tenant, comparison_id), filename)
-    link = {"filename": found.filename, "content_type": found.content_type, "expires_s": used.settings.link_ttl_s}
-    url = link_to(used.store, found.key, f"comparison {comparison_id}", **link)
-    return RedirectResponse(url, status_code=302)
+    row = service.get(session, tenant, comparison_id)
+    found = links.saved_as(service.report(session, row, filename), row.suffix or row.model, row.id)
+    return links.answer(used, found, f"comparison {row.id}", redirect=redirect)
 
 
 def _shown(session: Session, row: Comparison) -> ComparisonOut:

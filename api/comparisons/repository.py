@@ -50,8 +50,15 @@ def page(
 
 def lock(session: Session, comparison_id: str) -> Comparison:
     """The comparison, locked for the rest of the transaction. Jobs are locked before it."""
+    found = lock_if_there(session, comparison_id)
+    assert found is not None
+    return found
+
+
+def lock_if_there(session: Session, comparison_id: str) -> Comparison | None:
+    """As `lock`; None where another request has deleted it."""
     query = select(Comparison).where(Comparison.id == comparison_id).with_for_update()
-    return session.scalars(query, execution_options={"populate_existing": True}).one()
+    return session.scalar(query, execution_options={"populate_existing": True})
 
 
 def of_job(session: Session, job_id: str) -> str | None:

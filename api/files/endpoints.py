@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
@@ -29,12 +29,15 @@ from api.errors import InvalidInputError, NotYetError
 from api.files import service
 from api.files.schemas import File, file_of_dataset, file_of_result
 from api.ids import new_id
+from api.jobs.models import Job
 from api.multipart import StoredForm, store_form
-from api.objects.lost import link_to, look_for
+from api.objects import links
+from api.objects.links import Redirect
+from api.objects.lost import look_for
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Filename, Page, page_of
 from api.storage import ObjectStore
-from api.storage.base import attachment
+from api.storage.base import disposition
 from api.storage.cleaning import delete_objects
 from difftune_core.dataset_config import DatasetOptions
 
@@ -173,21 +176,25 @@ def delete_file(
 
 
 @router.get("/{file_id}/content", response_class=Response)
-def retrieve_file_content(file_id: str, tenant: Tenant, used: ServicesDep, session: ReadSession) -> Response:
-    """The bytes: of a data set here, of a result file behind a link."""
+def retrieve_file_content(
+    file_id: str, tenant: Tenant, used: ServicesDep, session: ReadSession, *, redirect: Redirect = True
+) -> Response:
+    """The bytes: of a data set here, of a result file behind a link, which a browser can open without a key."""
     found = service.find(session, tenant, file_id)
     if isinstance(found, Dataset):
+        if not redirect:
+            message = f"The file {file_id} is a data set: its bytes come here, with the key, and by no link."
+            raise InvalidInputError("no_link", message, param="redirect", pointer=None)
         if not found.parts:
             raise NotYetError("dataset_importing", f"The file {file_id} is still being imported.", retry_after_s=5)
-        headers = {"content-disposition": attachment(found.filename), "content-length": str(found.bytes)}
+        headers = {"content-disposition": disposition(found.filename), "content-length": str(found.bytes)}
         keys = [part["key"] for part in found.parts]
         look_for(used.store, keys, f"the data set {found.id}")
         body = _joined(used.store, keys)
         return StreamingResponse(body, headers=headers, media_type="application/octet-stream")
-    owner, expires_s = f"the file {found.id} of job {found.job_id}", used.settings.link_ttl_s
-    link = {"filename": found.filename, "content_type": found.content_type, "expires_s": expires_s}
-    url = link_to(used.store, found.key, owner, **link)
-    return RedirectResponse(url, status_code=302)
+    job = session.get_one(Job, found.job_id)
+    linked = links.saved_as(found, job.suffix or job.model, job.id)
+    return links.answer(used, linked, f"the file {found.id} of job {job.id}", redirect=redirect)
 
 
 def _joined(store: ObjectStore, keys: list[str]) -> Iterator[bytes]:

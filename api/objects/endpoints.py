@@ -12,7 +12,7 @@ from api.errors import ForbiddenError, InvalidInputError, MalformedError, TooLar
 from api.multipart import limited
 from api.routing import UnitRoute
 from api.storage import LocalStore
-from api.storage.base import attachment
+from api.storage.base import disposition
 from api.storage.links import PARAMETERS, REQUIRED, BadLinkError, Link, verified
 
 router = APIRouter(prefix="/v1/objects", tags=["objects"], route_class=UnitRoute)
@@ -22,19 +22,25 @@ _SIGNED = {
         {"name": name, "in": "query", "required": name in REQUIRED, "schema": {"type": "string"}} for name in PARAMETERS
     ]
 }
-_NEVER_RENDERED = {"content-security-policy": "sandbox; default-src 'none'", "cache-control": "private, no-store"}
+_PRIVATE = {"cache-control": "private, no-store", "referrer-policy": "no-referrer"}  # the address is the permission
+_INERT = "sandbox; default-src 'none'"
+_SHOWN = f"{_INERT}; img-src data:; style-src 'unsafe-inline'"  # a page of ours needs no more
 
 
 @router.get("/{key:path}", response_class=Response, openapi_extra=_SIGNED)
 def download_object(key: str, used: ServicesDep, request: Request) -> Response:
-    """The object behind a signed link, whole or one range of it, always as a download."""
+    """The object behind a signed link, whole or one range of it: shown where the link says so, else as a download.
+
+    What is shown can run no script and load nothing.
+    """
     store, link = _allowed(used, key, request)
     path = store.root / key
     if not path.is_file():
         raise not_found("object", key)
     found = path.stat()
     _check_range(request, found.st_size)
-    headers = {**_NEVER_RENDERED, "content-disposition": attachment(link.filename)}
+    headers = {**_PRIVATE, "content-security-policy": _SHOWN if link.inline else _INERT}
+    headers["content-disposition"] = disposition(link.filename, inline=link.inline)
     return FileResponse(path, media_type=link.content_type, headers=headers, stat_result=found)
 
 

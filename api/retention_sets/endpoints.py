@@ -3,14 +3,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
-from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.errors import ConflictError, InvalidInputError, NotYetError
 from api.ids import cursor
 from api.models import service as models
-from api.objects.lost import look_for
+from api.objects import links
+from api.objects.links import Download, DownloadLink, Redirect
 from api.retention_sets import repository, service
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
 from api.retention_sets.states import FINAL, RetentionSetStatus
@@ -104,21 +104,16 @@ def delete_retention_set(
     return Deleted(id=retention_set_id, object="retention_set")
 
 
-@router.get("/{retention_set_id}/content", response_class=Response, status_code=302)
+@router.get("/{retention_set_id}/content", response_model=DownloadLink, responses={302: {}})
 def retrieve_retention_set_content(
-    retention_set_id: str, tenant: Tenant, used: ServicesDep, session: ReadSession
+    retention_set_id: str, tenant: Tenant, used: ServicesDep, session: ReadSession, *, redirect: Redirect = True
 ) -> Response:
     """The images and labels as one safetensors file, behind a link that expires soon."""
     row = service.get(session, tenant, retention_set_id)
-    if row.status != RetentionSetStatus.SUCCEEDED or row.artifact.key is None:
+    made = row.artifact
+    if row.status != RetentionSetStatus.SUCCEEDED or made.key is None or made.bytes is None or made.sha256 is None:
         message = f"The retention set {row.id} is {row.status} and has no images to download."
         kind = ConflictError if row.status in FINAL else NotYetError
         raise kind("retention_set_not_ready", message)
-    url = used.store.url_get(
-        row.artifact.key,
-        filename=f"{row.id}.safetensors",
-        content_type="application/octet-stream",
-        expires_s=used.settings.link_ttl_s,
-    )
-    look_for(used.store, [row.artifact.key], f"the retention set {row.id}")
-    return RedirectResponse(url, status_code=302)
+    found = Download(made.key, f"{row.id}.safetensors", "application/octet-stream", made.bytes, made.sha256)
+    return links.answer(used, found, f"the retention set {row.id}", redirect=redirect)

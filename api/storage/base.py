@@ -72,8 +72,8 @@ class ObjectStore(Protocol):
         """Objects whose key begins with `prefix`, in order of key."""
         ...
 
-    def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float) -> str:
-        """A link for clients: this object, GET only, saved as `filename`."""
+    def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float, inline: bool = False) -> str:
+        """A link for clients: this object, GET only, saved as `filename`, or where `inline` shown by browsers."""
         ...
 
     def url_put(self, key: str, *, num_bytes: int, expires_s: float) -> str:
@@ -104,7 +104,7 @@ def checked_key(key: str) -> str:
     return key
 
 
-def attachment(filename: str) -> str:
-    """A Content-Disposition that always downloads; RFC 5987 for what is not plain ASCII."""
+def disposition(filename: str, *, inline: bool = False) -> str:
+    """A Content-Disposition that always downloads, or lets browsers show it; RFC 5987 for what is not plain ASCII."""
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename) or "download"
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+    return f"{'inline' if inline else 'attachment'}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

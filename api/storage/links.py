@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 REQUIRED = ("method", "expires", "signature")
-PARAMETERS = (*REQUIRED, "filename", "type", "bytes")
+PARAMETERS = (*REQUIRED, "filename", "type", "bytes", "inline")
 """Of a link's query; the first three are in every link."""
 _SECRET_BYTES = 32
 
@@ -38,16 +38,20 @@ class Link:
     filename: str = ""
     content_type: str = ""
     num_bytes: int = 0
+    inline: bool = False
+    """Whether a browser shows it instead of saving it."""
 
     def signature(self, secret: bytes) -> str:
         """HMAC-SHA256 over all fields, hex."""
         fields = [self.method, self.key, self.expires, self.filename, self.content_type, self.num_bytes]
+        fields += ["inline"] if self.inline else []
         return hmac.new(secret, json.dumps(fields).encode(), hashlib.sha256).hexdigest()
 
     def url(self, base_url: str, secret: bytes) -> str:
         """The link as clients get it."""
         query = {"method": self.method, "expires": self.expires}
         extra = {"filename": self.filename, "type": self.content_type, "bytes": self.num_bytes or ""}
+        extra |= {"inline": "true" if self.inline else ""}
         query |= {name: value for name, value in extra.items() if value}
         query |= {"signature": self.signature(secret)}
         return f"{base_url.rstrip('/')}/v1/objects/{quote(self.key)}?{urlencode(query)}"
@@ -67,6 +71,7 @@ def verified(secret: bytes, *, method: str, key: str, query: Mapping[str, str]) 
             filename=query.get("filename", ""),
             content_type=query.get("type", ""),
             num_bytes=int(query.get("bytes", "0")),
+            inline=query.get("inline") == "true",
         )
         given = query["signature"]
     except (KeyError, ValueError):

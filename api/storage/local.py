@@ -85,9 +85,9 @@ class LocalStore:
                 with suppress(FileNotFoundError):  # deleted meanwhile
                     yield self.stat(key)
 
-    def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float) -> str:
+    def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float, inline: bool = False) -> str:
         """As `ObjectStore.url_get`."""
-        link = Link("GET", checked_key(key), int(time.time() + expires_s), filename, content_type)
+        link = Link("GET", checked_key(key), int(time.time() + expires_s), filename, content_type, inline=inline)
         return link.url(self.base_url, self.secret)
 
     def url_put(self, key: str, *, num_bytes: int, expires_s: float) -> str:

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from api.addresses import path_apart
 from api.settings import Settings
-from api.storage.base import CHUNK_BYTES, ObjectChangedError, ObjectInfo, StoreError, attachment, checked_key
+from api.storage.base import CHUNK_BYTES, ObjectChangedError, ObjectInfo, StoreError, checked_key, disposition
 from api.storage.s3_client import code_of, honours_conditions, s3_client, translated
 
 if TYPE_CHECKING:
@@ -108,9 +108,12 @@ class S3Store:
                     key, modified = found["Key"].removeprefix(self.prefix), found["LastModified"].timestamp()
                     yield ObjectInfo(key, found["Size"], None, found["ETag"].strip('"'), modified)
 
-    def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float) -> str:
+    def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float, inline: bool = False) -> str:
         """As `ObjectStore.url_get`."""
-        fixed = {"ResponseContentDisposition": attachment(filename), "ResponseContentType": content_type}
+        fixed = {
+            "ResponseContentDisposition": disposition(filename, inline=inline),
+            "ResponseContentType": content_type,
+        }
         params = {"Bucket": self.bucket, "Key": self._name(key), **fixed}
         return self._link("get_object", params, expires_s)
 

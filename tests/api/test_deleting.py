@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from api.analyses.models import Analysis
+from api.analyses.states import AnalysisStatus
 from api.checkpoints.models import Checkpoint
-from api.comparisons.models import Comparison, ComparisonJob
+from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
 from api.deps import Services
 from api.events.models import Event
 from api.jobs import lifecycle
@@ -107,6 +108,63 @@ def test_a_job_of_a_comparison_stays(
     rows(compare)
     body = assert_problem(client.delete(f"/v1/fine_tuning/jobs/{ended}"), 409, "job_in_use")
     assert body["comparisons"] == ["cmp"]
+
+
+@pytest.fixture
+def comparison(client: TestClient, compare: Any, services: Services, rows: Rows) -> str:
+    """A comparison that was cancelled, with a joint report all the same."""
+    made: str = compare().json()["id"]
+    client.post(f"/v1/comparisons/{made}/cancel")
+    services.store.put_stream(f"comparisons/{made}/1/comparison.json", [b"{}"])
+    file = {"filename": "comparison.json", "kind": "report_json", "bytes": 2, "sha256": "0" * 64, "created_at": 1.0}
+    file |= {"key": f"comparisons/{made}/1/comparison.json", "content_type": "application/json"}
+    rows(lambda session: session.add(ComparisonFile(comparison_id=made, **file)))
+    return made
+
+
+def test_a_comparison_goes_with_its_report_and_frees_its_jobs(
+    client: TestClient, comparison: str, services: Services, rows: Rows
+) -> None:
+    url = f"/v1/comparisons/{comparison}"
+    jobs = [job["id"] for job in client.get(url).json()["jobs"]]
+    assert client.delete(f"/v1/fine_tuning/jobs/{jobs[0]}").status_code == 409
+    assert client.delete(url).json() == {"id": comparison, "object": "comparison", "deleted": True}
+    assert client.get(url).status_code == client.delete(url).status_code == 404
+    assert list(services.store.list("comparisons/")) == []
+    assert rows(lambda session: session.scalars(select(ComparisonFile)).all()) == []
+    for job_id in jobs:
+        assert client.get(f"/v1/fine_tuning/jobs/{job_id}").json()["metadata"]["comparison"] == comparison
+        assert client.delete(f"/v1/fine_tuning/jobs/{job_id}").status_code == 200
+
+
+def test_a_comparison_takes_its_jobs_along_all_or_none(
+    client: TestClient, comparison: str, rows: Rows, assert_problem: Problem
+) -> None:
+    url = f"/v1/comparisons/{comparison}"
+    used = client.get(url).json()["jobs"][-1]["id"]
+
+    def look_at(session: Session) -> None:
+        lifecycle.checkpoint_saved(session, lifecycle.lock(session, used), fence=1, step=1, name="s", files=[])
+        saved = session.scalars(select(Checkpoint)).one()
+        about = {"type": "chain_of_forgetting", "config": {}, "training_file": session.get_one(Job, used).training_file}
+        row = Analysis(id="an", tenant_id="default", checkpoints=[{"id": saved.id}], total=1, created_at=1.0, **about)
+        session.add(row)
+
+    rows(look_at)
+    assert_problem(client.delete(url, params={"jobs": "true"}), 409, "job_in_use")
+    assert len(client.get(url).json()["jobs"]) == 4
+    rows(lambda session: session.get_one(Analysis, "an").set_status(AnalysisStatus.CANCELLED))
+    assert client.delete(url, params={"jobs": "true"}).status_code == 200
+    assert client.get("/v1/fine_tuning/jobs").json()["data"] == []
+
+
+def test_a_comparison_that_is_not_final_or_another_tenants_stays(
+    client: TestClient, compare: Any, stranger: dict[str, str], assert_problem: Problem
+) -> None:
+    url = f"/v1/comparisons/{compare().json()['id']}"
+    assert_problem(client.delete(url), 409, "comparison_not_final")
+    assert_problem(client.delete(url, headers=stranger), 404, "comparison_not_found")
+    assert client.get(url).json()["status"] == "queued"
 
 
 def test_a_checkpoint_goes_with_its_export(client: TestClient, ended: str, services: Services) -> None:

@@ -22,20 +22,34 @@ KEY = "jobs/ftjob_1/report.html"
 def link(services: Services) -> Callable[..., str]:
     services.store.put_stream(KEY, [b"<script>alert(1)</script>"])
 
-    def make(filename: str = "report.html", expires_s: float = 60) -> str:
-        return services.store.url_get(KEY, filename=filename, content_type="text/html", expires_s=expires_s)
+    def make(filename: str = "report.html", expires_s: float = 60, *, inline: bool = False) -> str:
+        shown = {"filename": filename, "content_type": "text/html", "expires_s": expires_s, "inline": inline}
+        return services.store.url_get(KEY, **shown)
 
     return make
 
 
-def test_a_link_needs_no_key_and_is_never_rendered(client: TestClient, link: Callable[..., str]) -> None:
+def test_a_link_needs_no_key_and_is_a_download(client: TestClient, link: Callable[..., str]) -> None:
     answer = client.get(link('a"b\r\nc.html'), headers={"authorization": ""})
     assert answer.text == "<script>alert(1)</script>"
     assert answer.headers["content-disposition"] == (
         "attachment; filename=\"a_b__c.html\"; filename*=UTF-8''a%22b%0D%0Ac.html"
     )
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["content-security-policy"].startswith("sandbox")
+    assert answer.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_link_that_shows_a_page_lets_it_run_and_load_nothing(
+    client: TestClient, link: Callable[..., str], assert_problem: Problem
+) -> None:
+    shown = client.get(link("a.html", inline=True), headers={"authorization": ""})
+    assert shown.headers["content-disposition"].startswith("inline; ")
+    assert shown.headers["content-type"].startswith("text/html")
+    policy = dict(part.strip().partition(" ")[::2] for part in shown.headers["content-security-policy"].split(";"))
+    assert policy == {"sandbox": "", "default-src": "'none'", "img-src": "data:", "style-src": "'unsafe-inline'"}
+    assert_problem(client.get(link("a.html") + "&inline=true"), 403, "link_invalid")
+    assert_problem(client.get(link("a.html", inline=True).replace("&inline=true", "")), 403, "link_invalid")
 
 
 def test_ranges(client: TestClient, link: Callable[..., str], assert_problem: Problem) -> None:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from api.settings import Settings
 from api.storage import LocalStore, ObjectStore, StoreError, open_store
-from api.storage.base import attachment
+from api.storage.base import disposition
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_file_names_are_one_header_line(filename: str) -> None:
         filename.encode()
     except UnicodeEncodeError:
         return  # no name of a file in JSON or a form
-    value = attachment(filename)
+    value = disposition(filename)
     assert value.isascii()
     assert not set("\r\n") & set(value)
     assert value.count('"') == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -39,6 +40,9 @@ def test_a_job_from_an_archive_to_its_files(service: Service, tmp_path: Path) ->
     paths = [Path(line) for line in told(service, "report", job, "--to", tmp_path / "report").splitlines()]
     assert {path.suffix for path in paths} == {".json", ".html", ".png"}
     assert all(path.stat().st_size for path in paths)
+    page = httpx2.get(told(service, "report", job, "--link").strip())
+    assert page.text == next(path for path in paths if path.suffix == ".html").read_text(encoding="utf-8")
+    assert page.headers["content-disposition"].startswith("inline")
     weights = Path(told(service, "download", job, "--to", tmp_path).strip())
     assert weights.name == f"squares-{job}-step-10.safetensors"
     assert weights.stat().st_size > 10**6
