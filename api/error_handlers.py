@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from api import errors
 from api.db import is_busy, is_full
+from api.hints import meant
 from api.storage import StoreError
 from api.strict import RepeatedFieldError
 from api.verbs import allowed_methods
@@ -192,7 +193,7 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     if any(fault["type"] == "json_invalid" for fault in found):
         message = f"The body is no JSON: {found[0].get('ctx', {}).get('error', 'cannot be parsed')}."
         return answer(request, HTTPStatus.BAD_REQUEST, errors.MalformedError("malformed_json", message))
-    faults = _deepest([_fault(fault, error.body) for fault in found[:_MAX_FAULTS]])
+    faults = _deepest([_fault(fault, error.body, _body_of(request)) for fault in found[:_MAX_FAULTS]])
     first = faults[0]
     message = "; ".join(f"{fault['param'] or 'body'}: {fault['detail']}" for fault in faults[:3])
     listed = [{name: value for name, value in fault.items() if name != "param"} for fault in faults]
@@ -207,13 +208,21 @@ async def _on_config_error(request: Request, error: Exception) -> JSONResponse:
     return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, refused)
 
 
-def _fault(fault: dict[str, Any], body: Any) -> dict[str, Any]:
+def _body_of(request: Request) -> Any:
+    """The type of the body that the request's route takes."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return field.field_info.annotation if field is not None else None
+
+
+def _fault(fault: dict[str, Any], body: Any, model: Any) -> dict[str, Any]:
     where, *location = fault["loc"]
     code = _CODES.get(fault["type"], fault["type"] if fault["type"].startswith("legacy") else "invalid_value")
     common = {"code": code, "detail": fault["msg"][:_MAX_DETAIL]}
     if where != "body":
         return {"parameter": ".".join(map(str, location)), "in": where, "param": ".".join(map(str, location)), **common}
     path = _in_body(location, body, is_missing=fault["type"] == "missing")
+    if code == "unknown_field" and (hint := meant(model, path)):
+        common["detail"] += f". {hint}"
     pointer = "#" + "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
     return {"pointer": pointer, "param": ".".join(map(str, path)) or None, **common}
 

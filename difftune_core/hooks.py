@@ -16,6 +16,7 @@ Phase = Literal[
     "validating",
     "loading_model",
     "building_retention_set",
+    "drawing_base_model_images",  # those that forgetting is judged by; a retention set is trained on
     "caching_latents",
     "training",
     "evaluating",

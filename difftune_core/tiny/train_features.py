@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from difftune_core.files import sha256_file
 from difftune_core.tiny.features import CONFIG, WEIGHTS, TinyFeatureNet, load_feature_net
 from difftune_core.tiny.training import Schedule, arguments, batches, save_half, save_json, to_tensor
 from difftune_core.tiny.world import BROAD_CLASSES, Split, World
@@ -113,12 +114,17 @@ def main() -> None:
     card = {
         "kind": "tiny",
         "id": "tiny-features",
+        "description": "64 features of 32 x 32 images, for tests and the demo; distances compare runs with each other.",
+        "licence": "Apache-2.0",
+        "source": "trained by difftune_core.tiny on drawn letters, scribbles and shapes",
+        "created_at": int(time.time()),
         "made_by": "python -m difftune_core.tiny.train_features",
         "seed": options.seed,
         "steps": steps,
         "batch_size": BATCH,
         "training_images": options.pool,
-        "parameters": sum(p.numel() for p in net.parameters()),
+        "num_parameters": sum(p.numel() for p in net.parameters()),
+        "digest": sha256_file(options.out / WEIGHTS),
         "classes": len(BROAD_CLASSES),
         "held_out_accuracy": accuracy(net, to_tensor(held_out), torch.from_numpy(true)),
     }

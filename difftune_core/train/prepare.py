@@ -124,9 +124,10 @@ class Preparation:
         )
         return cached.to(self.device)
 
-    def retained(self, config: RetentionSetConfig) -> RetentionSet:
-        """A retention set of the base model."""
-        progress = self.progress("building_retention_set", config.num_images)
+    def retained(self, config: RetentionSetConfig, phase: Phase) -> RetentionSet:
+        """A retention set of the base model, made in the phase if the cache lacks it."""
+        self.phase(phase)
+        progress = self.progress(phase, config.num_images)
         return retention_set(self.base, config, self.folders.cache, device=self.device, progress=progress)
 
     def training_data(self, target: Images, null_label: int) -> TrainingData:
@@ -136,7 +137,6 @@ class Preparation:
         if self.config.method.needs_teacher:
             teacher = self.base.load_dit(self.device).eval().requires_grad_(False)  # noqa: FBT003  # no name there
         elif isinstance(self.config.method, DiffTuning):
-            self.phase("building_retention_set")
             bank = self.bank(self.config.method.hyperparameters.retention_set)
             self.phase("caching_latents")
             retention = self.latents(bank.images, bank.labels, flip=flip)
@@ -150,7 +150,7 @@ class Preparation:
         if self.folders.retention is not None:
             found = load_retention_set(self.folders.retention, self.base)
         elif isinstance(stated, RetentionSetConfig):
-            found = self.retained(stated)
+            found = self.retained(stated, "building_retention_set")
         else:
             field = "method.diff_tuning.hyperparameters.retention_set"
             raise TaskError("retention_set_missing", f"name the file of {stated} with --retention", field)
@@ -169,10 +169,9 @@ class Preparation:
 
     def judge(self, held_out: Images) -> Judge:
         """The judge of this run, with its own images of the base model."""
-        self.phase("building_retention_set")
         defaults = resolve_retention_set(RetentionSetConfig(), self.base.card)
         changes = {"seed": defaults.seed + REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
-        source = self.retained(defaults.model_copy(update=changes))
+        source = self.retained(defaults.model_copy(update=changes), "drawing_base_model_images")
         extractor, *others = [load_extractor(folder, self.device) for folder in self.extractor_folders()]
         return Judge(
             base=self.base,

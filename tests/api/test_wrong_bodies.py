@@ -44,3 +44,28 @@ def test_a_pair_that_is_none_is_named(client: TestClient, path: str, interval: A
     assert answer.status_code == 422
     if path != "analyses":
         assert "#/evaluation/guidance_interval" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        (("method", "diff_tuning", "hyperparameters", "lr"), "Did you mean 'learning_rate'?"),
+        (("evaluation", "num_image"), "Did you mean 'num_images'?"),
+        (("training_files",), "Did you mean 'training_file'?"),
+        (("tau",), "Did you mean 'method.diff_tuning.hyperparameters.tau'?"),
+        (("nobody_reads_this",), None),
+    ],
+)
+def test_an_unknown_field_is_told_what_was_probably_meant(
+    client: TestClient, field: tuple[str, ...], hint: str | None
+) -> None:
+    body: dict[str, Any] = {"model": "tiny-dit", "training_file": "ds_x", "method": {"type": "diff_tuning"}}
+    inner = body
+    for step in field[:-1]:
+        inner = inner.setdefault(step, {})
+    inner[field[-1]] = 1
+    fault = client.post("/v1/fine_tuning/jobs", json=body).json()["errors"][0]
+    assert fault["code"] == "unknown_field"
+    assert fault["pointer"] == "#/" + "/".join(field)
+    told = "Extra inputs are not permitted"
+    assert fault["detail"] == (f"{told}. {hint}" if hint else told)

@@ -153,7 +153,6 @@ class ControlPreparation(Preparation):
         """Everything that a step reads."""
         retention = None
         if isinstance(self.config.method, DiffTuning):
-            self.phase("building_retention_set")
             bank = self.bank(self.config.method.hyperparameters.retention_set)
             self.phase("caching_latents")
             retention = self.controlled(bank.images, None, table)

@@ -166,7 +166,6 @@ def _start(preparation: ControlPreparation, unet: Any) -> nn.Module:
 
 def _judge_of(run: ControlRun) -> ControlJudge:
     preparation, texts = run.preparation, run.texts
-    preparation.phase("building_retention_set")
     defaults = resolve_retention_set(RetentionSetConfig(), preparation.base.card)
     changes = {
         "seed": defaults.seed + REFERENCE_SEED_OFFSET,
@@ -174,7 +173,7 @@ def _judge_of(run: ControlRun) -> ControlJudge:
         "prompt": preparation.control.default_prompt,
     }
     settings = defaults.model_copy(update=changes)
-    source = preparation.retained(settings)
+    source = preparation.retained(settings, "drawing_base_model_images")
     sampling = settings.model_dump(include={"sampler", "num_inference_steps", "guidance_scale", "seed"})
     return ControlJudge(
         base=preparation.stable_diffusion,

@@ -11,7 +11,7 @@ def test_a_stop_while_judging_or_exporting_saves_the_step_and_changes_nothing(to
     own = {"every_steps": 2, "num_images": 3}  # as many as no other test's, whose images would be in the cache
     config = toy_runs.config("supervised", evaluation=own)
     cuts = [
-        (within("building_retention_set"), 2),
+        (within("drawing_base_model_images"), 2),
         (within("evaluating"), 2),
         (within("evaluating", occurrence=2), 4),
         (in_references(4), 4),

@@ -165,3 +165,13 @@ def test_a_checkpoint_folder_is_read_by_the_same_rules(folder: Path) -> None:
     change_config(folder, patch="2")
     with pytest.raises(TaskError, match=r"does not know: \['patch'\]"):
         load_dit(folder, read_dit_config(folder))
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in BUNDLED.glob("*/card.json")))
+def test_the_card_of_whatever_is_bundled_says_what_it_is(folder: str) -> None:
+    card = json.loads((BUNDLED / folder / CARD_FILE).read_text(encoding="utf-8"))
+    assert card["id"] == folder
+    assert card["licence"] == "Apache-2.0"
+    assert card["description"]
+    weights = [load_file(path) for path in (BUNDLED / folder).rglob("*.safetensors")]
+    assert 0 < card["num_parameters"] <= sum(tensor.numel() for tensors in weights for tensor in tensors.values())
