@@ -18,6 +18,9 @@ from cli.transfer import bar, told
 Dataset = Annotated[str, typer.Argument(help="Id of the data set (ds_...).")]
 Archive = Annotated[Path, typer.Argument(help="A zip or tar of images.")]
 OnBadFiles = Annotated[str | None, typer.Option(help="refuse (default) or skip: what becomes of files that are unfit.")]
+Splits = Annotated[
+    str | None, typer.Option(help="Of an archive with train/ and val/ folders: train, validation, test or hold_out.")
+]
 Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
 _COLUMNS = {
     "id": "ID",
@@ -39,6 +42,7 @@ def upload(
     archive: Archive,
     *,
     on_bad_files: OnBadFiles = None,
+    splits: Splits = None,
     url: Url = None,
     key: Key = None,
     data_dir: DataDir = None,
@@ -46,7 +50,7 @@ def upload(
     """Upload an archive and wait until it was looked at; prints the id of the data set."""
     if not archive.expanduser().is_file():
         raise failed(f"there is no file {archive}")
-    given = {} if on_bad_files is None else {"on_bad_files": on_bad_files}
+    given = {name: value for name, value in (("on_bad_files", on_bad_files), ("splits", splits)) if value is not None}
     with service(url, key, data_dir) as asked:
         with bar(told(), f"uploading {archive.name}") as heard:
             uploaded = asked.upload(archive.expanduser(), heard, fields=given)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from tests.e2e.conftest import EVALUATION, QUICK, Service, image_zip
+from tests.e2e.conftest import EVALUATION, QUICK, Service, image_zip, png, zip_of
 
 
 def difftune(service: Service, *arguments: object) -> Result:
@@ -65,9 +65,13 @@ def test_a_job_that_is_not_there_is_named(service: Service, command: str) -> Non
 
 
 def test_a_data_set_is_uploaded_listed_and_deleted(service: Service, tmp_path: Path) -> None:
-    (tmp_path / "squares.zip").write_bytes(image_zip(each=3))
-    dataset = told(service, "datasets", "upload", tmp_path / "squares.zip").strip()
+    files = {f"{split}/{i % 2}/{i}.png": png(i % 2, i) for split in ("train", "val") for i in range(6)}
+    (tmp_path / "squares.zip").write_bytes(zip_of({**files, "train/0/broken.png": b"no picture"}))
+    settings = ("--splits", "train", "--on-bad-files", "skip")
+    refused = difftune(service, "datasets", "upload", tmp_path / "squares.zip", *settings)
+    assert "broken.png" in refused.output
+    dataset = told(service, "datasets", "upload", tmp_path / "squares.zip", "--splits", "validation").strip()
     assert f"{dataset}  squares.zip  ready" in told(service, "datasets", "list")
-    assert f"{dataset} is ready: 9 entries, 9 accepted" in told(service, "datasets", "report", dataset)
+    assert f"{dataset} is ready: 13 entries, 6 accepted" in told(service, "datasets", "report", dataset)
     told(service, "datasets", "delete", dataset)
     assert dataset not in told(service, "datasets", "list")
