@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -32,6 +33,8 @@ from api.events.following import Following
 from api.files.endpoints import router as files
 from api.health.endpoints import router as health
 from api.jobs.endpoints import router as jobs
+from api.jobs.endpoints import statuses
+from api.jobs.shown import answered
 from api.keys.known import KnownKeys
 from api.logs.endpoints import router as logs
 from api.middleware import BodyLimit, KnownHosts, RequestContext
@@ -45,6 +48,7 @@ from api.schemas import Problem
 from api.settings import Settings
 from api.storage import open_store
 from api.strict import StrictRoute, only_known_parameters
+from api.together import Together
 from api.tracing import flush_tracing
 from api.units import MAX_CONNECTIONS, Units
 from api.uploads.endpoints import router as uploads
@@ -99,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _include_routers(app: FastAPI) -> None:
     checked = [Depends(only_known_parameters)]
     needs_key = [Depends(tenant), *checked]
-    for router in (models, uploads, datasets, files, jobs, events, logs):
+    for router in (statuses, models, uploads, datasets, files, jobs, events, logs):
         app.include_router(router, dependencies=needs_key)
     for router in (checkpoints, comparisons, retention_sets, analyses):
         app.include_router(router, dependencies=needs_key)
@@ -119,14 +123,16 @@ def _services(settings: Settings) -> Services:
     database = Database(
         settings.database, lease_s=settings.lease_s, patience_s=PATIENCE_S, max_connections=MAX_CONNECTIONS
     )
+    units = Units(database)
     return Services(
         settings=settings,
         database=database,
         store=open_store(settings),
         doorbell=Doorbell(settings, database),
-        units=Units(database),
+        units=units,
         known_keys=KnownKeys(settings.key_cache_s),
         following=Following(database),
+        jobs_asked=Together(lambda ids: units.read_for_many(partial(answered, ids))),
     )
 
 

@@ -19,11 +19,13 @@ from api.errors import ServiceError, UnauthenticatedError
 from api.events.following import Following
 from api.idempotency.in_flight import InFlight
 from api.idempotency.service import HEADER, PATTERN, Once, key_of
+from api.jobs.shown import Answer
 from api.keys import service as keys
 from api.keys.known import KnownKeys, Principal
 from api.settings import Settings
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
+from api.together import Together
 from api.units import Units
 
 T = TypeVar("T")
@@ -52,6 +54,7 @@ class Services:
     units: Units
     known_keys: KnownKeys
     following: Following
+    jobs_asked: Together[str, Answer]
     receiving: Places = field(default_factory=lambda: Places(MAX_RECEIVING, shares=True))
     in_flight: InFlight = field(default_factory=InFlight)
 

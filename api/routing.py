@@ -7,7 +7,7 @@ looks at the key.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from functools import partial, wraps
 from typing import Annotated, Any, cast
 
@@ -17,7 +17,7 @@ from sse_starlette import EventSourceResponse
 
 from api.deps import Unit, authenticate, reading, still_authenticated, working, writing
 from api.keys.streams import while_valid
-from api.strict import StrictRoute
+from api.strict import StrictRoute, only_known_parameters
 
 _UNIT = "unit_of_work"
 
@@ -50,6 +50,25 @@ class KeyedRoute(UnitRoute):
             return response
 
         return keyed
+
+
+class DirectRoute(KeyedRoute):
+    """A route that is asked for all the time: its `async` endpoint is called without FastAPI's dependencies.
+
+    It has the path's parameters, `tenant` and `used`, no others, and answers with a response of its own.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The endpoint, behind the key."""
+        endpoint = cast("Callable[..., Awaitable[Response]]", self.endpoint)
+
+        async def handle(request: Request) -> Response:
+            principal = await authenticate(request)
+            await only_known_parameters(request)
+            used = request.app.state.services
+            return await endpoint(**request.path_params, tenant=principal.tenant_id, used=used)
+
+        return handle
 
 
 def _as_unit(endpoint: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:

@@ -108,4 +108,9 @@ def seconds(moment: float | None) -> int | None:
     return None if moment is None else int(moment)
 
 
+def finite(value: float | None) -> float | None:
+    """JSON has no infinities; SQLite keeps no NaN."""
+    return value if value is not None and abs(value) < float("inf") else None
+
+
 Resolved = Annotated[dict[str, Any], Field(description="Complete: every default is filled in.")]

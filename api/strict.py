@@ -77,6 +77,8 @@ async def only_known_parameters(request: Request) -> None:
     Raises:
         InvalidInputError: `unknown_parameter` or `repeated_parameter`, with the parameter's name.
     """
+    if not request.scope["query_string"]:
+        return
     route: StrictRoute = request.scope["route"]
     known = route.parameters
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():

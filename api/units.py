@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import anyio
+import anyio.to_thread
 from sqlalchemy.orm import Session
 
 from api.admission import PATIENCE_S, Places
@@ -20,7 +22,9 @@ _SQLITE_WRITERS = 2  # one writes, the next one gets ready
 _READERS = 6
 _OTHERS = 8  # that ask the store, or the database only now and then
 _KEYS = 2
-MAX_CONNECTIONS = _WRITERS + _READERS + _OTHERS + _KEYS + 4  # and the doorbell, event streams, health checks
+MAX_CONNECTIONS = (
+    _WRITERS + _READERS + _OTHERS + _KEYS + 5
+)  # and what is read for many, the doorbell, event streams, health checks
 
 
 class Units:
@@ -33,6 +37,7 @@ class Units:
         self._readers = Places(_READERS)
         self._others = Places(_OTHERS)
         self._keys = Places(_KEYS)
+        self._for_many = anyio.CapacityLimiter(1)
 
     async def write(self, tenant_id: str, work: Callable[[Session], T], *, patience_s: float = PATIENCE_S) -> T:
         """Do `work` in one transaction, which is committed when this returns and rolled back when it raises.
@@ -53,6 +58,10 @@ class Units:
     async def other(self, tenant_id: str, work: Callable[[], T]) -> T:
         """Do `work` that may wait for something else than the database. Raises as `write`."""
         return await self._others.run(tenant_id, work)
+
+    async def read_for_many(self, work: Callable[[Session], T]) -> T:
+        """Do `work` for requests of several tenants, on a consistent view of the rows; one at a time."""
+        return await anyio.to_thread.run_sync(self._read, work, limiter=self._for_many)
 
     def _written(self, work: Callable[[Session], T]) -> T:
         with self._database.write() as session:

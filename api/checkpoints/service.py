@@ -12,9 +12,9 @@ from api.checkpoints.models import Checkpoint
 from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetError, not_found
 from api.jobs import repository as jobs
 from api.jobs.models import Job
-from api.jobs.schemas import finite
 from api.jobs.states import FINAL
 from api.objects.links import Download
+from api.schemas import finite
 from api.storage import ObjectStore
 from difftune_core.original_fit import how_to_load, unlike_original
 

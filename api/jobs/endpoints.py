@@ -3,24 +3,29 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from pydantic_core import to_json
 from sqlalchemy.orm import Session
 
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
-from api.errors import InvalidInputError
+from api.errors import InvalidInputError, not_found
 from api.ids import cursor
 from api.jobs import removal, repository, retention, service, stops
 from api.jobs.models import Job
-from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, job_out, metric_out, report_out
+from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, metric_out, report_out
 from api.jobs.shared_images import tell_shared
+from api.jobs.shown import shown
 from api.jobs.states import JobStatus
 from api.models import service as models
-from api.routing import KeyedRoute
+from api.routing import DirectRoute, KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 from difftune_core.config import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
+statuses = APIRouter(prefix=router.prefix, tags=["fine-tuning"], route_class=DirectRoute)
+_ID = re.compile(r"\w{1,40}", re.ASCII)
+_JSON = "application/json"
 _METADATA = re.compile(r'metadata\[([^"\\\x00-\x1f]{1,64})\]')
 _BY_METADATA = {
     "parameters": [
@@ -73,7 +78,7 @@ def _created(body: JobCreate, tenant: str, used: Services, session: Session, bac
     return _shown(session, job)
 
 
-@router.get("", openapi_extra=_BY_METADATA)
+@router.get("", response_model=Page[JobOut], openapi_extra=_BY_METADATA)
 def list_jobs(
     tenant: Tenant,
     session: ReadSession,
@@ -84,9 +89,9 @@ def list_jobs(
     order: Order = "desc",
     status: Annotated[list[JobStatus] | None, Query(description="Only jobs of these statuses.")] = None,
     model: Annotated[str | None, Query(max_length=64, description="Only jobs on this base model.")] = None,
-) -> Page[JobOut]:
+) -> Response:
     """The jobs, newest first. `metadata[key]=value` keeps those that carry this pair."""
-    rows = repository.page(
+    ids = repository.page_of_ids(
         session,
         tenant,
         after=cursor(after, "ftjob"),
@@ -96,26 +101,20 @@ def list_jobs(
         model=model,
         metadata=_metadata(request),
     )
-    ids = [job.id for job in rows]
-    attempts, files = repository.attempts_of(session, ids), repository.files_of(session, ids)
-    latest = repository.latest_checkpoints(session, ids)
-    return page_of(
-        rows,
-        limit,
-        lambda job: job_out(
-            job,
-            attempts=attempts[job.id],
-            files=files[job.id],
-            queue_position=repository.queue_position(session, job),
-            latest_checkpoint=latest.get(job.id),
-        ),
-    )
+    found = shown(session, ids[:limit])
+    data = [found[job_id] for job_id in ids[:limit] if job_id in found]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    page = {"object": "list", "data": data, "has_more": len(ids) > limit, **ends}
+    return Response(to_json(page, inf_nan_mode="null"), media_type=_JSON)
 
 
-@router.get("/{job_id}")
-def retrieve_job(job_id: str, tenant: Tenant, session: ReadSession) -> JobOut:
+@statuses.get("/{job_id}", response_model=JobOut)
+async def retrieve_job(job_id: str, tenant: Tenant, used: ServicesDep) -> Response:
     """One job."""
-    return _shown(session, service.get(session, tenant, job_id))
+    job = await used.jobs_asked.ask(job_id) if _ID.fullmatch(job_id) else None
+    if job is None or job.tenant_id != tenant:
+        raise not_found("job", job_id)
+    return Response(job.body, media_type=_JSON)
 
 
 @router.post("/{job_id}/cancel")
@@ -215,13 +214,7 @@ def list_reports(job_id: str, tenant: Tenant, session: ReadSession) -> Page[Repo
 
 
 def _shown(session: Session, job: Job) -> JobOut:
-    return job_out(
-        job,
-        attempts=repository.attempts_of(session, [job.id])[job.id],
-        files=repository.files_of(session, [job.id])[job.id],
-        queue_position=repository.queue_position(session, job),
-        latest_checkpoint=repository.latest_checkpoints(session, [job.id]).get(job.id),
-    )
+    return JobOut.model_validate(shown(session, [job.id])[job.id])
 
 
 def _metadata(request: Request) -> dict[str, str]:

@@ -3,14 +3,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from api.checkpoints.models import Checkpoint
 from api.jobs.models import Job, JobFile, Metric
 from api.jobs.states import FINAL, JobStatus
 from api.retention_sets.models import RetentionSet
-from api.work.models import Attempt, WorkItem
+from api.work.models import WorkItem
 from api.work.states import WorkKind, WorkState
 
 
@@ -18,7 +17,7 @@ def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id))
 
 
-def page(
+def page_of_ids(
     session: Session,
     tenant_id: str,
     *,
@@ -28,9 +27,9 @@ def page(
     statuses: Iterable[str] = (),
     model: str | None = None,
     metadata: dict[str, str] | None = None,
-) -> list[Job]:
-    """Up to `limit` rows beyond the id `after`, newest first unless `ascending`; `metadata` must all match."""
-    query = select(Job).where(Job.tenant_id == tenant_id)
+) -> list[str]:
+    """Up to `limit` ids beyond the id `after`, newest first unless `ascending`; `metadata` must all match."""
+    query = select(Job.id).where(Job.tenant_id == tenant_id)
     if statuses := list(statuses):
         query = query.where(Job.status.in_(statuses))
     if model:
@@ -84,52 +83,12 @@ def last_work(session: Session, job_id: str) -> WorkItem | None:
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
 
 
-def latest_checkpoints(session: Session, job_ids: list[str]) -> dict[str, str]:
-    """Id of the checkpoint with the highest step, by job."""
-    newest = select(Checkpoint.job_id, func.max(Checkpoint.step).label("step")).where(Checkpoint.job_id.in_(job_ids))
-    last = newest.group_by(Checkpoint.job_id).subquery()
-    same = and_(Checkpoint.job_id == last.c.job_id, Checkpoint.step == last.c.step)
-    return {row.job_id: row.id for row in session.execute(select(Checkpoint.job_id, Checkpoint.id).join(last, same))}
-
-
 def files_of(session: Session, job_ids: list[str]) -> dict[str, list[JobFile]]:
     """Result files by job, oldest first."""
     found: dict[str, list[JobFile]] = defaultdict(list)
     for file in session.scalars(select(JobFile).where(JobFile.job_id.in_(job_ids)).order_by(JobFile.id)):
         found[file.job_id].append(file)
     return found
-
-
-def attempts_of(session: Session, job_ids: list[str]) -> dict[str, list[Attempt]]:
-    """Training attempts by job, oldest first."""
-    found: dict[str, list[Attempt]] = defaultdict(list)
-    query = (
-        select(WorkItem.subject_id, Attempt)
-        .join(Attempt, Attempt.work_item_id == WorkItem.id)
-        .where(WorkItem.subject_id.in_(job_ids), WorkItem.kind == WorkKind.TRAIN)
-        .order_by(Attempt.started_at, Attempt.fence)
-    )
-    for job_id, attempt in session.execute(query):
-        found[job_id].append(attempt)
-    return found
-
-
-def queue_position(session: Session, job: Job) -> int | None:
-    """1 for the training that is claimed next of the tenant's own; None for a job that does not wait for a worker.
-
-    Tenants take turns: what others have in the queue is not the tenant's to know, and says little of the wait.
-    """
-    if job.status not in {JobStatus.QUEUED, JobStatus.RESUMING}:
-        return None
-    waits = (WorkItem.state == WorkState.QUEUED, WorkItem.kind == WorkKind.TRAIN, WorkItem.tenant_id == job.tenant_id)
-    columns = (WorkItem.priority, WorkItem.created_at, WorkItem.id)
-    ours = session.execute(select(*columns).where(*waits, WorkItem.subject_id == job.id)).one_or_none()
-    if ours is None:
-        return None
-    as_old = and_(WorkItem.created_at == ours.created_at, WorkItem.id < ours.id)
-    older = and_(WorkItem.priority == ours.priority, or_(WorkItem.created_at < ours.created_at, as_old))
-    before = select(func.count()).select_from(WorkItem).where(*waits, or_(WorkItem.priority > ours.priority, older))
-    return 1 + (session.scalar(before) or 0)
 
 
 def metric_page(

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from api.jobs.models import Job, JobFile, Metric
+from api.jobs.models import JobFile, Metric
 from api.jobs.openai import refuse_legacy, without_auto
 from api.jobs.states import JobStatus
-from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
-from api.work.models import Attempt
+from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, finite
 from difftune_core.config import TransferConfig
 
 _MAX_METADATA = 16
@@ -167,68 +165,6 @@ class ReportOut(Listed):
     """Where its bytes are, with your key."""
 
 
-def job_out(
-    job: Job,
-    *,
-    attempts: list[Attempt],
-    files: list[JobFile],
-    queue_position: int | None = None,
-    latest_checkpoint: str | None = None,
-) -> JobOut:
-    config = job.transfer
-    shown = config.model_dump(mode="json")
-    batch_size = config.method.hyperparameters.batch_size
-    return JobOut(
-        id=job.id,
-        status=JobStatus(job.status),
-        status_details=_details(job, queue_position, latest_checkpoint),
-        created_at=int(job.created_at),
-        started_at=seconds(job.started_at),
-        finished_at=seconds(job.finished_at),
-        estimated_finish=_estimated_finish(job),
-        model=job.model,
-        fine_tuned_model=job.fine_tuned_model,
-        best_checkpoint=job.best_checkpoint,
-        training_file=job.training_file,
-        validation_file=job.validation_file,
-        retention_set=_retention_set(job),
-        method=shown["method"],
-        control=shown["control"],
-        evaluation=shown["evaluation"],
-        **config.model_dump(include={"checkpoints", "resources", "seed", "num_threads", "schema_version"}),
-        suffix=job.suffix,
-        metadata=job.metadata_,
-        priority=job.priority,
-        attempts=attempts_out(attempts),
-        recoveries=job.recoveries,
-        result_files=[file.id for file in files],
-        error=_error(job),
-        organization_id=job.tenant_id,
-        hyperparameters={"batch_size": batch_size, "n_epochs": "auto", "learning_rate_multiplier": "auto"},
-    )
-
-
-def attempts_out(attempts: list[Attempt]) -> list[AttemptOut]:
-    """In their order. Workers are numbered: their names are of the machines, which tenants share."""
-    workers = list(dict.fromkeys(attempt.worker_id for attempt in attempts))
-    names = {worker_id: f"worker_{number}" for number, worker_id in enumerate(workers, start=1)}
-    return [_attempt_out(number, attempt, names[attempt.worker_id]) for number, attempt in enumerate(attempts, start=1)]
-
-
-def _attempt_out(number: int, attempt: Attempt, worker: str) -> AttemptOut:
-    return AttemptOut(
-        attempt=number,
-        worker_id=worker,
-        started_at=int(attempt.started_at),
-        ended_at=seconds(attempt.ended_at),
-        start_step=attempt.start_step,
-        end_step=attempt.end_step,
-        reason=attempt.reason,
-        resumed=None if attempt.changed is None else "continued" if attempt.changed else "exact",
-        changed=attempt.changed or [],
-    )
-
-
 def metric_out(metric: Metric) -> MetricOut:
     return MetricOut(
         id=f"{metric.name}:{metric.step}",
@@ -251,39 +187,3 @@ def report_out(file: JobFile) -> ReportOut:
         created_at=int(file.created_at),
         url=f"/v1/files/{file.id}/content",
     )
-
-
-def finite(value: float | None) -> float | None:
-    """JSON has no infinities; SQLite keeps no NaN."""
-    return value if value is not None and abs(value) < float("inf") else None
-
-
-def _details(job: Job, queue_position: int | None, latest_checkpoint: str | None) -> StatusDetails:
-    return StatusDetails(
-        phase=job.phase,
-        step=job.step,
-        total_steps=job.total_steps,
-        done=job.phase_done,
-        total=job.phase_total,
-        queue_position=queue_position,
-        steps_per_second=finite(job.steps_per_second),
-        slot_released=job.status == JobStatus.PAUSED,
-        latest_checkpoint=latest_checkpoint,
-    )
-
-
-def _estimated_finish(job: Job) -> int | None:
-    if job.status != JobStatus.RUNNING or not finite(job.steps_per_second):
-        return None
-    assert job.steps_per_second is not None
-    return int(time.time() + (job.total_steps - job.step) / job.steps_per_second)
-
-
-def _retention_set(job: Job) -> JobRetentionSet | None:
-    return JobRetentionSet(id=job.retention_set, digest=job.retention_digest) if job.retention_digest else None
-
-
-def _error(job: Job) -> JobError | None:
-    if job.error_code is None:
-        return None
-    return JobError(code=job.error_code, message=job.error_message or "", param=job.error_param)
