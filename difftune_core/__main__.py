@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from difftune_core import analysis_command, data_arguments
+from difftune_core import about, analysis_command, data_arguments
 from difftune_core.card import find_card
 from difftune_core.channel import ConsoleHooks, PipeHooks
 from difftune_core.comparison_config import ComparisonConfig
@@ -96,6 +96,7 @@ def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
         cache=args.cache or args.out / "cache",
         out=args.out,
         retention=args.retention,
+        about=about.about_of(args),
         data_options=data_arguments.options_of(args),
         validation_options=data_arguments.options_of(args, "validation"),
     )
@@ -150,7 +151,7 @@ def _compare(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     _require(args, "config", "data")
     given = None if args.config is None else ComparisonConfig.model_validate_json(args.config.read_bytes())
     args.out.mkdir(parents=True, exist_ok=True)
-    return compare_runs(given or discovered(args.data), args.data, args.out, hooks)
+    return compare_runs(given or discovered(args.data), args.data, args.out, hooks, about.about_of(args))
 
 
 def _analyse(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
@@ -229,6 +230,7 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 
 
 def _add_pipes(parser: argparse.ArgumentParser) -> None:
+    about.add_argument(parser)
     parser.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--commands-fd", type=int, help=argparse.SUPPRESS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from difftune_core import data_arguments
+from difftune_core import about, data_arguments
 from difftune_core.analysis_config import MAX_CHECKPOINTS, ChainOfForgetting
 from difftune_core.card import find_card
 from difftune_core.config import resolve_analysis
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace, bundled: Path, hooks: Hooks) -> OutcomeEvent:
         models=models,
         cache=cache,
         out=args.out,
+        about=about.about_of(args),
         data_options=data_arguments.options_of(args),
         validation_options=data_arguments.options_of(args, "validation"),
     )

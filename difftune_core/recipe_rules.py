@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from difftune_core.hooks import TaskError
 
@@ -34,6 +34,17 @@ def check_recipe(given: DiffTuningHyperparameters, batch_size: int, card: BaseMo
         raise _refused("tau", "tau is the exponent of psi 'power'; psi 'snr' has none")
     if given.recipe == "distillation" and isinstance(given.retention_set, str) and given.retention_set != "auto":
         raise _refused("retention_set", "the recipe 'distillation' takes no retention set: the base model teaches")
+
+
+def idle(hyperparameters: dict[str, Any]) -> set[str]:
+    """Names of Diff-Tuning's settings that change nothing in a resolved config of its recipe."""
+    recipe = hyperparameters.get("recipe")
+    if recipe is None:  # another method
+        return set()
+    found = {field for field, of in _RECIPE_OF.items() if recipe != of}
+    found |= {"tau"} if hyperparameters.get("psi") == "snr" else set()
+    found |= {"components"} if recipe == "released" else set()
+    return found | ({"retention_set"} if recipe == "distillation" else set())
 
 
 def _check_released(given: DiffTuningHyperparameters, batch_size: int, card: BaseModelCard) -> None:

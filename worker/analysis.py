@@ -18,7 +18,7 @@ from difftune_core.checkpoint.manifest import MANIFEST, MODEL
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
-from worker.inputs import dataset_arguments
+from worker.inputs import about_arguments, dataset_arguments
 from worker.models import model_arguments
 from worker.progress import ProgressNotes
 from worker.results import store_result
@@ -57,6 +57,7 @@ class AnalysisRun:
         arguments = [str(workspace.write_config(complete.model_dump(mode="json"))), "--resolved"]
         for name, checkpoint in checkpoints.items():
             arguments += ["--checkpoint", f"{name}={self._weights(checkpoint)}"]
+        arguments += about_arguments(analysis.id, None, analysis.created_at, datasets)
         for option, dataset in datasets.items():
             arguments += dataset_arguments(self._run, option, dataset)
         named = [config.model, *(config.evaluation.feature_extractors or ())[:1]]

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from api.comparisons import lifecycle
 from api.comparisons.models import Comparison, ComparisonFile
 from api.comparisons.repository import Member, members_of
+from api.datasets.models import Dataset
 from api.jobs.models import JobFile
 from api.jobs.states import JobStatus
 from api.work.models import WorkItem
@@ -18,6 +19,7 @@ from difftune_core.comparison_config import ComparisonConfig, MissingRun
 from difftune_core.hooks import ArtifactEvent, Event
 from worker.child import Child
 from worker.failures import Ending
+from worker.inputs import about_arguments
 from worker.results import store_result
 from worker.run import Run
 from worker.settle import settle_comparison
@@ -47,7 +49,7 @@ class Comparing:
         data = workspace.folder / "inputs"
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(parents=True)
-        comparison, members, files = self._rows()
+        comparison, members, files, datasets = self._rows()
         missing = lifecycle.missing_runs(members)
         for member in members:
             if member.job.status != JobStatus.SUCCEEDED:
@@ -61,7 +63,8 @@ class Comparing:
             methods=[method["name"] for method in comparison.methods], seeds=comparison.seeds, missing=tuple(missing)
         )
         path = workspace.write_config(config.model_dump(mode="json"))
-        return [str(path), "--data", str(data), "--out", str(workspace.out)]
+        about = about_arguments(comparison.id, comparison.suffix, comparison.created_at, datasets)
+        return [str(path), *about, "--data", str(data), "--out", str(workspace.out)]
 
     def begin(self, child: Child) -> None:
         """The child has started."""
@@ -95,13 +98,15 @@ class Comparing:
         settle_comparison(session, item, ending, settings=self._run.tools.settings, files=self._files)
         return True
 
-    def _rows(self) -> tuple[Comparison, list[Member], dict[str, dict[str, JobFile]]]:
+    def _rows(self) -> tuple[Comparison, list[Member], dict[str, dict[str, JobFile]], dict[str, Dataset]]:
         comparison_id = self._run.lease.subject_id
         with self._run.tools.database.read() as session:
             comparison = session.get_one(Comparison, comparison_id)
             members = members_of(session, [comparison_id])[comparison_id]
             ids = [member.job.id for member in members]
-            return comparison, members, {kind: lifecycle.job_files(session, ids, kind) for kind in _KINDS}
+            named = {"data": comparison.training_file, "validation": comparison.validation_file}
+            datasets = {option: session.get_one(Dataset, id_) for option, id_ in named.items() if id_}
+            return comparison, members, {kind: lifecycle.job_files(session, ids, kind) for kind in _KINDS}, datasets
 
     def _fetch(self, stored: dict[str, JobFile], folder: Path) -> None:
         entries = [

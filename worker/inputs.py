@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from api.datasets.models import Dataset
+from difftune_core.about import About
 from difftune_core.hooks import TaskError
 from worker.run import Run
 from worker.workspace import ensure_dataset
@@ -20,3 +23,10 @@ def dataset_arguments(run: Run, role: str, dataset: Dataset) -> list[str]:
     cached = ensure_dataset(tools.store, dataset.parts, dataset.sha256, tools.settings.data_dir, run.check)
     path = run.workspace.input_file(role, dataset.filename, cached)
     return [f"--{role}", str(path), f"--{role}-options", dataset.settings.model_dump_json()]
+
+
+def about_arguments(subject_id: str, name: str | None, created_at: float, datasets: Mapping[str, Dataset]) -> list[str]:
+    """How the child is told whose report it makes; `datasets` by the option that they are given with."""
+    data, validation = (datasets[role].filename if role in datasets else "" for role in ("data", "validation"))
+    about = About(id=subject_id, name=name or "", created_at=int(created_at), data=data, validation=validation)
+    return ["--about", about.model_dump_json(exclude_defaults=True)]

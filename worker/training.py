@@ -18,7 +18,7 @@ from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import Command, Event, LogEvent, TaskError
 from worker.child import Child
 from worker.failures import Ending
-from worker.inputs import dataset_arguments
+from worker.inputs import about_arguments, dataset_arguments
 from worker.models import model_arguments
 from worker.publish import Publisher
 from worker.retention import ensure_retention_set
@@ -54,6 +54,7 @@ class Training:
         self.num_threads = config.num_threads or self._run.tools.settings.num_threads
         workspace, settings = self._run.workspace, self._run.tools.settings
         arguments = [str(workspace.write_config(config.model_dump(mode="json"))), "--resolved"]
+        arguments += about_arguments(job.id, job.suffix, job.created_at, datasets)
         for option, dataset in datasets.items():
             arguments += dataset_arguments(self._run, option, dataset)
         if job.retention_set:

@@ -124,7 +124,8 @@ class _Analysis:
                 grids[checkpoint.name] = grid
             described = {"name": checkpoint.name, "step": checkpoint.step, "digest": checkpoint.digest}
             found.append({**described, "points": points, "minimum": minimum(points)})
-        return {**self._described(), "checkpoints": found}, grids
+        about = self.preparation.folders.about.model_dump(exclude_defaults=True)
+        return {"about": about, **self._described(), "checkpoints": found}, grids
 
     def _chain_folder(self, checkpoint: TunedCheckpoint, number: int, real: Float32[np.ndarray, "n d"]) -> Path:
         """The chain of one checkpoint, drawn once for all analyses that ask for the same."""

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
+_PLACE = 440  # pixels of a page's column
+_MAX_SCALE = 4
 _GAP = 1  # pixels of an image between two; scaled with them, transparent
 
 
-def image_grid(images: UInt8[np.ndarray, "n h w 3"], columns: int, scale: int = 1) -> Image.Image:
+def image_grid(
+    images: UInt8[np.ndarray, "n h w 3"], columns: int, scale: int = 1, *, empty: Bool[np.ndarray, " n"] | None = None
+) -> Image.Image:
     """Images row by row in `columns` columns, each pixel shown as `scale` x `scale`; gaps are transparent.
+
+    Args:
+        images: in order; those that `empty` marks stand for none and leave a gap.
+        columns: images in a row.
+        scale: pixels of the grid for one of an image, in width and height.
+        empty: which places stay empty.
 
     Raises:
         ValueError: there is no image, or columns or scale is below 1.
@@ -24,7 +35,30 @@ def image_grid(images: UInt8[np.ndarray, "n h w 3"], columns: int, scale: int = 
     columns = min(columns, len(images))
     canvas = np.zeros((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 4), np.uint8)
     for i, image in enumerate(images):
+        if empty is not None and empty[i]:
+            continue
         top, left = i // columns * (height + _GAP), i % columns * (width + _GAP)
         canvas[top : top + height, left : left + width] = np.dstack([image, np.full((height, width), 255, np.uint8)])
     grid = Image.fromarray(canvas)
     return grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
+
+
+def by_class(
+    images: UInt8[np.ndarray, "n h w 3"], labels: Sequence[int], classes: int, rows: int, scale: int = 1
+) -> Image.Image | None:
+    """The first `rows` images of each of the first `classes` classes, a column each; None where there is none.
+
+    A class with fewer leaves its column open below; there are as many rows as the largest class fills.
+    """
+    columns = [[i for i, label in enumerate(labels) if label == column][:rows] for column in range(classes)]
+    height = max(map(len, columns), default=0)
+    if height == 0:
+        return None
+    places = [column[row] if row < len(column) else None for row in range(height) for column in columns]
+    shown = np.stack([images[0 if place is None else place] for place in places])
+    return image_grid(shown, classes, scale, empty=np.array([place is None for place in places]))
+
+
+def scale_for(columns: int, side: int) -> int:
+    """How large to draw so that a grid is about as wide as its place on a page, and small images can be seen."""
+    return max(1, min(_MAX_SCALE, round(_PLACE / (columns * (side + _GAP)))))

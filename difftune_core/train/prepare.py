@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from difftune_core.about import About
 from difftune_core.config import DiffTuning, TransferConfig, resolve_retention_set
 from difftune_core.data.dataset import open_dataset
 from difftune_core.data.decoded import Images, decoded
@@ -41,6 +42,8 @@ class Folders:
     out: Path
     retention: Path | None = None
     """File of the retention set; takes the place of what the config says of it."""
+    about: About = field(default_factory=About)
+    """What the report says of whose it is."""
     data_options: DatasetOptions = field(default_factory=DatasetOptions)
     validation_options: DatasetOptions = field(default_factory=DatasetOptions)
 

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
 from difftune_core.evaluate.classes import told_of_classes
-from difftune_core.evaluate.grids import image_grid
+from difftune_core.evaluate.grids import by_class, image_grid, scale_for
 from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.report import write_report
+from difftune_core.evaluate.report.pictured import PICTURED, one_a_column
 from difftune_core.hooks import MetricsEvent
 from difftune_core.interruption import after
 from difftune_core.models.dit import DiT
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from difftune_core.train.run import Run
 
 _ROWS = 8  # images of each class in a grid
-_MAX_CLASSES = 12
-_SCALE = 2
 _QUALITY = ("fid", "kid", "fid_infinity", "precision", "recall", "density", "coverage")
 _OF_CONTROLS = ("ssim", "mse", "pixel_accuracy", "miou", "clip_score")
 _FIGURES = (*_OF_CONTROLS, *_QUALITY, "null_fid", "retention_loss", "l2_from_base")
@@ -60,6 +58,7 @@ def write_run_report(run: Run, judge: Judge, references: dict[str, Any], out: Pa
     grids[0]["image"].save(out / "samples.png")
     write_report(
         {
+            "about": run.preparation.folders.about.model_dump(exclude_defaults=True),
             "job": run.loop.config.model_dump(mode="json"),
             "model": {
                 **judge.base.card.model_dump(mode="json"),
@@ -141,25 +140,19 @@ def notes_of(loop: Loop[Any], extractor_id: str) -> list[str]:
 
 def _grids(run: Run, judge: Judge, model: DiT) -> list[dict[str, Any]]:
     model = model.to(judge.device)
-    classes = min(model.config.num_classes, _MAX_CLASSES)
+    classes = min(model.config.num_classes, PICTURED)
     labels = torch.arange(classes).repeat(_ROWS)
     null = torch.full((classes * _ROWS // 2,), model.null_label)
     progress = run.preparation.progress("exporting", len(labels) + len(null))
     samples = judge.draw(model, labels, progress)
     remembered = judge.draw(model, null, after(len(labels), progress))
-    by_class = np.stack([_first_of_class(run, label, _ROWS) for label in range(classes)], axis=1)
-    real = by_class.reshape(-1, *by_class.shape[2:])
+    scale = scale_for(classes, samples.shape[1])
+    real = by_class(run.held_out.pixels, run.held_out.labels.tolist(), classes, _ROWS, scale)
+    columns = {"columns": list(run.class_names[:classes]), "note": one_a_column(len(run.class_names))}
     count = len(remembered)
     return [
-        {"title": "Samples of the tuned model, one class a column", "image": image_grid(samples, classes, _SCALE)},
-        {"title": "Held-out images, one class a column", "image": image_grid(real, classes, _SCALE)},
-        {"title": "Null branch of the tuned model", "image": image_grid(remembered, classes, _SCALE)},
-        {"title": "Images of the base model", "image": image_grid(judge.source[:count], classes, _SCALE)},
+        {"title": "Samples of the tuned model", "image": image_grid(samples, classes, scale), **columns},
+        *([{"title": "Held-out images", "image": real, **columns}] if real is not None else []),
+        {"title": "Null branch of the tuned model", "image": image_grid(remembered, classes, scale)},
+        {"title": "Images of the base model", "image": image_grid(judge.source[:count], classes, scale)},
     ]
-
-
-def _first_of_class(run: Run, label: int, count: int) -> np.ndarray:
-    chosen = torch.nonzero(run.held_out.labels == label).flatten()[:count].numpy()
-    images = run.held_out.pixels[chosen]
-    padding = np.zeros((count - len(images), *images.shape[1:]), np.uint8)
-    return np.concatenate([images, padding])

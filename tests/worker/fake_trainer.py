@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind")
     parser.add_argument("config", type=Path)
-    for name in ("data", "data-options", "validation", "validation-options", "models", "cache", "out"):
+    for name in ("about", "data", "data-options", "validation", "validation-options", "models", "cache", "out"):
         parser.add_argument(f"--{name}", type=Path, action="append" if name == "models" else "store")
     parser.add_argument("--resolved", action="store_true")
     parser.add_argument("--events-fd", type=int)

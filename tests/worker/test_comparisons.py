@@ -88,6 +88,8 @@ def test_jobs_become_one_report(bench: Bench, compare: Callable[..., str], ended
     assert (pair["first"], pair["second"], pair["difference"], pair["seeds"]) == ("plain", "diff", -6.0, [0, 1])
     assert report["missing"] == []
     assert b"plain and diff on tiny-dit" in found["comparison.html"]
+    about = {"id": comparison_id, "created_at": int(row.created_at), "data": "digits.zip"}
+    assert report["about"] == about
     assert bench.reasons(comparison_id) == ["succeeded"]
     bench.wait(lambda: not bench.workspace(comparison_id).exists())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from difftune_core.about import About
 from difftune_core.comparison_config import ComparisonConfig, MissingRun
 from difftune_core.data.copies import shared_sentence
 from difftune_core.evaluate.comparison.convergence import convergences, steps_saved, steps_saved_to_equal_scores
@@ -22,6 +23,7 @@ from difftune_core.evaluate.comparison.grids import Panel, panels, side_by_side
 from difftune_core.evaluate.comparison.measured import figures_in
 from difftune_core.evaluate.comparison.runs import FinishedRun, load_runs, paired_seeds
 from difftune_core.evaluate.comparison.view import context
+from difftune_core.evaluate.report.pictured import FOLLOWING, PICTURED, one_a_column
 from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
 from difftune_core.files import sha256_file, write_durably
 from difftune_core.hooks import ArtifactEvent, FileInfo, Hooks, OutcomeEvent, PhaseEvent
@@ -31,7 +33,9 @@ Comparison = dict[str, Any]
 _BUDGET = ("max_steps", "batch_size")
 
 
-def compare_runs(config: ComparisonConfig, data: Path, out: Path, hooks: Hooks) -> OutcomeEvent:
+def compare_runs(
+    config: ComparisonConfig, data: Path, out: Path, hooks: Hooks, about: About | None = None
+) -> OutcomeEvent:
     """Read the runs under `data` (`METHOD/SEED/report.json`, `samples.png`) and write the joint report into `out`.
 
     Raises:
@@ -39,7 +43,8 @@ def compare_runs(config: ComparisonConfig, data: Path, out: Path, hooks: Hooks) 
     """
     hooks.emit(PhaseEvent(phase="evaluating"))
     runs, missing = load_runs(config, data)
-    comparison = plain(build(config, runs, missing))
+    known = {} if about is None else about.model_dump(exclude_defaults=True)
+    comparison = plain({"about": known, **build(config, runs, missing)})
     grids = panels(runs, comparison["paired_seeds"])
     write_json(comparison, out / JSON_FILE)
     write_durably(out / HTML_FILE, _page(comparison, grids).encode())
@@ -95,12 +100,21 @@ def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[Missi
 
 
 def _page(comparison: Comparison, grids: list[Panel]) -> str:
+    names = comparison["dataset"].get("class_names") or []
+    classes, of_first = names[:PICTURED], one_a_column(len(names))
     images = [
-        {"title": panel.method, "css": f"s{panel.number}", "width": panel.image.width, "src": data_uri(panel.image)}
+        {
+            "title": panel.method,
+            "css": f"s{panel.number}",
+            "width": panel.image.width,
+            "src": data_uri(panel.image),
+            "columns": classes,
+            "rows": FOLLOWING if comparison["control"] else [],
+        }
         for panel in grids
     ]
     seed = grids[0].seed if grids else None
-    return render("comparison.html.j2", **context(comparison), grids=images, grid_seed=seed)
+    return render("comparison.html.j2", **context(comparison), grids=images, grid_seed=seed, of_first=of_first)
 
 
 def _method(runs: Runs, name: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ CONFIDENCE = 0.95
 MAX_EXACT = 20
 """Seeds up to which every assignment of signs is counted."""
 _ROUNDING = 1e-12  # of the sum of sizes: an equal sum in another order must count as equal
+_EQUAL = 1e-9
+"""Of the values: figures that differ by less are the same figure, summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,28 @@ class Paired:
 def spread(values: Sequence[float]) -> Spread:
     """Mean, standard deviation and range of at least one value."""
     found = np.asarray(values, np.float64)
-    sd = float(found.std(ddof=1)) if len(found) > 1 else None
+    sd = _varying(float(found.std(ddof=1)), found) if len(found) > 1 else None
     return Spread(float(found.mean()), sd, len(found), float(found.min()), float(found.max()))
 
 
 def paired(first: Float64[np.ndarray, " n"], second: Float64[np.ndarray, " n"]) -> Paired:
     """Compare two methods seed by seed; both arrays are in the order of the seeds, of which there is at least one."""
-    differences = second - first
+    both = np.concatenate([first, second])
+    differences = np.where(np.abs(second - first) > _EQUAL * np.abs(both).max(), second - first, 0.0)
     n, mean = len(differences), float(differences.mean())
     if n == 1:
         return Paired(1, mean, None, None, None, None, None)
-    sd = float(differences.std(ddof=1))
+    sd = _varying(float(differences.std(ddof=1)), both)
     error = sd / math.sqrt(n)
     half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
     p_t = float(2 * stdtr(n - 1, -abs(mean) / error)) if error > 0 else None
     flipped = sign_flip_p(differences) if n <= MAX_EXACT else None
     return Paired(n, mean, sd, (mean - half, mean + half), p_t, flipped, 2.0 ** (1 - n))
+
+
+def _varying(sd: float, values: Float64[np.ndarray, " n"]) -> float:
+    """The standard deviation; 0 where it is what rounding leaves of equal values."""
+    return sd if sd > _EQUAL * float(np.abs(values).max()) else 0.0
 
 
 def sign_flip_p(differences: Float64[np.ndarray, " n"]) -> float:

@@ -9,6 +9,7 @@ from difftune_core.evaluate.report.numbers import Number, log_ticks, tick_label,
 
 _LOG_FROM = 12  # ratio of the extremes from which the axis is logarithmic
 _MARGIN = 1.15  # factor of room at both ends of a logarithmic axis
+_EQUAL = 1e-6  # of the values: what differs by less is drawn as one
 _ROOM = 0.06  # share of the range as room at both ends of a linear one
 
 
@@ -52,6 +53,7 @@ def place_strip(title: str, lines: list[Line]) -> Strip | None:
         return None
     values = [value for line in kept for value in line.values]
     low, high = min(values), max(values)
+    high = high if high - low > _EQUAL * abs(high) else low
     is_log = low > 0 and high / low > _LOG_FROM
     if is_log:
         low, high = low / _MARGIN, high * _MARGIN

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from difftune_core.evaluate.report.numbers import Number, number
+from difftune_core.recipe_rules import idle
 
 _TOLD_EXACTLY = 0.001  # smaller p values are shown as "< 0.001"
 
@@ -82,6 +83,8 @@ def _p(value: Number | None) -> str:
 def _flat(method: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in method["hyperparameters"].items():
+        if key in idle(method["hyperparameters"]):
+            continue
         if isinstance(value, dict):
             found |= {f"{key} {inner}": inside for inner, inside in value.items()}
         else:

@@ -10,6 +10,7 @@ from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
 from difftune_core.evaluate.comparison.tables import pair_groups, settings
 from difftune_core.evaluate.report.charts import Chart, Rule, Series, line_chart
 from difftune_core.evaluate.report.entries import REFERENCES, limit_of
+from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import Number, number, with_error
 from difftune_core.evaluate.report.view import how_made
 
@@ -36,7 +37,7 @@ def context(comparison: Comparison) -> dict[str, Any]:
     figures = comparison["figures"]
     extractor = str(comparison["recipe"].get("feature_extractor", "unknown"))
     return {
-        "title": _title(comparison),
+        "heading": heading(_title(comparison), comparison.get("about")),
         "summary": _summary(comparison),
         "tiny": extractor.startswith("tiny"),
         "extractor": extractor,

@@ -12,6 +12,7 @@ from PIL import Image
 from difftune_core.evaluate.report.chain_picture import chain_picture
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.entries import is_of_few
+from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import number, with_error
 from difftune_core.evaluate.report.view import how_made
 from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
@@ -49,8 +50,9 @@ class Block:
     title: str
     src: str
     width: int
-    shares: list[str]
-    classes: list[str]
+    rows: list[str]
+    columns: list[str]
+    note: str
 
 
 def write_chain_report(result: dict[str, Any], grids: Mapping[str, Image.Image], out: Path) -> None:
@@ -75,7 +77,7 @@ def chain_page(result: dict[str, Any], grids: Mapping[str, Image.Image]) -> str:
     every_point = [point for checkpoint in checkpoints for point in checkpoint["points"]]
     return render(
         "chain.html.j2",
-        title=f"Chain of forgetting of {result['base_model']['id']}",
+        heading=heading(f"Chain of forgetting of {result['base_model']['id']}", result.get("about")),
         summary=_summary(result),
         tiny=not result["comparable_with_published"],
         extractor=result["recipe"]["feature_extractor"],
@@ -176,7 +178,9 @@ def _block(name: str, grid: Image.Image, result: dict[str, Any]) -> Block:
     shares = _shares(result)
     columns = round((grid.width + 1) / ((grid.height + 1) / len(shares)))  # images are square, a pixel between two
     big = grid.resize((grid.width * _SCALE, grid.height * _SCALE), Image.Resampling.NEAREST)
-    return Block(name, data_uri(big), big.width, shares, result["class_names"][:columns])
+    classes = result["class_names"]
+    note = f"; the first {columns} of {len(classes)} classes" if columns < len(classes) else ""
+    return Block(name, data_uri(big), big.width, shares, classes[:columns], note)
 
 
 def _shares(result: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 340, 205
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 8, 34
 _MAX_POINTS = 240
 _SMOOTH_FROM = 30  # points from which a line is too rough to be read without its mean
+_EQUAL = 1e-6  # of the values: what differs by less is drawn as one
 _LOG_FROM = 50  # ratio of the extremes from which the axis is logarithmic
 
 
@@ -142,6 +143,7 @@ def _frame(series: list[Series], rules: list[Rule]) -> _Frame:
             ys += [y + sign * 2 * e for (_, y), e in zip(s.points, s.errors, strict=True) for sign in (-1, 1)]
     ends = [y for s in series for pair in s.band or [] for y in pair]
     low, high = min(ys + ends), max(ys + ends)
+    high = high if high - low > _EQUAL * abs(high) else low
     positive = [y for s in series for _, y in s.points] + [rule.value for rule in rules] + ends
     if positive and min(positive) > 0 and max(positive) / min(positive) > _LOG_FROM:
         return _Frame((min(xs), max(xs)), (min(positive) / 1.3, max(positive) * 1.3), log_y=True)

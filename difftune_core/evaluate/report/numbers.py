@@ -7,23 +7,29 @@ import math
 Number = int | float  # read from JSON, where 5 is a whole number
 
 _PLAIN = (1e-4, 1e6)  # outside of these, powers of ten
+_NOTHING = 1e-12  # what is nearer to 0 is what rounding leaves of it: no figure of ours is as small
+_ROUNDING = 1e-6  # of a value: a smaller error is what rounding leaves of equal values
 
 
 def number(value: Number | None, digits: int = 4) -> str:
     """`digits` significant digits, thousands separated; a dash where there is no number."""
     if value is None or not math.isfinite(value):
         return "\u2013"
-    if value == 0 or isinstance(value, int):
+    if isinstance(value, int):
         return f"{value:,}"
     size = abs(value)
+    if size < _NOTHING:
+        return "0"
     if not _PLAIN[0] <= size < _PLAIN[1]:
         return f"{value:.{digits - 1}e}"
     return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
 
 
 def with_error(value: Number | None, se: Number | None) -> str:
-    """`12.34 ± 0.56`, as many decimals as two digits of the error need."""
+    """`12.34 ± 0.56`, as many decimals as two digits of the error need; no error where it is one of rounding alone."""
     if value is None or not se or not math.isfinite(se) or not math.isfinite(value):
+        return number(value)
+    if abs(se) < max(_NOTHING, _ROUNDING * abs(value)):
         return number(value)
     decimals = 1 - math.floor(math.log10(abs(se)))
     if not _PLAIN[0] <= abs(se) < _PLAIN[1] or decimals < 0:

@@ -43,7 +43,7 @@ _IMAGES: Extra = (
     lambda entry: f"{number(entry.get('num_fake'))} / {number(entry.get('num_real'))}",
 )
 _SECONDS: Extra = ("Seconds", lambda entry: number(entry.get("seconds"), 3))
-_ERROR_MEANING = ("±", "One standard error over the choice of images; it does not cover seeds of training.")
+ERROR_MEANING = "± is one standard error over the choice of images; it does not cover seeds of training."
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def tables(report: Report) -> list[Table]:
 
 def glossary(report: Report) -> list[tuple[str, str]]:
     """What the columns mean."""
-    return [*((m.title, m.meaning) for m in measures(report)), _ERROR_MEANING]
+    return [(m.title, m.meaning) for m in measures(report)]
 
 
 def _table(report: Report, columns: list[Measure], more: list[Extra]) -> Table:

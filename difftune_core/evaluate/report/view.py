@@ -8,8 +8,10 @@ from difftune_core.evaluate.best import figure
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.convergence import convergence_tile, how_converged
 from difftune_core.evaluate.report.entries import REFERENCES, Report, base_figure, limit_of, measures, result_of
+from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import Number, number
-from difftune_core.evaluate.report.tables import glossary, scale, tables, tiles
+from difftune_core.evaluate.report.tables import ERROR_MEANING, glossary, scale, tables, tiles
+from difftune_core.recipe_rules import idle
 
 __all__ = ["REFERENCES", "context", "how_made"]
 
@@ -39,8 +41,9 @@ def context(report: Report) -> dict[str, Any]:
     """Everything that the template needs but the images."""
     model = report.get("model", {})
     method = report.get("job", {}).get("method", {}).get("type", "")
+    what = f"{METHODS.get(method, method or 'Fine-tuning')} of {model.get('id', 'a base model')}"
     return {
-        "title": f"{METHODS.get(method, method or 'Fine-tuning')} of {model.get('id', 'a base model')}",
+        "heading": heading(what, report.get("about")),
         "summary": _summary(report),
         "tiny": _is_tiny(report),
         "shortcomings": [found["message"] for found in report.get("shortcomings", [])],
@@ -51,6 +54,7 @@ def context(report: Report) -> dict[str, Any]:
         "tables": tables(report),
         "glossary": [*how_converged(report), *glossary(report)],
         "how": how_made(report),
+        "error_meaning": ERROR_MEANING,
         "facts": _facts(report),
         "class_names": report.get("dataset", {}).get("class_names", []),
         "notes": [*report.get("notes", []), *_warnings(report)],
@@ -218,8 +222,10 @@ def _bins(values: list[Number]) -> list[Point]:
 def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
     """Titled lists of everything that the run was made of."""
     job = {key: value for key, value in report.get("job", {}).items() if key != "method"}
+    settings = _hyperparameters(report)
+    used = {key: value for key, value in settings.items() if key not in idle(settings)}
     sections = [
-        ("Method", {"method": report.get("job", {}).get("method", {}).get("type"), **_hyperparameters(report)}),
+        ("Method", {"method": report.get("job", {}).get("method", {}).get("type"), **used}),
         ("Job", job),
         ("How the figures were made", _recipe(report)),
         ("Data set", {k: v for k, v in report.get("dataset", {}).items() if k != "class_names"}),

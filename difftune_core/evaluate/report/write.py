@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,40 @@ _MAX_GRID_SIDE = 1600
 _WEBP_QUALITY = 80
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Images as the page shows them, rows and columns under their names."""
+
+    title: str
+    image: Image.Image
+    columns: list[str]
+    rows: list[str]
+    note: str
+
+    @classmethod
+    def of(cls, described: dict[str, Any], image: Image.Image) -> Grid:
+        """From an entry of the report's `grids`."""
+        columns, rows = list(described.get("columns", [])), list(described.get("rows", []))
+        return cls(str(described["title"]), image, columns, rows, described.get("note", ""))
+
+    @property
+    def width(self) -> int:
+        """Pixels of the page that it takes, where there is room."""
+        return self.image.width
+
+    @property
+    def src(self) -> str:
+        """The image as an address that needs no network."""
+        return data_uri(self.image)
+
+
 def write_report(report: dict[str, Any], out: Path) -> None:
     """Write `report.json` and `report.html` into `out`.
 
     Args:
-        report: `job` (resolved config), `model` (card), `dataset`, `retention_set`, `curves` (name -> [[step, value]]),
-            `evaluations`, `references`, `grids` ([{"title", "image" or "path_png"}, ...]), `recipe`, `environment`,
+        report: `about` (as `difftune_core.about.About`), `job` (resolved config), `model` (card), `dataset`,
+            `retention_set`, `curves` (name -> [[step, value]]), `evaluations`, `references`, `grids` ([{"title",
+            "image" or "path_png"; "columns" and "rows" name them, "note" says more}, ...]), `recipe`, `environment`,
             `notes`; what is missing is left out of the page.
         out: an existing folder.
 
@@ -35,8 +64,8 @@ def write_report(report: dict[str, Any], out: Path) -> None:
         FileNotFoundError: a grid's `path_png` does not exist.
         ValueError: a grid has neither `image` nor `path_png`.
     """
-    grids = [(str(grid["title"]), _image(grid)) for grid in report.get("grids", [])]
-    described = [{"title": title, "width": image.width, "height": image.height} for title, image in grids]
+    grids = [Grid.of(grid, _image(grid)) for grid in report.get("grids", [])]
+    described = [{"title": grid.title, "width": grid.image.width, "height": grid.image.height} for grid in grids]
     data = plain({**report, "grids": described})
     write_json(data, out / JSON_FILE)
     write_durably(out / HTML_FILE, _html(data, grids).encode())
@@ -60,9 +89,8 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values)
 
 
-def _html(report: dict[str, Any], grids: list[tuple[str, Image.Image]]) -> str:
-    images = [{"title": title, "width": image.width, "src": data_uri(image)} for title, image in grids]
-    return render("report.html.j2", **context(report), grids=images)
+def _html(report: dict[str, Any], grids: list[Grid]) -> str:
+    return render("report.html.j2", **context(report), grids=grids)
 
 
 def _image(grid: dict[str, Any]) -> Image.Image:

@@ -14,8 +14,9 @@ from difftune_core.control_config import CONTROL_METRICS
 from difftune_core.evaluate.best import HIGHER_IS_BETTER
 from difftune_core.evaluate.control_judge import ControlJudge
 from difftune_core.evaluate.convergence import Convergence, sudden_convergence
-from difftune_core.evaluate.grids import image_grid
+from difftune_core.evaluate.grids import image_grid, scale_for
 from difftune_core.evaluate.report import write_report
+from difftune_core.evaluate.report.pictured import FOLLOWING
 from difftune_core.interruption import after
 from difftune_core.train.deliver import Delivered, tell_shortcomings
 from difftune_core.train.report import best_of, environment, notes_of, weights_of
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from difftune_core.train.control.run import ControlRun
 
 _SHOWN = 8  # validation rows in a grid
-_SCALE = 2
 
 
 def convergence_of(run: ControlRun) -> Convergence:
@@ -42,6 +42,7 @@ def write_control_report(run: ControlRun, references: dict[str, Any], out: Path,
     grids[0]["image"].save(out / "samples.png")
     write_report(
         {
+            "about": preparation.folders.about.model_dump(exclude_defaults=True),
             "job": run.loop.config.model_dump(mode="json"),
             "model": {
                 **judge.base.card.model_dump(mode="json"),
@@ -97,9 +98,20 @@ def _grids(run: ControlRun, controlnet: nn.Module) -> list[dict[str, Any]]:
     images = judge.draw(controlnet, rows, progress)
     empty = judge.remembered(controlnet, count, after(count, progress))
     strips = [judge.controls(count), images, judge.annotate(images), judge.real[:count]]
-    following = image_grid(np.concatenate(strips), count, _SCALE)
-    left = image_grid(np.concatenate([judge.source_images[:count], empty]), count, _SCALE)
+    scale = scale_for(count, images.shape[1])
+    following = image_grid(np.concatenate(strips), count, scale)
+    left = image_grid(np.concatenate([judge.source_images[:count], empty]), count, scale)
     return [
-        {"title": "Controls, results, their controls drawn anew, and the held-out images", "image": following},
-        {"title": "Images of the base model, and below them the same noise with an empty control", "image": left},
+        {
+            "title": "How results follow their controls",
+            "image": following,
+            "rows": FOLLOWING,
+            "note": f"one of the first {count} validation rows a column; drawn anew: the control of the result",
+        },
+        {
+            "title": "What is left of the base model",
+            "image": left,
+            "rows": ["base model", "empty control"],
+            "note": "one noise a column",
+        },
     ]

@@ -265,6 +265,11 @@ def test_numbers_are_written_for_people() -> None:
     assert [with_error(*pair) for pair in ((181.7, 5.5), (1320.4, 40.0), (0.71, 0.0351), (5.0, None))] == [
         "181.7 ± 5.5", "1,320 ± 40", "0.710 ± 0.035", "5.000",
     ]  # fmt: skip
+    rounding = ((58.23, 8.7e-15), (0.0, 4e-17), (1e-9, 1e-17), (58.23, 0.0), (0.5, 2e-5))
+    assert [with_error(*pair) for pair in rounding] == [
+        "58.23", "0", "1.000e-09", "58.23", "0.5000 ± 2.0e-05",
+    ]  # fmt: skip
+    assert number(3e-17) == number(-3e-17) == "0"
     assert log_ticks(8, 1500) == [10, 100, 1000]
     assert [tick_label(v) for v in (0.1 + 0.2, 20_000.0, 5.0)] == ["0.3", "20k", "5"]
 

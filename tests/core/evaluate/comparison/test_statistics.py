@@ -21,6 +21,16 @@ def test_spread_by_hand() -> None:
     assert spread([4.0]).sd is None
 
 
+def test_what_rounding_leaves_of_equal_values_is_no_spread_and_no_difference() -> None:
+    same = np.array([58.23, np.nextafter(58.23, 0), np.nextafter(58.23, 99)])
+    assert spread(list(same)).sd == 0.0
+    found = paired(same, same[::-1].copy())
+    assert (found.difference, found.sd, found.interval, found.p_t) == (0.0, 0.0, (0.0, 0.0), None)
+    shifted = paired(same, same + 1.0)
+    assert shifted.sd == 0.0, "the same shift in every seed"
+    assert spread([58.23, 58.24]).sd == pytest.approx(0.01 / 2**0.5)
+
+
 def test_the_paired_test_is_scipys() -> None:
     rng = np.random.default_rng(0)
     for n in (2, 3, 7, 20):
