@@ -36,12 +36,13 @@ def check_recipe(given: DiffTuningHyperparameters, batch_size: int, card: BaseMo
         raise _refused("retention_set", "the recipe 'distillation' takes no retention set: the base model teaches")
 
 
-def idle(hyperparameters: dict[str, Any]) -> set[str]:
-    """Names of Diff-Tuning's settings that change nothing in a resolved config of its recipe."""
+def idle(hyperparameters: dict[str, Any], *, controlled: bool) -> set[str]:
+    """Names of a method's settings that change nothing in a resolved config; `controlled`: of a ControlNet."""
+    found = {"label_rows", "label_dropout"} if controlled else set()
     recipe = hyperparameters.get("recipe")
-    if recipe is None:  # another method
-        return set()
-    found = {field for field, of in _RECIPE_OF.items() if recipe != of}
+    if recipe is None:  # plain fine-tuning
+        return found
+    found |= {field for field, of in _RECIPE_OF.items() if recipe != of}
     found |= {"tau"} if hyperparameters.get("psi") == "snr" else set()
     found |= {"components"} if recipe == "released" else set()
     return found | ({"retention_set"} if recipe == "distillation" else set())

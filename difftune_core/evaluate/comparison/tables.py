@@ -32,10 +32,14 @@ def pair_groups(figures: list[tuple[str, list[dict[str, Any]]]]) -> list[tuple[s
     return [(label, [_row(pair, len(pairs)) for pair in pairs]) for label, pairs in figures if pairs]
 
 
-def settings(methods: list[dict[str, Any]]) -> dict[str, Any]:
-    """Hyper-parameters that are not the same for all methods, a column a method."""
+def settings(methods: list[dict[str, Any]], *, controlled: bool) -> dict[str, Any]:
+    """Hyper-parameters that are not the same for all methods, a column a method; `controlled`: of ControlNets."""
     flat = [
-        {"method": method["type"], "trainable_parameters": method["trainable_parameters"], **_flat(method)}
+        {
+            "method": method["type"],
+            "trainable_parameters": method["trainable_parameters"],
+            **_flat(method, controlled=controlled),
+        }
         for method in methods
     ]
     keys = {key: None for entry in flat for key in entry}
@@ -80,10 +84,11 @@ def _p(value: Number | None) -> str:
     return "< 0.001" if value < _TOLD_EXACTLY else f"{value:.3f}"
 
 
-def _flat(method: dict[str, Any]) -> dict[str, Any]:
+def _flat(method: dict[str, Any], *, controlled: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    without_effect = idle(method["hyperparameters"], controlled=controlled)
     for key, value in method["hyperparameters"].items():
-        if key in idle(method["hyperparameters"]):
+        if key in without_effect:
             continue
         if isinstance(value, dict):
             found |= {f"{key} {inner}": inside for inner, inside in value.items()}

@@ -55,7 +55,7 @@ def context(comparison: Comparison) -> dict[str, Any]:
         "glossary": [(figure["label"], figure["meaning"]) for figure in figures.values()],
         "how": how_made({**comparison, "references": {}, "evaluations": [r["evaluation"] for r in comparison["runs"]]}),
         "notes": comparison["notes"],
-        "settings": settings(comparison["methods"]),
+        "settings": settings(comparison["methods"], controlled=bool(comparison["control"])),
     }
 
 

@@ -7,7 +7,15 @@ from typing import Any
 from difftune_core.evaluate.best import figure
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.convergence import convergence_tile, how_converged
-from difftune_core.evaluate.report.entries import REFERENCES, Report, base_figure, limit_of, measures, result_of
+from difftune_core.evaluate.report.entries import (
+    REFERENCES,
+    Report,
+    base_figure,
+    is_controlled,
+    limit_of,
+    measures,
+    result_of,
+)
 from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import Number, number
 from difftune_core.evaluate.report.tables import ERROR_MEANING, glossary, scale, tables, tiles
@@ -223,7 +231,9 @@ def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
     """Titled lists of everything that the run was made of."""
     job = {key: value for key, value in report.get("job", {}).items() if key != "method"}
     settings = _hyperparameters(report)
-    used = {key: value for key, value in settings.items() if key not in idle(settings)}
+    used = {
+        key: value for key, value in settings.items() if key not in idle(settings, controlled=is_controlled(report))
+    }
     sections = [
         ("Method", {"method": report.get("job", {}).get("method", {}).get("type"), **used}),
         ("Job", job),
