@@ -32,8 +32,8 @@ from api.events.endpoints import router as events
 from api.events.following import Following
 from api.files.endpoints import router as files
 from api.health.endpoints import router as health
+from api.jobs.endpoints import add_status
 from api.jobs.endpoints import router as jobs
-from api.jobs.endpoints import statuses
 from api.jobs.shown import answered
 from api.keys.known import KnownKeys
 from api.logs.endpoints import router as logs
@@ -103,7 +103,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _include_routers(app: FastAPI) -> None:
     checked = [Depends(only_known_parameters)]
     needs_key = [Depends(tenant), *checked]
-    for router in (statuses, models, uploads, datasets, files, jobs, events, logs):
+    add_status(app.router, needs_key)  # is asked for most: is looked for first
+    for router in (models, uploads, datasets, files, jobs, events, logs):
         app.include_router(router, dependencies=needs_key)
     for router in (checkpoints, comparisons, retention_sets, analyses):
         app.include_router(router, dependencies=needs_key)
@@ -132,7 +133,7 @@ def _services(settings: Settings) -> Services:
         units=units,
         known_keys=KnownKeys(settings.key_cache_s),
         following=Following(database),
-        jobs_asked=Together(lambda ids: units.read_for_many(partial(answered, ids))),
+        jobs_asked=Together(lambda ids: units.read_for_many(partial(answered, ids)), database.version),
     )
 
 

@@ -9,14 +9,16 @@ import time
 from api.errors import InvalidInputError
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as ULIDs have it
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _RANDOM_BITS = 80
 _LENGTH = 26
+_SHIFTS = range(5 * (_LENGTH - 2), -1, -10)
 
 
 def new_id(prefix: str) -> str:
     """`prefix_` and 26 characters: 48 bits of milliseconds, 80 random bits."""
     number = (time.time_ns() // 1_000_000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
-    text = "".join(_ALPHABET[(number >> 5 * i) & 31] for i in reversed(range(_LENGTH)))
+    text = "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
     return f"{prefix}_{text}"
 
 

@@ -17,17 +17,24 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 _MOST = 100  # in one round
 _RETRY_S = 1
+_KNOWN_S = 1.0  # what is answered may also depend on the time
 
 
 class Together(Generic[K, V]):
     """Answers by `read`, one round at a time; of one event loop.
 
-    What is answered is read after it was asked for: nobody is told what was true before.
+    What is answered was read after it was asked for, or is what would be read: nobody is told what was true before.
     """
 
-    def __init__(self, read: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
-        """Nothing is asked yet."""
+    def __init__(
+        self, read: Callable[[list[K]], Awaitable[Mapping[K, V]]], version: Callable[[], int | None] = lambda: None
+    ) -> None:
+        """Nothing is asked yet. `version` is another one once anything has changed; None where it cannot tell."""
         self._read = read
+        self._version = version
+        self._known: dict[K, V] = {}
+        self._known_version: int | None = None
+        self._known_until = 0.0
         self._asked: list[tuple[K, asyncio.Future[V | None]]] = []
         self._rounds: asyncio.Task[None] | None = None
 
@@ -38,6 +45,8 @@ class Together(Generic[K, V]):
             UnavailableError: it takes too long.
         """
         loop = asyncio.get_running_loop()
+        if key in self._known and loop.time() < self._known_until and self._version() == self._known_version:
+            return self._known[key]
         answered: asyncio.Future[V | None] = loop.create_future()
         self._asked.append((key, answered))
         if self._rounds is None:
@@ -54,14 +63,24 @@ class Together(Generic[K, V]):
             while self._asked:
                 asked, self._asked = self._asked[:_MOST], self._asked[_MOST:]
                 waiting = [(key, answered) for key, answered in asked if not answered.done()]
+                version = self._version()
                 try:
                     found = await self._read(list({key for key, _ in waiting}))
                 except Exception as error:  # noqa: BLE001  # theirs who asked
                     _settle(waiting, lambda _, answered, error=error: answered.set_exception(error))
                 else:
+                    self._keep(version, found)
                     _settle(waiting, lambda key, answered, found=found: answered.set_result(found.get(key)))
         finally:
             self._rounds = None
+
+    def _keep(self, version: int | None, found: Mapping[K, V]) -> None:
+        """Remember what was read at a version, and what else was read at it."""
+        now = asyncio.get_running_loop().time()
+        if version is None or version != self._known_version or now >= self._known_until or len(self._known) > _MOST:
+            self._known, self._known_version, self._known_until = {}, version, now + _KNOWN_S
+        if version is not None:
+            self._known.update(found)
 
 
 def _settle(waiting: list[tuple[K, asyncio.Future[V | None]]], settle: Callable[..., None]) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from api.admission import PATIENCE_S, Places
@@ -59,9 +60,9 @@ class Units:
         """Do `work` that may wait for something else than the database. Raises as `write`."""
         return await self._others.run(tenant_id, work)
 
-    async def read_for_many(self, work: Callable[[Session], T]) -> T:
+    async def read_for_many(self, work: Callable[[Connection], T]) -> T:
         """Do `work` for requests of several tenants, on a consistent view of the rows; one at a time."""
-        return await anyio.to_thread.run_sync(self._read, work, limiter=self._for_many)
+        return await anyio.to_thread.run_sync(self._read_bare, work, limiter=self._for_many)
 
     def _written(self, work: Callable[[Session], T]) -> T:
         with self._database.write() as session:
@@ -70,3 +71,7 @@ class Units:
     def _read(self, work: Callable[[Session], T]) -> T:
         with self._database.read() as session:
             return work(session)
+
+    def _read_bare(self, work: Callable[[Connection], T]) -> T:
+        with self._database.engine.connect() as connection:
+            return work(connection)

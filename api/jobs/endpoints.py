@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response, params
 from pydantic_core import to_json
 from sqlalchemy.orm import Session
 
@@ -23,7 +23,6 @@ from api.storage.cleaning import delete_objects
 from difftune_core.config import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
-statuses = APIRouter(prefix=router.prefix, tags=["fine-tuning"], route_class=DirectRoute)
 _ID = re.compile(r"\w{1,40}", re.ASCII)
 _JSON = "application/json"
 _METADATA = re.compile(r'metadata\[([^"\\\x00-\x1f]{1,64})\]')
@@ -101,20 +100,32 @@ def list_jobs(
         model=model,
         metadata=_metadata(request),
     )
-    found = shown(session, ids[:limit])
+    found = shown(session.connection(), ids[:limit])
     data = [found[job_id] for job_id in ids[:limit] if job_id in found]
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
     page = {"object": "list", "data": data, "has_more": len(ids) > limit, **ends}
     return Response(to_json(page, inf_nan_mode="null"), media_type=_JSON)
 
 
-@statuses.get("/{job_id}", response_model=JobOut)
 async def retrieve_job(job_id: str, tenant: Tenant, used: ServicesDep) -> Response:
     """One job."""
     job = await used.jobs_asked.ask(job_id) if _ID.fullmatch(job_id) else None
     if job is None or job.tenant_id != tenant:
         raise not_found("job", job_id)
     return Response(job.body, media_type=_JSON)
+
+
+def add_status(app_router: APIRouter, dependencies: list[params.Depends]) -> None:
+    """Add `retrieve_job`, beside the router and not in it: each level of routers costs every request of its own."""
+    app_router.add_api_route(
+        f"{router.prefix}/{{job_id}}",
+        retrieve_job,
+        methods=["GET"],
+        response_model=JobOut,
+        tags=[*router.tags],
+        dependencies=dependencies,
+        route_class_override=DirectRoute,
+    )
 
 
 @router.post("/{job_id}/cancel")
@@ -214,7 +225,8 @@ def list_reports(job_id: str, tenant: Tenant, session: ReadSession) -> Page[Repo
 
 
 def _shown(session: Session, job: Job) -> JobOut:
-    return JobOut.model_validate(shown(session, [job.id])[job.id])
+    session.flush()
+    return JobOut.model_validate(shown(session.connection(), [job.id])[job.id])
 
 
 def _metadata(request: Request) -> dict[str, str]:

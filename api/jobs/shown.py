@@ -1,4 +1,4 @@
-"""Jobs as they are answered: three statements for any number of them.
+"""Jobs as they are answered: three statements at most, for any number of them.
 
 A stored config is rendered once, for as long as its text is remembered. All else is read anew for each answer, whoever
 has written it.
@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import BindParameter, Row, Text, and_, bindparam, case, cast, func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import BindParameter, Connection, Row, Text, and_, bindparam, case, cast, exists, func, or_, select
+from sqlalchemy.orm import aliased
 
 from api.checkpoints.models import Checkpoint
 from api.jobs.models import Job, JobFile
@@ -42,24 +42,26 @@ class Answer:
     body: bytes
 
 
-def shown(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def shown(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What is answered of each of these jobs that exists, by its id: the fields of `JobOut`, as JSON has them."""
-    session.flush()
-    connection, given = session.connection(), {"ids": job_ids}
+    given = {"ids": job_ids}
+    jobs = connection.execute(_JOBS, given).all()
     attempts: dict[str, list[AnyRow]] = defaultdict(list)
-    for attempt in connection.execute(_ATTEMPTS, given):
-        attempts[attempt.subject_id].append(attempt)
+    if any(job.has_attempts for job in jobs):
+        for attempt in connection.execute(_ATTEMPTS, given):
+            attempts[attempt.subject_id].append(attempt)
     files: dict[str, list[str]] = defaultdict(list)
-    for job_id, file_id in connection.execute(_FILES, given):
-        files[job_id].append(file_id)
-    return {job.id: _shown(job, attempts[job.id], files[job.id]) for job in connection.execute(_JOBS, given)}
+    if any(job.has_files for job in jobs):
+        for job_id, file_id in connection.execute(_FILES, given):
+            files[job_id].append(file_id)
+    return {job.id: _shown(job, attempts[job.id], files[job.id]) for job in jobs}
 
 
-def answered(job_ids: Sequence[str], session: Session) -> dict[str, Answer]:
+def answered(job_ids: Sequence[str], connection: Connection) -> dict[str, Answer]:
     """The same as JSON."""
     return {
         job_id: Answer(fields["organization_id"], to_json(fields, inf_nan_mode="null"))
-        for job_id, fields in shown(session, job_ids).items()
+        for job_id, fields in shown(connection, job_ids).items()
     }
 
 
@@ -172,6 +174,8 @@ _JOBS = select(
     cast(Job.config, Text).label("config"),
     _NEWEST.correlate(Job).scalar_subquery().label("latest_checkpoint"),
     _queue_position().label("queue_position"),
+    exists().where(JobFile.job_id == Job.id).label("has_files"),
+    exists().where(WorkItem.subject_id == Job.id, WorkItem.fence > 0).label("has_attempts"),
 ).where(Job.id.in_(_IDS))
 _FILES = select(JobFile.job_id, JobFile.id).where(JobFile.job_id.in_(_IDS)).order_by(JobFile.id)
 _ATTEMPTS = (

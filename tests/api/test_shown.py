@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -144,12 +146,45 @@ def test_statuses_that_are_asked_at_once_are_read_together_each_for_its_own_tena
     assert sum(answer.status_code == 404 for _, answer in answers) == 10 + 4
 
 
+def test_statuses_are_read_again_only_where_somebody_has_written(
+    client: TestClient,
+    services: Services,
+    add_job: Callable[..., Any],
+    set_job: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.together._KNOWN_S", 60.0)
+    job_id = add_job()["id"]
+    asked: list[str] = []
+    event.listen(services.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    for step in range(5):
+        set_job(job_id, step=step)
+        asked.clear()
+        for _ in range(4):
+            assert client.get(f"{JOBS}/{job_id}").json()["status_details"]["step"] == step
+        assert sum("FROM jobs" in statement for statement in asked) == (1 if services.database.is_sqlite else 4)
+
+
+def test_what_another_process_has_written_is_in_the_next_answer(
+    client: TestClient, services: Services, add_job: Callable[..., Any]
+) -> None:
+    job_id = add_job()["id"]
+    client.get(f"{JOBS}/{job_id}")
+    code = "import sys; from sqlalchemy import create_engine, text; e = create_engine(sys.argv[1]).begin(); "
+    code += "e.__enter__().execute(text('UPDATE jobs SET step = 41')); e.__exit__(None, None, None)"
+    subprocess.run([sys.executable, "-c", code, services.database.url], check=True)
+    assert client.get(f"{JOBS}/{job_id}").json()["status_details"]["step"] == 41
+
+
 def test_an_error_while_many_are_answered_is_everybodys_and_the_next_are_answered(
     client: TestClient, services: Services, add_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def fail(_: object) -> None:
+        raise OSError("gone")
+
     job_id = add_job()["id"]
     with monkeypatch.context() as broken:
-        broken.setattr(services.database, "read", lambda: (_ for _ in ()).throw(OSError("gone")))
+        broken.setattr(services.units, "read_for_many", fail)
         assert client.get(f"{JOBS}/{job_id}").status_code == 500
     assert client.get(f"{JOBS}/{job_id}").status_code == 200
 
