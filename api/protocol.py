@@ -152,7 +152,7 @@ class BoundedHttp(HttpToolsProtocol):
             "connection: close",
         ]
         self.flow.resume_reading()
-        if self._is_idle:  # else the answer under way goes first, and alone
+        if self._is_idle and self._awaits_head:  # else its answer is under way or was given, and is the only one
             self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + body)
             if self.transport.can_write_eof():
                 self.transport.write_eof()
