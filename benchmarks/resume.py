@@ -198,8 +198,10 @@ def planned(count: int, per_job: int, seed: int) -> list[Plan]:
     return jobs
 
 
-def run(folder: Path, plans: list[Plan], trainer: list[str] | None = None) -> dict[str, Any]:
-    """Digests and exactness of one job for each plan."""
+def run(
+    folder: Path, plans: list[Plan], trainer: list[str] | None = None, evaluation: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Digests and exactness of one job for each plan; `evaluation` changes how it is judged, not its weights."""
     cluster = Cluster(folder, **SETTINGS, **({"trainer_command": trainer} if trainer else {}))
     try:
         dataset = cluster.dataset(images())
@@ -207,7 +209,7 @@ def run(folder: Path, plans: list[Plan], trainer: list[str] | None = None) -> di
         for number, plan in enumerate(plans):
             # Of no other job: images of the base model that an earlier one has drawn would be in the cache.
             images_of_its_own = {"num_images": FEWEST_IMAGES + number}
-            config = {**CONFIG, "evaluation": CONFIG["evaluation"] | images_of_its_own}
+            config = {**CONFIG, "evaluation": CONFIG["evaluation"] | images_of_its_own | (evaluation or {})}
             cutting = Cuts(cluster, cluster.submit(dataset, config))
             cuts += cutting.run(plan)
             job = cluster.job(cutting.job_id)

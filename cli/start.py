@@ -18,6 +18,7 @@ _BROUGHT_BY = {
     "sklearn": "scikit-learn",
     "starlette": "fastapi",
     "tokenizers": "transformers",
+    "yaml": "pyyaml",
 }
 """Packages by module, where their names differ or another brings them along."""
 

@@ -55,6 +55,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     while len(body) < int(headers["content-length"]):
         body += _some(connection)
+    assert len(body) == int(headers["content-length"]), "one answer to one request"
     return int(first.split()[1]), headers, json.loads(body)
 
 

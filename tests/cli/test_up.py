@@ -204,7 +204,7 @@ def test_an_api_that_never_answers_is_told_so(data_dir: Path, monkeypatch: pytes
         return Part(name, ["sleep", "60"], dict(os.environ), self.data_dir / "logs" / f"{name}.log", keep_fds or [])
 
     monkeypatch.setattr(Stack, "_part", sleeps)
-    monkeypatch.setattr(Stack, "_once", lambda *_: None)
+    monkeypatch.setattr(Stack, "_once", lambda *_: "")
     monkeypatch.setattr("cli.stack._READY_S", 0.0)
     monkeypatch.setattr("cli.stack._ANSWER_S", 0.2)
     monkeypatch.setattr("cli.stack.signal.signal", lambda *_: None)

@@ -32,7 +32,7 @@ def test_a_full_disk_is_known_by_whoever_tells_of_it(number: int) -> None:
         def fail(*_: object, error: Exception = error) -> None:
             raise error
 
-        assert _guarded(argparse.Namespace(command=fail), ConsoleHooks()).code == "disk_full"
+        assert _guarded(argparse.Namespace(command=fail, name="train"), ConsoleHooks()).code == "disk_full"
     assert not is_disk_full(OSError(errno.EACCES, "denied"))
     assert not is_disk_full(SafetensorError("Error while deserializing header: header too large"))
 
