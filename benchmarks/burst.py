@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import httpx2
@@ -153,9 +153,9 @@ def reader(url: str, key: str, path: str) -> Iterator[list[float]]:
         process.join()
 
 
-def _prepared(http: httpx2.Client) -> tuple[str, str]:
+def _prepared(http: httpx2.Client, archive: bytes) -> tuple[str, str]:
     """A data set that is ready, and a job on it that trains."""
-    form = {"files": {"file": ("images.zip", images())}, "data": {"purpose": "fine-tune"}}
+    form = {"files": {"file": ("images.zip", archive)}, "data": {"purpose": "fine-tune"}}
     file_id = http.post("/v1/files", **form).raise_for_status().json()["id"]
     _wait(http, f"/v1/files/{file_id}", lambda file: file["status"] == "processed")
     body = {
@@ -176,11 +176,18 @@ def _wait(http: httpx2.Client, path: str, until: Callable[[Any], bool]) -> None:
         time.sleep(0.2)
 
 
-def measured(stack: DemoStack, count: int) -> dict[str, Any]:
-    """All bursts on one running stack."""
+class Stack(Protocol):
+    """Where a service is, and a key for it."""
+
+    url: str
+    key: str
+
+
+def measured(stack: Stack, count: int, archive: bytes | None = None) -> dict[str, Any]:
+    """All bursts on one running stack, whose job trains on `archive`."""
     headers = {"authorization": f"Bearer {stack.key}"}
     with httpx2.Client(base_url=stack.url, headers=headers, timeout=60) as http:
-        file_id, training = _prepared(http)
+        file_id, training = _prepared(http, archive or images())
         other = http.post(JOBS, json={"model": "tiny-dit", "training_file": file_id}).json()["id"]
         upload = {"filename": "a.zip", "bytes": 10**6, "purpose": "fine-tune"}
         upload_id = http.post("/v1/uploads", json=upload).json()["id"]
