@@ -24,6 +24,7 @@ from api.tracing import configure_tracing
 
 _OPEN_STREAMS_S = 3
 _KEEP_ALIVE_S = 15  # longer than clients keep connections (httpx, 5 s): theirs must not be closed as they send
+_SWITCH_S = 0.001  # the event loop waits so long for each thread that works, whenever it has something to do
 log = structlog.get_logger(__name__)
 
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     parser.add_argument("--fd", type=int, help="descriptor of a bound socket, instead of host and port")
     descriptor = parser.parse_args().fd
+    sys.setswitchinterval(_SWITCH_S)
     configure_logging()
     configure_tracing("difftune-api")
     settings = _settings()

@@ -41,7 +41,7 @@ class Places:
     async def run(self, tenant_id: str, work: Callable[..., T], *args: object, patience_s: float = PATIENCE_S) -> T:
         """Do `work` in a thread once there is a place for the tenant.
 
-        Who has waited for `patience_s` is refused, and told when to come back.
+        Who has waited for `patience_s`, or would for longer, is refused and told when to come back.
 
         Raises:
             TooManyRequestsError: the tenant's own requests have all places that it can have, for too long.
@@ -55,10 +55,21 @@ class Places:
             self._taken_s = _MEMORY * self._taken_s + (1 - _MEMORY) * (time.monotonic() - began)
             self._leave(tenant_id)
 
+    def refuse_hopeless(self, tenant_id: str, patience_s: float = PATIENCE_S) -> None:
+        """Refuse a request that would wait too long, as far as the work of late tells: it need not be read then.
+
+        Raises:
+            TooManyRequestsError: as `run`, and so is UnavailableError.
+        """
+        ahead = len(self._waiting.get(tenant_id, ())) * len(self._waiting)  # as many of each other tenant at most
+        if ahead >= self._places and ahead * self._taken_s / self._places > patience_s:
+            raise self._refusal(tenant_id)
+
     async def _enter(self, tenant_id: str, patience_s: float) -> None:
         if tenant_id not in self._waiting and self._has_place(tenant_id):
             self._take(tenant_id)
             return
+        self.refuse_hopeless(tenant_id, patience_s)
         turn = anyio.Event()
         self._waiting.setdefault(tenant_id, deque()).append(turn)
         try:

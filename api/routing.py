@@ -30,18 +30,21 @@ class UnitRoute(StrictRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """As `StrictRoute`."""
+        self.writes = writing in _sessions_of(endpoint).values()
         super().__init__(path, endpoint if inspect.iscoroutinefunction(endpoint) else _as_unit(endpoint), **options)
 
 
 class KeyedRoute(UnitRoute):
-    """A route that needs a key: nobody without one makes us read a body."""
+    """A route that needs a key: nobody without one makes us read a body, nor whose writes would wait too long."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the key."""
-        handle = super().get_route_handler()
+        handle, writes = super().get_route_handler(), self.writes
 
         async def keyed(request: Request) -> Response:
-            await authenticate(request)
+            principal = await authenticate(request)
+            if writes:
+                request.app.state.services.units.refuse_hopeless_write(principal.tenant_id)
             response = await handle(request)
             if isinstance(response, StreamingResponse | EventSourceResponse):
                 pieces = cast("AsyncIterable[Any]", response.body_iterator)
@@ -73,7 +76,7 @@ class DirectRoute(KeyedRoute):
 
 def _as_unit(endpoint: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     signature = inspect.signature(endpoint, eval_str=True)
-    session = next((name for name, given in signature.parameters.items() if _is_session(given)), None)
+    session = next(iter(_sessions_of(endpoint)), None)
 
     @wraps(endpoint)
     async def run(**values: Any) -> Any:
@@ -90,6 +93,11 @@ def _as_unit(endpoint: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, 
     return run
 
 
-def _is_session(parameter: inspect.Parameter) -> bool:
-    marks = getattr(parameter.annotation, "__metadata__", ())
-    return any(isinstance(mark, params.Depends) and mark.dependency in {reading, writing} for mark in marks)
+def _sessions_of(endpoint: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters that are sessions, and how each is asked for."""
+    return {
+        name: mark.dependency
+        for name, parameter in inspect.signature(endpoint, eval_str=True).parameters.items()
+        for mark in getattr(parameter.annotation, "__metadata__", ())
+        if isinstance(mark, params.Depends) and mark.dependency in {reading, writing}
+    }

@@ -18,7 +18,7 @@ from api.admission import PATIENCE_S, Places
 from api.db import Database
 
 T = TypeVar("T")
-_WRITERS = 6
+_WRITERS = 3  # more of them would only take turns for the interpreter, and the event loop with them
 _SQLITE_WRITERS = 2  # one writes, the next one gets ready
 _READERS = 6
 _OTHERS = 8  # that ask the store, or the database only now and then
@@ -47,6 +47,10 @@ class Units:
             TooManyRequestsError: as `Places.run`, and so is UnavailableError.
         """
         return await self._writers.run(tenant_id, self._written, work, patience_s=patience_s)
+
+    def refuse_hopeless_write(self, tenant_id: str) -> None:
+        """Raises as `write`, where a request of the tenant that came now would wait too long."""
+        self._writers.refuse_hopeless(tenant_id)
 
     async def read(self, tenant_id: str, work: Callable[[Session], T]) -> T:
         """Do `work` on a consistent view of the rows. Raises as `write`."""

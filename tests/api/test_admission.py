@@ -112,3 +112,25 @@ def test_a_place_is_free_again_after_work_that_fails_and_waiters_that_go_away() 
         assert await places.run("b", lambda: "served") == "served"
 
     run(story)
+
+
+def test_who_would_wait_too_long_does_not_wait_at_all() -> None:
+    async def story() -> None:
+        places, release = Places(1), threading.Event()
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(places.run, "many", release.wait)
+            await anyio.sleep(0.05)
+            places._taken_s = 30.0  # as after some work that took so long
+            began = time.monotonic()
+            with pytest.raises(TooManyRequestsError) as error:
+                places.refuse_hopeless("many", 20.0)
+            assert (error.value.retry_after_s or 0) >= 20
+            with pytest.raises(TooManyRequestsError):
+                await places.run("many", lambda: None, patience_s=20.0)
+            assert time.monotonic() - began < 10
+            places.refuse_hopeless("other", 20.0)
+            release.set()
+        assert await places.run("many", lambda: "served", patience_s=20.0) == "served"
+
+    run(story)

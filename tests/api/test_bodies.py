@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import anyio
 import httpx2
 import pytest
 from fastapi import FastAPI
@@ -46,6 +48,22 @@ def test_the_key_is_asked_for_before_the_body(port: int, path: str, kind: bytes)
     for token, code in ((None, "missing_api_key"), ("dft_x", "invalid_api_key")):
         with connected(port, head(path, token, kind)) as connection:
             assert read_answer(connection)[2]["code"] == code
+
+
+def test_a_write_that_would_wait_too_long_is_refused_unread_and_no_read_is(
+    port: int, services: Services, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers = services.units._writers
+    with monkeypatch.context() as busy:
+        busy.setattr(writers, "_taken_s", 30.0)  # as after work that took so long
+        busy.setattr(writers, "_waiting", {"default": deque(anyio.Event() for _ in range(9))})
+        with connected(port, head("/v1/uploads", token, JSON), b"{") as connection:
+            status, headers, body = read_answer(connection)
+            assert (status, body["code"]) == (503, "busy"), "none of the places is its own"
+            assert int(headers["retry-after"]) > 1
+        asked = head("/v1/datasets", token, length=0).replace(b"POST", b"GET", 1)
+        with connected(port, asked) as connection:
+            assert read_answer(connection)[0] == 200
 
 
 @pytest.mark.parametrize(
