@@ -106,10 +106,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; for the rest of this one, whose answer needed no more of it, only briefly."""
+        """Wait for the next request; and a while for the rest of this one, which its answer did not need."""
         super().on_response_complete()
         if self._in_message and not self.pipeline and not self.transport.is_closing():
-            self._end_in(LINGER_S)
+            self._end_in(HEAD_S)  # a client that is busy itself would lose its answer with the connection
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, or was found too long while it was."""
