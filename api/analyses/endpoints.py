@@ -12,8 +12,9 @@ from api.analyses.states import AnalysisStatus
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
 from api.models import service as models
-from api.objects import links
-from api.objects.links import DownloadLink, Redirect
+from api.objects import answers
+from api.objects.answers import DownloadLink, Redirect
+from api.objects.downloads import saved_as
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -108,8 +109,8 @@ def retrieve_analysis_report(
 ) -> Response:
     """A file of the report (`chain.html`, `chain.json`, `chain.png`), by a link that expires."""
     row = service.get(session, tenant, analysis_id)
-    found = links.saved_as(service.report(session, row, filename), row.config["model"], row.id)
-    return links.answer(used, found, f"analysis {row.id}", redirect=redirect)
+    found = saved_as(service.report(session, row, filename), row.config["model"], row.id)
+    return answers.answer(used, found, f"analysis {row.id}", redirect=redirect)
 
 
 def _shown(session: Session, analysis: Analysis) -> AnalysisOut:

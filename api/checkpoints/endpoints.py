@@ -13,8 +13,8 @@ from api.checkpoints.service import Format
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.jobs import service as jobs
 from api.jobs.models import Job
-from api.objects import links
-from api.objects.links import DownloadLink, Redirect
+from api.objects import answers
+from api.objects.answers import DownloadLink, Redirect
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -73,7 +73,7 @@ def download_checkpoint(
     found = service.download(session, used.store, checkpoint, format_)
     checkpoint.linked_until = time.time() + used.settings.link_ttl_s
     redirect = redirect and "application/json" not in request.headers.get("accept", "")
-    return links.answer(used, found, f"the checkpoint {checkpoint_id}", redirect=redirect)
+    return answers.answer(used, found, f"the checkpoint {checkpoint_id}", redirect=redirect)
 
 
 def _shown(session: Session, checkpoint: Checkpoint, job: Job, last_step: int | None) -> CheckpointOut:

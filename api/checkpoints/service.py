@@ -13,7 +13,7 @@ from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetEr
 from api.jobs import repository as jobs
 from api.jobs.models import Job
 from api.jobs.states import FINAL
-from api.objects.links import Download
+from api.objects.downloads import Download
 from api.schemas import finite
 from api.storage import ObjectStore
 from difftune_core.original_fit import how_to_load, unlike_original

@@ -13,8 +13,9 @@ from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, Servic
 from api.ids import cursor
 from api.jobs.shared_images import tell_shared
 from api.models import service as models
-from api.objects import links
-from api.objects.links import DownloadLink, Redirect
+from api.objects import answers
+from api.objects.answers import DownloadLink, Redirect
+from api.objects.downloads import saved_as
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
@@ -130,8 +131,8 @@ def retrieve_comparison_report(
 ) -> Response:
     """A file of the joint report (`comparison.json`, `comparison.html`, `comparison.png`), by a link that expires."""
     row = service.get(session, tenant, comparison_id)
-    found = links.saved_as(service.report(session, row, filename), row.suffix or row.model, row.id)
-    return links.answer(used, found, f"comparison {row.id}", redirect=redirect)
+    found = saved_as(service.report(session, row, filename), row.suffix or row.model, row.id)
+    return answers.answer(used, found, f"comparison {row.id}", redirect=redirect)
 
 
 def _shown(session: Session, row: Comparison) -> ComparisonOut:

@@ -31,8 +31,9 @@ from api.files.schemas import File, file_of_dataset, file_of_result
 from api.ids import new_id
 from api.jobs.models import Job
 from api.multipart import StoredForm, store_form
-from api.objects import links
-from api.objects.links import Redirect
+from api.objects import answers
+from api.objects.answers import Redirect
+from api.objects.downloads import saved_as
 from api.objects.lost import look_for
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Filename, Page, page_of
@@ -193,8 +194,8 @@ def retrieve_file_content(
         body = _joined(used.store, keys)
         return StreamingResponse(body, headers=headers, media_type="application/octet-stream")
     job = session.get_one(Job, found.job_id)
-    linked = links.saved_as(found, job.suffix or job.model, job.id)
-    return links.answer(used, linked, f"the file {found.id} of job {job.id}", redirect=redirect)
+    linked = saved_as(found, job.suffix or job.model, job.id)
+    return answers.answer(used, linked, f"the file {found.id} of job {job.id}", redirect=redirect)
 
 
 def _joined(store: ObjectStore, keys: list[str]) -> Iterator[bytes]:

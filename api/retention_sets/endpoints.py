@@ -9,8 +9,9 @@ from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, Servic
 from api.errors import ConflictError, InvalidInputError, NotYetError
 from api.ids import cursor
 from api.models import service as models
-from api.objects import links
-from api.objects.links import Download, DownloadLink, Redirect
+from api.objects import answers
+from api.objects.answers import DownloadLink, Redirect
+from api.objects.downloads import Download
 from api.retention_sets import repository, service
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
 from api.retention_sets.states import FINAL, RetentionSetStatus
@@ -116,4 +117,4 @@ def retrieve_retention_set_content(
         kind = ConflictError if row.status in FINAL else NotYetError
         raise kind("retention_set_not_ready", message)
     found = Download(made.key, f"{row.id}.safetensors", "application/octet-stream", made.bytes, made.sha256)
-    return links.answer(used, found, f"the retention set {row.id}", redirect=redirect)
+    return answers.answer(used, found, f"the retention set {row.id}", redirect=redirect)

@@ -11,6 +11,7 @@ import api
 
 ROOT = Path(api.__file__).parent
 HTTP = {
+    "answers.py",
     "endpoints.py",
     "app.py",
     "deps.py",

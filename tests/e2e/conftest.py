@@ -4,6 +4,7 @@ import io
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,13 @@ class Service:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     data_dir = tmp_path_factory.mktemp("stack") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFTUNE_LEASE_S", "4")
-        patch.setenv("DIFFTUNE_HEARTBEAT_S", "1")
-        patch.setenv("DIFFTUNE_SWEEP_S", "1")
-        with DemoStack(data_dir) as stack:
-            running = Service(stack, data_dir)
-            yield running
-            running.http.close()
-            running.client.close()
+    with ExitStack() as open_for_the_session:
+        with pytest.MonkeyPatch.context() as patch:  # for the stack alone: other tests of this process come between
+            patch.setenv("DIFFTUNE_LEASE_S", "4")
+            patch.setenv("DIFFTUNE_HEARTBEAT_S", "1")
+            patch.setenv("DIFFTUNE_SWEEP_S", "1")
+            stack = open_for_the_session.enter_context(DemoStack(data_dir))
+        running = Service(stack, data_dir)
+        yield running
+        running.http.close()
+        running.client.close()

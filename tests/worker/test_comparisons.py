@@ -169,13 +169,13 @@ def test_the_sweep_ends_a_job_and_its_comparison_still_gets_its_report(
     comparison_id = compare(seeds=(0, 1))
     last = job_of(bench, comparison_id, "diff", 1)
     with bench.database.write() as session:
-        session.execute(update(WorkItem).where(WorkItem.subject_id == last).values(run_after=1e12))
+        session.execute(update(WorkItem).where(WorkItem.subject_id == last).values(slots=99))  # of no worker here
     with bench.worker():
         for method, seed in (("plain", 0), ("diff", 0), ("plain", 1)):
             assert bench.wait_final(job_of(bench, comparison_id, method, seed)).status == "succeeded"
     sweep = Sweep(bench.settings.model_copy(update={"max_attempts": 1}))
     with bench.database.write() as session:
-        gone = {"state": WorkState.LEASED, "fence": 1, "worker_id": "gone", "lease_until": time.time() - 9}
+        gone = {"state": WorkState.LEASED, "fence": 1, "worker_id": "gone", "lease_until": time.time() - 9, "slots": 1}
         session.execute(update(WorkItem).where(WorkItem.subject_id == last).values(gone))
         session.execute(update(Job).where(Job.id == last).values(status="running"))
     assert sweep.recover() == 1

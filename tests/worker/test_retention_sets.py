@@ -201,7 +201,7 @@ def test_cancelling_ends_the_child(real: Bench, card: BaseModelCard) -> None:
     set_id = ask(real, card, num_images=100_000)
     row = real.get(RetentionSet, set_id)
     with real.worker():
-        real.wait(lambda: real.get(RetentionSet, set_id).artifact.done > 0, 120)
+        real.wait(lambda: chunks(real), 120)
         with real.database.write() as session:
             service.request_cancel(session, "t", set_id)
         real.wait(lambda: real.item(row.artifact_id).state == "done", 60)

@@ -6,13 +6,13 @@ A link needs no key and expires, so that a browser can open it. Pages are shown 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import Query, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from api.deps import Services
+from api.objects.downloads import Download
 from api.objects.lost import link_to
 from api.schemas import Out
 
@@ -33,41 +33,6 @@ class DownloadLink(Out):
     sha256: str
     note: str | None = None
     """What to know to use it: of `format=original`, how the original code is told what the weights do not tell."""
-
-
-@dataclass(frozen=True)
-class Download:
-    """An object to hand out."""
-
-    key: str
-    filename: str
-    content_type: str
-    bytes: int
-    sha256: str
-    note: str | None = None
-    """What whoever takes it must know."""
-
-
-class StoredRow(Protocol):
-    """A row that names an object: files of jobs, comparisons and analyses."""
-
-    filename: str
-    key: str
-    content_type: str
-    bytes: int
-    sha256: str
-
-
-def saved_as(found: StoredRow, name: str, owner_id: str) -> Download:
-    """The file of a job, comparison or analysis under a name that tells it from others of its kind.
-
-    Args:
-        found: the row.
-        name: what people call the owner: its suffix, or the model.
-        owner_id: the owner's id.
-    """
-    filename = f"{name}-{owner_id}-{found.filename}"
-    return Download(found.key, filename, found.content_type, found.bytes, found.sha256)
 
 
 def answer(used: Services, found: Download, owner: str, *, redirect: bool) -> Response:
