@@ -104,8 +104,11 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A consistent view; nothing is ever committed. What was loaded stays readable afterwards."""
-        with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+        session = Session(self.engine, expire_on_commit=False, autoflush=False)
+        try:
             yield session
+        finally:
+            _end_reading(session)
 
     @property
     def is_sqlite(self) -> bool:
@@ -134,6 +137,18 @@ class Database:
         if self._watching is not None:
             self._watching.close()
             self._watching = None
+
+
+def _end_reading(session: Session) -> None:
+    """Close a session that wrote nothing; a connection that the server let go of meanwhile takes nothing with it.
+
+    A process that a busy machine froze between its last query and the end of the block has all that it asked for.
+    """
+    try:
+        session.close()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
 
 
 def is_full(error: Exception) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 from api.datasets import repository as datasets
 from api.db import Database
@@ -78,6 +79,23 @@ def test_who_is_frozen_amid_a_transaction_stops_the_others_for_a_moment_only(ben
         with database.engine.connect() as connection:
             assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == let_go
         database.close()
+
+
+def test_a_reader_who_was_frozen_after_its_last_query_has_what_it_read(bench: Bench) -> None:
+    with bench.database.write() as session:
+        item_id = work.enqueue(session, WorkKind.TRAIN, new_id("ftjob"), tenant_id="t", slot=Slot.GPU).id
+    slow = Database(bench.settings.database, lease_s=0.6)
+    for _ in range(2):  # the second time with a new connection
+        with slow.read() as session:
+            read = list(session.scalars(select(WorkItem.id)))
+            time.sleep(0.8)
+        assert read == [item_id]
+    with slow.read() as session:
+        session.scalars(select(WorkItem.id)).all()
+        time.sleep(0.8)
+        with pytest.raises(DBAPIError):
+            session.scalars(select(WorkItem.id)).all()
+    slow.close()
 
 
 def test_a_submission_that_takes_long_stops_no_running_job(bench: Bench) -> None:

@@ -141,7 +141,7 @@ def test_a_deleted_report_is_missing(
 ) -> None:
     comparison_id = compare(seeds=(0, 1))
     with bench.database.write() as session:  # nobody may claim the report yet
-        session.execute(update(WorkItem).where(WorkItem.kind == "compare").values(run_after=1e12))
+        session.execute(update(WorkItem).where(WorkItem.kind == "compare").values(slots=99))
     lost = job_of(bench, comparison_id, "diff", 1)
     with bench.worker():
         for method, seed in (("plain", 0), ("plain", 1), ("diff", 0)):
