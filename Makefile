@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SOURCES := api worker difftune_core cli migrations benchmarks tests
+SOURCES := api worker difftune_core cli migrations workbench benchmarks tests
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm mutants tiny-models clean
@@ -39,7 +39,7 @@ test-long: $(INSTALLED) ## the longest tests that need no server
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'long and not services'
 
 test-fonts: $(INSTALLED) ## tests of the drawn letters (Debian: fonts-dejavu fonts-liberation fonts-freefont-ttf fonts-noto-core)
-	$(BIN)/python -m pytest -q -m fonts tests/core/tiny
+	$(BIN)/python -m pytest -q -m fonts tests/workbench
 
 test-services: $(INSTALLED) ## tests that start PostgreSQL, Redis and S3 servers (Debian: postgresql redis-server)
 	@PYTHON=$(PYTHON) tests/install-swift
@@ -58,16 +58,16 @@ storm: $(INSTALLED) ## hundreds of jobs under hundreds of random faults, at most
 mutants: $(INSTALLED) ## put faults into the code one at a time and count those that the tests notice; about an hour
 	@$(BIN)/python -m tests.mutants
 
-tiny-models: $(INSTALLED) ## train the bundled models anew (four hours; needs the fonts named in difftune_core/tiny)
-	$(BIN)/python -m difftune_core.tiny.train_autoencoder
-	$(BIN)/python -m difftune_core.tiny.train_features
-	$(BIN)/python -m difftune_core.tiny.train_dit
-	$(BIN)/python -m difftune_core.tiny.make_card
-	$(BIN)/python -m difftune_core.tiny.train_sd_autoencoder --out difftune_core/tiny/weights/tiny-sd/vae
-	$(BIN)/python -m difftune_core.tiny.train_sd_text --out difftune_core/tiny/weights/tiny-sd
-	$(BIN)/python -m difftune_core.tiny.train_sd --out difftune_core/tiny/weights/tiny-sd
-	$(BIN)/python -m difftune_core.tiny.train_annotators --out difftune_core/tiny/weights
-	$(BIN)/python -m difftune_core.tiny.make_sd_card
+tiny-models: $(INSTALLED) ## train the bundled models anew (four hours; needs the fonts named in workbench/tiny)
+	$(BIN)/python -m workbench.tiny.train_autoencoder
+	$(BIN)/python -m workbench.tiny.train_features
+	$(BIN)/python -m workbench.tiny.train_dit
+	$(BIN)/python -m workbench.tiny.make_card
+	$(BIN)/python -m workbench.tiny.train_sd_autoencoder --out difftune_core/weights/tiny-sd/vae
+	$(BIN)/python -m workbench.tiny.train_sd_text --out difftune_core/weights/tiny-sd
+	$(BIN)/python -m workbench.tiny.train_sd --out difftune_core/weights/tiny-sd
+	$(BIN)/python -m workbench.tiny.train_annotators --out difftune_core/weights
+	$(BIN)/python -m workbench.tiny.make_sd_card
 
 clean: ## remove the virtual environment and the demos' folders
 	rm -rf $(VENV) demo-run demo-controlnet

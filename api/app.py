@@ -21,6 +21,7 @@ from api import __version__, error_handlers
 from api.addresses import host_of_url, in_url, reached_at
 from api.admission import PATIENCE_S
 from api.analyses.endpoints import router as analyses
+from api.base_models.endpoints import router as models
 from api.checkpoints.endpoints import router as checkpoints
 from api.comparisons.endpoints import router as comparisons
 from api.datasets.endpoints import router as datasets
@@ -38,7 +39,6 @@ from api.jobs.shown import answered
 from api.keys.known import KnownKeys
 from api.logs.endpoints import router as logs
 from api.middleware import BodyLimit, KnownHosts, RequestContext
-from api.models.endpoints import router as models
 from api.objects.endpoints import router as objects
 from api.queue import Doorbell
 from api.retention_sets.endpoints import router as retention_sets

@@ -152,7 +152,7 @@ class Settings(BaseSettings):
         """The tiny family's folder inside the package."""
         import difftune_core
 
-        return Path(difftune_core.__path__[0]) / "tiny" / "weights"
+        return Path(difftune_core.__path__[0]) / "weights"
 
     @property
     def model_roots(self) -> list[Path]:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.statistics import spread
-from cli.demo.scenes import TRAIN_FILE, VALIDATION_FILE, write_scenes
-from difftune_core.control_config import CONDITIONS, CONTROL_METRICS
+from cli.demo.scene_zips import TRAIN_FILE, VALIDATION_FILE, write_scenes
+from difftune_core.config.control import CONDITIONS, CONTROL_METRICS
 from difftune_core.evaluate.comparison.convergence import saved_to_convergence, saved_to_equal_scores
 from difftune_core.files import build_once
 

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.plots import plot_agreement
 from benchmarks.statistics import spread
 from benchmarks.tables import NOT_MEASURED, cell, line
-from difftune_core.control_config import CONTROL_METRICS
+from difftune_core.config.control import CONTROL_METRICS
 
 RESULTS = Path("benchmarks/results/controlnet.json")
 _TITLES = {"supervised": "supervised", "diff_tuning": "Diff-Tuning (Algorithm 1)", "released": "released"}

@@ -6,15 +6,15 @@ import shutil
 from pathlib import Path
 
 from difftune_core.files import build_once
-from difftune_core.tiny.make_card import WEIGHTS, write_card
-from difftune_core.tiny.train_dit import fresh, train
+from workbench.tiny.make_card import WEIGHTS, write_card
+from workbench.tiny.train_dit import fresh, train
 
 LESSER_BASE = "tiny-dit-brief"
 STEPS, IMAGES = 1000, 20_000
 
 
 def lesser_base(root: Path) -> Path:
-    """Train it into `root` unless it is there; needs the fonts that `difftune_core.tiny.glyphs` names. Returns root."""
+    """Train it into `root` unless it is there; needs the fonts that `workbench.tiny.glyphs` names. Returns root."""
     build_once(root, _make)
     return root
 

@@ -30,8 +30,8 @@ from api.jobs.service import Submission
 from api.settings import Settings
 from api.storage import open_store
 from api.work.models import Attempt, WorkItem
-from difftune_core.card import read_card
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.card import read_card
+from difftune_core.config.transfer import TransferConfig, resolve
 from migrations.run import upgrade
 from worker.sweep import Sweep
 

@@ -15,7 +15,7 @@ from difftune_core.files import build_once
 
 TARGETS = ("digits", "greek", "cyrillic", "shapes")
 """The scripts: near, printed as the source is, other letters. `digits`: handwritten. `shapes`: far, scribbles, blobs
-and gradients in greys. The scripts need the fonts that `difftune_core.tiny.glyphs` names."""
+and gradients in greys. The scripts need the fonts that `workbench.tiny.glyphs` names."""
 _HELD_OUT = 2000
 
 
@@ -30,8 +30,8 @@ def _make(name: str, folder: Path, seed: int, per_class: int) -> None:
     if name == "digits":
         write_digits(folder, seed, per_class=per_class)
         return
-    from difftune_core.tiny.glyphs import SCRIPTS
-    from difftune_core.tiny.world import SHAPES, Split, World
+    from workbench.tiny.glyphs import SCRIPTS
+    from workbench.tiny.world import SHAPES, Split, World
 
     def render(world: World, count: int) -> Iterable[tuple[np.ndarray, int]]:
         for index in range(count):

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from api.models import store as stored
+from api.base_models import store as stored
 from api.settings import Settings
 from api.storage import ObjectStore, StoreError, open_store
 from cli.settings import failed, read_settings

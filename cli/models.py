@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 from pydantic import ValidationError
 
-from api.models import store as stored
+from api.base_models import store as stored
 from api.settings import Settings
 from api.storage import StoreError, open_store
 from cli.importing import import_model
@@ -18,9 +18,9 @@ from cli.printing import sheet, table
 from cli.removing import remove_model
 from cli.service import ask
 from cli.settings import failed, read_settings
-from difftune_core.card import CardPart, list_cards, read_card
-from difftune_core.companion_card import located_companions
-from difftune_core.extractor_card import FeatureExtractorCard, list_extractors, readable_extractors
+from difftune_core.config.card import CardPart, list_cards, read_card
+from difftune_core.config.companion_card import located_companions
+from difftune_core.config.extractor_card import FeatureExtractorCard, list_extractors, readable_extractors
 
 models = typer.Typer(name="models", help="Base models: list, show, bring in, remove.", no_args_is_help=True)
 

@@ -11,9 +11,9 @@ import typer
 
 from api.analyses import states as analyses
 from api.analyses.states import AnalysisStatus
+from api.base_models import store as stored
 from api.jobs import states as jobs
 from api.jobs.states import JobStatus
-from api.models import store as stored
 from api.retention_sets import states as retention_sets
 from api.retention_sets.states import RetentionSetStatus
 from api.settings import Settings

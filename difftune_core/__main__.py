@@ -15,20 +15,22 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from difftune_core import about, analysis_command, data_arguments
-from difftune_core.card import find_card
 from difftune_core.channel import ConsoleHooks, PipeHooks
-from difftune_core.comparison_config import ComparisonConfig
-from difftune_core.config import TransferConfig, resolve, resolve_retention_set
+from difftune_core.config import about
+from difftune_core.config.card import find_card
+from difftune_core.config.comparison import ComparisonConfig
+from difftune_core.config.retention import RetentionSetRequest
+from difftune_core.config.stored import RESOLVED_HELP, read_config_file
+from difftune_core.config.transfer import TransferConfig, resolve, resolve_retention_set
+from difftune_core.data import arguments as data_arguments
+from difftune_core.evaluate import analysis_command
 from difftune_core.files import is_disk_full
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
-from difftune_core.memory import is_out_of_memory, out_of_memory
 from difftune_core.models.convert.request import add_arguments, request_of
-from difftune_core.retention_config import RetentionSetRequest
-from difftune_core.stored_config import RESOLVED_HELP, read_config_file
+from difftune_core.runtime.memory import is_out_of_memory, out_of_memory
 from difftune_core.tracing import ORDERLY, traced
 
-_BUNDLED = Path(__file__).parent / "tiny" / "weights"
+_BUNDLED = Path(__file__).parent / "weights"
 
 
 def main() -> int:
@@ -168,7 +170,7 @@ def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
 
 def _devices(_args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
-    from difftune_core.devices import examine
+    from difftune_core.runtime.devices import examine
 
     print(json.dumps(examine()))  # noqa: T201  # the command's output
     return OutcomeEvent(code="succeeded")

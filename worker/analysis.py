@@ -16,10 +16,10 @@ from api.storage.cleaning import delete_objects
 from api.work.models import WorkItem
 from difftune_core.checkpoint.manifest import MANIFEST, MODEL
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
+from worker.base_models import model_arguments
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
 from worker.inputs import about_arguments, dataset_arguments
-from worker.models import model_arguments
 from worker.progress import ProgressNotes
 from worker.results import store_result
 from worker.run import Run

@@ -15,7 +15,7 @@ from api.datasets.models import Dataset
 from api.jobs.models import JobFile
 from api.jobs.states import JobStatus
 from api.work.models import WorkItem
-from difftune_core.comparison_config import ComparisonConfig, MissingRun
+from difftune_core.config.comparison import ComparisonConfig, MissingRun
 from difftune_core.hooks import ArtifactEvent, Event
 from worker.child import Child
 from worker.failures import Ending

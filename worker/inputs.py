@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from api.datasets.models import Dataset
-from difftune_core.about import About
+from difftune_core.config.about import About
 from difftune_core.hooks import TaskError
 from worker.run import Run
 from worker.workspace import ensure_dataset

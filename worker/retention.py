@@ -18,10 +18,10 @@ from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
 from api.work.models import WorkItem
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
+from worker.base_models import model_arguments
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
 from worker.inputs import dataset_arguments
-from worker.models import model_arguments
 from worker.progress import ProgressNotes
 from worker.run import Run
 from worker.settle import settle_retention_set

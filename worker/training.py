@@ -16,10 +16,10 @@ from api.retention_sets.models import RetentionSet
 from api.work.models import WorkItem
 from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import Command, Event, LogEvent, TaskError
+from worker.base_models import model_arguments
 from worker.child import Child
 from worker.failures import Ending
 from worker.inputs import about_arguments, dataset_arguments
-from worker.models import model_arguments
 from worker.publish import Publisher
 from worker.retention import ensure_retention_set
 from worker.run import Run

@@ -9,9 +9,9 @@ from api.analyses import repository, service
 from api.analyses.models import Analysis
 from api.analyses.schemas import AnalysisCreate, AnalysisOut, analysis_out
 from api.analyses.states import AnalysisStatus
+from api.base_models import service as models
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
-from api.models import service as models
 from api.objects import answers
 from api.objects.answers import DownloadLink, Redirect
 from api.objects.downloads import saved_as

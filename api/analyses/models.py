@@ -8,8 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from api.analyses.states import ALLOWED, AnalysisStatus
 from api.db import Base
-from difftune_core.analysis_config import ChainOfForgetting
-from difftune_core.stored_config import read_stored
+from difftune_core.config.analysis import ChainOfForgetting
+from difftune_core.config.stored import read_stored
 
 
 class Analysis(Base):
@@ -25,7 +25,7 @@ class Analysis(Base):
     type: Mapped[str] = mapped_column(String(32))
     status: Mapped[str] = mapped_column(String(16), default=AnalysisStatus.QUEUED)
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
-    """The complete config of its type (`difftune_core.analysis_config`)."""
+    """The complete config of its type (`difftune_core.config.analysis`)."""
     checkpoints: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     """`[{"id", "name", "job_id", "step"}]`, in the order of the request; names are those of the report."""
     training_file: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)

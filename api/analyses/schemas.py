@@ -8,9 +8,9 @@ from api.analyses.models import Analysis, AnalysisFile
 from api.analyses.states import AnalysisStatus
 from api.jobs.models import Job
 from api.schemas import In, Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
-from difftune_core.analysis_config import MAX_CHECKPOINTS, ChainOfForgetting, Fractions
-from difftune_core.evaluation_config import ClassDistribution, EvaluationConfig, GuidanceInterval
-from difftune_core.sampling_config import Guidance, Sampler
+from difftune_core.config.analysis import MAX_CHECKPOINTS, ChainOfForgetting, Fractions
+from difftune_core.config.evaluation import ClassDistribution, EvaluationConfig, GuidanceInterval
+from difftune_core.config.sampling import Guidance, Sampler
 
 _MAX_METADATA = 16
 _CheckpointId = Annotated[str, Field(min_length=1, max_length=64)]

@@ -22,9 +22,9 @@ from api.jobs.models import Job
 from api.reports import find_report
 from api.work import service as work
 from api.work.states import Request, Slot, WorkKind, WorkState
-from difftune_core.analysis_config import ChainOfForgetting
-from difftune_core.card import BaseModelCard
-from difftune_core.sampling_config import check_sampler
+from difftune_core.config.analysis import ChainOfForgetting
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.sampling import check_sampler
 
 
 @dataclass(frozen=True)

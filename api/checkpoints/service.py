@@ -16,7 +16,7 @@ from api.jobs.states import FINAL
 from api.objects.downloads import Download
 from api.schemas import finite
 from api.storage import ObjectStore
-from difftune_core.original_fit import how_to_load, unlike_original
+from difftune_core.config.original_fit import how_to_load, unlike_original
 
 Format = Literal["safetensors", "diffusers", "original", "single_file"]
 _MODEL = "model.safetensors"

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from sqlalchemy.orm import Session
 
+from api.base_models import service as models
 from api.comparisons import removal, repository, service
 from api.comparisons.models import Comparison
 from api.comparisons.schemas import ComparisonCreate, ComparisonOut, comparison_out
@@ -12,7 +13,6 @@ from api.comparisons.states import ComparisonStatus
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
 from api.jobs.shared_images import tell_shared
-from api.models import service as models
 from api.objects import answers
 from api.objects.answers import DownloadLink, Redirect
 from api.objects.downloads import saved_as

@@ -21,7 +21,7 @@ from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
 from api.work import service as work
 from api.work.states import WorkKind
-from difftune_core.comparison_config import MissingRun
+from difftune_core.config.comparison import MissingRun
 
 _NAMED = 3  # failed jobs in a message
 

@@ -12,12 +12,12 @@ from api.jobs.schemas import JobError
 from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
-from difftune_core.comparison_config import MAX_METHODS, MAX_SEEDS, MethodName, Seed
-from difftune_core.config import Method
-from difftune_core.control_config import ControlConfig
-from difftune_core.evaluation_config import EvaluationConfig
-from difftune_core.frozen import Frozen
-from difftune_core.run_config import CheckpointConfig, ResourcesConfig
+from difftune_core.config.comparison import MAX_METHODS, MAX_SEEDS, MethodName, Seed
+from difftune_core.config.control import ControlConfig
+from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.frozen import Frozen
+from difftune_core.config.run import CheckpointConfig, ResourcesConfig
+from difftune_core.config.transfer import Method
 
 _MAX_METADATA = 14  # a job has 16, of which two say what it is in its comparison
 

@@ -19,8 +19,8 @@ from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
 from api.reports import find_report
 from api.work.states import Request, WorkState
-from difftune_core.card import BaseModelCard
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.hooks import TaskError
 
 BUDGET = ("max_steps", "batch_size")

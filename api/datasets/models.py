@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from api.datasets.states import ALLOWED, DatasetStatus
 from api.db import Base
-from difftune_core.dataset_config import DatasetOptions, identity
+from difftune_core.config.dataset import DatasetOptions, identity
 
 
 class Dataset(Base):

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from api.datasets.models import Dataset
 from api.schemas import Filename, In, Listed, Out, seconds
-from difftune_core.dataset_config import DatasetOptions, OnBadFiles, Splits
+from difftune_core.config.dataset import DatasetOptions, OnBadFiles, Splits
 
 
 class DatasetSettings(DatasetOptions, In):

@@ -17,7 +17,7 @@ from api.jobs import repository as jobs
 from api.retention_sets import repository as retention_sets
 from api.work import service as work
 from api.work.states import WorkKind
-from difftune_core.dataset_config import DatasetOptions
+from difftune_core.config.dataset import DatasetOptions
 
 
 def create(

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from api.base_models import store as stored
 from api.findings import Finding, bad, good, poor
-from api.models import store as stored
 from api.settings import Settings
 from api.storage import StoreError, open_store
-from difftune_core.card import list_cards, read_card
+from difftune_core.config.card import list_cards, read_card
 from difftune_core.files import folder_digest
 
 _CHECK = "base models"

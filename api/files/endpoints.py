@@ -40,7 +40,7 @@ from api.schemas import Deleted, Filename, Page, page_of
 from api.storage import ObjectStore
 from api.storage.base import disposition
 from api.storage.cleaning import delete_objects
-from difftune_core.dataset_config import DatasetOptions
+from difftune_core.config.dataset import DatasetOptions
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
 _FILENAME: TypeAdapter[str] = TypeAdapter(Filename)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Request, Response, params
 from pydantic_core import to_json
 from sqlalchemy.orm import Session
 
+from api.base_models import service as models
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError, not_found
 from api.ids import cursor
@@ -16,11 +17,10 @@ from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, metric_out
 from api.jobs.shared_images import tell_shared
 from api.jobs.shown import shown
 from api.jobs.states import JobStatus
-from api.models import service as models
 from api.routing import DirectRoute, KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
-from difftune_core.config import resolve
+from difftune_core.config.transfer import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 _ID = re.compile(r"\w{1,40}", re.ASCII)

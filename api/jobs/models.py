@@ -9,8 +9,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from api.db import Base
 from api.jobs.states import ALLOWED, JobStatus
 from api.tracing import TRACEPARENT_LENGTH, current_traceparent
-from difftune_core.config import TransferConfig
-from difftune_core.stored_config import read_stored
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import TransferConfig
 
 
 class Job(Base):

@@ -9,9 +9,9 @@ from api.errors import ConflictError, InvalidInputError
 from api.retention_sets import repository
 from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.retention_sets.states import RetentionSetStatus
-from difftune_core.card import BaseModelCard
-from difftune_core.config import DiffTuning, TransferConfig
-from difftune_core.retention_config import RetentionSetConfig, retention_digest
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.retention import RetentionSetConfig, retention_digest
+from difftune_core.config.transfer import DiffTuning, TransferConfig
 
 FIELD = "method.diff_tuning.hyperparameters.retention_set"
 _POINTER = "#/" + FIELD.replace(".", "/")

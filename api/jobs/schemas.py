@@ -8,7 +8,7 @@ from api.jobs.models import JobFile, Metric
 from api.jobs.openai import refuse_legacy, without_auto
 from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, finite
-from difftune_core.config import TransferConfig
+from difftune_core.config.transfer import TransferConfig
 
 _MAX_METADATA = 16
 

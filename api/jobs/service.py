@@ -23,8 +23,8 @@ from api.retention_sets.states import RetentionSetStatus
 from api.work import service as work
 from api.work.repository import most_slots
 from api.work.states import Request, Slot, WorkKind, WorkState
-from difftune_core.config import MAX_CLASSES, TransferConfig
-from difftune_core.evaluation_config import UNMEASURED, told_unmeasured
+from difftune_core.config.evaluation import UNMEASURED, told_unmeasured
+from difftune_core.config.transfer import MAX_CLASSES, TransferConfig
 
 _NAMED_CLASSES = 10
 _NAMES = {"training_file": "training", "validation_file": "validation"}

@@ -24,8 +24,8 @@ from api.jobs.states import JobStatus
 from api.schemas import finite, seconds
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind, WorkState
-from difftune_core.config import TransferConfig
-from difftune_core.stored_config import read_stored
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import TransferConfig
 
 AnyRow = Row[*tuple[Any, ...]]
 _REMEMBERED = 512

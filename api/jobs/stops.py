@@ -17,8 +17,8 @@ from api.jobs.states import JobStatus
 from api.storage import ObjectStore
 from api.work import repository as work
 from api.work.states import Request, WorkState
-from difftune_core.card import BaseModelCard
-from difftune_core.config import config_digest
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.transfer import config_digest
 
 _MANIFEST = "manifest.json"
 

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from sqlalchemy.orm import Session
 
+from api.base_models import service as models
 from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
 from api.errors import ConflictError, InvalidInputError, NotYetError
 from api.ids import cursor
-from api.models import service as models
 from api.objects import answers
 from api.objects.answers import DownloadLink, Redirect
 from api.objects.downloads import Download
@@ -18,7 +18,7 @@ from api.retention_sets.states import FINAL, RetentionSetStatus
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
-from difftune_core.config import resolve_retention_set
+from difftune_core.config.transfer import resolve_retention_set
 
 router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"], route_class=KeyedRoute)
 

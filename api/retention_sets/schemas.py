@@ -7,7 +7,7 @@ from pydantic import Field
 from api.retention_sets.models import RetentionSet
 from api.retention_sets.states import RetentionSetStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, seconds
-from difftune_core.retention_config import RetentionSetConfig
+from difftune_core.config.retention import RetentionSetConfig
 
 _MAX_METADATA = 16
 

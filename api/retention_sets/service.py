@@ -22,8 +22,8 @@ from api.retention_sets.states import FINAL, RetentionSetStatus
 from api.work import service as work
 from api.work.models import WorkItem
 from api.work.states import Request, Slot, WorkKind, WorkState
-from difftune_core.card import BaseModelCard
-from difftune_core.retention_config import RetentionSetConfig, retention_digest, uploaded_digest
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.retention import RetentionSetConfig, retention_digest, uploaded_digest
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from api.uploads import repository
 from api.uploads.models import Upload, UploadPart
 from api.uploads.schemas import MAX_PARTS, UploadComplete, UploadCreate
 from api.uploads.states import UploadStatus
-from difftune_core.dataset_config import DatasetOptions
+from difftune_core.config.dataset import DatasetOptions
 
 _EXPIRED_AT_ONCE = 100
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli.demo.client import METHODS, DemoClient
 from cli.demo.run import told
-from cli.demo.scenes import NUM_TRAIN, NUM_VALIDATION, write_scenes
+from cli.demo.scene_zips import NUM_TRAIN, NUM_VALIDATION, write_scenes
 from cli.demo.stack import DemoStack
 from cli.follow import follow
 

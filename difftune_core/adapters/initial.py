@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
 
 def uniform(like: Tensor, bound: float, *, seed: int, name: str) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from difftune_core.adapter_config import Lora
 from difftune_core.adapters.initial import by_fan_in
+from difftune_core.config.adapter import Lora
 from difftune_core.hooks import TaskError
 
 _NAME = "default"

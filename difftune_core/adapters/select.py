@@ -6,12 +6,12 @@ from typing import TypeVar
 
 from torch import nn
 
-from difftune_core.adapter_config import Adapter, AdaptFormer, BitFit, DiffFit, FullTuning, Lora, VisualPrompt
 from difftune_core.adapters.adaptformer import add_bottlenecks
 from difftune_core.adapters.bitfit import unfreeze_biases
 from difftune_core.adapters.difffit import add_difffit
 from difftune_core.adapters.lora import add_lora
 from difftune_core.adapters.vpt import add_prompts
+from difftune_core.config.adapter import Adapter, AdaptFormer, BitFit, DiffFit, FullTuning, Lora, VisualPrompt
 from difftune_core.models.dit import DiT
 
 _CONTROL_PARTS = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")

@@ -18,7 +18,7 @@ from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.interruption import Listen, Progress, after, of_batch, unheard
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
 _NUM_IMAGES = 8
 _MOST_STEPS = 50  # more would change the figure little and the time much

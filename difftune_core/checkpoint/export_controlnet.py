@@ -12,7 +12,7 @@ from difftune_core.checkpoint.export_card import CARD, README, licence_of
 from difftune_core.models.convert.controlnet_single import unlike_published, write_single_file
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS
 from difftune_core.models.registry import CONFIG
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.tensors import save_tensors
 
 ARCHIVE = "diffusers.zip"
 SINGLE_FILE = "controlnet.safetensors"

@@ -13,7 +13,7 @@ from difftune_core.files import folder_aside, sha256_file
 from difftune_core.hooks import CheckpointEvent, FileInfo
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import CONFIG, write_dit_config
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.tensors import save_tensors
 from difftune_core.train.state import TrainState
 
 

@@ -16,14 +16,14 @@ from jaxtyping import Float, Float16, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difftune_core.caches import array_digest, contents_digest, place_of
 from difftune_core.data.captioned import CaptionedSet, iter_files
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.copies import Key, copy_keys
 from difftune_core.data.latents import LatentSet
 from difftune_core.files import build_once, sha256_json
 from difftune_core.hooks import TaskError
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.caches import array_digest, contents_digest, place_of
+from difftune_core.runtime.tensors import save_tensors
 
 _FORMAT = 1
 _FILE = "controls.safetensors"

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from difftune_core.caches import contents_digest
+from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
 from difftune_core.data.images import load_rgb
 from difftune_core.data.scan import scan
 from difftune_core.data.skipping import sorted_out
-from difftune_core.dataset_config import DatasetOptions
 from difftune_core.hooks import TaskError
+from difftune_core.runtime.caches import contents_digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from difftune_core.caches import contents_digest
 from difftune_core.data.copies import Key, copy_keys
 from difftune_core.data.dataset import ImageFolder, load_images
 from difftune_core.files import sha256_json
+from difftune_core.runtime.caches import contents_digest
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from difftune_core.data.copies import Key
 from difftune_core.hooks import TaskError
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
 Split = tuple[Int[Tensor, " a"], Int[Tensor, " b"]]
 """Indices to train on, and to hold out."""

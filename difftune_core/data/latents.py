@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float, Float16, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difftune_core.caches import array_digest, place_of
 from difftune_core.files import build_once, sha256_file
 from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.caches import array_digest, place_of
+from difftune_core.runtime.tensors import save_tensors
 
 _FORMAT = 1
 _FILE = "latents.safetensors"

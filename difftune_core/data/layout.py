@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from difftune_core.config.dataset import DatasetOptions, HeldOutOptions
 from difftune_core.data.archive import Archive
 from difftune_core.data.formats import has_picture_name
 from difftune_core.data.members import Member, Refusal
-from difftune_core.dataset_config import DatasetOptions, HeldOutOptions
 from difftune_core.hooks import TaskError
 
 _NAMES = {

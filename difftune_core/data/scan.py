@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive
 from difftune_core.data.formats import ending_of, has_picture_name
 from difftune_core.data.images import check_image
@@ -14,7 +15,6 @@ from difftune_core.data.members import Member, Refusal, RefusedError
 from difftune_core.data.rows import stray_tables
 from difftune_core.data.stems import class_labels, few_captions, paired_folders
 from difftune_core.data.tables import TABLE_NAMES
-from difftune_core.dataset_config import DatasetOptions
 
 _CLASS_PATH_PARTS = 2
 _ARCHIVE_ENDINGS = frozenset({"zip", "tar", "tgz", "gz", "bz2", "xz", "zst", "7z", "rar"})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive
 from difftune_core.data.captioned_item import GROUNDS, CaptionedItem, Role
 from difftune_core.data.formats import has_picture_name
@@ -16,7 +17,6 @@ from difftune_core.data.layout import View, view_of
 from difftune_core.data.members import Refusal, RefusedError
 from difftune_core.data.rows import Row, Rows, read_rows, stray_tables
 from difftune_core.data.scan import nested_archives, split_refusals
-from difftune_core.dataset_config import DatasetOptions
 
 _LEVELS = 4  # of 255, within which a control image is one colour: what a JPEG of one colour keeps
 _LOOK_SIDE = 64

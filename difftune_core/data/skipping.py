@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.members import Refusal
-from difftune_core.dataset_config import DatasetOptions
 
 
 def sorted_out(

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from difftune_core.caches import contents_digest
+from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, open_archive
 from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, similar_names, write_report
 from difftune_core.data.scan import FoundImage, Scan, scan
 from difftune_core.data.skipping import sorted_out
-from difftune_core.dataset_config import DatasetOptions
 from difftune_core.hooks import Hooks, PhaseEvent, TaskError
+from difftune_core.runtime.caches import contents_digest
 
 FORM = "class_folders"
 MIN_IMAGES_PER_CLASS = 2

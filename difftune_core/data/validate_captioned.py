@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from difftune_core.caches import contents_digest
+from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, open_archive
 from difftune_core.data.captioned_item import CaptionedItem
 from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, write_report
@@ -15,8 +15,8 @@ from difftune_core.data.rows import is_captioned
 from difftune_core.data.scan_captioned import CaptionedScan, scan_captioned
 from difftune_core.data.skipping import sorted_out
 from difftune_core.data.validate import validate
-from difftune_core.dataset_config import DatasetOptions
 from difftune_core.hooks import Hooks, PhaseEvent, TaskError
+from difftune_core.runtime.caches import contents_digest
 
 MIN_ITEMS = 2
 

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
+from difftune_core.config.sampling import Prediction
 from difftune_core.diffusion.edm import EDM
 from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.prediction import implied_x0, output_for
 from difftune_core.diffusion.schedule import NUM_TIMESTEPS, NoiseSchedule, linear_betas
 from difftune_core.models.dit import DiTConfig
-from difftune_core.sampling_config import Prediction
 
 
 @runtime_checkable  # the tests check arguments at run time

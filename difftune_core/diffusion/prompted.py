@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from difftune_core.diffusion.sampler import Sampling, guide
 from difftune_core.diffusion.solvers import discrete_scheduler, set_up
 from difftune_core.interruption import Progress, of_batch
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
 _BATCH = 32
 

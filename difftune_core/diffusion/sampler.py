@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from difftune_core.config.sampling import Guidance, Sampler
 from difftune_core.diffusion.process import make_process
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress, of_batch
 from difftune_core.models.dit import DiT
-from difftune_core.rng import generator
-from difftune_core.sampling_config import Guidance, Sampler
+from difftune_core.runtime.rng import generator
 
 _BATCH = 128
 

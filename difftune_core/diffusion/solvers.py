@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Real
 from torch import Tensor
 
+from difftune_core.config.sampling import Sampler, check_sampler
 from difftune_core.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NUM_TIMESTEPS
 from difftune_core.models.dit import DiTConfig
-from difftune_core.sampling_config import Sampler, check_sampler
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 

@@ -15,11 +15,10 @@ import torch
 from jaxtyping import Float32, Int
 from PIL import Image
 
-from difftune_core.analysis_config import ChainOfForgetting
-from difftune_core.caches import array_digest, place_of
 from difftune_core.checkpoint.manifest import training_data_of
 from difftune_core.checkpoint.save import file_info
-from difftune_core.config import TransferConfig
+from difftune_core.config.analysis import ChainOfForgetting
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.decoded import Images
 from difftune_core.diffusion.sampler import Sampling
 from difftune_core.evaluate.chain import Drawn, Easel, runnable
@@ -35,6 +34,7 @@ from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent
 from difftune_core.interruption import Progress, Stopped, interruptible
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model
+from difftune_core.runtime.caches import array_digest, place_of
 from difftune_core.train.prepare import Folders, Preparation
 
 _FORMAT = 3

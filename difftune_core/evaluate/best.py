@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from difftune_core.evaluation_config import EvaluationConfig
+from difftune_core.config.evaluation import EvaluationConfig
 
 _OF_CONTROLS = frozenset({"ssim", "pixel_accuracy", "miou", "clip_score"})
 HIGHER_IS_BETTER = _OF_CONTROLS | {"precision", "recall", "density", "coverage"}

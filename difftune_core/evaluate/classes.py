@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from difftune_core.evaluation_config import ClassDistribution
-from difftune_core.rng import generator
+from difftune_core.config.evaluation import ClassDistribution
+from difftune_core.runtime.rng import generator
 
 _NAMED = 5
 TOLD: dict[ClassDistribution, str] = {"equal": "equal shares", "as_validation": "as_validation"}

@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 
 from difftune_core.evaluate.pretrained import load_pretrained
 from difftune_core.files import folder_digest
-from difftune_core.foreign import reading
+from difftune_core.runtime.foreign import reading
 
 SCALE = 100.0
 _BATCH = 32

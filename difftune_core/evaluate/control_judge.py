@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float64, Int, UInt8
 from torch import Tensor, nn
 
-from difftune_core.control_config import ControlConfig
+from difftune_core.config.control import ControlConfig
+from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.diffusion.prompted import Control, Prompted, residuals, sample_prompted
@@ -27,7 +28,6 @@ from difftune_core.evaluate.controls import compare_controls
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import loss_by_t
 from difftune_core.evaluate.quality import Features, quality
-from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.interruption import Progress, after, interruption_point
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.stable_diffusion import StableDiffusion

@@ -14,10 +14,10 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
+from difftune_core.config.extractor_card import FeatureExtractorCard
 from difftune_core.evaluate.extractor import BatchedExtractor
 from difftune_core.evaluate.features import resize
 from difftune_core.evaluate.pretrained import load_pretrained
-from difftune_core.extractor_card import FeatureExtractorCard
 
 SIZE = 224
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels

@@ -15,9 +15,9 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
+from difftune_core.config.extractor_card import FeatureExtractorCard, read_extractor_card
 from difftune_core.data.images import load_rgb
 from difftune_core.evaluate.extractor import BatchedExtractor, FeatureExtractor
-from difftune_core.extractor_card import FeatureExtractorCard, read_extractor_card
 from difftune_core.hooks import TaskError
 
 __all__ = ["FeatureExtractor", "TinyFeatures", "load_extractor", "resize"]
@@ -36,7 +36,7 @@ class TinyFeatures(BatchedExtractor):
 
     def __init__(self, folder: Path, card: FeatureExtractorCard, device: torch.device | str) -> None:
         """Load the network in `folder`."""
-        from difftune_core.tiny.features import FEATURES, load_feature_net
+        from difftune_core.evaluate.tiny_features import FEATURES, load_feature_net
 
         super().__init__(folder, card, device)
         self.dim = FEATURES

@@ -15,7 +15,7 @@ from difftune_core.diffusion.process import Process
 from difftune_core.interruption import interruption_point
 from difftune_core.models.dit import DiT
 from difftune_core.objectives.denoising import noised
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
 NUM_BINS = 10
 _BATCH = 256

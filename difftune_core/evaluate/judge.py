@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int, UInt8
 
-from difftune_core.caches import array_digest, place_of
+from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.sampling import Guidance
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
@@ -22,13 +23,12 @@ from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import retention_loss_by_t
 from difftune_core.evaluate.frechet import frechet_distance, moments_of
 from difftune_core.evaluate.quality import Features, quality
-from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.files import build_once
 from difftune_core.interruption import Progress, after
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel
-from difftune_core.sampling_config import Guidance
+from difftune_core.runtime.caches import array_digest, place_of
 
 _FORMAT = 3
 Labels = Int[torch.Tensor, " k"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from difftune_core.config.evaluation import QualityMetric
 from difftune_core.evaluate.compare import DEFAULT_METRICS, check_spread, compare
 from difftune_core.evaluate.frechet import frechet_estimate
-from difftune_core.evaluation_config import QualityMetric
 from difftune_core.hooks import TaskError
 
 Features = dict[str, Float32[np.ndarray, "_ _"]]

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
-from difftune_core.foreign import needed, reading
 from difftune_core.interruption import interruption_point
+from difftune_core.runtime.foreign import needed, reading
 
 _BATCH = 64
 

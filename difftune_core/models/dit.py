@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
-from difftune_core.sampling_config import Prediction, ProcessName
+from difftune_core.config.sampling import Prediction, ProcessName
 
 _FREQUENCY_DIM = 256
 _MAX_PERIOD = 10_000

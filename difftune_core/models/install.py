@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import difftune_core
-from difftune_core.card import CARD_FILE, BaseModelCard, Defaults, list_cards
+from difftune_core.config.card import CARD_FILE, BaseModelCard, Defaults, list_cards
 from difftune_core.files import folder_aside, folder_digest
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.models.convert.diffusers_dit import read_diffusers
@@ -24,7 +24,7 @@ from difftune_core.models.install_extractor import install_extractor
 from difftune_core.models.install_parts import incoming, origin, vae_folder, write_vae
 from difftune_core.models.install_stable_diffusion import install_stable_diffusion
 from difftune_core.models.registry import WEIGHTS, write_dit_config
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.tensors import save_tensors
 
 DIT_XL_LICENCE = (
     "CC-BY-NC-4.0, non-commercial: the licence under which the DiT-XL/2 weights were published, to be checked by the "
@@ -38,7 +38,7 @@ _INSTALLERS: dict[str, Callable[[ImportRequest, Hooks], OutcomeEvent]] = {
     "inception": install_extractor,
     "dinov2": install_extractor,
 }
-_BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
+_BUNDLED = Path(difftune_core.__path__[0]) / "weights"
 
 
 def install(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:

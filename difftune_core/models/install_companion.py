@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from difftune_core.card import CARD_FILE
-from difftune_core.companion_card import CompanionCard
-from difftune_core.controlnet_fit import anatomy_of
+from difftune_core.config.card import CARD_FILE
+from difftune_core.config.companion_card import CompanionCard
+from difftune_core.config.controlnet_fit import anatomy_of
 from difftune_core.files import folder_aside, folder_digest
-from difftune_core.foreign import copy_config
 from difftune_core.hooks import Hooks, OutcomeEvent, PhaseEvent
 from difftune_core.models.convert.companions import (
     Companion,
@@ -25,6 +24,7 @@ from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS
 from difftune_core.models.install_parts import incoming, origin, stated_licence, write_part
 from difftune_core.models.registry import WEIGHTS
 from difftune_core.models.trial import try_controlnet
+from difftune_core.runtime.foreign import copy_config
 
 _READERS: dict[str, Callable[[Path], Companion]] = {
     "controlnet": read_controlnet,

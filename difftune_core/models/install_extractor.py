@@ -6,15 +6,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from difftune_core.card import CARD_FILE
-from difftune_core.extractor_card import FeatureExtractorCard
+from difftune_core.config.card import CARD_FILE
+from difftune_core.config.extractor_card import FeatureExtractorCard
 from difftune_core.files import folder_aside, sha256_file
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.models.convert.extractors import ReadExtractor, read_dinov2, read_inception
 from difftune_core.models.convert.hub import fetch, pinned
 from difftune_core.models.convert.request import ImportRequest
 from difftune_core.models.registry import CONFIG, WEIGHTS
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.tensors import save_tensors
 
 INCEPTION_LICENCE = (
     "Apache-2.0: the licence that the packages which publish this file state for it, to be checked by the operator"

@@ -16,7 +16,7 @@ from difftune_core.models.convert.request import ImportRequest
 from difftune_core.models.convert.vae import Vae
 from difftune_core.models.convert.weights import DIFFUSERS_WEIGHTS, State
 from difftune_core.models.registry import CONFIG
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.tensors import save_tensors
 
 
 @contextmanager

@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from difftune_core.card import CARD_FILE, BaseModelCard, Defaults
-from difftune_core.controlnet_fit import anatomy_of
+from difftune_core.config.card import CARD_FILE, BaseModelCard, Defaults
+from difftune_core.config.controlnet_fit import anatomy_of
 from difftune_core.files import folder_aside, folder_digest
-from difftune_core.foreign import copy_config
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent
 from difftune_core.models.convert.request import ImportRequest, refuse_options
 from difftune_core.models.convert.stable_diffusion import SCHEDULER, StableDiffusionParts, read_stable_diffusion
@@ -18,6 +17,7 @@ from difftune_core.models.install_parts import incoming, origin, stated_licence,
 from difftune_core.models.registry import WEIGHTS
 from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.models.trial import try_stable_diffusion
+from difftune_core.runtime.foreign import copy_config
 
 DEFAULTS = Defaults(
     training={

@@ -14,16 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from difftune_core.adapter_config import Adapter
 from difftune_core.adapters.select import adapt
-from difftune_core.card import BaseModelCard, list_cards, read_card
+from difftune_core.config.adapter import Adapter
+from difftune_core.config.card import BaseModelCard, list_cards, read_card
 from difftune_core.diffusion.process import Process, make_process
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
 from difftune_core.files import folder_digest
-from difftune_core.foreign import reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig, position_embedding
+from difftune_core.runtime.foreign import reading
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from difftune_core.controlnet_fit import check_controlnet_fits
+from difftune_core.config.controlnet_fit import check_controlnet_fits
+from difftune_core.config.sampling import Prediction
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.diffusion.solvers import discrete_scheduler
-from difftune_core.foreign import needed, reading
 from difftune_core.models.registry import BaseModel, check_state
-from difftune_core.rng import generator
-from difftune_core.sampling_config import Prediction
+from difftune_core.runtime.foreign import needed, reading
+from difftune_core.runtime.rng import generator
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")

@@ -15,10 +15,10 @@ from jaxtyping import Float16
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difftune_core.caches import place_of
 from difftune_core.files import build_once, whole_folder_digest
-from difftune_core.foreign import needed, reading
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.caches import place_of
+from difftune_core.runtime.foreign import needed, reading
+from difftune_core.runtime.tensors import save_tensors
 
 _BATCH = 64
 _FORMAT = 1

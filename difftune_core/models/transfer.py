@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from difftune_core.config import MAX_CLASSES
+from difftune_core.config.transfer import MAX_CLASSES
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from difftune_core.diffusion.solvers import discrete_scheduler
-from difftune_core.foreign import reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.stable_diffusion import StableDiffusion, load_controlnet
 from difftune_core.models.text import TextEncoder
+from difftune_core.runtime.foreign import reading
 
 _LATENTS, _PIXELS = 8, 64
 _TIMESTEP = 500

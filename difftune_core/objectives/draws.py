@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
-from difftune_core.config import DiffTuning, DiffTuningHyperparameters, Supervised
+from difftune_core.config.transfer import DiffTuning, DiffTuningHyperparameters, Supervised
 from difftune_core.diffusion.process import DDPM, Process
 from difftune_core.hooks import TaskError
 from difftune_core.objectives.laws import draw_timesteps, power_law, psi
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int, Real
 from torch import Tensor
 
-from difftune_core.config import DiffTuningHyperparameters
+from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.diffusion.process import Process
 
 MIN_SNR_GAMMA = 5.0

@@ -19,13 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difftune_core.caches import place_of
+from difftune_core.config.retention import RetentionSetConfig, RetentionSetInfo, retention_digest
 from difftune_core.files import build_once, whole_folder_digest
 from difftune_core.hooks import TaskError
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention.sample import sample_images
-from difftune_core.retention_config import RetentionSetConfig, RetentionSetInfo, retention_digest
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.caches import place_of
+from difftune_core.runtime.tensors import save_tensors
 
 _FILE = "images.safetensors"
 _METADATA = "difftune"  # one key only: safetensors writes metadata in no fixed order

@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 
 from difftune_core.checkpoint.save import file_info
-from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
-from difftune_core.dataset_config import DatasetOptions
-from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
-from difftune_core.interruption import Stopped, interruptible, progress_of
-from difftune_core.models.registry import BaseModel, find_base_model
-from difftune_core.retention.bank import RetentionSet, retention_set, save_retention_set
-from difftune_core.retention_config import (
+from difftune_core.config.dataset import DatasetOptions
+from difftune_core.config.retention import (
     RetentionSetInfo,
     RetentionSetRequest,
     retention_fields,
     uploaded_digest,
 )
+from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
+from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
+from difftune_core.interruption import Stopped, interruptible, progress_of
+from difftune_core.models.registry import BaseModel, find_base_model
+from difftune_core.retention.bank import RetentionSet, retention_set, save_retention_set
 
 FILE = "retention.safetensors"
 

@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.files import write_durably
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress, after
 from difftune_core.models.registry import BaseModel
-from difftune_core.retention_config import RetentionSetConfig
 
 _DIGEST = "sha256"  # of a chunk's images, in its header
 CHUNK = 128  # the sampler's batch: other batches would round differently, and every cached set would change

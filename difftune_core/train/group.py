@@ -21,10 +21,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from difftune_core.config import TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.interruption import Stopped
-from difftune_core.memory import out_of_memory
+from difftune_core.runtime.memory import out_of_memory
 from difftune_core.train.loop import Loop
 from difftune_core.train.prepare import Folders
 from difftune_core.train.replica import join, leave

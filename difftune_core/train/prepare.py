@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from difftune_core.about import About
-from difftune_core.config import DiffTuning, TransferConfig, resolve_retention_set
+from difftune_core.config.about import About
+from difftune_core.config.dataset import DatasetOptions
+from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.config.transfer import DiffTuning, TransferConfig, resolve_retention_set
 from difftune_core.data.dataset import open_dataset
 from difftune_core.data.decoded import Images, decoded
 from difftune_core.data.holdout import chosen_split, split_by_class
 from difftune_core.data.latents import LatentSet, cached_latents
-from difftune_core.dataset_config import DatasetOptions
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.judge import Judge
 from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
@@ -25,7 +26,6 @@ from difftune_core.interruption import Progress, Stopped, progress_of
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.registry import BaseModel
 from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
-from difftune_core.retention_config import RetentionSetConfig
 from difftune_core.train.step import TrainingData
 
 REFERENCE_SEED_OFFSET = 1  # the judge's images of the base model are other images than the retention set's

@@ -14,7 +14,7 @@ from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.export import export_diffusers, zip_folder
 from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.checkpoint.save import file_info
-from difftune_core.config import TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.copies import Copies
 from difftune_core.data.decoded import Images
 from difftune_core.evaluate.forgetting import l2_from_base

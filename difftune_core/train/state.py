@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from difftune_core.adapter_config import Adapter, FullTuning
 from difftune_core.adapters.select import adapt
-from difftune_core.config import TrainingHyperparameters
+from difftune_core.config.adapter import Adapter, FullTuning
+from difftune_core.config.transfer import TrainingHyperparameters
 from difftune_core.train.replica import Replica
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from difftune_core.config import TrainingHyperparameters, TransferConfig
+from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import Process
 from difftune_core.hooks import TaskError
@@ -18,7 +18,7 @@ from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, nois
 from difftune_core.objectives.distillation import distillation_loss
 from difftune_core.objectives.draws import draw
 from difftune_core.objectives.laws import mse_weight
-from difftune_core.rng import generator, stream_indices
+from difftune_core.runtime.rng import generator, stream_indices
 from difftune_core.train.state import TrainState, update_average
 
 

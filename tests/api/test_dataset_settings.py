@@ -12,7 +12,7 @@ from api.datasets.lifecycle import Finding, lock
 from api.datasets.lifecycle import settle as settled
 from api.datasets.models import Dataset
 from api.deps import Services
-from difftune_core.dataset_config import DatasetOptions, identity
+from difftune_core.config.dataset import DatasetOptions, identity
 
 Problem = Callable[..., dict[str, Any]]
 DEFAULTS = {"on_bad_files": "refuse", "max_skipped_share": 0.1, "splits": "refuse"}

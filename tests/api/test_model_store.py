@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from api.base_models import store as stored
 from api.deps import Services
-from api.models import store as stored
 from difftune_core.files import folder_digest
 from tests.api.conftest import CARD
 

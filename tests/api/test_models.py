@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from difftune_core.config import DiffTuning
+from difftune_core.config.transfer import DiffTuning
 from tests.api.conftest import CARD
 
 

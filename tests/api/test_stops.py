@@ -18,7 +18,7 @@ from api.retention_sets.models import RetentionSet
 from api.retention_sets.states import RetentionSetStatus
 from api.work.models import WorkItem
 from api.work.states import Request, WorkState
-from difftune_core.config import TransferConfig, config_digest
+from difftune_core.config.transfer import TransferConfig, config_digest
 
 JOBS = "/v1/fine_tuning/jobs"
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.results import core_table, gain_table, state
 from benchmarks.runs import METHODS, Records, Setting, Workplace, record, run_missing
 from benchmarks.suite import GROUPS, rows
-from difftune_core.config import TransferConfig
+from difftune_core.config.transfer import TransferConfig
 
 PLANNED = [setting for group in GROUPS.values() for setting in group]
 

@@ -14,9 +14,9 @@ from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 import difftune_core
+from api.base_models import store as stored
 from api.db import Database
 from api.jobs.models import Job
-from api.models import store as stored
 from api.settings import Settings
 from api.storage import open_store
 from cli.main import app
@@ -24,7 +24,7 @@ from difftune_core.models.dit import DiT, DiTConfig
 from tests.cli.test_models import data_dir, service
 
 __all__ = ["data_dir", "service"]  # fixtures
-VAE = Path(difftune_core.__path__[0]) / "tiny" / "weights" / "tiny-dit" / "vae"
+VAE = Path(difftune_core.__path__[0]) / "weights" / "tiny-dit" / "vae"
 
 
 def run(*arguments: object) -> Result:

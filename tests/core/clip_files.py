@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from difftune_core.tiny.tokenizer import write_tokenizer
+from workbench.tiny.tokenizer import write_tokenizer
 
 SIZE, LENGTH = 32, 16
 

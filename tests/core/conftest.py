@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from difftune_core.card import BaseModelCard
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
 from difftune_core.hooks import Event, StopKind
 from difftune_core.models.dit import DiT, DiTConfig
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 from difftune_core.train.step import TrainingData
 
 NUM_CLASSES = 3

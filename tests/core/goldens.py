@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from difftune_core.config import TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.process import make_process
 from difftune_core.models.dit import DiT, DiTConfig
 from difftune_core.train.state import new_state

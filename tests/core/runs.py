@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import difftune_core
-from difftune_core.card import CARD_FILE, BaseModelCard, read_card
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.card import CARD_FILE, BaseModelCard, read_card
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.files import folder_digest
 from difftune_core.hooks import OutcomeEvent
 from difftune_core.models.dit import DiT
@@ -22,7 +22,7 @@ from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
 
-BUNDLED = Path(difftune_core.__file__).parent / "tiny" / "weights"
+BUNDLED = Path(difftune_core.__file__).parent / "weights"
 EVALUATION = {"num_images": 8, "num_inference_steps": 2, "every_steps": 2}
 RETENTION = {"num_images": 8, "num_inference_steps": 2}
 

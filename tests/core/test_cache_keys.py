@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from difftune_core.caches import array_digest
+from difftune_core.config.retention import ClassWeight, RetentionSetConfig
 from difftune_core.data.controlled import cached_controls
 from difftune_core.data.latents import cached_latents
 from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.models.text import text_table
 from difftune_core.retention.bank import retention_set
-from difftune_core.retention_config import ClassWeight, RetentionSetConfig
+from difftune_core.runtime.caches import array_digest
 from tests.core.noted import LABELS, OTHER_PIXELS, PIXELS, Asked, asking, none, with_digest
 from tests.core.runs import BUNDLED
 
@@ -125,7 +125,7 @@ def test_what_sums_depend_on_is_part_of_every_name(
     elif what == "torch":
         monkeypatch.setattr(torch, "__version__", "2.99")
     else:
-        monkeypatch.setattr("difftune_core.caches.processor", lambda: "another")
+        monkeypatch.setattr("difftune_core.runtime.caches.processor", lambda: "another")
     try:
         assert place(**given) != first
     finally:

@@ -5,10 +5,10 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from difftune_core.card import BaseModelCard
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.evaluation import EvaluationConfig, QualityMetric
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.evaluate.compare import METRICS
-from difftune_core.evaluation_config import EvaluationConfig, QualityMetric
 from difftune_core.hooks import TaskError
 
 CARD = BaseModelCard(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from difftune_core.foreign import check_sizes, copy_config, reading, refuse_links
 from difftune_core.hooks import TaskError
+from difftune_core.runtime.foreign import check_sizes, copy_config, reading, refuse_links
 
 
 @pytest.mark.parametrize("error", [ValueError("two\nlines"), RecursionError("deep"), OSError(errno.ENOENT, "gone")])

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from difftune_core.__main__ import _guarded
-from difftune_core.foreign import reading
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
+from difftune_core.runtime.foreign import reading
 from tests.core.conftest import RecordingHooks
 
 FAR_TOO_MUCH = 1 << 50

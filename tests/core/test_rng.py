@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difftune_core.rng import generator, stream_indices
+from difftune_core.runtime.rng import generator, stream_indices
 
 
 def test_a_purpose_has_a_stream_of_its_own() -> None:

@@ -12,14 +12,14 @@ import pytest
 from pydantic import ValidationError
 
 from difftune_core.__main__ import main
-from difftune_core.analysis_config import ChainOfForgetting
-from difftune_core.card import read_card
 from difftune_core.checkpoint.manifest import newest_whole
-from difftune_core.config import DiffTuning, TransferConfig, config_digest, resolve, resolve_analysis
+from difftune_core.config.analysis import ChainOfForgetting
+from difftune_core.config.card import read_card
+from difftune_core.config.retention import RetentionSetRequest
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import DiffTuning, TransferConfig, config_digest, resolve, resolve_analysis
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
-from difftune_core.retention_config import RetentionSetRequest
-from difftune_core.stored_config import read_stored
 from tests.core.runs import ToyFolders, toy_folders
 
 STORED = Path(__file__).with_name("stored_0_2_0.json")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.tensors import save_tensors
 
 TENSORS = {"b": torch.arange(6).reshape(2, 3), "a": torch.ones(2)}
 

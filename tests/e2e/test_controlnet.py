@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from cli.demo.scenes import write_scenes
+from cli.demo.scene_zips import write_scenes
 from tests.e2e.conftest import Service
 
 CONTROL = {"condition": "edge", "num_validation": 4}

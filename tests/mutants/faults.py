@@ -14,7 +14,6 @@ from pathlib import Path
 from tests.mutants import kinds
 from tests.mutants.notes import FOLDERS
 
-_WORKSHOP = "difftune_core/tiny/"  # scripts that made the bundled models; what runs of them is tested by the models
 _SILENT_CALLS = ("log.", "logger.", "_log.", "warnings.")
 _TOLD = {"description", "title", "examples", "json_schema_extra", "help", "summary", "responses", "tags", "stacklevel"}
 
@@ -61,8 +60,7 @@ def _all_faults(root: Path) -> Iterator[Fault]:
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
             name = path.relative_to(root).as_posix()
-            if not name.startswith(_WORKSHOP):
-                yield from faults_of(name, path.read_bytes())
+            yield from faults_of(name, path.read_bytes())
 
 
 def faults_of(path: str, source: bytes) -> list[Fault]:

@@ -32,10 +32,10 @@ from api.storage import open_store
 from api.work import service as work
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind
-from difftune_core.card import read_card
-from difftune_core.config import Supervised, SupervisedSpec, TrainingHyperparameters, TransferConfig
-from difftune_core.evaluation_config import EvaluationConfig
-from difftune_core.run_config import CheckpointConfig, ResourcesConfig
+from difftune_core.config.card import read_card
+from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.run import CheckpointConfig, ResourcesConfig
+from difftune_core.config.transfer import Supervised, SupervisedSpec, TrainingHyperparameters, TransferConfig
 from migrations.run import upgrade
 from worker.service import Worker
 

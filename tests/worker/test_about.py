@@ -3,7 +3,7 @@ from __future__ import annotations
 import argparse
 
 from api.datasets.models import Dataset
-from difftune_core import about
+from difftune_core.config import about
 from worker.inputs import about_arguments
 
 

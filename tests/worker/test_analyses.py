@@ -20,17 +20,17 @@ from sqlalchemy import select
 from api.analyses import service
 from api.analyses.models import Analysis, AnalysisFile
 from api.analyses.schemas import AnalysisCreate
+from api.base_models import service as models
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.jobs import service as jobs
 from api.jobs.service import Submission
 from api.jobs.states import JobStatus
-from api.models import service as models
 from api.settings import Settings
 from api.work.models import WorkItem
 from api.work.states import WorkState
 from difftune_core.checkpoint.save import save_checkpoint
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.data.dataset import open_dataset
 from difftune_core.files import sha256_file
 from difftune_core.models.registry import find_base_model

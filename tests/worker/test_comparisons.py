@@ -20,7 +20,7 @@ from api.jobs.models import Job, JobFile
 from api.settings import Settings
 from api.work.models import WorkItem
 from api.work.states import WorkState
-from difftune_core.card import BaseModelCard
+from difftune_core.config.card import BaseModelCard
 from worker.sweep import Sweep
 
 Bench = Any  # the class of conftest.py

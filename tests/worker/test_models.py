@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from api.base_models import store as stored
+from api.base_models.store import StoredModel
 from api.jobs.models import Job
-from api.models import store as stored
-from api.models.store import StoredModel
 from api.settings import Settings
 from api.storage import LocalStore, open_store
-from difftune_core.card import list_cards, read_card
+from difftune_core.config.card import list_cards, read_card
 from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
-from worker.models import MODELS, contents_of, ensure_model, model_arguments
+from worker.base_models import MODELS, contents_of, ensure_model, model_arguments
 from worker.workspace import ensure_file
 
 Bench = Any  # the class of conftest.py

@@ -27,10 +27,10 @@ from api.jobs.service import Submission
 from api.retention_sets import service
 from api.retention_sets.models import RetentionSet
 from api.settings import Settings
-from difftune_core.card import BaseModelCard, read_card
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.card import BaseModelCard, read_card
+from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.files import COMPUTED
-from difftune_core.retention_config import RetentionSetConfig
 from tests.worker.conftest import Bench
 from worker.retention import cached_retention_set
 

@@ -26,8 +26,8 @@ from api.work import service as work
 from api.work.models import WorkItem
 from api.work.repository import Wants
 from api.work.states import Slot, WorkKind
+from difftune_core.config.run import ResourcesConfig
 from difftune_core.models.dit import DiT
-from difftune_core.run_config import ResourcesConfig
 from tests.core.conftest import CONFIG
 from tests.core.runs import toy_folders
 from worker.gpus import Gpus, gpus_of

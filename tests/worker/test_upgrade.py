@@ -15,8 +15,8 @@ from api.db import Database
 from api.jobs.models import Job, JobFile
 from api.work.models import WorkItem
 from api.work.states import Slot
-from difftune_core.config import TransferConfig
-from difftune_core.stored_config import read_stored
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import TransferConfig
 from migrations.run import check, downgrade, upgrade
 from worker.service import Worker
 from worker.supervise import take

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from difftune_core.control_config import COMPUTED, CONDITIONS
+from difftune_core.config.control import COMPUTED, CONDITIONS
 from difftune_core.hooks import TaskError
 
 __all__ = ["COMPUTED", "CONDITIONS", "Annotator", "annotator"]

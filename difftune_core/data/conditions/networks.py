@@ -12,8 +12,8 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
-from difftune_core.foreign import reading
 from difftune_core.hooks import TaskError
+from difftune_core.runtime.foreign import reading
 
 PALETTE_FILE = "palette.json"
 """Beside a segmentation model, optional: [[red, green, blue], ...], one colour a class."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from difftune_core.about import About
-from difftune_core.comparison_config import ComparisonConfig, MissingRun
+from difftune_core.config.about import About
+from difftune_core.config.comparison import ComparisonConfig, MissingRun
 from difftune_core.data.copies import shared_sentence
 from difftune_core.evaluate.comparison.convergence import convergences, steps_saved, steps_saved_to_equal_scores
 from difftune_core.evaluate.comparison.figures import (

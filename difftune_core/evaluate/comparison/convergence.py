@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from difftune_core.control_config import CONTROL_METRICS
+from difftune_core.config.control import CONTROL_METRICS
 from difftune_core.evaluate import equal_scores
 from difftune_core.evaluate.comparison.figures import Runs
 from difftune_core.evaluate.comparison.statistics import spread

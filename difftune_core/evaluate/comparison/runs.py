@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from difftune_core.comparison_config import MAX_METHODS, MAX_SEEDS, ComparisonConfig, MissingRun
+from difftune_core.config.comparison import MAX_METHODS, MAX_SEEDS, ComparisonConfig, MissingRun
 from difftune_core.hooks import TaskError
 
 REPORT, SAMPLES = "report.json", "samples.png"

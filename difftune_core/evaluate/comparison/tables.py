@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from difftune_core.config.recipe_rules import idle
 from difftune_core.evaluate.report.numbers import Number, number
-from difftune_core.recipe_rules import idle
 
 _TOLD_EXACTLY = 0.001  # smaller p values are shown as "< 0.001"
 

@@ -17,7 +17,7 @@ class Heading:
 
 
 def heading(what: str, about: dict[str, Any] | None) -> Heading:
-    """The head of the page about `what`; `about` as `difftune_core.about.About`, or nothing by hand."""
+    """The head of the page about `what`; `about` as `difftune_core.config.about.About`, or nothing by hand."""
     known = about or {}
     name = f"{known['name']}: {what}" if known.get("name") else what
     data, validation, moment = known.get("data"), known.get("validation"), known.get("created_at")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from difftune_core.config.recipe_rules import idle
 from difftune_core.evaluate.best import figure
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.convergence import convergence_tile, how_converged
@@ -19,7 +20,6 @@ from difftune_core.evaluate.report.entries import (
 from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import Number, number
 from difftune_core.evaluate.report.tables import ERROR_MEANING, glossary, scale, tables, tiles
-from difftune_core.recipe_rules import idle
 
 __all__ = ["REFERENCES", "context", "how_made"]
 

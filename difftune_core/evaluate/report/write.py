@@ -54,7 +54,7 @@ def write_report(report: dict[str, Any], out: Path) -> None:
     """Write `report.json` and `report.html` into `out`.
 
     Args:
-        report: `about` (as `difftune_core.about.About`), `job` (resolved config), `model` (card), `dataset`,
+        report: `about` (as `difftune_core.config.about.About`), `job` (resolved config), `model` (card), `dataset`,
             `retention_set`, `curves` (name -> [[step, value]]), `evaluations`, `references`, `grids` ([{"title",
             "image" or "path_png"; "columns" and "rows" name them, "note" says more}, ...]), `recipe`, `environment`,
             `notes`; what is missing is left out of the page.

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from difftune_core.control_config import CONDITIONS
+from difftune_core.config.control import CONDITIONS
 from difftune_core.data.conditions.networks import PALETTE_FILE
-from difftune_core.foreign import PREPROCESSOR, check_sizes, check_volume, kept, reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.controlnet_single import read_single_file, to_original
 from difftune_core.models.convert.stable_diffusion import tokenizer_files
@@ -22,6 +21,7 @@ from difftune_core.models.convert.weights import (
     unwrapped,
 )
 from difftune_core.models.registry import CONFIG, WEIGHTS
+from difftune_core.runtime.foreign import PREPROCESSOR, check_sizes, check_volume, kept, reading
 
 _TASKS = {"ForDepthEstimation": ("depth", "normal"), "ForSemanticSegmentation": ("segmentation",)}
 _OURS = "difftune.json"  # beside the weights in an export of ours

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from difftune_core.foreign import check_sizes, kept, reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.weights import State, check_tensors, read_safetensors, unwrapped
 from difftune_core.models.registry import check_state
-from difftune_core.tensors import save_tensors
+from difftune_core.runtime.foreign import check_sizes, kept, reading
+from difftune_core.runtime.tensors import save_tensors
 
 PREFIX = "control_model."
 METADATA = "difftune"

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from difftune_core.foreign import refuse_links
 from difftune_core.hooks import TaskError
+from difftune_core.runtime.foreign import refuse_links
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"
 _PINNED = re.compile(rf"({_NAME}/{_NAME})@([0-9a-f]{{40}})")

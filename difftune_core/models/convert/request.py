@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from difftune_core.extractor_card import InceptionResizing
+from difftune_core.config.extractor_card import InceptionResizing
 from difftune_core.hooks import TaskError
 
 Count = Annotated[int, Field(ge=1, le=65_536)]

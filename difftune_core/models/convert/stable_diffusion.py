@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difftune_core.foreign import TOKENIZER, check_sizes, kept, reading
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.vae import Vae, read_vae
 from difftune_core.models.convert.weights import (
@@ -20,6 +19,7 @@ from difftune_core.models.convert.weights import (
     unwrapped,
 )
 from difftune_core.models.registry import CONFIG, WEIGHTS, check_state
+from difftune_core.runtime.foreign import TOKENIZER, check_sizes, kept, reading
 
 PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
 SCHEDULER = "scheduler_config.json"

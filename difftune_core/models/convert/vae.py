@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difftune_core.foreign import kept
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.weights import State, read_component
 from difftune_core.models.registry import check_state, pixels_per_latent
+from difftune_core.runtime.foreign import kept
 
 _OLD_ATTENTION = re.compile(r"(.*\.attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

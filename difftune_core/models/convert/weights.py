@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difftune_core.foreign import check_sizes
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT, DiTConfig, position_embedding
 from difftune_core.models.registry import CONFIG, check_state
+from difftune_core.runtime.foreign import check_sizes
 
 State = dict[str, Tensor]
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from difftune_core.config import DiffTuning
-from difftune_core.control_config import COMPUTED, ControlConfig
+from difftune_core.config.control import COMPUTED, ControlConfig
+from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.captioned import open_captioned
 from difftune_core.data.conditions import Annotator, annotator
 from difftune_core.data.controlled import (

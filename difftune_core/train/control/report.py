@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from difftune_core.control_config import CONTROL_METRICS
+from difftune_core.config.control import CONTROL_METRICS
 from difftune_core.evaluate.best import HIGHER_IS_BETTER
 from difftune_core.evaluate.control_judge import ControlJudge
 from difftune_core.evaluate.convergence import Convergence, sudden_convergence

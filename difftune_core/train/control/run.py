@@ -14,7 +14,8 @@ from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.export_controlnet import export_controlnet
 from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.checkpoint.save import file_info
-from difftune_core.config import resolve_retention_set
+from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.config.transfer import resolve_retention_set
 from difftune_core.data.controlled import Rows
 from difftune_core.data.copies import Copies
 from difftune_core.diffusion.sampler import Sampling
@@ -26,7 +27,6 @@ from difftune_core.evaluate.report.convergence import why_none
 from difftune_core.hooks import ArtifactEvent, LogEvent
 from difftune_core.models.stable_diffusion import load_controlnet, new_controlnet
 from difftune_core.models.text import TextTable
-from difftune_core.retention_config import RetentionSetConfig
 from difftune_core.train.control.prepare import ControlPreparation
 from difftune_core.train.control.report import convergence_of, write_control_report
 from difftune_core.train.control.step import ControlledData, control_step

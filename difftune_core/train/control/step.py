@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from difftune_core.config import TrainingHyperparameters, TransferConfig
+from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.diffusion.process import Process
 from difftune_core.diffusion.prompted import residuals
 from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, noised
 from difftune_core.objectives.draws import draw
 from difftune_core.objectives.laws import mse_weight
-from difftune_core.rng import generator, stream_indices
+from difftune_core.runtime.rng import generator, stream_indices
 from difftune_core.train.state import TrainState
 from difftune_core.train.step import StepResult, update
 

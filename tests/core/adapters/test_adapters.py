@@ -7,14 +7,14 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from difftune_core.adapter_config import DIT_LINEAR_LAYERS, Adapter
 from difftune_core.adapters.difffit import ScaledLinear
 from difftune_core.adapters.merge import merged
 from difftune_core.adapters.select import adapt
+from difftune_core.config.adapter import DIT_LINEAR_LAYERS, Adapter
 from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT, DiTConfig
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
 MERGEABLE = {
     "lora": {"type": "lora"},

@@ -14,8 +14,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from difftune_core.adapter_config import Adapter
 from difftune_core.adapters.select import adapt
+from difftune_core.config.adapter import Adapter
 from difftune_core.models.dit import PRESETS, DiT
 
 XL_2 = 675.13e6

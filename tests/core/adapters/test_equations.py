@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812  # its usual name
 from difftune_core.adapters.initial import by_fan_in, uniform
 from difftune_core.adapters.select import adapt
 from difftune_core.models.dit import DiT, DiTBlock
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 from difftune_core.train.state import new_state
 from difftune_core.train.step import TrainingData, train_step
 from tests.core.adapters.test_adapters import ADAPTERS, moved, parsed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from difftune_core.comparison_config import ComparisonConfig
+from difftune_core.config.comparison import ComparisonConfig
 from difftune_core.evaluate.comparison.build import compare_runs
 from difftune_core.hooks import TaskError
 from tests.core.conftest import RecordingHooks

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from difftune_core import tiny
+import difftune_core
 from difftune_core.checkpoint.export_controlnet import export_controlnet
 from tests.core.control.toy import SIZE, ToyRuns
 
@@ -97,7 +97,7 @@ def test_the_code_of_its_readme_draws_with_the_bundled_base_model(tmp_path: Path
     from diffusers.models.controlnets.controlnet import ControlNetModel
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    base = Path(str(tiny.__file__)).parent / "weights" / "tiny-sd"
+    base = Path(difftune_core.__path__[0]) / "weights" / "tiny-sd"
     controlnets: Any = ControlNetModel
     unets: Any = UNet2DConditionModel
     archive, _ = export_controlnet(controlnets.from_unet(unets.from_pretrained(base / "unet")), tmp_path, card=CARD)

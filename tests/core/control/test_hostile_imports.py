@@ -14,14 +14,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import difftune_core
-from difftune_core.foreign import refuse_links
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.request import ImportRequest
 from difftune_core.models.install import install
+from difftune_core.runtime.foreign import refuse_links
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import write_stable_diffusion
 
-BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
+BUNDLED = Path(difftune_core.__path__[0]) / "weights"
 
 
 def change(path: Path, **fields: Any) -> None:

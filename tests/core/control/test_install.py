@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difftune_core.card import read_card
-from difftune_core.companion_card import readable_companions
-from difftune_core.config import TransferConfig, resolve
-from difftune_core.controlnet_fit import check_controlnet_fits
-from difftune_core.extractor_card import list_extractors
+from difftune_core.config.card import read_card
+from difftune_core.config.companion_card import readable_companions
+from difftune_core.config.controlnet_fit import check_controlnet_fits
+from difftune_core.config.extractor_card import list_extractors
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.controlnet_single import write_single_file
 from difftune_core.models.convert.request import ImportRequest

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from difftune_core.card import read_card
 from difftune_core.checkpoint.manifest import MODEL, newest_whole
+from difftune_core.config.card import read_card
+from difftune_core.config.run import ResourcesConfig
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
 from difftune_core.models.stable_diffusion import StableDiffusion
-from difftune_core.rng import generator
-from difftune_core.run_config import ResourcesConfig
+from difftune_core.runtime.rng import generator
 from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.clip_files import write_clip

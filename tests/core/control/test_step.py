@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from difftune_core.config import TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.prompted import Control, Prompted, sample_prompted
 from difftune_core.diffusion.sampler import Sampling
 from difftune_core.models.stable_diffusion import StableDiffusion, new_controlnet
 from difftune_core.models.text import TextEncoder
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 from difftune_core.train.control.step import ControlledBatch, ControlledData, control_step, losses_of, make_batch
 from difftune_core.train.state import TrainState, new_state
 from tests.core.control.toy import LENGTH, SIZE, WIDTH, ToyRuns

@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 
 import difftune_core
-from difftune_core.card import CARD_FILE, BaseModelCard, read_card
-from difftune_core.config import TransferConfig, resolve
+from cli.demo.scenes import Scenes
+from difftune_core.config.card import CARD_FILE, BaseModelCard, read_card
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.files import folder_digest
 from difftune_core.hooks import OutcomeEvent
-from difftune_core.tiny.scenes import Scenes
-from difftune_core.tiny.tokenizer import write_tokenizer
 from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
+from workbench.tiny.tokenizer import write_tokenizer
 
-BUNDLED = Path(difftune_core.__file__).parent / "tiny" / "weights"
+BUNDLED = Path(difftune_core.__file__).parent / "weights"
 SIZE, WIDTH, LENGTH = 64, 16, 16
 ROWS = 10
 

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difftune_core.caches import contents_digest
 from difftune_core.data.archive import Limits
 from difftune_core.data.captioned import CaptionedSet
 from difftune_core.data.captioned_item import CaptionedItem
 from difftune_core.data.controlled import Rows
 from difftune_core.data.dataset import ImageFolder, ImageItem
 from difftune_core.data.decoded import Images
+from difftune_core.runtime.caches import contents_digest
 
 ROWS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("123")), max_size=6)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from difftune_core.data.copies import Copies, copy_keys, count_copies
 from difftune_core.data.holdout import chosen_split, split_by_class, split_rows
 from difftune_core.hooks import TaskError
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
 PICTURES = st.lists(st.integers(0, 6), min_size=2, max_size=40)
 """Which picture each image shows."""

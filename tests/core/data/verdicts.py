@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.validate_captioned import validate_any
-from difftune_core.dataset_config import DatasetOptions
 
 
 @dataclass

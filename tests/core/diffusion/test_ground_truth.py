@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from difftune_core.config.sampling import SAMPLERS, Sampler
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.objectives.denoising import denoising_loss, noised
 from difftune_core.objectives.laws import mse_weight
-from difftune_core.sampling_config import SAMPLERS, Sampler
 from tests.core.diffusion.mixture import MEANS, WIDTH, ExactDenoiser, anatomy, draw_mixture
 
 MODELS: list[dict[str, object]] = [

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from difftune_core.config.sampling import SAMPLERS, ProcessName, Sampler
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
-from difftune_core.sampling_config import SAMPLERS, ProcessName, Sampler
 
 CHAINS = [(process, sampler) for process, samplers in SAMPLERS.items() for sampler in samplers]
 

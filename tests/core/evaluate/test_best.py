@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from difftune_core.config.evaluation import EarlyStopping, EvaluationConfig
 from difftune_core.evaluate.best import best_evaluation, evaluations_in_vain, figure, stopped_early
-from difftune_core.evaluation_config import EarlyStopping, EvaluationConfig
 
 VALUES = st.lists(st.one_of(st.none(), st.floats(0, 1e6)), max_size=12)
 

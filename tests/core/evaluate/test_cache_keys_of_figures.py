@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difftune_core.analysis_config import ChainOfForgetting
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.analysis import ChainOfForgetting
+from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.data.decoded import Images
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.sampler import Sampling
@@ -24,7 +25,6 @@ from difftune_core.evaluate.chain import Easel
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.tuned import TunedCheckpoint
-from difftune_core.evaluation_config import EvaluationConfig
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import BaseModel, find_base_model

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from difftune_core.config import TransferConfig
+from difftune_core.config.evaluation import PRESETS, EvaluationConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.classes import equal_labels, labels_like, labels_to_draw, told_of_classes
 from difftune_core.evaluate.frechet import frechet_of_features
-from difftune_core.evaluation_config import PRESETS, EvaluationConfig
 
 mixes = st.lists(st.integers(0, 40), min_size=2, max_size=12).filter(lambda counts: sum(counts) >= 2)
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from difftune_core.companion_card import readable_companions
+from difftune_core.config.companion_card import readable_companions
+from difftune_core.config.extractor_card import list_extractors
 from difftune_core.evaluate.clip_score import ClipScorer
-from difftune_core.extractor_card import list_extractors
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.request import ImportRequest
 from difftune_core.models.install import install

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cli.demo.scenes import CONDITIONS, Scenes
+from cli.demo.scenes.controls import SEGMENT_COLOURS
 from difftune_core.evaluate.controls import blurred, compare_controls, ssim
 from difftune_core.hooks import TaskError
-from difftune_core.tiny.scenes import CONDITIONS, Scenes
-from difftune_core.tiny.scenes.controls import SEGMENT_COLOURS
 
 
 def maps(condition: str, count: int = 3) -> np.ndarray:

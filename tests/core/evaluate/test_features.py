@@ -13,9 +13,9 @@ from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import FeatureExtractor, load_extractor, resize
 from difftune_core.evaluate.folders import evaluate_folders
 from difftune_core.evaluate.grids import image_grid
+from difftune_core.evaluate.tiny_features import TinyFeatureNet
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
-from difftune_core.tiny.features import TinyFeatureNet
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from difftune_core.about import About
-from difftune_core.comparison_config import ComparisonConfig
-from difftune_core.config import DiffTuningHyperparameters
+from difftune_core.config.about import About
+from difftune_core.config.comparison import ComparisonConfig
+from difftune_core.config.recipe_rules import idle
+from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.evaluate.comparison.build import compare_runs
 from difftune_core.evaluate.grids import by_class, image_grid, scale_for
 from difftune_core.evaluate.report import write_report
 from difftune_core.evaluate.report.chain import chain_page
 from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.pictured import one_a_column
-from difftune_core.recipe_rules import idle
 from tests.core.conftest import RecordingHooks
 from tests.core.evaluate.comparison.conftest import make_report, write_run
 

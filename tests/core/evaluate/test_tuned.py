@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from difftune_core import analysis_command
-from difftune_core.card import BaseModelCard
 from difftune_core.checkpoint.manifest import MODEL
 from difftune_core.checkpoint.save import save_checkpoint
+from difftune_core.config.card import BaseModelCard
+from difftune_core.evaluate import analysis_command
 from difftune_core.evaluate.tuned import open_checkpoints
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from difftune_core.config.evaluation import EvaluationConfig, told_unmeasured
 from difftune_core.evaluate.quality import quality
 from difftune_core.evaluate.verdict import shortcomings
-from difftune_core.evaluation_config import EvaluationConfig, told_unmeasured
 
 BASE = {"step": 0, "fid": 90.0, "fid_se": 1.0}
 

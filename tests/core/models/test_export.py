@@ -21,9 +21,9 @@ from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.transfer import with_classes
-from difftune_core.rng import generator
+from difftune_core.runtime.rng import generator
 
-VAE = Path(difftune_core.__path__[0]) / "tiny" / "weights" / "tiny-dit" / "vae"
+VAE = Path(difftune_core.__path__[0]) / "weights" / "tiny-dit" / "vae"
 NUM_CLASSES = 10
 SAMPLING = Sampling(num_inference_steps=4, guidance_scale=2.0, seed=3)
 

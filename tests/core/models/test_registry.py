@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import difftune_core
-from difftune_core.card import CARD_FILE
+from difftune_core.config.card import CARD_FILE
 from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
 from difftune_core.models.autoencoder import Autoencoder
@@ -21,7 +21,7 @@ from difftune_core.models.dit import DiT
 from difftune_core.models.registry import CONFIG, WEIGHTS, find_base_model, load_dit, read_dit_config, write_dit_config
 from difftune_core.models.transfer import with_classes
 
-BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
+BUNDLED = Path(difftune_core.__path__[0]) / "weights"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from difftune_core.config.sampling import Prediction
 from difftune_core.diffusion.prediction import converted
 from difftune_core.diffusion.process import DDPM
 from difftune_core.objectives.denoising import (
@@ -14,7 +15,6 @@ from difftune_core.objectives.denoising import (
     noised,
     variational_bound,
 )
-from difftune_core.sampling_config import Prediction
 
 
 def test_kl_agrees_with_torch() -> None:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from difftune_core.config import DiffTuning
+from difftune_core.config.sampling import Prediction
+from difftune_core.config.transfer import DiffTuning
 from difftune_core.diffusion.process import DDPM
 from difftune_core.objectives.draws import Draws, draw
 from difftune_core.objectives.laws import mse_weight, power_law, psi
-from difftune_core.sampling_config import Prediction
 from tests.core.conftest import toy_config
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difftune_core.config import DiffTuning
+from difftune_core.config.transfer import DiffTuning
 from difftune_core.diffusion.edm import EDM
 from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.prediction import converted

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from difftune_core.card import CARD_FILE, read_card
+from difftune_core.config.card import CARD_FILE, read_card
 from difftune_core.files import folder_digest
 from difftune_core.hooks import ArtifactEvent, LogEvent, PhaseEvent, TaskError
 from difftune_core.models.dit import DiT

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import difftune_core
+from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.files import COMPUTED
 from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.retention.bank import retention_set
 from difftune_core.retention.sample import CHUNK
-from difftune_core.retention_config import RetentionSetConfig
 
-BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
+BUNDLED = Path(difftune_core.__path__[0]) / "weights"
 TWO_CHUNKS = RetentionSetConfig(num_images=CHUNK + 2, num_inference_steps=1, guidance_scale=1.0)
 
 

@@ -20,8 +20,14 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 import difftune_core
-from difftune_core.card import BaseModelCard
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.retention import (
+    RetentionSetConfig,
+    RetentionSetInfo,
+    RetentionSetRequest,
+    retention_digest,
+)
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.diffusion.sampler import Sampling, sample_latents
 from difftune_core.files import COMPUTED, sha256_file, sha256_json
 from difftune_core.hooks import ProgressEvent, TaskError
@@ -36,17 +42,11 @@ from difftune_core.retention.bank import (
 )
 from difftune_core.retention.make import FILE, retain
 from difftune_core.retention.sample import CHUNK, retention_labels
-from difftune_core.retention_config import (
-    RetentionSetConfig,
-    RetentionSetInfo,
-    RetentionSetRequest,
-    retention_digest,
-)
 from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
 
-BUNDLED = Path(difftune_core.__path__[0]) / "tiny" / "weights"
+BUNDLED = Path(difftune_core.__path__[0]) / "weights"
 TWO_CHUNKS = 2 * CHUNK + 20
 QUICK = RetentionSetConfig(num_images=TWO_CHUNKS, num_inference_steps=2)
 

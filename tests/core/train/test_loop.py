@@ -10,7 +10,7 @@ import torch
 
 from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, newest_whole
-from difftune_core.config import TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import CheckpointEvent, LogEvent, MetricsEvent, TaskError
 from difftune_core.models.dit import DiT
 from difftune_core.train.loop import Loop

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from difftune_core.config.dataset import DatasetOptions, Splits
 from difftune_core.data.decoded import Images
-from difftune_core.dataset_config import DatasetOptions, Splits
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import find_base_model

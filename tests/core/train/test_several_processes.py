@@ -14,13 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from difftune_core.card import BaseModelCard
 from difftune_core.checkpoint.manifest import MODEL, RESUME, newest_whole
-from difftune_core.config import TransferConfig, config_digest, resolve
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.run import ResourcesConfig
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import TransferConfig, config_digest, resolve
 from difftune_core.hooks import MetricsEvent, ResumeEvent, TaskError
 from difftune_core.models.dit import DiT
-from difftune_core.run_config import ResourcesConfig
-from difftune_core.stored_config import read_stored
 from difftune_core.train.replica import Replica
 from difftune_core.train.state import new_state
 from difftune_core.train.step import TrainingData, train_step

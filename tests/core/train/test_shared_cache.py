@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from difftune_core.config import TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.models.dit import DiT
 from difftune_core.models.registry import find_base_model
 from difftune_core.train.prepare import Folders

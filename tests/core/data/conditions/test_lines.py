@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
+from cli.demo.scenes import Scenes
 from difftune_core.data.conditions import CONDITIONS, annotator
 from difftune_core.hooks import TaskError
-from difftune_core.tiny.scenes import Scenes
 
 
 def square(side: int = 64) -> np.ndarray:

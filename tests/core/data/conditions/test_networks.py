@@ -8,10 +8,10 @@ import pytest
 import torch
 import transformers
 
+from cli.demo.scenes import Scenes
 from difftune_core.data.conditions import annotator
 from difftune_core.data.conditions.networks import Depth, Segmentation, normals_of, to_unit_range, voc_palette
 from difftune_core.hooks import TaskError
-from difftune_core.tiny.scenes import Scenes
 
 IMAGE = Scenes("a").image(3)[0]
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from difftune_core.channel import ConsoleHooks
-from difftune_core.comparison_config import ComparisonConfig, MissingRun
+from difftune_core.config.comparison import ComparisonConfig, MissingRun
 from difftune_core.evaluate.comparison.build import compare_runs
 from difftune_core.evaluate.comparison.runs import discovered, load_runs
 from difftune_core.hooks import TaskError

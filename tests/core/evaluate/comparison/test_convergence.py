@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from difftune_core.channel import ConsoleHooks
-from difftune_core.comparison_config import ComparisonConfig
+from difftune_core.config.comparison import ComparisonConfig
 from difftune_core.evaluate.comparison.build import compare_runs
 from difftune_core.hooks import TaskError
 

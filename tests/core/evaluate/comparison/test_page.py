@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from difftune_core.channel import ConsoleHooks
-from difftune_core.comparison_config import ComparisonConfig
+from difftune_core.config.comparison import ComparisonConfig
 from difftune_core.evaluate.comparison.build import build, compare_runs
 from difftune_core.evaluate.comparison.runs import load_runs
 from difftune_core.evaluate.comparison.view import context

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difftune_core.card import list_cards
+from difftune_core.config.card import list_cards
+from difftune_core.config.extractor_card import list_extractors, read_extractor_card
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.inception import InceptionV3
-from difftune_core.extractor_card import list_extractors, read_extractor_card
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert import extractors

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import difftune_core
-from difftune_core.card import read_card
-from difftune_core.config import TransferConfig, resolve
+from difftune_core.config.card import read_card
+from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.diffusion.flow import Flow
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.original import read_original
@@ -21,7 +21,7 @@ from tests.core.conftest import RecordingHooks
 from tests.core.models.convert.conftest import CONFIG
 
 State = dict[str, torch.Tensor]
-VAE = Path(difftune_core.__path__[0]) / "tiny" / "weights" / "tiny-dit" / "vae"
+VAE = Path(difftune_core.__path__[0]) / "weights" / "tiny-dit" / "vae"
 
 
 @pytest.fixture

@@ -1,0 +1,183 @@
+"""Base models, as the cards in the model folders and in the object store describe them; a folder's goes first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from api.base_models import store as stored
+from api.errors import InvalidInputError, NotFoundError, not_found
+from api.settings import Settings
+from api.storage import ObjectStore
+from difftune_core.config.card import BaseModelCard, list_cards, read_card
+from difftune_core.config.companion_card import CompanionCard, CompanionKind, readable_companions
+from difftune_core.config.control import Condition
+from difftune_core.config.controlnet_fit import check_cards_fit
+from difftune_core.config.transfer import DiffTuning, Supervised, TransferConfig
+
+METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": Supervised}
+log = structlog.get_logger(__name__)
+
+
+def cards(settings: Settings, store: ObjectStore) -> dict[str, BaseModelCard]:
+    """Cards by model id. One that cannot be read is left out and logged: the others still serve."""
+    in_folders = _in_folders(settings)
+    return dict(sorted((_in_store(store) | in_folders).items()))
+
+
+def _in_folders(settings: Settings) -> dict[str, BaseModelCard]:
+    found = {}
+    for model_id, folder in list_cards(settings.model_roots).items():
+        try:
+            found[model_id] = read_card(folder)
+        except (ValidationError, OSError) as error:
+            log.warning("unreadable_model_card", model=model_id, error=str(error))
+    return found
+
+
+def _in_store(store: ObjectStore) -> dict[str, BaseModelCard]:
+    found = {}
+    for model_id, model in stored.listed(store):
+        if model is not None and model.role != "base_model":
+            continue
+        try:
+            found[model_id] = BaseModelCard.model_validate(model and {**model.card, "id": model_id})
+        except ValidationError as error:
+            log.warning("unreadable_model_card", model=model_id, error=str(error))
+    return found
+
+
+def companions(settings: Settings, store: ObjectStore) -> dict[str, CompanionCard]:
+    """Cards of ControlNets, annotators and CLIP models by id; one that cannot be read is left out and logged."""
+    found = {}
+    for model_id, model in stored.listed(store):
+        if model is not None and model.role == "companion":
+            try:
+                found[model_id] = CompanionCard.model_validate(model.card)
+            except ValidationError as error:
+                log.warning("unreadable_model_card", model=model_id, error=str(error))
+    return dict(sorted((found | readable_companions(settings.model_roots)).items()))
+
+
+def any_card(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard | CompanionCard:
+    """The card of a base model, or of what stands beside one.
+
+    Raises:
+        NotFoundError: there is no such model.
+    """
+    found = companions(settings, store).get(model_id)
+    return found if found is not None else card(settings, store, model_id)
+
+
+def card(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard:
+    """One card.
+
+    Raises:
+        NotFoundError: there is no such model.
+    """
+    found = cards(settings, store).get(model_id)
+    if found is None:
+        raise not_found("model", model_id)
+    return found
+
+
+def card_for_job(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard:
+    """The card of a job's base model.
+
+    Raises:
+        InvalidInputError: there is no such model; names the field `model` and the models there are.
+    """
+    found = cards(settings, store)
+    if model_id not in found:
+        message = f"There is no base model {model_id!r}. There are: {', '.join(found) or 'none'}."
+        raise InvalidInputError("model_not_found", message, param="model", available=list(found))
+    return found[model_id]
+
+
+def check_companions(settings: Settings, store: ObjectStore, config: TransferConfig, base: BaseModelCard) -> None:
+    """Refuse a ControlNet to go on from that is none or does not fit, an annotator or a CLIP model that is none, and a
+    feature extractor that is nowhere.
+
+    One without a card is left to the trainer.
+
+    Raises:
+        InvalidInputError: there is no such model, or it is of another kind, or it draws another condition; names those
+            there are.
+        TaskError: `model_mismatch`, naming every part of the anatomy that differs.
+    """
+    asked: list[tuple[str, CompanionKind, str | None]] = [
+        ("evaluation.clip_model", "clip", config.evaluation.clip_model)
+    ]
+    if config.control is not None:
+        asked.append(("control.init_from", "controlnet", config.control.init_from))
+        asked.append(("control.annotator", "annotator", config.control.annotator))
+    for number, extractor in enumerate(config.evaluation.feature_extractors or ()):
+        if not _is_anywhere(settings, store, extractor):
+            where = f"evaluation.feature_extractors.{number}"
+            raise InvalidInputError("model_not_found", f"There is no feature extractor {extractor!r}.", param=where)
+    named = [(param, kind, wanted) for param, kind, wanted in asked if wanted is not None]
+    found = companions(settings, store) if named else {}
+    for param, kind, wanted in named:
+        if wanted not in found or found[wanted].kind != kind:
+            _refuse_other(settings, store, found, wanted, kind=kind, param=param)
+        elif kind == "controlnet":
+            check_cards_fit(found[wanted], base)
+        elif config.control is not None and kind == "annotator":
+            _check_draws(found, wanted, config.control.condition)
+
+
+def _check_draws(found: dict[str, CompanionCard], wanted: str, condition: Condition) -> None:
+    """Refuse an annotator whose card says that it draws other conditions."""
+    drawn = found[wanted].conditions
+    if not drawn or condition in drawn:
+        return
+    there = [id_ for id_, card in found.items() if card.kind == "annotator" and condition in card.conditions]
+    message = f"{wanted!r} draws {', '.join(drawn)}, not {condition}. That draw: {', '.join(there) or 'none'}."
+    raise InvalidInputError("model_mismatch", message, param="control.annotator", available=there)
+
+
+def _refuse_other(
+    settings: Settings,
+    store: ObjectStore,
+    found: dict[str, CompanionCard],
+    wanted: str,
+    *,
+    kind: CompanionKind,
+    param: str,
+) -> None:
+    """Refuse what is nowhere, or of another kind than `kind`; a folder needs no card to be used."""
+    other = found[wanted].kind if wanted in found else "base model" if wanted in cards(settings, store) else None
+    if other is None and _is_anywhere(settings, store, wanted):
+        return
+    said = f"{wanted!r} is of kind {other}" if other else f"There is no model {wanted!r}"
+    there = [id_ for id_, companion in found.items() if companion.kind == kind]
+    message = f"{said}. Of kind {kind} are: {', '.join(there) or 'none'}."
+    raise InvalidInputError("model_mismatch" if other else "model_not_found", message, param=param, available=there)
+
+
+def _is_anywhere(settings: Settings, store: ObjectStore, model_id: str) -> bool:
+    """Whether there is a folder or a stored model of that id, whatever it is."""
+    folders = any((root / model_id).is_dir() for root in settings.model_roots)
+    return folders or model_id in {id_ for id_, _ in stored.listed(store)}
+
+
+def method_schema(card_: BaseModelCard, method: str) -> dict[str, Any]:
+    """JSON Schema of a method's member of a job, with the model's own defaults.
+
+    Raises:
+        NotFoundError: there is no such method.
+    """
+    if method not in METHODS:
+        message = f"There is no method {method!r}. There are: {', '.join(METHODS)}."
+        raise NotFoundError("method_not_found", message)
+    schema = METHODS[method].model_json_schema()
+    defaults = {"RetentionSetConfig": card_.defaults.retention_set}
+    for name in ("TrainingHyperparameters", "DiffTuningHyperparameters"):
+        defaults[name] = card_.defaults.training
+    for name, definition in schema.get("$defs", {}).items():
+        for field, value in defaults.get(name, {}).items():
+            if field in definition["properties"]:
+                definition["properties"][field]["default"] = value
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,43 @@
+"""What a ControlNet is taught to follow: part of the transfer config of Stable Diffusion models. Pydantic only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from difftune_core.config.frozen import Frozen
+
+Condition = Literal["edge", "sketch", "depth", "normal", "segmentation"]
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+COMPUTED: tuple[Condition, ...] = ("edge", "sketch")
+"""Drawn by a formula; the others need a network."""
+CONTROL_METRICS: dict[Condition, str] = {
+    "edge": "ssim",
+    "sketch": "ssim",
+    "depth": "mse",
+    "normal": "mse",
+    "segmentation": "pixel_accuracy",
+}
+"""How results are compared with their controls; segmentation has `miou` beside it."""
+_ID = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+class ControlConfig(Frozen):
+    """A ControlNet's condition, where it starts, and how closely its results are compared with their controls."""
+
+    condition: Condition
+    """What control images show: `edge` (Canny), `sketch`, `depth`, `normal` or `segmentation`."""
+    annotator: _ID | None = None
+    """Id of the network that draws depth, normal or segmentation of pictures: of the retention set's, of results to
+    compare them with their controls, and of a data set that has no control images. Null: the base model's card's."""
+    init_from: _ID | None = None
+    """Id of an imported ControlNet to go on from. Null: a copy of the UNet's encoder with zero convolutions."""
+    default_prompt: Annotated[str, Field(max_length=1000)] | None = None
+    """The prompt of the retention set's images, sampled and trained (App. B.2). Null: the base model's card's."""
+    prompt_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Probability that a target image is trained with the empty prompt, so that the control is heeded by itself."""
+    num_validation: Annotated[int, Field(ge=2, le=10_000)] = 16
+    """Held-out rows from whose controls images are drawn at each evaluation, always the same with the same noise."""
+    conditioning_scale: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """Factor of the ControlNet's output when images are drawn."""
