@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from difftune_core import caches
+from difftune_core.runtime import caches
 from difftune_core.train.start import envelope_of
 from tests.core.conftest import toy_config
 
