@@ -12,7 +12,7 @@ help: ## list the targets
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[core,api,cli,report,demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[core,api,cli,report,demo,heic,dev]'
 	@touch $@
 
 install: $(INSTALLED) ## make the virtual environment and install everything

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
-ENDINGS: Final = ("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "tif", "tiff", "avif")
-"""Of formats that are read."""
-_UNREAD: Final = ("gif", "heic", "heif", "jxl", "jp2", "j2k", "psd", "svg", "ico", "exr", "hdr", "dng", "cr2", "nef")
+ENDINGS: Final = ("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "tif", "tiff", "avif", "heic", "heif")
+"""Of formats that are read, HEIC where its reader is installed."""
+_UNREAD: Final = ("gif", "jxl", "jp2", "j2k", "psd", "svg", "ico", "exr", "hdr", "dng", "cr2", "nef")
 PICTURE_ENDINGS: Final = frozenset({*ENDINGS, *_UNREAD})
 READ: Final = "JPEG, PNG, WebP, BMP, TIFF or AVIF"
 
@@ -40,14 +41,30 @@ def sniff(data: bytes) -> str | None:
     kind = next((kind for magic, kind in _MAGICS if data.startswith(magic)), None)
     if kind == "BMP" and int.from_bytes(data[14:18], "little") not in _BMP_HEADERS:
         return None  # two letters are too little to know it by
-    return kind or ("AVIF" if _AVIF & _brands(data) else None)
+    if kind is None and _AVIF & _brands(data):
+        return "AVIF"
+    return "HEIF" if kind is None and _HEIF & _brands(data) and reads_heif() else kind
+
+
+@cache
+def reads_heif() -> bool:
+    """Teach Pillow to read HEIC and HEIF where the extra `heic` is installed; whether it is.
+
+    An extra, because the wheel of its reader carries an encoder under the GPL, which nobody must pass on unasked.
+    """
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return True
 
 
 def why_unread(data: bytes) -> str:
     """What the file is instead of a picture that is read."""
     kind = next((kind for magic, kind in _UNREAD_MAGICS if data.startswith(magic)), None)
     if kind is None and _HEIF & _brands(data):
-        kind = "HEIC"
+        return f"the file is HEIC, which needs difftune's extra `heic` to be read: install it, or convert to {READ}"
     is_what = f"{kind}, which is not read: convert it" if kind else "not"
     return f"the file is {is_what}{' to' if kind else ''} a {READ} image, judged by its content"
 

@@ -174,7 +174,7 @@ def _is_cut(data: bytes, kind: str) -> bool:
         return _PNG_END not in data[-_TAIL:]
     if kind == "BMP":
         return len(data) < int.from_bytes(data[2:6], "little")
-    if kind == "AVIF":
+    if kind in {"AVIF", "HEIF"}:
         return _boxes_end(data) > len(data)
     if kind != "WEBP":
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from difftune_core.data.colour import BLACK
+from difftune_core.data.formats import reads_heif
 from difftune_core.data.images import check_image, load_rgb
 from difftune_core.data.members import RefusedError
 
@@ -83,10 +85,41 @@ def test_numbers_without_a_scale_and_pages_are_refused() -> None:
         check_image(pages)
 
 
-def test_heic_is_named() -> None:
-    with pytest.raises(RefusedError, match="HEIC") as caught:
+def test_a_photo_of_a_phone_is_read() -> None:
+    image = photo("sharp").convert("RGB")
+    assert reads_heif()
+    data = encoded(image, "HEIF", quality=95)
+    info = check_image(data)
+    assert (info.width, info.height, info.format) == (450, 300, "HEIF")
+    difference = load_rgb(data, 64).astype(int) - load_rgb(encoded(image), 64)
+    assert np.abs(difference).mean() < 3
+    for share in (0.2, 0.9):
+        with pytest.raises(RefusedError) as caught:
+            check_image(data[: int(share * len(data))])
+        assert caught.value.code == "truncated_image"
+
+
+def test_a_photo_of_a_phone_stands_upright() -> None:
+    image = Image.new("RGB", (60, 40), (200, 0, 0))
+    image.paste((0, 0, 200), (0, 0, 30, 40))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned clockwise
+    assert reads_heif()
+    data = encoded(image, "HEIF", exif=turned.tobytes(), quality=95)
+    info = check_image(data)
+    assert (info.width, info.height) == (40, 60)
+    top, bottom = load_rgb(data, 40)[[3, 36], 20].astype(int)
+    assert top[2] > 150 > top[0]
+    assert bottom[0] > 150 > bottom[2]
+
+
+def test_heic_is_named_where_its_reader_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    reads_heif.cache_clear()
+    with pytest.raises(RefusedError, match=r"HEIC.*extra `heic`") as caught:
         check_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
     assert caught.value.code == "unsupported_format"
+    reads_heif.cache_clear()
 
 
 def photo(kind: str) -> Image.Image:

@@ -59,11 +59,11 @@ def test_a_large_file_that_is_no_picture_is_not_read(tmp_path: Path, build: Any,
 
 
 def test_pictures_of_formats_that_are_not_read_are_named(tmp_path: Path, build: Any, recorder: Any) -> None:
-    heic = b"\0\0\0\x18ftypheic" + bytes(64)
-    files = {**build.good(), "cat/a.gif": build.picture(kind="GIF"), "cat/b.heic": heic, "cat/c.png": b"no picture"}
+    jxl = b"\xff\x0a" + bytes(64)
+    files = {**build.good(), "cat/a.gif": build.picture(kind="GIF"), "cat/b.jxl": jxl, "cat/c.png": b"no picture"}
     found = judge(build.zip(tmp_path / "a.zip", files), recorder)
-    assert found.codes() == dict.fromkeys(("cat/a.gif", "cat/b.heic", "cat/c.png"), "unsupported_format")
-    assert "HEIC" in {f["path"]: f["message"] for f in found.report["errors"]}["cat/b.heic"]
+    assert found.codes() == dict.fromkeys(("cat/a.gif", "cat/b.jxl", "cat/c.png"), "unsupported_format")
+    assert "JPEG XL" in {f["path"]: f["message"] for f in found.report["errors"]}["cat/b.jxl"]
 
 
 def test_one_text_beside_one_image_makes_no_captioned_set(tmp_path: Path, build: Any, recorder: Any) -> None:
