@@ -122,10 +122,10 @@ def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
 
 def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
-    from difftune_core.data.validate_captioned import validate_any
+    from difftune_core.data.validate import validate
 
     args.out.mkdir(parents=True, exist_ok=True)
-    validate_any(args.data, args.out, hooks, data_arguments.options_of(args))
+    validate(args.data, args.out, hooks, options=data_arguments.options_of(args))
     return OutcomeEvent(code="succeeded")
 
 

@@ -1,103 +1,153 @@
-"""A data set of images with captions and, in every row or in none, control images."""
+"""The form of data sets of images with captions and, in every row or in none, control images."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
-from difftune_core.config.dataset import DatasetOptions
-from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
-from difftune_core.data.captioned_item import GROUNDS, CaptionedItem, Role
-from difftune_core.data.images import load_rgb
-from difftune_core.data.scan_captioned import scan_captioned
-from difftune_core.data.skipping import sorted_out
+from difftune_core.data.findings import Finding
+from difftune_core.data.formats import has_picture_name
+from difftune_core.data.items import CaptionedImage, Role
+from difftune_core.data.layout import View
+from difftune_core.data.members import Member, Refusal, RefusedError
+from difftune_core.data.pictures import Picture, idle_controls, look_at
+from difftune_core.data.rows import FoundRows, Row, is_captioned, read_rows, stray_tables
+from difftune_core.data.scan import Found, Scan, nested_archives
 from difftune_core.hooks import TaskError
-from difftune_core.runtime.caches import contents_digest
+
+MIN_ITEMS = 2
 
 
-@dataclass(frozen=True)
-class CaptionedSet:
-    """The data set at `source`, its items sorted by path."""
-
-    source: Path
-    items: tuple[CaptionedItem, ...]
-    limits: Limits
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @property
-    def has_controls(self) -> bool:
-        """Whether its rows name control images; otherwise they are to be drawn."""
-        return bool(self.items) and self.items[0].control is not None
-
-    @property
-    def digest(self) -> str:
-        """sha256 over captions and contents in order: equal for any packaging, and any names in the same order."""
-        return contents_digest(item.contents for item in self.items)
+def have_controls(items: Sequence[CaptionedImage]) -> bool:
+    """Whether the rows name control images; otherwise these are to be drawn."""
+    return bool(items) and items[0].control is not None
 
 
-def open_captioned(path: Path, options: DatasetOptions | None = None, limits: Limits | None = None) -> CaptionedSet:
-    """The data set in an archive or folder; headers are read, and pixels where `data.dataset.open_dataset` does.
+class Captioned:
+    """Images whose captions stand in a table or in files beside them."""
 
-    Raises:
-        TaskError: `splits_found`, `no_split`, `invalid_dataset` naming the first file or row at fault, or why the
-            archive cannot be read.
-    """
-    limits, options = limits or Limits(), options or DatasetOptions()
-    with open_archive(path, limits) as archive:
-        result = scan_captioned(archive, options, decode=options.on_bad_files == "skip")
-    wrong, _ = sorted_out(result.refused, len(result.items), options, path.name)
-    if wrong:
-        first = wrong[0]
-        raise TaskError("invalid_dataset", f"{first.path}: {first.message} ({first.code})", first.path)
-    if not result.items:
-        raise TaskError("invalid_dataset", "there is no image with a caption", path.name)
-    return CaptionedSet(path, tuple(result.items), limits)
+    name = "captioned"
 
+    def fits(self, view: View, /) -> bool:
+        """A table names images, or images have texts."""
+        return is_captioned(view)
 
-def iter_files(dataset: CaptionedSet, size: int) -> Iterator[tuple[Role, list[int], UInt8[np.ndarray, "size size 3"]]]:
-    """What a file is, the places in `items` that it serves, and its pixels; in the archive's own order.
+    def reader(self, view: View, *, decode: bool) -> _Reader:
+        """Who judges rows and files."""
+        return _Reader(view, decode=decode)
 
-    One file is in memory at a time. Images and controls are brought to `size` in the same way (`load_rgb`), so that
-    they still fit each other; transparent pixels are white in images and black in controls.
+    def nothing_in(self, name: str) -> TaskError:
+        """There are no rows."""
+        return TaskError("invalid_dataset", "there is no image with a caption", name)
 
-    Raises:
-        TaskError: `dataset_changed` where a file is gone or not the one that was listed, `invalid_dataset` where it is
-            damaged.
-    """
-    roles: dict[str, list[tuple[Role, int]]] = {}
-    digests: dict[str, str | None] = {}
-    for place, item in enumerate(dataset.items):
-        roles.setdefault(item.path, []).append(("image", place))
-        digests[item.path] = item.sha256
-        if item.control is not None:
-            roles.setdefault(item.control, []).append(("control", place))
-            digests[item.control] = item.control_sha256
-    with open_archive(dataset.source, dataset.limits) as archive:
-        gone = sorted(roles.keys() - {member.path for member in archive})
-        if gone:
-            raise TaskError("dataset_changed", f"{gone[0]} is gone, with {len(gone) - 1} more", gone[0])
-        for member in archive:
-            if member.path in roles:
-                for role in ("image", "control"):
-                    places = [place for kind, place in roles[member.path] if kind == role]
-                    if places:
-                        yield role, places, _load(archive, member, digests[member.path], size, GROUNDS[role])
+    def described(self, items: Sequence[CaptionedImage]) -> dict[str, Any]:
+        """The number of distinct captions, and whether there are control images."""
+        return {"num_captions": len({item.caption for item in items}), "has_controls": have_controls(items)}
+
+    def rows(self, items: Sequence[CaptionedImage]) -> Iterator[dict[str, Any]]:
+        """The rows as they are."""
+        return map(asdict, items)
+
+    def faults(self, found: Found[CaptionedImage]) -> Iterator[Finding]:
+        """Too few rows, where that is not what bad files came to."""
+        if not found.has_bad_files and len(found.items) < MIN_ITEMS:
+            count = f"{len(found.items)} images with captions were found; at least {MIN_ITEMS} are needed"
+            yield Finding(found.name, "too_few_rows", f"{count} (metadata.jsonl, or .txt files)", "error")
+
+    def doubts(self, _items: Sequence[CaptionedImage], /) -> Iterator[Finding]:
+        """Nothing that the files do not say."""
+        yield from ()
+
+    def copied(self, item: CaptionedImage, before: CaptionedImage) -> Finding:
+        """A copy may have another caption."""
+        same = "and the same caption" if item.caption == before.caption else "with another caption"
+        return Finding(item.path, "duplicate_image", f"the same content as {before.path}, {same}", "warning")
 
 
-def _load(
-    archive: Archive, member: Member, digest: str | None, size: int, ground: tuple[int, int, int]
-) -> UInt8[np.ndarray, "size size 3"]:
-    try:
-        data = archive.read(member)
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise TaskError("dataset_changed", f"{member.path} changed after the data set was listed", member.path)
-        return load_rgb(data, size, ground)
-    except RefusedError as reason:
-        raise TaskError("invalid_dataset", f"{member.path}: {reason} ({reason.code})", member.path) from reason
+class _Reader:
+    """Joins the rows of a view with the files that they name."""
+
+    def __init__(self, view: View, *, decode: bool) -> None:
+        self._view = view
+        self._decode = decode
+        self._rows = read_rows(view)
+        self._roles = _roles(self._rows)
+        self._files: dict[str, Picture] = {}
+
+    def take(self, member: Member) -> None:
+        """Look at a file that a row names."""
+        if member.path in self._roles:
+            data = self._view.archive.read(member)
+            self._files[member.path] = look_at(data, self._roles[member.path], decode=self._decode)
+
+    def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[CaptionedImage]:
+        """All rows whose files are whole and fit each other."""
+        rows, files = self._rows, self._files
+        faulty = [*refused, *rows.refused]
+        items, unfit = _join(rows, files, {refusal.path for refusal in faulty})
+        unused, strays = _unused(self._view, self._roles.keys() | rows.sources | rows.claimed)
+        ignored = [*ignored, *strays]
+        warnings = [*rows.warnings, *nested_archives(ignored)]
+        warnings += idle_controls(items, files) if self._decode else []
+        return Scan(items, [*faulty, *unfit, *unused], ignored, warnings, sources=frozenset(rows.sources))
+
+
+def _roles(rows: FoundRows) -> dict[str, set[Role]]:
+    """Path -> what rows use it as; files of controlled rows alone are looked at more closely."""
+    roles: dict[str, set[Role]] = {}
+    for row in rows.rows:
+        roles.setdefault(row.image, set()).add("image")
+        if row.control is not None:
+            roles.setdefault(row.control, set()).add("control")
+    return roles
+
+
+def _unused(view: View, spoken_for: set[str]) -> tuple[list[Refusal], list[Refusal]]:
+    """(pictures that no row names, other files that are of no use)."""
+    tables = stray_tables(view)
+    pictures, others = [], []
+    for member in view.members:
+        if member.path in spoken_for:
+            continue
+        if has_picture_name(member.path):
+            pictures.append(Refusal(member.path, "unused_file", "no row names this file"))
+        elif member.path in tables:
+            others.append(Refusal(member.path, "unread_table", tables[member.path]))
+        else:
+            others.append(Refusal(member.path, "no_row", "it holds neither an image that is used nor its caption"))
+    return pictures, others
+
+
+def _join(rows: FoundRows, files: dict[str, Picture], faulty: set[str]) -> tuple[list[CaptionedImage], list[Refusal]]:
+    """Rows with their files, and what does not fit; a file in `faulty` was named already."""
+    with_control = sum(row.control is not None for row in rows.rows)
+    items, refused = [], []
+    for row in rows.rows:
+        try:
+            _check_present(row, files, faulty)
+            if row.image in files and (row.control is None or row.control in files):
+                items.append(_item(row, files, with_control))
+        except RefusedError as reason:
+            refused.append(Refusal(row.where, reason.code, str(reason)))
+    return sorted(items, key=lambda item: item.path), refused
+
+
+def _check_present(row: Row, files: dict[str, Picture], faulty: set[str]) -> None:
+    for path in (row.image, row.control):
+        if path and path not in files and path not in faulty:
+            raise RefusedError("missing_file", f"{path} is not in the data set")
+
+
+def _item(row: Row, files: dict[str, Picture], with_control: int) -> CaptionedImage:
+    image = files[row.image]
+    if row.control is None:
+        if with_control:
+            name = "the image" if row.where == row.image else row.image  # a finding names the row before its message
+            raise RefusedError("missing_control", f"{name} has no control image, as {with_control} others have")
+        return CaptionedImage(row.image, row.caption, image.width, image.height, image.sha256, None, None)
+    control = files[row.control]
+    if (control.width, control.height) != (image.width, image.height):
+        sizes = f"{control.width} x {control.height}, its image {row.image} {image.width} x {image.height}"
+        raise RefusedError("control_size", f"the control image {row.control} is {sizes}")
+    return CaptionedImage(row.image, row.caption, image.width, image.height, image.sha256, row.control, control.sha256)

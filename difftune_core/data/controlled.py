@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,68 +15,16 @@ from jaxtyping import Float, Float16, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
-from difftune_core.data.captioned import CaptionedSet, iter_files
 from difftune_core.data.conditions import Annotator
-from difftune_core.data.copies import Key, copy_keys
+from difftune_core.data.decoded import Rows
 from difftune_core.data.latents import LatentSet
-from difftune_core.files import build_once, sha256_json
+from difftune_core.files import build_once
 from difftune_core.hooks import TaskError
-from difftune_core.runtime.caches import array_digest, contents_digest, place_of
+from difftune_core.runtime.caches import array_digest, place_of
 from difftune_core.runtime.tensors import save_tensors
 
 _FORMAT = 1
 _FILE = "controls.safetensors"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Decoded rows of a captioned set, all of one size."""
-
-    pixels: UInt8[np.ndarray, "n s s 3"]
-    controls: UInt8[np.ndarray, "n s s 3"] | None
-    """None where they are to be drawn."""
-    contents: tuple[tuple[str, str, str | None], ...]
-    """Caption, and sha256 of the files of image and control of each row, in the order of `pixels`."""
-    earlier_digest: str
-    """What version 0.3.0 called them in its checkpoints."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self.contents)
-
-    @property
-    def captions(self) -> tuple[str, ...]:
-        """The rows' captions."""
-        return tuple(caption for caption, _, _ in self.contents)
-
-    @property
-    def digest(self) -> str:
-        """Identifies captions and contents in order."""
-        return contents_digest(self.contents)
-
-    @cached_property
-    def keys(self) -> list[Key]:
-        """Of the image of each row, equal for copies."""
-        return copy_keys(self.pixels)
-
-    @property
-    def names(self) -> list[str]:
-        """Caption of each row."""
-        return list(self.captions)
-
-    def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
-        """What version 0.3.0 called some of the rows, and called `choice`."""
-        return sha256_json([self.earlier_digest, choice, indices.tolist()])
-
-    def subset(self, indices: Int[Tensor, " k"], choice: str) -> Rows:
-        """Some of the rows; `choice` is what version 0.3.0 called them."""
-        chosen = indices.tolist()
-        return Rows(
-            pixels=self.pixels[chosen],
-            controls=None if self.controls is None else self.controls[chosen],
-            contents=tuple(self.contents[index] for index in chosen),
-            earlier_digest=self.earlier_digest_of(indices, choice),
-        )
 
 
 @dataclass(frozen=True)
@@ -97,18 +44,6 @@ class ControlledSet:
     def text_of(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b l d"]:
         """Text states of these rows of `text`, on the latents' device."""
         return self.text[rows].to(self.latents.mean.device).float()
-
-
-def load_rows(dataset: CaptionedSet, size: int) -> Rows:
-    """Decode a captioned set: images, captions, and control images where it has them."""
-    shape = (len(dataset), size, size, 3)
-    pixels = np.empty(shape, np.uint8)
-    controls = np.empty(shape, np.uint8) if dataset.has_controls else None
-    for role, places, image in iter_files(dataset, size):
-        target = pixels if role == "image" else controls
-        assert target is not None, "a control image in a set without them"
-        target[places] = image
-    return Rows(pixels, controls, tuple(item.contents for item in dataset.items), dataset.digest)
 
 
 def cached_controls(

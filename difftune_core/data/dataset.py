@@ -1,4 +1,4 @@
-"""A data set of class folders: `<class>/<file>`, whatever folders lie above all of them."""
+"""A data set that was accepted: its images in order, with what belongs to each."""
 
 from __future__ import annotations
 
@@ -6,60 +6,74 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
+from difftune_core.data.captioned import have_controls
+from difftune_core.data.class_folders import class_names_of
+from difftune_core.data.forms import CAPTIONED, CLASS_FOLDERS
 from difftune_core.data.images import load_rgb
-from difftune_core.data.scan import scan
+from difftune_core.data.items import GROUNDS, CaptionedImage, Item, Item_co, ItemT, LabelledImage, Role
+from difftune_core.data.layout import view_of
+from difftune_core.data.scan import Form, scan
 from difftune_core.data.skipping import sorted_out
 from difftune_core.hooks import TaskError
 from difftune_core.runtime.caches import contents_digest
 
 
-@dataclass(frozen=True, slots=True)
-class ImageItem:
-    """An image of a data set; `label` counts the sorted class names from 0."""
-
-    path: str
-    label: int
-    width: int
-    height: int
-    sha256: str
-
-
 @dataclass(frozen=True)
-class ImageFolder:
+class Dataset(Generic[Item_co]):
     """The data set at `source`, its items sorted by path."""
 
     source: Path
-    class_names: tuple[str, ...]
-    items: tuple[ImageItem, ...]
+    items: tuple[Item_co, ...]
     limits: Limits
 
     def __len__(self) -> int:
+        """Number of items."""
         return len(self.items)
+
+    @property
+    def contents(self) -> tuple[tuple[str | None, ...], ...]:
+        """What each item is to a run, in order."""
+        return tuple(item.contents for item in self.items)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over labels and contents in order: equal for any packaging, and any names in the same order."""
+        return contents_digest(self.contents)
+
+
+class ImageFolder(Dataset[LabelledImage]):
+    """A data set of class folders."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes; a label is a place among them."""
+        return class_names_of(self.items)
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
         """The items' labels."""
-        return np.array([item.label for item in self.items], dtype=np.int64)
+        label = {name: number for number, name in enumerate(self.class_names)}
+        return np.array([label[item.class_name] for item in self.items], dtype=np.int64)
+
+
+class CaptionedSet(Dataset[CaptionedImage]):
+    """A data set of images with captions."""
 
     @property
-    def contents(self) -> tuple[tuple[str, str], ...]:
-        """Class name and sha256 of the file of each item, in order."""
-        return tuple((self.class_names[item.label], item.sha256) for item in self.items)
-
-    @property
-    def digest(self) -> str:
-        """sha256 over classes and contents in order: equal for any packaging, and for any names in the same order."""
-        return contents_digest(self.contents)
+    def has_controls(self) -> bool:
+        """Whether its rows name control images; otherwise they are to be drawn."""
+        return have_controls(self.items)
 
 
 def open_dataset(path: Path, options: DatasetOptions | None = None, limits: Limits | None = None) -> ImageFolder:
-    """The data set in an archive or folder; `load_images` reads its pixels.
+    """The data set of class folders in an archive or folder.
 
     Headers alone are read, unless files that cannot be used are to be skipped: these are the same then as in the
     validation, which decodes all.
@@ -68,56 +82,80 @@ def open_dataset(path: Path, options: DatasetOptions | None = None, limits: Limi
         TaskError: the archive's own, `splits_found`, `no_split`, `invalid_dataset` naming the first bad file, or
             `no_images`.
     """
-    limits, options = limits or Limits(), options or DatasetOptions()
+    limits = limits or Limits()
+    return ImageFolder(path, _items(path, CLASS_FOLDERS, options, limits), limits)
+
+
+def open_captioned(path: Path, options: DatasetOptions | None = None, limits: Limits | None = None) -> CaptionedSet:
+    """The data set of captioned images in an archive or folder; as much is read as by `open_dataset`.
+
+    Raises:
+        TaskError: `splits_found`, `no_split`, `invalid_dataset` naming the first file or row at fault, or why the
+            archive cannot be read.
+    """
+    limits = limits or Limits()
+    return CaptionedSet(path, _items(path, CAPTIONED, options, limits), limits)
+
+
+def _items(path: Path, form: Form[ItemT], options: DatasetOptions | None, limits: Limits) -> tuple[ItemT, ...]:
+    options = options or DatasetOptions()
     with open_archive(path, limits) as archive:
-        result = scan(archive, options, decode=options.on_bad_files == "skip")
-    wrong, _ = sorted_out(result.refused, len(result.found), options, path.name)
-    if wrong or result.faults:
-        first = [*wrong, *result.faults][0]
+        found = scan(view_of(archive, options), form, decode=options.on_bad_files == "skip")
+    wrong, _ = sorted_out(found.refused, len(found.items), options, path.name)
+    if wrong or found.faults:
+        first = [*wrong, *found.faults][0]
         raise TaskError("invalid_dataset", f"{first.path}: {first.message} ({first.code})", first.path)
-    if not result.found:
-        raise TaskError("no_images", f"{path.name} holds no images", path.name)
-    labels = {name: label for label, name in enumerate(result.class_names)}
-    items = tuple(ImageItem(i.path, labels[i.class_name], i.width, i.height, i.sha256) for i in result.found)
-    return ImageFolder(path, result.class_names, items, limits)
+    if not found.items:
+        raise form.nothing_in(path.name)
+    return tuple(found.items)
 
 
-def iter_images(dataset: ImageFolder, size: int) -> Iterator[tuple[int, UInt8[np.ndarray, "size size 3"]]]:
-    """(index into `items`, RGB pixels) in the archive's own order, one in memory at a time; decoded in full.
+def iter_files(dataset: Dataset[Item], size: int) -> Iterator[tuple[Role, list[int], UInt8[np.ndarray, "size size 3"]]]:
+    """What a file is, the places in `items` that it serves, and its pixels; in the archive's own order.
+
+    One file is in memory at a time, decoded in full. Images and controls are brought to `size` in the same way
+    (`load_rgb`), so that they still fit each other; transparent pixels are white in images and black in controls.
 
     Raises:
-        TaskError: `dataset_changed` where a file is not the one that was listed, `invalid_dataset` where it is damaged.
+        TaskError: `dataset_changed` where a file is gone or not the one that was listed, `invalid_dataset` where it is
+            damaged.
     """
-    index = {item.path: i for i, item in enumerate(dataset.items)}
+    places: dict[str, dict[Role, list[int]]] = {}
+    digests: dict[str, str] = {}
+    for place, item in enumerate(dataset.items):
+        for role, path, sha256 in item.files:
+            places.setdefault(path, {}).setdefault(role, []).append(place)
+            digests[path] = sha256
     with open_archive(dataset.source, dataset.limits) as archive:
+        gone = sorted(places.keys() - {member.path for member in archive})
+        if gone:
+            raise TaskError("dataset_changed", f"{gone[0]} is gone, with {len(gone) - 1} more", gone[0])
         for member in archive:
-            if member.path in index:
-                yield index[member.path], _load(archive, member, dataset.items[index[member.path]], size)
+            for role in GROUNDS:
+                if served := places.get(member.path, {}).get(role):
+                    yield role, served, _load(archive, member, digests[member.path], size, GROUNDS[role])
 
 
-def load_images(dataset: ImageFolder, size: int) -> tuple[UInt8[np.ndarray, "n size size 3"], Int64[np.ndarray, " n"]]:
-    """All images and labels in the order of `items`; n * size^2 * 3 bytes.
+def load_pixels(dataset: Dataset[Item], size: int) -> dict[Role, UInt8[np.ndarray, "n size size 3"]]:
+    """All files of each role, in the order of `items`; n * size^2 * 3 bytes for each role.
 
     Raises:
-        TaskError: as `iter_images`.
+        TaskError: as `iter_files`.
     """
-    images = np.empty((len(dataset), size, size, 3), dtype=np.uint8)
-    count = 0
-    for index, pixels in iter_images(dataset, size):
-        images[index] = pixels
-        count += 1
-    if count != len(dataset):
-        raise TaskError(
-            "dataset_changed", f"{len(dataset) - count} files of the data set are gone", dataset.source.name
-        )
-    return images, dataset.labels
+    roles = {role for item in dataset.items for role, _, _ in item.files}
+    pixels = {role: np.empty((len(dataset), size, size, 3), np.uint8) for role in roles}
+    for role, places, image in iter_files(dataset, size):
+        pixels[role][places] = image
+    return pixels
 
 
-def _load(archive: Archive, member: Member, item: ImageItem, size: int) -> UInt8[np.ndarray, "size size 3"]:
+def _load(
+    archive: Archive, member: Member, digest: str, size: int, ground: tuple[int, int, int]
+) -> UInt8[np.ndarray, "size size 3"]:
     try:
         data = archive.read(member)
-        if hashlib.sha256(data).hexdigest() != item.sha256:
+        if hashlib.sha256(data).hexdigest() != digest:
             raise TaskError("dataset_changed", f"{member.path} changed after the data set was listed", member.path)
-        return load_rgb(data, size)
+        return load_rgb(data, size, ground)
     except RefusedError as reason:
         raise TaskError("invalid_dataset", f"{member.path}: {reason} ({reason.code})", member.path) from reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,12 +80,12 @@ def progress_of(hooks: Hooks) -> Callable[[int, int], None]:
     return on_file
 
 
-def write_report(report: Any, items: Iterable[dict[str, Any]], out: Path, hooks: Hooks) -> None:
+def write_report(report: dict[str, Any], items: Iterable[dict[str, Any]], out: Path, hooks: Hooks) -> None:
     """Write `report.json` and `items.jsonl` into `out` and announce them."""
     out.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(item, ensure_ascii=False) for item in items)
     write_durably(out / ITEMS_FILE, "".join(f"{line}\n" for line in lines).encode())
-    write_durably(out / REPORT_FILE, json.dumps(asdict(report), ensure_ascii=False, indent=2).encode() + b"\n")
+    write_durably(out / REPORT_FILE, json.dumps(report, ensure_ascii=False, indent=2).encode() + b"\n")
     hooks.emit(ArtifactEvent(kind="items", file=file_info(out, ITEMS_FILE)))
     hooks.emit(ArtifactEvent(kind="validation_report", file=file_info(out, REPORT_FILE)))
 

@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass
-class Rows:
+class FoundRows:
     """What was read. `sources` are the files that held it; `refused` names every row that could not be used.
 
     `claimed` are the files of refused rows, as far as these could be read: they are at fault with their row alone.
@@ -61,10 +61,10 @@ def is_captioned(view: View) -> bool:
     return bool(tables_of(view)) or stems.is_captioned(view)
 
 
-def read_rows(view: View) -> Rows:
+def read_rows(view: View) -> FoundRows:
     """The rows of either form: those of tables wherever there is one."""
     tables = tables_of(view)
-    found = Rows()
+    found = FoundRows()
     if not tables:
         _read_samples(view, found)
     for table in tables:
@@ -123,7 +123,7 @@ def _first(view: View, member: Member) -> dict[str, Any] | None:
         return None
 
 
-def _read_table(view: View, table: Member, found: Rows) -> None:
+def _read_table(view: View, table: Member, found: FoundRows) -> None:
     folder = table.path.removesuffix(table.path.rpartition("/")[2])
     columns: dict[str, Any] = {}
     lost: list[Refusal] = []
@@ -147,7 +147,9 @@ def _listed(columns: dict[str, Any]) -> str:
     return ", ".join(columns) or "none"
 
 
-def _read_row(where: str, folder: str, row: dict[str, Any] | RefusedError, found: Rows, lost: list[Refusal]) -> None:
+def _read_row(
+    where: str, folder: str, row: dict[str, Any] | RefusedError, found: FoundRows, lost: list[Refusal]
+) -> None:
     try:
         if isinstance(row, RefusedError):
             raise row
@@ -183,7 +185,7 @@ def _file(folder: str, row: dict[str, Any], columns: tuple[str, ...]) -> str | N
     return folder + clean_path(name)
 
 
-def _read_samples(view: View, found: Rows) -> None:
+def _read_samples(view: View, found: FoundRows) -> None:
     for sample in stems.samples_of(view):
         try:
             found.rows.extend(_sample(view, sample, found))
@@ -192,7 +194,7 @@ def _read_samples(view: View, found: Rows) -> None:
             found.claimed |= {member.path for member in sample.files}
 
 
-def _sample(view: View, sample: stems.Sample, found: Rows) -> Iterator[Row]:
+def _sample(view: View, sample: stems.Sample, found: FoundRows) -> Iterator[Row]:
     """The sample's row; none for files without an image, which are named as unused."""
     if not sample.images:
         return
@@ -205,7 +207,7 @@ def _sample(view: View, sample: stems.Sample, found: Rows) -> Iterator[Row]:
     yield Row(image, image, text, sample.controls[0].path if sample.controls else None)
 
 
-def _drop_repeated(found: Rows) -> None:
+def _drop_repeated(found: FoundRows) -> None:
     """A second row for an image is refused."""
     first: dict[str, Row] = {}
     for row in found.rows:

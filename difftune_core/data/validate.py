@@ -1,39 +1,40 @@
-"""Validating an uploaded data set: every bad file is named, every entry is accounted for."""
+"""Validating an uploaded data set: every bad file and row is named, every entry is accounted for."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, open_archive
-from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, similar_names, write_report
-from difftune_core.data.scan import FoundImage, Scan, scan
+from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, write_report
+from difftune_core.data.forms import CLASS_FOLDERS, form_of
+from difftune_core.data.items import ItemT
+from difftune_core.data.layout import view_of
+from difftune_core.data.scan import Form, Found, Scan, scan
 from difftune_core.data.skipping import sorted_out
 from difftune_core.hooks import Hooks, PhaseEvent, TaskError
 from difftune_core.runtime.caches import contents_digest
 
-FORM = "class_folders"
-MIN_IMAGES_PER_CLASS = 2
-
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """`report.json`. `accepted + rejected + ignored = entries`; any error makes `ok` false."""
+    """`report.json`. `accepted + rejected + ignored = entries`, counted in files; any error makes `ok` false."""
 
     ok: bool
     form: str
-    """`class_folders`, which tells this report from that of captioned images."""
+    """How the files say what the images are: `class_folders` or `captioned`."""
     num_items: int
-    class_names: list[str]
-    class_counts: dict[str, int]
+    described: dict[str, Any]
+    """Fields of the form's own, written in this place: `class_names` and `class_counts`, or `num_captions` (distinct
+    ones) and `has_controls`."""
     num_held_out: int
-    """Images of the split that `hold_out` keeps from training."""
+    """Items of the split that `hold_out` keeps from training."""
     entries: int
     accepted: int
+    """Files of the accepted items, and those that hold rows or captions."""
     rejected: int
     """Files that cannot be used, skipped ones among them."""
     ignored: int
@@ -42,136 +43,118 @@ class ValidationReport:
     skipped_files: list[Finding]
     ignored_files: list[Finding]
     digest: str | None
-    """Of the accepted images' classes and contents in order; null where there are none."""
+    """Of the accepted items' labels and contents in order; null where there are none."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The file's content."""
+        fields: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            fields |= value if name == "described" else {name: value}
+        return fields
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Judged:
-    """What was found in an archive: the data set, and the part of it that is held out."""
+    """What was found in an archive, as far as it could be read."""
 
-    result: Scan = field(default_factory=lambda: Scan([], [], []))
-    held_out: Scan | None = None
+    form: Form[Any] = CLASS_FOLDERS
+    result: Scan[Any] = field(default_factory=Scan)
+    """The data set, with the faults of both parts."""
+    held_out: Scan[Any] | None = None
     entries: int = 0
-    fatal: tuple[Finding, ...] = ()
+    fatal: Finding | None = None
     """Why the archive cannot be read."""
 
 
 def validate(
     path: Path, out: Path, hooks: Hooks, limits: Limits | None = None, options: DatasetOptions | None = None
 ) -> None:
-    """Judge the archive or folder at `path`; write `report.json` and `items.jsonl` into `out`.
+    """Judge the archive or folder at `path`, by the form that its files have; write `report.json` and `items.jsonl`.
 
     A bad data set is a result, not a failure: nothing is raised for it.
+
+    Args:
+        path: the data set.
+        out: where to write.
+        hooks: hear of progress, and are asked whether to stop.
+        limits: what is read at most.
+        options: what the set's owner says of it.
 
     Raises:
         TaskError: `stopped`, when the caller asked to stop.
     """
     options = options or DatasetOptions()
     hooks.emit(PhaseEvent(phase="validating"))
-    entries = 0
+    judged = _Judged()
     try:
         with open_archive(path, limits) as archive:
-            entries = archive.entries
-            judged = _judged(archive, options, hooks)
+            judged.entries = archive.entries
+            _judge(archive, options, hooks, judged)
     except TaskError as error:
         if error.code == "stopped":
             raise
-        judged = _Judged(entries=entries, fatal=(Finding(error.param or path.name, error.code, str(error), "error"),))
-    write_report(_report(judged, options, path.name), _items(judged.result), out, hooks)
+        judged.fatal = Finding(error.param or path.name, error.code, str(error), "error")
+    report = _report(judged, options, path.name).as_json()
+    write_report(report, judged.form.rows(judged.result.items), out, hooks)
 
 
-def _judged(archive: Archive, options: DatasetOptions, hooks: Hooks) -> _Judged:
-    result = scan(archive, options, decode=True, on_file=progress_of(hooks))
-    if options.splits != "hold_out":
-        return _Judged(result, entries=archive.entries)
-    held_out = scan(archive, options.held_out(), decode=True, on_file=progress_of(hooks))
+def _judge(archive: Archive, options: DatasetOptions, hooks: Hooks, judged: _Judged) -> None:
+    view, on_file = view_of(archive, options), progress_of(hooks)
+    form = judged.form = form_of(view)
+    result = scan(view, form, decode=True, on_file=on_file)
+    held_out = None
+    if options.splits == "hold_out":
+        held_out = scan(view_of(archive, options.held_out()), form, decode=True, on_file=on_file)
+    judged.held_out = held_out
+    judged.result = result if held_out is None else _with_faults_of(result, held_out)
+
+
+def _with_faults_of(result: Scan[ItemT], held_out: Scan[ItemT]) -> Scan[ItemT]:
+    """The data set, with what is to be said of the part that is held out; ignored is what neither part uses."""
     of_both = {refusal.path for refusal in held_out.ignored}
-    merged = Scan(
-        result.found,
+    return Scan(
+        result.items,
         list(dict.fromkeys([*result.refused, *held_out.refused])),
         [refusal for refusal in result.ignored if refusal.path in of_both],
         [*result.warnings, *held_out.warnings],
         [*result.faults, *held_out.faults],
+        result.sources | held_out.sources,
     )
-    return _Judged(merged, held_out, archive.entries)
 
 
 def _report(judged: _Judged, options: DatasetOptions, name: str) -> ValidationReport:
-    result = judged.result
-    counts = Counter(image.class_name for image in result.found)
-    num_held_out = len(judged.held_out.found) if judged.held_out else 0
-    accepted = len(result.found) + num_held_out
-    wrong, skipped = sorted_out(result.refused, accepted, options, name)
-    errors = [*judged.fatal, *as_findings([*wrong, *result.faults], "error"), *_small_classes(counts)]
-    errors += _other_classes(result, judged.held_out)
-    if not result.found and not judged.fatal:
-        errors.append(Finding(name, "no_images", "there is no image that can be used", "error"))
-    pairs = ((image.class_name, image.sha256) for image in result.found)
-    rejected = judged.entries if judged.fatal else len(result.refused)
+    form, result = judged.form, judged.result
+    items, others = result.items, judged.held_out.items if judged.held_out else ()
+    wrong, skipped = sorted_out(result.refused, len(items) + len(others), options, name)
+    errors = as_findings([*wrong, *result.faults], "error")
+    if judged.fatal is not None:
+        errors = [judged.fatal]
+    else:
+        errors += form.faults(Found(name, items, others if judged.held_out else None, has_bad_files=bool(wrong)))
+    accepted = len({path for item in (*items, *others) for _, path, _ in item.files} | result.sources)
+    warnings = [*as_findings(result.warnings, "warning"), *few_images(len(items), name)]
     return ValidationReport(
         ok=not errors,
-        form=FORM,
-        num_items=len(result.found),
-        class_names=list(result.class_names),
-        class_counts={name: counts[name] for name in result.class_names},
-        num_held_out=num_held_out,
+        form=form.name,
+        num_items=len(items),
+        described=form.described(items),
+        num_held_out=len(others),
         entries=judged.entries,
         accepted=accepted,
-        rejected=rejected,
+        rejected=judged.entries - accepted - len(result.ignored),
         ignored=len(result.ignored),
         errors=errors,
-        warnings=[*as_findings(result.warnings, "warning"), *_about_set(result, name), *_duplicates(result.found)],
+        warnings=[*warnings, *form.doubts(items), *_copies(items, form)],
         skipped_files=as_findings(skipped, "skipped"),
         ignored_files=as_findings(result.ignored, "ignored"),
-        digest=contents_digest(pairs) if result.found else None,
+        digest=contents_digest(item.contents for item in items) if items else None,
     )
 
 
-def _about_set(result: Scan, name: str) -> Iterator[Finding]:
-    """What makes figures meaningless, or hints at a mistake in the folders."""
-    yield from few_images(len(result.found), name)
-    if len(result.class_names) == 1:
-        message = "there is one class: labels say nothing, and figures by class are those of the whole"
-        yield Finding(result.class_names[0], "single_class", message, "warning")
-    yield from similar_names(result.class_names)
-
-
-def _small_classes(counts: Counter[str]) -> list[Finding]:
-    message = "the class has {} usable image; at least {} are needed"
-    return [
-        Finding(name, "class_too_small", message.format(count, MIN_IMAGES_PER_CLASS), "error")
-        for name, count in sorted(counts.items())
-        if count < MIN_IMAGES_PER_CLASS
-    ]
-
-
-def _other_classes(result: Scan, held_out: Scan | None) -> list[Finding]:
-    """Classes that only one of the two parts has, as between two files."""
-    if held_out is None:
-        return []
-    message = "training and held-out images must have the same classes; only one of them has this one"
-    differing = sorted(set(result.class_names) ^ set(held_out.class_names))
-    return [Finding(name, "class_mismatch", message, "error") for name in differing]
-
-
-def _duplicates(found: list[FoundImage]) -> list[Finding]:
-    """Images with the same bytes as an earlier one; worse where their classes differ."""
-    first: dict[str, FoundImage] = {}
-    findings = []
-    for image in found:
-        before = first.setdefault(image.sha256, image)
-        if before is image:
-            continue
-        if before.class_name == image.class_name:
-            finding = Finding(image.path, "duplicate_image", f"the same content as {before.path}", "warning")
-        else:
-            text = f"the same content as {before.path}, but in another class"
-            finding = Finding(image.path, "conflicting_label", text, "warning")
-        findings.append(finding)
-    return findings
-
-
-def _items(result: Scan) -> Iterator[dict[str, Any]]:
-    """The accepted images with their labels, sorted by path."""
-    labels = {name: label for label, name in enumerate(result.class_names)}
-    return ({**asdict(image), "label": labels[image.class_name]} for image in result.found)
+def _copies(items: Sequence[ItemT], form: Form[ItemT]) -> Iterator[Finding]:
+    """Images with the bytes of an earlier one."""
+    first: dict[str, ItemT] = {}
+    for item in items:
+        before = first.setdefault(item.sha256, item)
+        if before is not item:
+            yield form.copied(item, before)

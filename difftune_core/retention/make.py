@@ -14,7 +14,7 @@ from difftune_core.config.retention import (
     retention_fields,
     uploaded_digest,
 )
-from difftune_core.data.dataset import ImageFolder, load_images, open_dataset
+from difftune_core.data.dataset import ImageFolder, load_pixels, open_dataset
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.interruption import Stopped, interruptible, progress_of
 from difftune_core.models.registry import BaseModel, find_base_model
@@ -81,7 +81,7 @@ def _uploaded(base: BaseModel, request: RetentionSetRequest, dataset: ImageFolde
     """The labels of uploaded images are another model's: all get the null label."""
     progress = progress_of(hooks, "building_retention_set", len(dataset))
     progress(0)
-    images, _ = load_images(dataset, base.card.image_size)
+    images = load_pixels(dataset, base.card.image_size)["image"]
     progress(len(dataset))
     labels = torch.full((len(images),), base.card.num_classes)
     return RetentionSet(images, labels, uploaded_digest(base.card.digest, request.images_sha256 or dataset.digest))

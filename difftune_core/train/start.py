@@ -10,9 +10,8 @@ import torch
 from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.config.transfer import TransferConfig, config_digest
-from difftune_core.data.controlled import Rows
 from difftune_core.data.copies import Copies, count_copies
-from difftune_core.data.decoded import Images
+from difftune_core.data.decoded import Images, Rows
 from difftune_core.hooks import Hooks, LogEvent, MetricsEvent, ResumeEvent
 from difftune_core.models.registry import BaseModel
 from difftune_core.runtime.caches import processor

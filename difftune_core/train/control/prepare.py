@@ -13,16 +13,10 @@ from jaxtyping import UInt8
 
 from difftune_core.config.control import COMPUTED, ControlConfig
 from difftune_core.config.transfer import DiffTuning
-from difftune_core.data.captioned import open_captioned
 from difftune_core.data.conditions import Annotator, annotator
-from difftune_core.data.controlled import (
-    ControlledSet,
-    Rows,
-    as_channels,
-    cached_controls,
-    check_rows,
-    load_rows,
-)
+from difftune_core.data.controlled import ControlledSet, as_channels, cached_controls, check_rows
+from difftune_core.data.dataset import open_captioned
+from difftune_core.data.decoded import Rows, load_rows
 from difftune_core.data.holdout import chosen_split, split_rows
 from difftune_core.files import folder_digest
 from difftune_core.hooks import LogEvent, TaskError

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from difftune_core.data.captioned import iter_files, open_captioned
+from difftune_core.data.dataset import iter_files, open_captioned
 from difftune_core.data.images import load_rgb
-from difftune_core.data.validate_captioned import validate_captioned
+from difftune_core.data.validate import validate
 from difftune_core.hooks import TaskError
 
 
@@ -40,7 +40,7 @@ def stem_form(build: Any, count: int = 3) -> dict[str, bytes]:
 def judge(path: Path, hooks: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """The report, and its errors as path -> codes; what must hold for every report is checked."""
     out = path.parent / "out"
-    validate_captioned(path, out, hooks)
+    validate(path, out, hooks)
     report = json.loads((out / "report.json").read_text())
     items = (out / "items.jsonl").read_text().splitlines()
     assert report["accepted"] + report["rejected"] + report["ignored"] == report["entries"]
@@ -165,7 +165,8 @@ def test_stems_without_caption_and_files_without_image_are_named(tmp_path: Path,
 def test_damage_and_emptiness_are_reports_too(tmp_path: Path, build: Any, recorder: Any) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 and no more")
     assert judge(tmp_path / "a.zip", recorder)[1] == {"a.zip": ["damaged_archive"]}
-    assert judge(build.zip(tmp_path / "b.zip", {}), recorder)[1] == {"b.zip": ["too_few_rows"]}
+    assert judge(build.zip(tmp_path / "one.zip", stem_form(build, 1)), recorder)[1] == {"one.zip": ["too_few_rows"]}
+    assert judge(build.zip(tmp_path / "b.zip", {}), recorder)[1] == {"b.zip": ["no_images"]}
     with pytest.raises(TaskError, match="no image with a caption"):
         open_captioned(tmp_path / "b.zip")
 

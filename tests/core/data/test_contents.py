@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difftune_core.data.archive import Limits
-from difftune_core.data.captioned import CaptionedSet
-from difftune_core.data.captioned_item import CaptionedItem
-from difftune_core.data.controlled import Rows
-from difftune_core.data.dataset import ImageFolder, ImageItem
-from difftune_core.data.decoded import Images
+from difftune_core.data.dataset import CaptionedSet, ImageFolder
+from difftune_core.data.decoded import Images, Rows
+from difftune_core.data.items import CaptionedImage, LabelledImage
 from difftune_core.runtime.caches import contents_digest
 
 ROWS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("123")), max_size=6)
@@ -32,8 +30,8 @@ def test_two_lists_of_contents_have_one_digest_where_they_are_one_list(
 def test_parts_of_a_set_have_one_digest_where_they_are_one_part(one: set[int], other: set[int]) -> None:
     """Whatever their number and the sum of their places; both families."""
     pixels = np.stack([np.full((2, 2, 3), n, np.uint8) for n in range(8)])
-    images = Images(pixels, torch.arange(8) % 2, tuple((str(n % 2), f"image {n}") for n in range(8)), "")
-    rows = Rows(pixels, None, tuple((f"caption {n}", f"image {n}", None) for n in range(8)), "")
+    images = Images(pixels, tuple((str(n % 2), f"image {n}") for n in range(8)), "", torch.arange(8) % 2)
+    rows = Rows(pixels, tuple((f"caption {n}", f"image {n}", None) for n in range(8)), "", None)
     for whole in (images, rows):
         found = [whole.subset(torch.tensor(sorted(part), dtype=torch.long), "kept").digest for part in (one, other)]
         assert (found[0] == found[1]) == (one == other)
@@ -58,7 +56,7 @@ def test_captioned_rows(other: list[tuple[str, str, str | None]]) -> None:
 
 def captioned(rows: list[tuple[str, str, str | None]], stem: str) -> CaptionedSet:
     items = [
-        CaptionedItem(f"{stem}{n}.png", caption, 8, 8, image, control and f"{stem}{n}-control.png", control)
+        CaptionedImage(f"{stem}{n}.png", caption, 8, 8, image, control and f"{stem}{n}-control.png", control)
         for n, (caption, image, control) in enumerate(rows)
     ]
     return CaptionedSet(Path("set.zip"), tuple(items), Limits())
@@ -76,6 +74,7 @@ def test_class_folders(other: list[tuple[str, str]]) -> None:
 
 
 def labelled(rows: list[tuple[str, str]], stem: str) -> ImageFolder:
-    names = tuple(sorted({name for name, _ in rows}))
-    items = [ImageItem(f"{name}/{stem}{n}.png", names.index(name), 8, 8, image) for n, (name, image) in enumerate(rows)]
-    return ImageFolder(Path("set.zip"), names, tuple(items), Limits())
+    items = [
+        LabelledImage(f"{name}/{stem}{n}.png", name, 9, 8, 8, "PNG", image) for n, (name, image) in enumerate(rows)
+    ]
+    return ImageFolder(Path("set.zip"), tuple(items), Limits())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from difftune_core.data.captioned import iter_files, open_captioned
+from difftune_core.data.dataset import iter_files, open_captioned
 from tests.core.data.verdicts import judge
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from difftune_core.data.archive import Limits, open_archive
-from difftune_core.data.captioned import iter_files, open_captioned
-from difftune_core.data.dataset import load_images, open_dataset
+from difftune_core.data.dataset import iter_files, open_captioned, open_dataset
 from difftune_core.data.images import load_rgb
 from tests.core.data.verdicts import judge
 
@@ -67,8 +66,7 @@ def test_cls_files_name_classes_in_shards_too(tmp_path: Path, build: Any, record
     files = {f"{n}.tar": shard(build, tmp_path, labelled(4 * n)) for n in range(2)}
     path = build.zip(tmp_path / "a.zip", files)
     assert judge(path, recorder).report["class_counts"] == {"0": 4, "1": 4}
-    _, labels = load_images(open_dataset(path), 8)
-    assert labels.tolist() == [0, 1] * 4
+    assert open_dataset(path).labels.tolist() == [0, 1] * 4
 
 
 def test_class_folders_and_splits_of_shards(tmp_path: Path, build: Any, recorder: Any) -> None:

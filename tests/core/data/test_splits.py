@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from difftune_core.config.dataset import DatasetOptions
-from difftune_core.data.captioned import open_captioned
-from difftune_core.data.dataset import open_dataset
+from difftune_core.data.dataset import open_captioned, open_dataset
 from tests.core.data.test_captioned import folder_form, stem_form
 from tests.core.data.verdicts import judge
 

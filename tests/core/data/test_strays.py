@@ -10,8 +10,7 @@ import pytest
 
 from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Limits
-from difftune_core.data.captioned import open_captioned
-from difftune_core.data.dataset import open_dataset
+from difftune_core.data.dataset import open_captioned, open_dataset
 from difftune_core.data.validate import validate
 from difftune_core.hooks import TaskError
 from tests.core.data.test_captioned import folder_form, stem_form

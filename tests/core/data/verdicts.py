@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from difftune_core.config.dataset import DatasetOptions
-from difftune_core.data.validate_captioned import validate_any
+from difftune_core.data.validate import validate
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Verdict:
 def judge(path: Path, hooks: Any, **options: Any) -> Verdict:
     """The verdict on an archive or folder."""
     out = path.parent / f"out of {path.name}"
-    validate_any(path, out, hooks, DatasetOptions(**options))
+    validate(path, out, hooks, options=DatasetOptions(**options))
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     items = [json.loads(line) for line in (out / "items.jsonl").read_text(encoding="utf-8").splitlines()]
     assert report["accepted"] + report["rejected"] + report["ignored"] == report["entries"]

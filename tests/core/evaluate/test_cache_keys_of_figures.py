@@ -136,7 +136,7 @@ def analysis(base: BaseModel, judge: Judge, tmp_path: Path) -> _Analysis:
         preparation=Preparation(config, base, folders, RecordingHooks(), torch.device("cpu")),
         checkpoints=[],
         class_names=("a", "b"),
-        held_out=Images(PIXELS, LABELS, tuple(("a", str(n)) for n in range(4)), ""),
+        held_out=Images(PIXELS, tuple(("a", str(n)) for n in range(4)), "", LABELS),
         easel=Easel(Sampling(), 8, 2, judge.autoencoder, judge.extractor),
         base_model=object.__new__(DiT),  # not asked
     )
