@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from api.analyses.models import Analysis, AnalysisFile
+from api.analyses.models import Analysis
 from api.checkpoints.models import Checkpoint
-from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
+from api.comparisons.models import Comparison, ComparisonJob
 from api.datasets.models import Dataset
 from api.db import Base
 from api.events.models import Event
 from api.idempotency.models import IdempotencyKey
-from api.jobs.models import Job, JobFile, Metric
+from api.jobs.models import Job, Metric
 from api.keys.models import ApiKey
 from api.logs.models import LogChunk
 from api.retention_sets.models import RetentionArtifact, RetentionSet
+from api.subjects.models import ResultFile
 from api.uploads.models import Upload, UploadPart
 from api.work.models import Attempt, Offer, WorkItem
 
 __all__ = [
     "Analysis",
-    "AnalysisFile",
     "ApiKey",
     "Attempt",
     "Base",
     "Checkpoint",
     "Comparison",
-    "ComparisonFile",
     "ComparisonJob",
     "Dataset",
     "Event",
     "IdempotencyKey",
     "Job",
-    "JobFile",
     "LogChunk",
     "Metric",
     "Offer",
+    "ResultFile",
     "RetentionArtifact",
     "RetentionSet",
     "Upload",

@@ -11,8 +11,8 @@ from api.analyses.models import Analysis
 from api.analyses.states import FINAL, AnalysisStatus
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
-from api.jobs.lifecycle import StoredFile
 from api.storage.cleaning import delete_objects
+from api.subjects.files import StoredFile
 from api.work.models import WorkItem
 from difftune_core.checkpoint.manifest import MANIFEST, MODEL
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent

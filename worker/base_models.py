@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from api.base_models import store as stored
-from api.base_models.store import StoredFile, StoredModel
+from api.base_models.store import ModelFile, StoredModel
 from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.config.card import CARD_FILE, read_card
@@ -85,7 +85,7 @@ def _rename(aside: Path, final: Path) -> None:
         raise
 
 
-def _fetch(store: ObjectStore, key: str, file: StoredFile, path: Path, check: Check) -> None:
+def _fetch(store: ObjectStore, key: str, file: ModelFile, path: Path, check: Check) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with path.open("xb") as target:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from api.comparisons import lifecycle
-from api.comparisons.models import Comparison, ComparisonFile
+from api.comparisons.models import Comparison
 from api.comparisons.repository import Member, members_of
 from api.datasets.models import Dataset
-from api.jobs.models import JobFile
 from api.jobs.states import JobStatus
+from api.subjects.files import StoredFile
+from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 from difftune_core.config.comparison import ComparisonConfig, MissingRun
 from difftune_core.hooks import ArtifactEvent, Event
@@ -36,7 +36,7 @@ class Comparing:
     def __init__(self, run: Run) -> None:
         """Nothing happens yet."""
         self._run = run
-        self._files: list[ComparisonFile] = []
+        self._files: list[StoredFile] = []
         self.num_threads = 1
 
     def prepare(self) -> list[str]:
@@ -73,18 +73,7 @@ class Comparing:
         """Store the files of the report; their rows are written with the end."""
         if isinstance(event, ArtifactEvent):
             prefix = f"comparisons/{self._run.lease.subject_id}/{self._run.lease.fence}"
-            stored = store_result(self._run, event, prefix)
-            file = ComparisonFile(
-                comparison_id=self._run.lease.subject_id,
-                filename=stored.filename,
-                kind=stored.kind,
-                key=stored.key,
-                bytes=stored.bytes,
-                sha256=stored.sha256,
-                content_type=stored.content_type,
-                created_at=time.time(),
-            )
-            self._files.append(file)
+            self._files.append(store_result(self._run, event, prefix))
 
     def idle(self) -> None:
         """Called several times a second."""
@@ -98,7 +87,7 @@ class Comparing:
         settle_comparison(session, item, ending, settings=self._run.tools.settings, files=self._files)
         return True
 
-    def _rows(self) -> tuple[Comparison, list[Member], dict[str, dict[str, JobFile]], dict[str, Dataset]]:
+    def _rows(self) -> tuple[Comparison, list[Member], dict[str, dict[str, ResultFile]], dict[str, Dataset]]:
         comparison_id = self._run.lease.subject_id
         with self._run.tools.database.read() as session:
             comparison = session.get_one(Comparison, comparison_id)
@@ -108,7 +97,7 @@ class Comparing:
             datasets = {option: session.get_one(Dataset, id_) for option, id_ in named.items() if id_}
             return comparison, members, {kind: lifecycle.job_files(session, ids, kind) for kind in _KINDS}, datasets
 
-    def _fetch(self, stored: dict[str, JobFile], folder: Path) -> None:
+    def _fetch(self, stored: dict[str, ResultFile], folder: Path) -> None:
         entries = [
             {"name": _KINDS[kind], "key": file.key, "sha256": file.sha256} for kind, file in sorted(stored.items())
         ]

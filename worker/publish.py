@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 
 from api.checkpoints import keeping
 from api.jobs import lifecycle
-from api.jobs.lifecycle import Point, StoredFile
+from api.jobs.lifecycle import Point
 from api.jobs.models import Job
 from api.storage.cleaning import delete_objects
+from api.subjects.files import StoredFile
 from api.work import repository
 from api.work.repository import LeaseLostError
 from difftune_core.checkpoint.manifest import MANIFEST, RESUME, whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from pathlib import Path, PurePosixPath
 
-from api.jobs.lifecycle import StoredFile
+from api.subjects.files import StoredFile
 from difftune_core.hooks import ArtifactEvent, TaskError
 from worker.run import Run
 

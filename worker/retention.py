@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from api.datasets.models import Dataset
 from api.retention_sets import lifecycle
 from api.retention_sets import repository as sets
-from api.retention_sets.lifecycle import StoredSet
 from api.retention_sets.models import RetentionArtifact
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
+from api.subjects.files import StoredFile
 from api.work.models import WorkItem
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
 from worker.base_models import model_arguments
@@ -23,6 +23,7 @@ from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
 from worker.inputs import dataset_arguments
 from worker.progress import ProgressNotes
+from worker.results import store_result
 from worker.run import Run
 from worker.settle import settle_retention_set
 from worker.workspace import Check, ensure_file
@@ -37,7 +38,7 @@ class RetentionSetMaking:
         """Nothing happens yet."""
         self._run = run
         self._progress = ProgressNotes(run, self._write)
-        self._stored: StoredSet | None = None
+        self._stored: StoredFile | None = None
         self.num_threads = run.tools.settings.num_threads
 
     def prepare(self) -> list[str]:
@@ -97,9 +98,8 @@ class RetentionSetMaking:
 
     def _store(self, event: ArtifactEvent) -> None:
         path = self._run.workspace.out / Path(event.file.path).name
-        key = f"retention_sets/{self._run.lease.subject_id}/{self._run.lease.fence}/{path.name}"
-        self._run.upload(key, path, event.file, content_type="application/octet-stream")
-        self._stored = StoredSet(key, event.file.bytes, event.file.sha256)
+        prefix = f"retention_sets/{self._run.lease.subject_id}/{self._run.lease.fence}"
+        self._stored = store_result(self._run, event, prefix)
         cached = cached_retention_set(self._run.tools.settings.data_dir, event.file.sha256)
         cached.parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):  # it is there, or a job here fetches it

@@ -12,7 +12,6 @@ from api.analyses import lifecycle as analyses
 from api.analyses.states import FINAL as ANALYSIS_FINAL
 from api.analyses.states import AnalysisStatus
 from api.comparisons import lifecycle as comparisons
-from api.comparisons.models import ComparisonFile
 from api.comparisons.repository import lock as lock_comparison
 from api.comparisons.states import FINAL as COMPARISON_FINAL
 from api.comparisons.states import ComparisonStatus
@@ -20,14 +19,14 @@ from api.datasets import lifecycle as datasets
 from api.datasets.lifecycle import Finding
 from api.datasets.states import DatasetStatus
 from api.jobs import lifecycle as jobs
-from api.jobs.lifecycle import StoredFile
 from api.jobs.states import FINAL, JobStatus
 from api.retention_sets import lifecycle as retention_sets
-from api.retention_sets.lifecycle import StoredSet
 from api.retention_sets.repository import lock as lock_retention_set
 from api.retention_sets.states import FINAL as SET_FINAL
 from api.retention_sets.states import RetentionSetStatus
 from api.settings import Settings
+from api.subjects import files as result_files
+from api.subjects.files import StoredFile
 from api.work import repository
 from api.work.models import WorkItem
 from api.work.states import WorkKind
@@ -64,7 +63,7 @@ def settle_job(
 ) -> None:
     """Move the job on by its attempt's ending, with the rows of its last result files. The item is locked."""
     job = jobs.lock(session, item.subject_id)
-    jobs.add_files(session, job, files)
+    result_files.add(session, job, files)
     end_step = jobs.newest_step(session, job.id)
     verdict = _verdict(session, item, ending, end_step=end_step, settings=settings)
     reason = ending.code
@@ -106,7 +105,7 @@ def settle_dataset(
 
 
 def settle_retention_set(
-    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, stored: StoredSet | None = None
+    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, stored: StoredFile | None = None
 ) -> None:
     """Move the retention set on; an attempt after which more images are there counts as one that got on."""
     artifact = lock_retention_set(session, item.subject_id)
@@ -126,7 +125,7 @@ def settle_retention_set(
 
 
 def settle_comparison(
-    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, files: Sequence[ComparisonFile] = ()
+    session: Session, item: WorkItem, ending: Ending, *, settings: Settings, files: Sequence[StoredFile] = ()
 ) -> None:
     """Move the comparison on by its report, or by why there is none."""
     comparison, reason = lock_comparison(session, item.subject_id), ending.code

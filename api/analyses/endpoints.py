@@ -18,6 +18,7 @@ from api.objects.downloads import saved_as
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
+from api.subjects import files
 
 router = APIRouter(prefix="/v1/analyses", tags=["analyses"], route_class=KeyedRoute)
 
@@ -59,8 +60,8 @@ def list_analyses(
     """The analyses, newest first."""
     since, ascending = cursor(after, "ana"), order == "asc"
     rows = repository.page(session, tenant, after=since, limit=limit + 1, ascending=ascending, status=status)
-    files = repository.files_of(session, [row.id for row in rows])
-    return page_of(rows, limit, lambda row: analysis_out(row, files[row.id]))
+    reports = files.of(session, [row.id for row in rows])
+    return page_of(rows, limit, lambda row: analysis_out(row, reports[row.id]))
 
 
 @router.get("/{analysis_id}")
@@ -114,4 +115,4 @@ def retrieve_analysis_report(
 
 
 def _shown(session: Session, analysis: Analysis) -> AnalysisOut:
-    return analysis_out(analysis, repository.files_of(session, [analysis.id])[analysis.id])
+    return analysis_out(analysis, files.of(session, [analysis.id])[analysis.id])

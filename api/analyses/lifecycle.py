@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.analyses.models import Analysis, AnalysisFile
+from api.analyses.models import Analysis
 from api.analyses.states import AnalysisStatus
-from api.jobs.lifecycle import StoredFile
+from api.subjects import files as result_files
+from api.subjects.files import StoredFile
 
 
 def lock(session: Session, analysis_id: str) -> Analysis:
@@ -37,18 +38,7 @@ def requeued(analysis: Analysis) -> None:
 
 def succeeded(session: Session, analysis: Analysis, files: Sequence[StoredFile]) -> None:
     """Its files are in the store."""
-    for file in files:
-        row = AnalysisFile(
-            analysis_id=analysis.id,
-            filename=file.filename,
-            kind=file.kind,
-            key=file.key,
-            bytes=file.bytes,
-            sha256=file.sha256,
-            content_type=file.content_type,
-            created_at=time.time(),
-        )
-        session.add(row)
+    result_files.add(session, analysis, files)
     analysis.done = analysis.total
     _end(analysis, AnalysisStatus.SUCCEEDED)
 

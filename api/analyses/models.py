@@ -3,7 +3,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String
+from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.analyses.states import ALLOWED, AnalysisStatus
@@ -54,19 +54,3 @@ class Analysis(Base):
         if status not in ALLOWED[AnalysisStatus(self.status)]:
             raise ValueError(f"an analysis cannot go from {self.status} to {status}")
         self.status = status
-
-
-class AnalysisFile(Base):
-    """A file of an analysis' report."""
-
-    __tablename__ = "analysis_files"
-
-    analysis_id: Mapped[str] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"), primary_key=True)
-    filename: Mapped[str] = mapped_column(String(255), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(32))
-    """`difftune_core.hooks.ArtifactEvent.kind`."""
-    key: Mapped[str] = mapped_column(String(512))
-    bytes: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str] = mapped_column(String(64))
-    content_type: Mapped[str] = mapped_column(String(128))
-    created_at: Mapped[float] = mapped_column(Double)

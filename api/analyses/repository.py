@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections import defaultdict
-
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from api.analyses.models import Analysis, AnalysisFile
+from api.analyses.models import Analysis
 from api.analyses.states import FINAL, AnalysisStatus
 from api.work.models import WorkItem
 from api.work.states import WorkState
@@ -51,12 +49,3 @@ def open_work(session: Session, analysis_id: str) -> WorkItem | None:
     """The analysis' work that is not done, locked. Claims lock the item before the analysis: so must others."""
     query = select(WorkItem).where(WorkItem.subject_id == analysis_id, WorkItem.state != WorkState.DONE)
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
-
-
-def files_of(session: Session, analysis_ids: list[str]) -> dict[str, list[AnalysisFile]]:
-    """Files of the reports by analysis, in order of their names."""
-    found: dict[str, list[AnalysisFile]] = defaultdict(list)
-    query = select(AnalysisFile).where(AnalysisFile.analysis_id.in_(analysis_ids)).order_by(AnalysisFile.filename)
-    for file in session.scalars(query):
-        found[file.analysis_id].append(file)
-    return found

@@ -4,10 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.analyses.models import Analysis, AnalysisFile
+from api.analyses.models import Analysis
 from api.analyses.states import AnalysisStatus
 from api.jobs.models import Job
 from api.schemas import In, Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
+from api.subjects.models import ResultFile
+from api.subjects.schemas import Report, reports_of
 from difftune_core.config.analysis import MAX_CHECKPOINTS, ChainOfForgetting, Fractions
 from difftune_core.config.evaluation import ClassDistribution, EvaluationConfig, GuidanceInterval
 from difftune_core.config.sampling import Guidance, Sampler
@@ -83,18 +85,8 @@ class AnalysisProgress(Out):
     total: int
 
 
-class AnalysisReport(Out):
+class AnalysisReport(Report):
     """A file of the report."""
-
-    kind: str
-    """`report_json`, `report_html` or `samples`."""
-    filename: str
-    content_type: str
-    bytes: int
-    sha256: str
-    created_at: int
-    url: str
-    """Where its bytes are, with your key."""
 
 
 class AnalysisOut(Listed):
@@ -119,7 +111,7 @@ class AnalysisOut(Listed):
     finished_at: int | None
 
 
-def analysis_out(analysis: Analysis, files: list[AnalysisFile]) -> AnalysisOut:
+def analysis_out(analysis: Analysis, files: list[ResultFile]) -> AnalysisOut:
     config = analysis.chain
     code, message = analysis.error_code, analysis.error_message
     return AnalysisOut(
@@ -133,22 +125,10 @@ def analysis_out(analysis: Analysis, files: list[AnalysisFile]) -> AnalysisOut:
         training_file=analysis.training_file,
         validation_file=analysis.validation_file,
         progress=AnalysisProgress(done=analysis.done, total=analysis.total),
-        reports=[report_out(file) for file in files],
+        reports=reports_of(AnalysisReport, files, f"/v1/analyses/{analysis.id}"),
         metadata=analysis.metadata_,
         error=AnalysisError(code=code, message=message or "", param=analysis.error_param) if code else None,
         created_at=int(analysis.created_at),
         started_at=seconds(analysis.started_at),
         finished_at=seconds(analysis.finished_at),
-    )
-
-
-def report_out(file: AnalysisFile) -> AnalysisReport:
-    return AnalysisReport(
-        kind=file.kind,
-        filename=file.filename,
-        content_type=file.content_type,
-        bytes=file.bytes,
-        sha256=file.sha256,
-        created_at=int(file.created_at),
-        url=f"/v1/analyses/{file.analysis_id}/reports/{file.filename}",
     )

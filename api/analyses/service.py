@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.analyses import lifecycle, repository
-from api.analyses.models import Analysis, AnalysisFile
+from api.analyses.models import Analysis
 from api.analyses.states import FINAL, AnalysisStatus
 from api.checkpoints import repository as checkpoints
 from api.checkpoints.models import Checkpoint
@@ -19,7 +19,8 @@ from api.datasets.models import Dataset
 from api.errors import ConflictError, InvalidInputError, NotYetError, not_found
 from api.ids import new_id
 from api.jobs.models import Job
-from api.reports import find_report
+from api.subjects import files
+from api.subjects.models import ResultFile
 from api.work import service as work
 from api.work.states import Request, Slot, WorkKind, WorkState
 from difftune_core.config.analysis import ChainOfForgetting
@@ -120,16 +121,15 @@ def get(session: Session, tenant_id: str, analysis_id: str) -> Analysis:
     return found
 
 
-def report(session: Session, analysis: Analysis, filename: str) -> AnalysisFile:
+def report(session: Session, analysis: Analysis, filename: str) -> ResultFile:
     """A file of the report.
 
     Raises:
         ConflictError: there is no report yet.
         NotFoundError: it has no such file; says which there are.
     """
-    files = repository.files_of(session, [analysis.id])[analysis.id]
     owner, is_final = f"Analysis {analysis.id}", analysis.status in FINAL
-    return find_report(files, filename, owner=owner, status=analysis.status, is_final=is_final)
+    return files.report(session, analysis.id, filename, owner=owner, status=analysis.status, is_final=is_final)
 
 
 def request_cancel(session: Session, tenant_id: str, analysis_id: str) -> Analysis:
@@ -165,12 +165,8 @@ def delete(session: Session, tenant_id: str, analysis_id: str) -> list[str]:
     if analysis.status not in FINAL:
         message = f"The analysis {analysis_id} is {analysis.status}; cancel it first."
         raise NotYetError("analysis_not_final", message)
-    files = repository.files_of(session, [analysis_id])[analysis_id]
-    for file in files:
-        session.delete(file)
-    session.flush()
     session.delete(analysis)
-    return [file.key for file in files]
+    return files.remove(session, analysis_id)
 
 
 def _tuned(session: Session, tenant_id: str, checkpoint_id: str, param: str) -> Tuned:

@@ -26,7 +26,7 @@ _KEY_PARTS = 4
 Role = Literal["base_model", "companion", "extractor"]
 
 
-class StoredFile(BaseModel):
+class ModelFile(BaseModel):
     """One of a model's files; `path` is relative to its folder."""
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +45,7 @@ class StoredModel(BaseModel):
     """Over names and contents of the weights and configs, as `difftune_core.files.folder_digest` makes it."""
     card: dict[str, Any]
     """`card.json`, whole."""
-    files: list[StoredFile]
+    files: list[ModelFile]
 
     @property
     def role(self) -> Role:
@@ -54,7 +54,7 @@ class StoredModel(BaseModel):
             return "base_model"
         return "companion" if self.card.get("kind") in get_args(CompanionKind) else "extractor"
 
-    def key(self, file: StoredFile) -> str:
+    def key(self, file: ModelFile) -> str:
         """Where a file is."""
         return f"{_folder(self.id, self.digest)}/{file.path}"
 
@@ -78,7 +78,7 @@ def publish(store: ObjectStore, folder: Path) -> StoredModel:
         raise FileExistsError(folder.name)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [
-        StoredFile(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
+        ModelFile(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
         for path in paths
     ]
     card = json.loads((folder / CARD_FILE).read_bytes())

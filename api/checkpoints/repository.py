@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.checkpoints.models import Checkpoint
-from api.jobs.models import JobFile
+from api.subjects import files
+from api.subjects.models import ResultFile
 
 
 def find(
@@ -31,9 +32,10 @@ def last_step(session: Session, job_id: str) -> int | None:
     return session.scalar(select(func.max(Checkpoint.step)).where(Checkpoint.job_id == job_id))
 
 
-def exports(session: Session, job_id: str, kind: str) -> dict[int, JobFile]:
+def exports(session: Session, job_id: str, kind: str) -> dict[int, ResultFile]:
     """Exported models of a job, by step."""
-    query = select(JobFile).where(JobFile.job_id == job_id, JobFile.kind == kind).order_by(JobFile.step, JobFile.id)
+    of_kind = (ResultFile.subject_id == job_id, ResultFile.kind == kind)
+    query = select(ResultFile).where(*of_kind).order_by(ResultFile.step, ResultFile.id)
     return {file.step: file for file in session.scalars(query)}
 
 
@@ -50,12 +52,7 @@ def beyond_newest(session: Session, job_id: str, count: int) -> list[Checkpoint]
 
 def remove(session: Session, checkpoint: Checkpoint) -> list[str]:
     """Delete its row and those of its exports; keys to delete after the commit."""
-    exports = (
-        JobFile.job_id == checkpoint.job_id,
-        JobFile.step == checkpoint.step,
-        JobFile.kind.startswith("export_"),
-    )
-    keys = [file["key"] for file in checkpoint.files] + list(session.scalars(select(JobFile.key).where(*exports)))
-    session.execute(delete(JobFile).where(*exports))
+    exports = (ResultFile.step == checkpoint.step, ResultFile.kind.startswith("export_", autoescape=True))
+    keys = [file["key"] for file in checkpoint.files] + files.remove(session, checkpoint.job_id, *exports)
     session.delete(checkpoint)
     return keys

@@ -19,6 +19,7 @@ from api.objects.downloads import saved_as
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
+from api.subjects import files
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], route_class=KeyedRoute)
 
@@ -72,8 +73,8 @@ def list_comparisons(
         model=model,
     )
     ids = [row.id for row in rows]
-    members, files = repository.members_of(session, ids), repository.files_of(session, ids)
-    return page_of(rows, limit, lambda row: comparison_out(row, members[row.id], files[row.id]))
+    members, reports = repository.members_of(session, ids), files.of(session, ids)
+    return page_of(rows, limit, lambda row: comparison_out(row, members[row.id], reports[row.id]))
 
 
 @router.get("/{comparison_id}")
@@ -136,5 +137,5 @@ def retrieve_comparison_report(
 
 
 def _shown(session: Session, row: Comparison) -> ComparisonOut:
-    members, files = repository.members_of(session, [row.id]), repository.files_of(session, [row.id])
-    return comparison_out(row, members[row.id], files[row.id])
+    members, reports = repository.members_of(session, [row.id]), files.of(session, [row.id])
+    return comparison_out(row, members[row.id], reports[row.id])

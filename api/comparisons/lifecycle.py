@@ -13,12 +13,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.comparisons import repository
-from api.comparisons.models import Comparison, ComparisonFile
+from api.comparisons.models import Comparison
 from api.comparisons.repository import Member
 from api.comparisons.states import FINAL, ComparisonStatus
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
 from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
+from api.subjects import files as result_files
+from api.subjects.files import StoredFile
+from api.subjects.models import ResultFile
 from api.work import service as work
 from api.work.states import WorkKind
 from difftune_core.config.comparison import MissingRun
@@ -52,16 +55,16 @@ def missing_runs(members: Sequence[Member]) -> list[MissingRun]:
     ]
 
 
-def job_files(session: Session, job_ids: list[str], kind: str) -> dict[str, JobFile]:
+def job_files(session: Session, job_ids: list[str], kind: str) -> dict[str, ResultFile]:
     """Each job's newest result file of a kind."""
-    query = select(JobFile).where(JobFile.job_id.in_(job_ids), JobFile.kind == kind).order_by(JobFile.step)
-    return {file.job_id: file for file in session.scalars(query)}
+    of_jobs = (ResultFile.subject_id.in_(job_ids), ResultFile.kind == kind)
+    found = session.scalars(select(ResultFile).where(*of_jobs).order_by(ResultFile.step))
+    return {file.subject_id: file for file in found}
 
 
-def succeeded(session: Session, comparison: Comparison, files: Sequence[ComparisonFile]) -> None:
+def succeeded(session: Session, comparison: Comparison, files: Sequence[StoredFile]) -> None:
     """The joint report is in the store; its rows are written with the status."""
-    for file in files:
-        session.add(file)
+    result_files.add(session, comparison, files)
     _end(comparison, ComparisonStatus.SUCCEEDED)
 
 

@@ -62,19 +62,3 @@ class ComparisonJob(Base):
     comparison_id: Mapped[str] = mapped_column(ForeignKey("comparisons.id", ondelete="CASCADE"), index=True)
     method: Mapped[str] = mapped_column(String(40))
     seed: Mapped[int] = mapped_column(BigInteger)
-
-
-class ComparisonFile(Base):
-    """A file of the joint report."""
-
-    __tablename__ = "comparison_files"
-
-    comparison_id: Mapped[str] = mapped_column(ForeignKey("comparisons.id", ondelete="CASCADE"), primary_key=True)
-    filename: Mapped[str] = mapped_column(String(255), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(32))
-    """`difftune_core.hooks.ArtifactEvent.kind`."""
-    key: Mapped[str] = mapped_column(String(512))
-    bytes: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str] = mapped_column(String(64))
-    content_type: Mapped[str] = mapped_column(String(128))
-    created_at: Mapped[float] = mapped_column(Double)

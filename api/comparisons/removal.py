@@ -10,6 +10,7 @@ from api.comparisons.models import Comparison
 from api.comparisons.states import FINAL
 from api.errors import NotYetError, not_found
 from api.jobs.removal import delete_job
+from api.subjects import files
 from api.work.models import WorkItem
 
 
@@ -30,7 +31,7 @@ def delete_comparison(session: Session, tenant_id: str, comparison_id: str, *, w
         message = f"The comparison {comparison_id} is {comparison.status}; cancel it first."
         raise NotYetError("comparison_not_final", message)
     job_ids = [member.job.id for member in repository.members_of(session, [comparison_id])[comparison_id]]
-    keys = [file.key for file in repository.files_of(session, [comparison_id])[comparison_id]]
+    keys = files.remove(session, comparison_id)
     session.execute(delete(WorkItem).where(WorkItem.subject_id == comparison_id))
     session.execute(delete(Comparison).where(Comparison.id == comparison_id))  # the rest goes by ON DELETE CASCADE
     for job_id in job_ids if with_jobs else []:

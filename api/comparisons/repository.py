@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
+from api.comparisons.models import Comparison, ComparisonJob
 from api.jobs.models import Job
 from api.work.models import WorkItem
 from api.work.states import WorkKind, WorkState
@@ -90,12 +90,3 @@ def open_work(session: Session, comparison_id: str) -> WorkItem | None:
         WorkItem.subject_id == comparison_id, WorkItem.kind == WorkKind.COMPARE, WorkItem.state != WorkState.DONE
     )
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
-
-
-def files_of(session: Session, comparison_ids: list[str]) -> dict[str, list[ComparisonFile]]:
-    """Files of the joint reports, by comparison."""
-    found: dict[str, list[ComparisonFile]] = defaultdict(list)
-    query = select(ComparisonFile).where(ComparisonFile.comparison_id.in_(comparison_ids))
-    for file in session.scalars(query.order_by(ComparisonFile.filename)):
-        found[file.comparison_id].append(file)
-    return found

@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.comparisons.models import Comparison, ComparisonFile
+from api.comparisons.models import Comparison
 from api.comparisons.repository import Member
 from api.comparisons.states import FINAL, ComparisonStatus
 from api.jobs.schemas import JobError
 from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
+from api.subjects.models import ResultFile
+from api.subjects.schemas import Report, reports_of
 from difftune_core.config.comparison import MAX_METHODS, MAX_SEEDS, MethodName, Seed
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
@@ -98,18 +100,8 @@ class ComparisonDetails(Out):
     cancel_requested: bool
 
 
-class ComparisonReport(Out):
+class ComparisonReport(Report):
     """A file of the joint report."""
-
-    kind: str
-    """`report_json`, `report_html` or `samples`."""
-    filename: str
-    content_type: str
-    bytes: int
-    sha256: str
-    created_at: int
-    url: str
-    """Where its bytes are, with your key."""
 
 
 class ComparisonOut(Listed):
@@ -142,7 +134,7 @@ class ComparisonOut(Listed):
     error: JobError | None
 
 
-def comparison_out(row: Comparison, members: list[Member], files: list[ComparisonFile]) -> ComparisonOut:
+def comparison_out(row: Comparison, members: list[Member], files: list[ResultFile]) -> ComparisonOut:
     of_jobs = members[0].job.transfer.model_dump(mode="json") if members else {}
     return ComparisonOut(
         id=row.id,
@@ -165,20 +157,8 @@ def comparison_out(row: Comparison, members: list[Member], files: list[Compariso
         metadata=row.metadata_,
         priority=row.priority,
         jobs=[_job(member) for member in members],
-        reports=[report_out(file) for file in files],
+        reports=reports_of(ComparisonReport, files, f"/v1/comparisons/{row.id}"),
         error=_error(row.error_code, row.error_message, row.error_param),
-    )
-
-
-def report_out(file: ComparisonFile) -> ComparisonReport:
-    return ComparisonReport(
-        kind=file.kind,
-        filename=file.filename,
-        content_type=file.content_type,
-        bytes=file.bytes,
-        sha256=file.sha256,
-        created_at=int(file.created_at),
-        url=f"/v1/comparisons/{file.comparison_id}/reports/{file.filename}",
     )
 
 

@@ -8,7 +8,7 @@ import time
 from sqlalchemy.orm import Session
 
 from api.comparisons import lifecycle, repository
-from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
+from api.comparisons.models import Comparison, ComparisonJob
 from api.comparisons.schemas import ComparisonCreate
 from api.comparisons.states import FINAL
 from api.errors import ConflictError, InvalidInputError, ServiceError, not_found
@@ -17,7 +17,8 @@ from api.jobs import service as jobs
 from api.jobs.models import Job
 from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
-from api.reports import find_report
+from api.subjects import files
+from api.subjects.models import ResultFile
 from api.work.states import Request, WorkState
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.transfer import TransferConfig, resolve
@@ -102,18 +103,15 @@ def get(session: Session, tenant_id: str, comparison_id: str) -> Comparison:
     return found
 
 
-def report(session: Session, comparison: Comparison, filename: str) -> ComparisonFile:
+def report(session: Session, comparison: Comparison, filename: str) -> ResultFile:
     """A file of the joint report.
 
     Raises:
         ConflictError: there is no report yet.
         NotFoundError: it has no such file; says which there are.
     """
-    files = repository.files_of(session, [comparison.id])[comparison.id]
-    is_final = comparison.status in FINAL
-    return find_report(
-        files, filename, owner=f"Comparison {comparison.id}", status=comparison.status, is_final=is_final
-    )
+    owner, is_final = f"Comparison {comparison.id}", comparison.status in FINAL
+    return files.report(session, comparison.id, filename, owner=owner, status=comparison.status, is_final=is_final)
 
 
 def request_cancel(session: Session, comparison: Comparison) -> None:

@@ -193,7 +193,7 @@ def retrieve_file_content(
         look_for(used.store, keys, f"the data set {found.id}")
         body = _joined(used.store, keys)
         return StreamingResponse(body, headers=headers, media_type="application/octet-stream")
-    job = session.get_one(Job, found.job_id)
+    job = session.get_one(Job, found.subject_id)
     linked = saved_as(found, job.suffix or job.model, job.id)
     return answers.answer(used, linked, f"the file {found.id} of job {job.id}", redirect=redirect)
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.jobs.models import JobFile
 from api.schemas import Listed
+from api.subjects.models import ResultFile
 
 RESULTS = "fine-tune-results"
 _STATUS: dict[str, Literal["uploaded", "processed", "error"]] = {
@@ -45,7 +45,7 @@ def file_of_dataset(dataset: Dataset) -> File:
     )
 
 
-def file_of_result(result: JobFile) -> File:
+def file_of_result(result: ResultFile) -> File:
     return File(
         id=result.id,
         bytes=result.bytes,

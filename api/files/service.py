@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from api.datasets import repository as datasets
@@ -11,25 +11,26 @@ from api.datasets.models import Dataset
 from api.errors import not_found
 from api.files.schemas import RESULTS, File, file_of_dataset, file_of_result
 from api.ids import cursor
-from api.jobs.models import JobFile
+from api.jobs.models import Job
+from api.subjects.models import ResultFile
 
 PREFIX = "file"  # ids of result files; data sets have `ds`
 DATASETS = "fine-tune"
 
 
-def result(session: Session, tenant_id: str, file_id: str) -> JobFile:
+def result(session: Session, tenant_id: str, file_id: str) -> ResultFile:
     """A job's result file.
 
     Raises:
         NotFoundError: the tenant has none with this id.
     """
-    found = session.scalar(select(JobFile).where(JobFile.id == file_id, JobFile.tenant_id == tenant_id))
+    found = session.scalar(_of_jobs(tenant_id).where(ResultFile.id == file_id))
     if found is None:
         raise not_found("file", file_id)
     return found
 
 
-def find(session: Session, tenant_id: str, file_id: str) -> Dataset | JobFile:
+def find(session: Session, tenant_id: str, file_id: str) -> Dataset | ResultFile:
     """A data set or a result file.
 
     Raises:
@@ -72,8 +73,13 @@ def page(
     return sorted(files, key=lambda file: file.id.partition("_")[2], reverse=not ascending)[:limit]
 
 
-def _results(session: Session, tenant_id: str, *, after: str | None, limit: int, ascending: bool) -> list[JobFile]:
-    query = select(JobFile).where(JobFile.tenant_id == tenant_id)
+def _results(session: Session, tenant_id: str, *, after: str | None, limit: int, ascending: bool) -> list[ResultFile]:
+    query = _of_jobs(tenant_id)
     if after:
-        query = query.where(JobFile.id > after if ascending else JobFile.id < after)
-    return list(session.scalars(query.order_by(JobFile.id if ascending else JobFile.id.desc()).limit(limit)))
+        query = query.where(ResultFile.id > after if ascending else ResultFile.id < after)
+    return list(session.scalars(query.order_by(ResultFile.id if ascending else ResultFile.id.desc()).limit(limit)))
+
+
+def _of_jobs(tenant_id: str) -> Select[ResultFile]:
+    """The tenant's result files; those of other subjects are reports of theirs, and no files of OpenAI's."""
+    return select(ResultFile).join(Job, Job.id == ResultFile.subject_id).where(ResultFile.tenant_id == tenant_id)

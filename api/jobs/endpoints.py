@@ -20,6 +20,8 @@ from api.jobs.states import JobStatus
 from api.routing import DirectRoute, KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
+from api.subjects import files
+from api.subjects.models import ResultFile
 from difftune_core.config.transfer import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
@@ -220,7 +222,8 @@ def list_metrics(
 def list_reports(job_id: str, tenant: Tenant, session: ReadSession) -> Page[ReportOut]:
     """The files of the evaluations: report, page, sample images."""
     service.get(session, tenant, job_id)
-    rows = [file for file in repository.files_of(session, [job_id])[job_id] if file.kind in _REPORTS]
+    found = files.of(session, [job_id], by=ResultFile.id)[job_id]
+    rows = [file for file in found if file.kind in _REPORTS]
     return page_of(rows, len(rows), report_out)
 
 

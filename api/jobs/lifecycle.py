@@ -17,24 +17,11 @@ from sqlalchemy.orm import Session
 from api.checkpoints.models import Checkpoint
 from api.events import service as events
 from api.ids import new_id
-from api.jobs.models import Job, JobFile, Metric
+from api.jobs.models import Job, Metric
 from api.jobs.service import move
 from api.jobs.states import JobStatus
 
 _IMAGES = "target_images"
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A result file that is in the store already."""
-
-    kind: str
-    step: int
-    filename: str
-    key: str
-    bytes: int
-    sha256: str
-    content_type: str
 
 
 @dataclass(frozen=True)
@@ -190,20 +177,6 @@ def drop_old_resume_files(session: Session, job: Job, *, resume_file: str, keep:
         row.files = [f for f in row.files if f["name"] != resume_file]
         row.resume_available = False
     return dropped
-
-
-def add_files(session: Session, job: Job, files: Sequence[StoredFile]) -> None:
-    """Rows for result files; a file of the same kind, step and name takes the place of an earlier attempt's."""
-    for file in files:
-        same = (JobFile.job_id == job.id, JobFile.kind == file.kind, JobFile.step == file.step)
-        row = session.scalars(select(JobFile).where(*same, JobFile.filename == file.filename)).one_or_none()
-        if row is None:
-            row = JobFile(id=new_id("file"), tenant_id=job.tenant_id, job_id=job.id, kind=file.kind, step=file.step)
-            row.filename = file.filename
-            session.add(row)
-        row.key, row.bytes, row.sha256, row.content_type = file.key, file.bytes, file.sha256, file.content_type
-        row.created_at = time.time()
-        session.flush()
 
 
 def succeeded(session: Session, job: Job) -> None:

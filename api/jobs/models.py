@@ -3,7 +3,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String
+from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
@@ -74,25 +74,6 @@ class Job(Base):
         if status not in ALLOWED[JobStatus(self.status)]:
             raise ValueError(f"a job cannot go from {self.status} to {status}")
         self.status = status
-
-
-class JobFile(Base):
-    """A result file of a job: report, samples, export. Listed as an OpenAI file."""
-
-    __tablename__ = "job_files"
-
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    kind: Mapped[str] = mapped_column(String(32))
-    """`difftune_core.hooks.ArtifactEvent.kind`."""
-    step: Mapped[int]
-    filename: Mapped[str] = mapped_column(String(255))
-    key: Mapped[str] = mapped_column(String(512))
-    bytes: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str] = mapped_column(String(64))
-    content_type: Mapped[str] = mapped_column(String(128))
-    created_at: Mapped[float] = mapped_column(Double)
 
 
 class Metric(Base):

@@ -10,8 +10,9 @@ from api.checkpoints.models import Checkpoint
 from api.comparisons import repository as comparisons
 from api.errors import ConflictError, NotYetError
 from api.jobs import repository, service
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
 from api.jobs.states import FINAL
+from api.subjects import files
 from api.work.models import WorkItem
 
 
@@ -35,7 +36,7 @@ def delete_job(session: Session, tenant_id: str, job_id: str) -> list[str]:
         message = f"The checkpoints of job {job_id} are used by {', '.join(looks[:5])}."
         raise NotYetError("job_in_use", message, analyses=looks)
     keys = [file["key"] for row in checkpoints for file in row.files]
-    keys += session.scalars(select(JobFile.key).where(JobFile.job_id == job_id))
+    keys += files.remove(session, job_id)
     session.execute(delete(WorkItem).where(WorkItem.subject_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id))  # the rest goes by ON DELETE CASCADE
     return keys

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from api.jobs.models import Job, JobFile, Metric
+from api.jobs.models import Job, Metric
 from api.jobs.states import FINAL, JobStatus
 from api.retention_sets.models import RetentionSet
 from api.work.models import WorkItem
@@ -81,14 +80,6 @@ def last_work(session: Session, job_id: str) -> WorkItem | None:
     query = select(WorkItem).where(WorkItem.subject_id == job_id, WorkItem.kind == WorkKind.TRAIN)
     query = query.order_by(WorkItem.created_at.desc()).limit(1)
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
-
-
-def files_of(session: Session, job_ids: list[str]) -> dict[str, list[JobFile]]:
-    """Result files by job, oldest first."""
-    found: dict[str, list[JobFile]] = defaultdict(list)
-    for file in session.scalars(select(JobFile).where(JobFile.job_id.in_(job_ids)).order_by(JobFile.id)):
-        found[file.job_id].append(file)
-    return found
 
 
 def metric_page(

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from api.jobs.models import JobFile, Metric
+from api.jobs.models import Metric
 from api.jobs.openai import refuse_legacy, without_auto
 from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, finite
+from api.subjects.models import ResultFile
 from difftune_core.config.transfer import TransferConfig
 
 _MAX_METADATA = 16
@@ -175,7 +176,7 @@ def metric_out(metric: Metric) -> MetricOut:
     )
 
 
-def report_out(file: JobFile) -> ReportOut:
+def report_out(file: ResultFile) -> ReportOut:
     return ReportOut(
         id=file.id,
         kind=file.kind,

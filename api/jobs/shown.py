@@ -19,9 +19,10 @@ from sqlalchemy import BindParameter, Connection, Row, Text, and_, bindparam, ca
 from sqlalchemy.orm import aliased
 
 from api.checkpoints.models import Checkpoint
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
 from api.jobs.states import JobStatus
 from api.schemas import finite, seconds
+from api.subjects.models import ResultFile
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind, WorkState
 from difftune_core.config.stored import read_stored
@@ -174,10 +175,10 @@ _JOBS = select(
     cast(Job.config, Text).label("config"),
     _NEWEST.correlate(Job).scalar_subquery().label("latest_checkpoint"),
     _queue_position().label("queue_position"),
-    exists().where(JobFile.job_id == Job.id).label("has_files"),
+    exists().where(ResultFile.subject_id == Job.id).label("has_files"),
     exists().where(WorkItem.subject_id == Job.id, WorkItem.fence > 0).label("has_attempts"),
 ).where(Job.id.in_(_IDS))
-_FILES = select(JobFile.job_id, JobFile.id).where(JobFile.job_id.in_(_IDS)).order_by(JobFile.id)
+_FILES = select(ResultFile.subject_id, ResultFile.id).where(ResultFile.subject_id.in_(_IDS)).order_by(ResultFile.id)
 _ATTEMPTS = (
     select(WorkItem.subject_id, *Attempt.__table__.c)
     .join(Attempt, Attempt.work_item_id == WorkItem.id)

@@ -8,12 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Text, cast, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from api.analyses.models import AnalysisFile
 from api.checkpoints.models import Checkpoint
-from api.comparisons.models import ComparisonFile
 from api.datasets.models import Dataset
-from api.jobs.models import JobFile
 from api.retention_sets.models import RetentionArtifact
+from api.subjects.models import ResultFile
 from api.uploads.models import Upload, UploadPart
 from api.uploads.states import UploadStatus
 
@@ -21,7 +19,7 @@ from api.uploads.states import UploadStatus
 def named_keys(session: Session) -> dict[str, str | None]:
     """Every object that a row names, with its sha256 where the row knows it."""
     found: dict[str, str | None] = {}
-    for kind in (JobFile, AnalysisFile, ComparisonFile, RetentionArtifact):
+    for kind in (ResultFile, RetentionArtifact):
         found |= {row.key: row.sha256 for row in session.execute(select(kind.key, kind.sha256)) if row.key}
     for files in session.scalars(select(Checkpoint.files)):
         found |= {file["key"]: file["sha256"] for file in files}
@@ -66,15 +64,11 @@ def _uploads(session: Session, upload_id: str) -> set[str]:
 
 def _jobs(session: Session, job_id: str) -> set[str]:
     rows = session.scalars(select(Checkpoint.files).where(Checkpoint.job_id == job_id))
-    return {file["key"] for files in rows for file in files} | _keys(session, JobFile.key, JobFile.job_id == job_id)
+    return {file["key"] for files in rows for file in files} | _results(session, job_id)
 
 
-def _analyses(session: Session, analysis_id: str) -> set[str]:
-    return _keys(session, AnalysisFile.key, AnalysisFile.analysis_id == analysis_id)
-
-
-def _comparisons(session: Session, comparison_id: str) -> set[str]:
-    return _keys(session, ComparisonFile.key, ComparisonFile.comparison_id == comparison_id)
+def _results(session: Session, subject_id: str) -> set[str]:
+    return _keys(session, ResultFile.key, ResultFile.subject_id == subject_id)
 
 
 def _retention_sets(session: Session, artifact_id: str) -> set[str]:
@@ -89,8 +83,8 @@ NAMED: dict[str, Callable[[Session, str], set[str]]] = {
     "datasets": _datasets,
     "uploads": _uploads,
     "jobs": _jobs,
-    "analyses": _analyses,
-    "comparisons": _comparisons,
+    "analyses": _results,
+    "comparisons": _results,
     "retention_sets": _retention_sets,
 }
 """What the rows name, by the first part of a key; everything else in the store is left alone."""

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from api.jobs.service import retention_set_settled
 from api.retention_sets.models import RetentionArtifact
 from api.retention_sets.states import RetentionSetStatus
-
-
-@dataclass(frozen=True)
-class StoredSet:
-    """The file of a set, in the store."""
-
-    key: str
-    bytes: int
-    sha256: str
+from api.subjects.files import StoredFile
 
 
 def started(artifact: RetentionArtifact) -> None:
@@ -36,7 +27,7 @@ def requeued(artifact: RetentionArtifact) -> None:
     artifact.set_status(RetentionSetStatus.QUEUED)
 
 
-def succeeded(session: Session, artifact: RetentionArtifact, stored: StoredSet) -> None:
+def succeeded(session: Session, artifact: RetentionArtifact, stored: StoredFile) -> None:
     """The images are in the store; jobs that waited for them are told."""
     artifact.key, artifact.bytes, artifact.sha256 = stored.key, stored.bytes, stored.sha256
     artifact.done = artifact.total

@@ -13,8 +13,8 @@ from api.analyses import lifecycle
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.deps import Services
-from api.jobs.lifecycle import StoredFile
 from api.jobs.states import JobStatus
+from api.subjects.files import StoredFile
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind, WorkState
 

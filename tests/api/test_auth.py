@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from api.checkpoints.models import Checkpoint
 from api.deps import Services
-from api.jobs.models import JobFile
+from api.subjects.models import ResultFile
 
 Problem = Callable[..., dict[str, Any]]
 OPEN = {"/healthz", "/readyz", "/v1/objects/{key}"}
@@ -67,7 +67,8 @@ def test_another_tenants_ids_are_not_there(
         common = {"tenant_id": "default", "job_id": job["id"], "step": 1, "created_at": 1.0}
         session.add(Checkpoint(**common, id="ckpt_1", fence=1, name="step-1", files=[]))
         file = {"kind": "report_json", "filename": "r", "key": "r", "bytes": 1, "sha256": "0", "content_type": "a/b"}
-        session.add(JobFile(**common, **file, id="file_1"))
+        file |= {"tenant_id": "default", "subject_id": job["id"], "step": 1, "created_at": 1.0}
+        session.add(ResultFile(**file, id="file_1"))
 
     with services.database.write() as session:
         publish(session)

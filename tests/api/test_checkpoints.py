@@ -10,8 +10,9 @@ from starlette.testclient import TestClient
 
 from api.checkpoints.models import Checkpoint
 from api.deps import Services
-from api.jobs.models import Job, JobFile, Metric
+from api.jobs.models import Job, Metric
 from api.jobs.states import JobStatus
+from api.subjects.models import ResultFile
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -99,9 +100,9 @@ def test_the_diffusers_export_is_of_one_step(
     assert assert_problem(client.get(url), 404, "export_not_found")["steps"] == []
     services.store.put_stream("export.zip", [b"PK"])
     with services.database.write() as session:
-        row = {"tenant_id": "default", "job_id": job_id, "kind": "export_diffusers", "step": 150, "created_at": 1.0}
+        row = {"tenant_id": "default", "subject_id": job_id, "kind": "export_diffusers", "step": 150, "created_at": 1.0}
         row |= {"filename": "diffusers.zip", "key": "export.zip", "bytes": 2, "content_type": "application/zip"}
-        session.add(JobFile(**row, id="file_1", sha256="0" * 64))
+        session.add(ResultFile(**row, id="file_1", sha256="0" * 64))
     moved = client.get(url)
     assert client.get(moved.headers["location"]).content == b"PK"
     assert f"digits-{job_id}-step-150-diffusers.zip" in moved.headers["location"]
@@ -122,9 +123,15 @@ def test_the_single_file_is_of_controlnets(
     assert "single_file" in assert_problem(client.get(url), 409, "export_not_ready")["detail"]
     services.store.put_stream("single", [b"one"])
     with services.database.write() as session:
-        row = {"tenant_id": "default", "job_id": job_id, "kind": "export_single_file", "step": 150, "created_at": 1.0}
+        row = {
+            "tenant_id": "default",
+            "subject_id": job_id,
+            "kind": "export_single_file",
+            "step": 150,
+            "created_at": 1.0,
+        }
         row |= {"filename": "controlnet.safetensors", "key": "single", "bytes": 3, "content_type": "application/zip"}
-        session.add(JobFile(**row, id="file_1", sha256="0" * 64))
+        session.add(ResultFile(**row, id="file_1", sha256="0" * 64))
     moved = client.get(url)
     assert client.get(moved.headers["location"]).content == b"one"
     assert f"digits-{job_id}-step-150-controlnet.safetensors" in moved.headers["location"]

@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from api.comparisons import lifecycle as comparisons
-from api.comparisons.models import Comparison, ComparisonFile
+from api.comparisons.models import Comparison
 from api.comparisons.repository import lock
 from api.comparisons.states import ComparisonStatus
 from api.datasets.states import DatasetStatus
 from api.deps import Services
 from api.jobs import lifecycle as jobs
+from api.subjects.files import StoredFile
 from api.work import repository as work
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind, WorkState
@@ -239,10 +240,7 @@ def test_reports_are_behind_links(
     assert_problem(client.get(path), 409, "report_not_ready")
     rows(lambda session: lock(session, made["id"]).set_status(ComparisonStatus.RUNNING))
     stored = services.store.put_stream("comparisons/x", [b"{}"])
-    file = ComparisonFile(
-        comparison_id=made["id"], filename="comparison.json", kind="report_json", key=stored.key, bytes=2,
-        sha256="0" * 64, content_type="application/json", created_at=time.time(),
-    )  # fmt: skip
+    file = StoredFile("report_json", 0, "comparison.json", stored.key, 2, "0" * 64, "application/json")
     rows(lambda session: comparisons.succeeded(session, lock(session, made["id"]), [file]))
     shown = client.get(f"{URL}/{made['id']}").json()
     assert (shown["status"], shown["status_details"]["phase"]) == ("succeeded", None)

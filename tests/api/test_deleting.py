@@ -14,12 +14,14 @@ from starlette.testclient import TestClient
 from api.analyses.models import Analysis
 from api.analyses.states import AnalysisStatus
 from api.checkpoints.models import Checkpoint
-from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
+from api.comparisons.models import Comparison, ComparisonJob
 from api.deps import Services
 from api.events.models import Event
 from api.jobs import lifecycle
-from api.jobs.lifecycle import StoredFile
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
+from api.subjects import files as result_files
+from api.subjects.files import StoredFile
+from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 
 pytestmark = pytest.mark.both_databases
@@ -45,7 +47,7 @@ def ended(add_job: Callable[..., dict[str, Any]], services: Services, rows: Rows
             lifecycle.checkpoint_saved(session, job, fence=1, step=step, name=f"step-{step}", files=files)
         report = StoredFile("report_html", 20, "report.html", f"{prefix}/report.html", 1, "0" * 64, "text/html")
         export = StoredFile("export_diffusers", 10, "10.zip", f"{prefix}/10.zip", 1, "0" * 64, "application/zip")
-        lifecycle.add_files(session, job, [report, export])
+        result_files.add(session, job, [report, export])
         lifecycle.best_found(session, job, step=10, metric="fid", value=1.0)
         job.status, job.finished_at = "cancelled", time.time()
 
@@ -67,7 +69,7 @@ def test_a_job_goes_with_all_that_it_made(client: TestClient, ended: str, servic
     assert client.delete(url).json() == {"id": ended, "object": "fine_tuning.job", "deleted": True}
     assert client.get(url).status_code == client.delete(url).status_code == 404
     assert keys(services) == []
-    left = rows(lambda s: [s.scalar(select(func.count()).select_from(t)) for t in (Job, Checkpoint, JobFile, Event)])
+    left = rows(lambda s: [s.scalar(select(func.count()).select_from(t)) for t in (Job, Checkpoint, ResultFile, Event)])
     assert left == [0, 0, 0, 0]
     assert rows(lambda s: list(s.scalars(select(WorkItem).where(WorkItem.subject_id == ended)))) == []
 
@@ -118,7 +120,7 @@ def comparison(client: TestClient, compare: Any, services: Services, rows: Rows)
     services.store.put_stream(f"comparisons/{made}/1/comparison.json", [b"{}"])
     file = {"filename": "comparison.json", "kind": "report_json", "bytes": 2, "sha256": "0" * 64, "created_at": 1.0}
     file |= {"key": f"comparisons/{made}/1/comparison.json", "content_type": "application/json"}
-    rows(lambda session: session.add(ComparisonFile(comparison_id=made, **file)))
+    rows(lambda session: session.add(ResultFile(tenant_id="default", subject_id=made, **file)))
     return made
 
 
@@ -131,7 +133,7 @@ def test_a_comparison_goes_with_its_report_and_frees_its_jobs(
     assert client.delete(url).json() == {"id": comparison, "object": "comparison", "deleted": True}
     assert client.get(url).status_code == client.delete(url).status_code == 404
     assert list(services.store.list("comparisons/")) == []
-    assert rows(lambda session: session.scalars(select(ComparisonFile)).all()) == []
+    assert rows(lambda session: session.scalars(select(ResultFile)).all()) == []
     for job_id in jobs:
         assert client.get(f"/v1/fine_tuning/jobs/{job_id}").json()["metadata"]["comparison"] == comparison
         assert client.delete(f"/v1/fine_tuning/jobs/{job_id}").status_code == 200

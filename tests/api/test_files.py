@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from api.datasets.states import DatasetStatus
 from api.deps import Services
-from api.jobs.models import JobFile
+from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 
 
@@ -93,8 +93,8 @@ def test_list_pages_through_both_kinds_newest_first(
     assert_problem: Callable[..., dict[str, Any]],
 ) -> None:
     job = add_job()
-    result = JobFile(
-        id="file_" + job["id"].removeprefix("ftjob_"), tenant_id="default", job_id=job["id"], kind="report_json",
+    result = ResultFile(
+        id="file_" + job["id"].removeprefix("ftjob_"), tenant_id="default", subject_id=job["id"], kind="report_json",
         step=1, filename="report.json", key="k/report.json", bytes=2, sha256="0" * 64,
         content_type="application/json", created_at=1.0,
     )  # fmt: skip

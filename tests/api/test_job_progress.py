@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from api.jobs.models import JobFile, Metric
+from api.jobs.models import Metric
 from api.jobs.states import JobStatus
+from api.subjects.models import ResultFile
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkState
 
@@ -33,8 +34,8 @@ def test_attempts_progress_and_results_are_shown(
         session.add(Attempt(**common, fence=2, worker_id="w2", start_step=9))
         file = {"kind": "report_json", "step": 9, "filename": "r.json", "key": "r", "bytes": 1, "sha256": "0" * 64}
         file |= {"tenant_id": "default", "content_type": "application/json", "created_at": 1.0}
-        session.add(JobFile(id="file_2", job_id=job_id, **file))
-        session.add(JobFile(id="file_1", job_id=job_id, **{**file, "kind": "export_diffusers"}))
+        session.add(ResultFile(id="file_2", subject_id=job_id, **file))
+        session.add(ResultFile(id="file_1", subject_id=job_id, **{**file, "kind": "export_diffusers"}))
 
     rows(run)
     set_job(job_id, status=JobStatus.RUNNING, phase="training", step=9, steps_per_second=2.0, recoveries=1)

@@ -10,8 +10,9 @@ from starlette.testclient import TestClient
 
 from api.deps import Services
 from api.doctor import objects
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
 from api.settings import Settings
+from api.subjects.models import ResultFile
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -43,7 +44,9 @@ def test_no_link_is_given_to_a_result_that_is_lost(
     with services.database.write() as session:
         job = session.get_one(Job, job_id)
         common = {"tenant_id": job.tenant_id, "bytes": 1, "sha256": "0" * 64, "content_type": "text/html"}
-        row = JobFile(id="file_1", job_id=job_id, kind="report_html", step=1, filename="r.html", created_at=0, **common)
+        row = ResultFile(
+            id="file_1", subject_id=job_id, kind="report_html", step=1, filename="r.html", created_at=0, **common
+        )
         row.key = f"jobs/{job_id}/1/r.html"
         session.add(row)
     said = assert_problem(client.get("/v1/files/file_1/content"), 410, "object_missing")["detail"]

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from api.analyses.models import Analysis, AnalysisFile
-from api.comparisons.models import ComparisonFile
+from api.analyses.models import Analysis
 from api.deps import Services
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
+from api.subjects.models import ResultFile
 
 Json = dict[str, Any]
 PAGE, PICTURE = b"<!doctype html>", b"PNG"
@@ -36,8 +36,8 @@ def of_job(services: Services, add_job: Callable[..., Json], rows: Any) -> tuple
 
     def add(session: Session) -> None:
         for number, name in enumerate(NAMES):
-            common = {"id": f"file_{number}", "tenant_id": "default", "job_id": job["id"], "step": 1}
-            session.add(JobFile(**common, **fields(services, f"jobs/{job['id']}", name)))
+            common = {"id": f"file_{number}", "tenant_id": "default", "subject_id": job["id"], "step": 1}
+            session.add(ResultFile(**common, **fields(services, f"jobs/{job['id']}", name)))
 
     rows(add)
     return "/v1/files/file_{number}/content", f"my-flowers-{job['id']}-"
@@ -49,7 +49,9 @@ def of_comparison(services: Services, compare: Any, rows: Any) -> tuple[str, str
 
     def add(session: Session) -> None:
         for name in NAMES:
-            session.add(ComparisonFile(comparison_id=made, **fields(services, f"comparisons/{made}", name)))
+            session.add(
+                ResultFile(tenant_id="default", subject_id=made, **fields(services, f"comparisons/{made}", name))
+            )
 
     rows(add)
     return f"/v1/comparisons/{made}/reports/{{name}}", f"which-{made}-"
@@ -65,7 +67,8 @@ def of_analysis(services: Services, add_job: Callable[..., Json], rows: Any) -> 
         session.add(Analysis(id="ana_1", tenant_id="default", **about))
         session.flush()
         for name in NAMES:
-            session.add(AnalysisFile(analysis_id="ana_1", **fields(services, "analyses/ana_1", name)))
+            common = {"tenant_id": "default", "subject_id": "ana_1"}
+            session.add(ResultFile(**common, **fields(services, "analyses/ana_1", name)))
 
     rows(add)
     return "/v1/analyses/ana_1/reports/{name}", "tiny-dit-ana_1-"

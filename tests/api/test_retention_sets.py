@@ -15,6 +15,7 @@ from api.deps import Services
 from api.jobs.models import Job
 from api.retention_sets import lifecycle
 from api.retention_sets.models import RetentionArtifact, RetentionSet
+from api.subjects.files import StoredFile
 from api.work.models import WorkItem
 from tests.api.conftest import CARD
 
@@ -49,7 +50,8 @@ def make(services: Services, rows: Rows) -> Callable[..., None]:
             if error:
                 lifecycle.failed(session, artifact, code="model_mismatch", message=error)
             else:
-                stored = lifecycle.StoredSet(f"retention_sets/{set_id}/images", 6, "5" * 64)
+                key = f"retention_sets/{set_id}/images"
+                stored = StoredFile("retention_set", 0, "images", key, 6, "5" * 64, "application/octet-stream")
                 lifecycle.succeeded(session, artifact, stored)
 
         rows(settle)

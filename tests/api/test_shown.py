@@ -17,9 +17,10 @@ from starlette.testclient import TestClient
 
 from api.deps import Services
 from api.jobs import lifecycle
-from api.jobs.lifecycle import StoredFile
 from api.jobs.models import Job
 from api.jobs.schemas import JobOut
+from api.subjects import files as result_files
+from api.subjects.files import StoredFile
 from api.work import repository as work
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind
@@ -66,7 +67,7 @@ WRITES: dict[str, tuple[Callable[[Session, Job], object], Callable[[Any], Any], 
         lambda o: [(a["resumed"], a["changed"]) for a in o["attempts"]],
         [("continued", ["torch"])],
     ),
-    "file": (lambda s, j: lifecycle.add_files(s, j, [REPORT]), lambda o: len(o["result_files"]), 1),
+    "file": (lambda s, j: result_files.add(s, j, [REPORT]), lambda o: len(o["result_files"]), 1),
     "checkpoint": (saved, lambda o: o["status_details"]["latest_checkpoint"][:5], "ckpt_"),
     "failure": (
         lambda s, j: (lifecycle.started(s, j, attempt=1), lifecycle.failed(s, j, code="c", message="m", param=None)),

@@ -24,11 +24,12 @@ from api.events.models import Event
 from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs import stops
-from api.jobs.models import Job, JobFile, Metric
+from api.jobs.models import Job, Metric
 from api.jobs.service import Submission
 from api.jobs.states import FINAL
 from api.settings import Settings
 from api.storage import open_store
+from api.subjects.models import ResultFile
 from api.work import service as work
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind
@@ -127,9 +128,10 @@ class Bench:
             query = select(Checkpoint.step).where(Checkpoint.job_id == job_id)
             return list(session.scalars(query.order_by(Checkpoint.step)))
 
-    def rows(self, kind: type[Event | Metric | JobFile | Checkpoint], job_id: str) -> list[Any]:
+    def rows(self, kind: type[Event | Metric | ResultFile | Checkpoint], job_id: str) -> list[Any]:
         with self.database.read() as session:
-            return list(session.scalars(select(kind).where(kind.job_id == job_id)))
+            of = kind.subject_id if kind is ResultFile else kind.job_id
+            return list(session.scalars(select(kind).where(of == job_id)))
 
     def workspace(self, subject_id: str) -> Path:
         return self.settings.data_dir / "work" / subject_id

@@ -18,7 +18,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from api.analyses import service
-from api.analyses.models import Analysis, AnalysisFile
+from api.analyses.models import Analysis
 from api.analyses.schemas import AnalysisCreate
 from api.base_models import service as models
 from api.checkpoints.models import Checkpoint
@@ -27,6 +27,7 @@ from api.jobs import service as jobs
 from api.jobs.service import Submission
 from api.jobs.states import JobStatus
 from api.settings import Settings
+from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 from api.work.states import WorkState
 from difftune_core.checkpoint.save import save_checkpoint
@@ -118,9 +119,9 @@ def settled(bench: Bench, analysis_id: str) -> Analysis:
     return analysis
 
 
-def files(bench: Bench, analysis_id: str) -> dict[str, AnalysisFile]:
+def files(bench: Bench, analysis_id: str) -> dict[str, ResultFile]:
     with bench.database.read() as session:
-        rows = session.scalars(select(AnalysisFile).where(AnalysisFile.analysis_id == analysis_id))
+        rows = session.scalars(select(ResultFile).where(ResultFile.subject_id == analysis_id))
         return {row.filename: row for row in rows}
 
 

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import update
 
 from api.jobs import lifecycle
-from api.jobs.lifecycle import StoredFile
 from api.jobs.models import Job
 from api.objects.named import NAMED, named_keys
+from api.subjects import files as result_files
+from api.subjects.files import StoredFile
 from api.uploads.models import Upload, UploadPart
 from api.work.models import WorkItem
 from api.work.states import WorkState
@@ -47,7 +48,7 @@ def stored_job(bench: Bench, put: Callable[..., str]) -> str:
     with bench.database.write() as session:
         job = lifecycle.lock(session, job_id)
         lifecycle.checkpoint_saved(session, job, fence=1, step=1, name="step-1", files=[entry])
-        lifecycle.add_files(session, job, [report])
+        result_files.add(session, job, [report])
         job.status = "cancelled"
         session.execute(update(WorkItem).values(state=WorkState.DONE))
     return job_id

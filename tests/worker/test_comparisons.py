@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from api.comparisons import service
-from api.comparisons.models import Comparison, ComparisonFile, ComparisonJob
+from api.comparisons.models import Comparison, ComparisonJob
 from api.comparisons.schemas import ComparisonCreate
 from api.comparisons.states import FINAL
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
 from api.settings import Settings
+from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 from api.work.states import WorkState
 from difftune_core.config.card import BaseModelCard
@@ -65,7 +66,7 @@ def ended(bench: Bench) -> Callable[[str], Comparison]:
 
 def files(bench: Bench, comparison_id: str) -> dict[str, bytes]:
     with bench.database.read() as session:
-        rows = session.scalars(select(ComparisonFile).where(ComparisonFile.comparison_id == comparison_id)).all()
+        rows = session.scalars(select(ResultFile).where(ResultFile.subject_id == comparison_id)).all()
     return {row.filename: b"".join(bench.store.read(row.key)) for row in rows}
 
 
@@ -146,12 +147,12 @@ def test_a_deleted_report_is_missing(
     with bench.worker():
         for method, seed in (("plain", 0), ("plain", 1), ("diff", 0)):
             bench.wait_final(job_of(bench, comparison_id, method, seed))
-        bench.wait(lambda: bench.rows(JobFile, lost) or bench.status(lost) == "running")
+        bench.wait(lambda: bench.rows(ResultFile, lost) or bench.status(lost) == "running")
         bench.wait_final(lost)
         assert ended(comparison_id).status == "succeeded"
     with bench.database.write() as session:  # and once more, without that report
-        session.execute(delete(JobFile).where(JobFile.job_id == lost))
-        session.execute(delete(ComparisonFile))
+        session.execute(delete(ResultFile).where(ResultFile.subject_id == lost))
+        session.execute(delete(ResultFile).where(ResultFile.subject_id == comparison_id))
         session.execute(update(Comparison).values(status="running"))
         item = WorkItem.kind == "compare"
         session.execute(update(WorkItem).where(item).values(state=WorkState.QUEUED, worker_id=None, lease_until=None))

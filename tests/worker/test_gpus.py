@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from api.settings import Settings
+from api.subjects.models import ResultFile
 from worker.gpus import gpus_of
 
 Bench = Any  # the class of conftest.py
@@ -77,7 +78,6 @@ def test_each_child_sees_the_gpu_of_its_slot_and_a_faulty_one_gets_none(bench: B
 
 
 def seen_gpu(bench: Bench, job_id: str) -> str:
-    from api.jobs.models import JobFile
 
-    [report] = bench.rows(JobFile, job_id)
+    [report] = bench.rows(ResultFile, job_id)
     return json.loads(b"".join(bench.store.read(report.key)))["environment"]["CUDA_VISIBLE_DEVICES"]

@@ -22,11 +22,12 @@ from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.ids import new_id
 from api.jobs import service as jobs
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
 from api.jobs.service import Submission
 from api.retention_sets import service
 from api.retention_sets.models import RetentionSet
 from api.settings import Settings
+from api.subjects.models import ResultFile
 from difftune_core.config.card import BaseModelCard, read_card
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TransferConfig, resolve
@@ -159,7 +160,7 @@ def test_a_job_waits_for_its_set_and_takes_it_from_the_store(real: Bench, card: 
     sampled = [load_file(path) for path in (cache / COMPUTED / "retention").glob("*/images.safetensors")]
     assert [len(found["labels"]) for found in sampled] == [8], "the judge's images; the set is not sampled again"
     for job_id in (first, second):
-        (file,) = [file for file in real.rows(JobFile, job_id) if file.kind == "report_json"]
+        (file,) = [file for file in real.rows(ResultFile, job_id) if file.kind == "report_json"]
         report = json.loads(b"".join(real.store.read(file.key)))
         assert report["retention_set"] == {"id": set_id, "digest": row.artifact.digest, "num_images": 20}
         assert real.get(Job, job_id).retention_digest == row.artifact.digest

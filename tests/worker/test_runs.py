@@ -12,7 +12,8 @@ from sqlalchemy import text, update
 
 from api.checkpoints.models import Checkpoint
 from api.events.models import Event
-from api.jobs.models import Job, JobFile, Metric
+from api.jobs.models import Job, Metric
+from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 from api.work.states import WorkState
 
@@ -36,7 +37,7 @@ def test_a_job_runs_to_its_end(bench: Bench) -> None:
     assert sorted(step for name, step in told if name == "train_loss") == list(range(1, 13))
     images = {step: value for (name, step), value in told.items() if name == "target_images"}
     assert images == {5: 160, 10: 320, 12: 384}, "a checkpoint says how many it has seen, be its step logged or not"
-    assert [f.kind for f in bench.rows(JobFile, job_id)] == ["report_json"]
+    assert [f.kind for f in bench.rows(ResultFile, job_id)] == ["report_json"]
     assert bench.reasons(job_id) == ["succeeded"]
     assert bench.item(job_id).state == WorkState.DONE
     assert not bench.workspace(job_id).exists()
@@ -71,7 +72,7 @@ def test_the_child_sees_no_secret_and_not_our_folder(bench: Bench, monkeypatch: 
     job_id = bench.job({"steps": 2})
     with bench.worker():
         bench.wait_final(job_id)
-    [report] = bench.rows(JobFile, job_id)
+    [report] = bench.rows(ResultFile, job_id)
     seen = json.loads(b"".join(bench.store.read(report.key)))
     assert "hush" not in json.dumps(seen)
     assert seen["environment"]["HF_HUB_OFFLINE"] == "1"

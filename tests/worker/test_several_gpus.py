@@ -18,9 +18,10 @@ import torch
 from api.events.models import Event
 from api.ids import new_id
 from api.jobs import service as jobs
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
 from api.jobs.service import Submission
 from api.settings import Settings
+from api.subjects.models import ResultFile
 from api.work import repository
 from api.work import service as work
 from api.work.models import WorkItem
@@ -43,7 +44,7 @@ def with_gpus(bench: Bench, count: int, **settings: Any) -> None:
 
 
 def seen_gpus(bench: Bench, job_id: str) -> str:
-    [report] = bench.rows(JobFile, job_id)
+    [report] = bench.rows(ResultFile, job_id)
     return str(json.loads(b"".join(bench.store.read(report.key)))["environment"]["CUDA_VISIBLE_DEVICES"])
 
 

@@ -12,7 +12,8 @@ from sqlalchemy import inspect, text
 
 from api.datasets.models import Dataset
 from api.db import Database
-from api.jobs.models import Job, JobFile
+from api.jobs.models import Job
+from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 from api.work.states import Slot
 from difftune_core.config.stored import read_stored
@@ -125,7 +126,7 @@ def test_jobs_that_an_older_version_accepted_run_as_they_were_stored(bench: Benc
         for job_id in (queued, paused, running):
             job = bench.wait_final(job_id)
             assert (job.status, job.step) == ("succeeded", 20), job.error_message
-            (report,) = bench.rows(JobFile, job_id)
+            (report,) = bench.rows(ResultFile, job_id)
             arguments = json.loads(b"".join(bench.store.read(report.key)))["arguments"]
             assert "--resolved" in arguments
             assert job.transfer.method.hyperparameters.tau == 2.0
