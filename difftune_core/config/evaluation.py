@@ -8,33 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from difftune_core.config.figures import all_metrics, default_metrics, distance_of, find_figure
+from difftune_core.config.figures.fields import EXTRACTOR_ID, FigureKey, MetricName
 from difftune_core.config.frozen import Frozen
 from difftune_core.config.sampling import Guidance, Sampler
 from difftune_core.hooks import TaskError
 
-_ALWAYS = frozenset({"fid", "kid", "null_fid", "retention_loss", "l2_from_base"})
-_OF_CONTROLS = frozenset({"ssim", "mse", "pixel_accuracy", "miou", "clip_score"})
-_ID = r"[a-z0-9][a-z0-9._-]{0,47}"
-_FIGURES = {
-    "fid_infinity": ("fid_infinity",),
-    "precision_recall": ("precision", "recall"),
-    "density_coverage": ("density", "coverage"),
-}
-_NAMES = "|".join(
-    [*sorted(_ALWAYS | _OF_CONTROLS), *(name for names in _FIGURES.values() for name in names), f"fd_{_ID}"]
-)
-_METRIC = f"^({_NAMES})$"
 ClassDistribution = Literal["as_validation", "equal"]
-_FEWEST_OF_DISTANCE = 2
-_FEWEST = {
-    **dict.fromkeys(("fid", "kid"), 3),  # KID's error leaves one out; FID waits for it
-    **dict.fromkeys(("precision", "recall", "density", "coverage"), 100),
-}
 UNMEASURED = "metric_without_figure"
 """Code of the warning that settings go by a metric that has no figure."""
-QualityMetric = Literal["fid", "kid", "fid_infinity", "precision_recall", "density_coverage"]
 FeatureExtractors = Annotated[
-    tuple[Annotated[str, Field(pattern=rf"^{_ID}$")], ...], Field(min_length=1, max_length=4, strict=False)
+    tuple[Annotated[str, Field(pattern=rf"^{EXTRACTOR_ID}$")], ...], Field(min_length=1, max_length=4, strict=False)
 ]
 _COMMON = {
     "sampler": "ddpm",
@@ -104,21 +88,19 @@ class EvaluationConfig(Frozen):
     """Guidances by which the delivered model's FID and KID are measured too, at the end, from the same seeds."""
     every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Also evaluate each time this many steps are done; null evaluates the end only."""
-    metrics: Annotated[tuple[QualityMetric, ...], Field(max_length=5, strict=False)] = ("fid", "kid")
-    """What is measured of the images: FID and KID always, and where named `fid_infinity` (FID without its bias from few
-    images), `precision_recall`, `density_coverage`. One that needs more images than there are has no figure and says
-    why."""
+    metrics: Annotated[tuple[MetricName, ...], Field(max_length=32, strict=False)] = default_metrics()
+    """What is measured of the images: FID and KID always, further metrics where they are named. One that needs more
+    images than there are has no figure and says why."""
     feature_extractors: FeatureExtractors | None = None
     """Ids of the networks whose features carry the distances: the first gives FID and KID, each further one `fd_<id>`.
     Null: the one that the base model's card names."""
-    clip_model: Annotated[str, Field(pattern=rf"^{_ID}$")] | None = None
+    clip_model: Annotated[str, Field(pattern=rf"^{EXTRACTOR_ID}$")] | None = None
     """ControlNet: id of the CLIP model that scores how well the images of validation rows fit their captions
     (`clip_score`: 100 max(cos, 0), the mean over images). Null: no such score."""
-    best_metric: Annotated[str, Field(pattern=_METRIC)] = "fid"
-    """By which the best checkpoint is chosen: `fid`, `kid`, `null_fid`, `retention_loss`, `l2_from_base`, or of what
-    `metrics` and `feature_extractors` name `fid_infinity`, `precision`, `recall`, `density`, `coverage`, `fd_<id>`.
-    ControlNet: the condition's `ssim`, `mse`, `pixel_accuracy` or `miou`, which is also the default there, or
-    `clip_score`."""
+    best_metric: FigureKey = "fid"
+    """By which figure the best checkpoint is chosen: one that each evaluation has, unasked or because `metrics` or
+    `feature_extractors` name it (`fd_<id>`). ControlNet: one of the agreement with the condition, which is also the
+    default there, or `clip_score`."""
     early_stopping: EarlyStopping | None = None
     """End when the evaluations of `every_steps` bring nothing more; null goes on to the last step."""
     deliver: Literal["last", "best"] = "last"
@@ -131,7 +113,8 @@ class EvaluationConfig(Frozen):
 
 def least_images(metric: str) -> int:
     """Images on each side below which a metric has no figure; 0 where that depends on more than their number."""
-    return _FEWEST.get(metric, _FEWEST_OF_DISTANCE if metric.startswith("fd_") else 0)
+    found = find_figure(metric)
+    return 0 if found is None else found.fewest
 
 
 def told_unmeasured(config: EvaluationConfig, num_held_out: int) -> str | None:
@@ -166,8 +149,7 @@ def check_measured(config: EvaluationConfig, along_the_way: Set[str] = frozenset
     if len(set(extractors)) < len(extractors):
         message = f"feature_extractors names one twice: {', '.join(extractors)}"
         raise TaskError("not_unique", message, "evaluation.feature_extractors")
-    further = {name for metric in config.metrics for name in _FIGURES.get(metric, ())}
-    measured = along_the_way or _ALWAYS | further | {f"fd_{id_}" for id_ in extractors[1:]}
+    measured = along_the_way or _measured_along(config)
     if config.best_metric not in measured:
         message = f"best_metric {config.best_metric!r} is not measured: there is {', '.join(sorted(measured))}"
         raise TaskError("metric_not_measured", message, "evaluation.best_metric")
@@ -176,3 +158,12 @@ def check_measured(config: EvaluationConfig, along_the_way: Set[str] = frozenset
     if wanting and config.every_steps is None:
         message = f"{' and '.join(wanting)} needs evaluations before the end: set every_steps"
         raise TaskError("evaluations_needed", message, "evaluation.every_steps")
+
+
+def _measured_along(config: EvaluationConfig) -> set[str]:
+    """Keys of what each evaluation of a model that draws classes has."""
+    asked = {*default_metrics(), *config.metrics}
+    of_classes = [metric for metric in all_metrics() if not metric.needs & {"controls", "captions"}]
+    metrics = [metric for metric in of_classes if not metric.compute or metric.name in asked]
+    known = {figure.key for metric in metrics for figure in metric.figures if figure.is_along}
+    return known | {distance_of(id_).key for id_ in (config.feature_extractors or ())[1:]}

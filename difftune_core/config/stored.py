@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from difftune_core.config.figures.fields import STORED
 from difftune_core.config.frozen import Frozen
 from difftune_core.hooks import TaskError
 
@@ -37,7 +38,7 @@ def read_stored(kind: type[Config], stored: Mapping[str, Any]) -> Config:
         message = f"stored with schema version {version}; this version reads {SCHEMA_VERSION}: upgrade this worker"
         raise TaskError("config_of_newer_version", message, "schema_version")
     then = {section: {**values, **stored[section]} for section, values in FORMER.items() if section in stored}
-    return kind.model_validate({**stored, **then}, extra="ignore")
+    return kind.model_validate({**stored, **then}, extra="ignore", context=STORED)
 
 
 def read_config_file(kind: type[Config], path: Path, *, resolved: bool) -> Config:

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.figures import find_figure
 
-_OF_CONTROLS = frozenset({"ssim", "pixel_accuracy", "miou", "clip_score"})
-HIGHER_IS_BETTER = _OF_CONTROLS | {"precision", "recall", "density", "coverage"}
 Entry = dict[str, Any]
 
 
@@ -20,6 +19,18 @@ def figure(entry: Entry, metric: str) -> float | None:
     """The value of a metric in an evaluation; None where it was not measured or is no finite number."""
     value = entry.get(metric, entry.get("forgetting", {}).get(metric))
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def is_higher_better(metric: str) -> bool:
+    """Return whether the figure rises with the quality."""
+    found = find_figure(metric)
+    return found is not None and found.better == "higher"
+
+
+def cost(entry: Entry, metric: str) -> float | None:
+    """Return the value of a metric with the sign that makes lower better; None where there is none."""
+    value = figure(entry, metric)
+    return None if value is None else -value if is_higher_better(metric) else value
 
 
 def best_evaluation(entries: Sequence[Entry], metric: str) -> Entry | None:
@@ -31,10 +42,10 @@ def best_evaluation(entries: Sequence[Entry], metric: str) -> Entry | None:
 def evaluations_in_vain(entries: Sequence[Entry], metric: str, min_delta: float) -> int:
     """How many evaluations followed the last one that improved by more than `min_delta` on the one before that did."""
     reference, count = math.inf, 0
-    for cost in _costs(entries, metric).values():
+    for value in _costs(entries, metric).values():
         count += 1
-        if cost < reference - min_delta:
-            reference, count = cost, 0
+        if value < reference - min_delta:
+            reference, count = value, 0
     return count
 
 
@@ -56,6 +67,5 @@ def stopped_early(entries: Sequence[Entry], config: EvaluationConfig) -> str | N
 
 def _costs(entries: Sequence[Entry], metric: str) -> dict[int, float]:
     """Measured values by index, with the sign that makes lower better."""
-    sign = -1.0 if metric in HIGHER_IS_BETTER else 1.0
-    found = {index: figure(entry, metric) for index, entry in enumerate(entries)}
-    return {index: sign * value for index, value in found.items() if value is not None}
+    found = {index: cost(entry, metric) for index, entry in enumerate(entries)}
+    return {index: value for index, value in found.items() if value is not None}

@@ -1,15 +1,22 @@
-"""Distances between two sets of features, with how they were made."""
+"""Distances between two sets of features, with how they were made.
+
+`difftune_core.config.figures` says which metrics there are, and names the function that computes each. Such a function
+takes a `Pair` and returns values by the keys of its metric's figures, an `Estimate` where there is a standard error;
+other keys are details beside them. It raises `TaskError` with the code `too_few_images` where it needs more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
+from difftune_core.config.figures import Metric, default_metrics, named_metrics
 from difftune_core.evaluate.extrapolate import frechet_infinity
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.frechet import Estimate, frechet_estimate
@@ -17,13 +24,12 @@ from difftune_core.evaluate.kernel import BLOCK_SIZE, kernel_distance
 from difftune_core.evaluate.neighbours import COVERAGE_K, PRECISION_K, density_coverage, precision_recall
 from difftune_core.hooks import TaskError
 
-Metric = Literal["fid", "kid", "fid_infinity", "precision_recall", "density_coverage"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-DEFAULT_METRICS: tuple[Metric, ...] = ("fid", "kid")
+DEFAULT_METRICS = default_metrics()
 _ROUNDING = 1e-6  # of the largest feature: batches of other sizes round features in float32 otherwise
 _PLAIN = {"tiny", "inception"}  # kinds of extractor whose distances are called FID and KID
 
 Figures = dict[str, Any]
+Images = UInt8[np.ndarray, "_ h w 3"]
 
 
 def compare(
@@ -31,6 +37,7 @@ def compare(
     fake: Float[np.ndarray, "m d"],
     *,
     extractor: FeatureExtractor | None = None,
+    images: tuple[Images, Images] | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     block_size: int = BLOCK_SIZE,
     seed: int = 0,
@@ -44,19 +51,21 @@ def compare(
         real: features of the reference images.
         fake: features of the judged images.
         extractor: named in the result with its digest; gives the figures their names (`metric_name`).
+        images: those that the features are of, real and judged, for metrics that look at them.
         metrics: what to compute.
         block_size: of KID.
         seed: of KID's blocks and FID-infinity's parts.
 
     Raises:
-        TaskError: `too_few_images`, `not_finite`, `no_spread`, `metric_unknown`.
+        TaskError: `too_few_images`, `not_finite`, `no_spread`, or as `check_known`.
     """
-    check_known(metrics)
+    check_known(metrics, has_images=images is not None)
     check_spread(real, fake)
-    pair = _Pair(real, fake, "inception" if extractor is None else extractor.kind, block_size, seed)
-    result: Figures = {}
+    kind = "inception" if extractor is None else extractor.kind
+    pair = Pair(real, fake, images or (None, None), kind, block_size, seed)
+    known, result = named_metrics(), Figures()
     for metric in dict.fromkeys(metrics):
-        result |= _COMPUTED[metric](pair)
+        result |= _measured(known[metric], pair)
     result |= {"num_real": len(real), "num_fake": len(fake)}
     if warnings := [*_few_for_features(pair, metrics), *pair.warnings]:
         result["warnings"] = warnings
@@ -65,15 +74,33 @@ def compare(
     return result
 
 
-def check_known(metrics: Sequence[str]) -> None:
-    """Refuse a name that is no metric's.
+def check_known(metrics: Sequence[str], *, has_images: bool = True) -> None:
+    """Refuse a name that is no metric's, and a metric that cannot be computed.
+
+    Args:
+        metrics: names.
+        has_images: whether there are images beside their features.
 
     Raises:
-        TaskError: `metric_unknown`.
+        TaskError: `metric_unknown`, `metric_needs_images`, `metric_unloadable`.
     """
-    unknown = [metric for metric in metrics if metric not in METRICS]
-    if unknown:
-        raise TaskError("metric_unknown", f"no metric {unknown[0]!r}: known are {', '.join(METRICS)}", "metrics")
+    known = named_metrics()
+    for name in metrics:
+        if name not in known:
+            raise TaskError("metric_unknown", f"no metric {name!r}: known are {', '.join(known)}", "metrics")
+        if "images" in known[name].needs and not has_images:
+            message = f"{name} looks at the images themselves, and here are only features: a run measures it"
+            raise TaskError("metric_needs_images", message, "metrics")
+        _function(known[name])
+
+
+def _function(metric: Metric) -> Callable[[Pair], Figures]:
+    try:
+        function: Callable[[Pair], Figures] = resolve_name(metric.compute)
+    except Exception as error:
+        message = f"the metric {metric.name!r} cannot be loaded: {metric.compute}: {error}"
+        raise TaskError("metric_unloadable", message, "metrics") from error
+    return function
 
 
 def check_spread(real: Float[np.ndarray, "n d"], fake: Float[np.ndarray, "m d"]) -> None:
@@ -106,25 +133,37 @@ def metric_name(name: str, kind: str) -> str:
 
 
 @dataclass
-class _Pair:
-    """Two sets, and what more than one metric needs of them."""
+class Pair:
+    """Two sets of images as a metric sees them, and what more than one metric needs of them."""
 
     real: Float[np.ndarray, "n d"]
+    """Features of the reference images."""
     fake: Float[np.ndarray, "m d"]
+    """Features of the judged images."""
+    images: tuple[Images | None, Images | None]
+    """The images themselves, reference and judged; None where a metric does not need them."""
     kind: str
+    """Of the extractor."""
     block_size: int
     seed: int
     warnings: list[str] = field(default_factory=list)
+    """What the reader of the figures must know; to be added to."""
 
     @cached_property
     def fid(self) -> Estimate:
+        """The Fréchet distance."""
         return frechet_estimate(self.real, self.fake)
 
     def name(self, name: str) -> str:
+        """The name of a figure, or of a detail beside it, over these features."""
         return metric_name(name, self.kind)
 
     def refused(self, error: TaskError, *names: str) -> Figures:
-        """No figures, and why."""
+        """No figures of these names, and why.
+
+        Raises:
+            TaskError: the error itself, where it is not for want of images.
+        """
         if error.code != "too_few_images":
             raise error
         self.warnings.append(str(error))
@@ -132,7 +171,23 @@ class _Pair:
         return {f"{self.name(name)}{part}": None for name in names for part in parts}
 
 
-def _figures(name: str, estimate: Estimate) -> Figures:
+def _measured(metric: Metric, pair: Pair) -> Figures:
+    """The metric's figures under the names that they have over these features."""
+    keys = [figure.key for figure in metric.figures]
+    try:
+        found = _function(metric)(pair)
+    except TaskError as error:
+        if metric.is_default:
+            raise
+        return pair.refused(error, *keys)
+    result: Figures = {}
+    for key, value in found.items():
+        name = pair.name(key) if key in keys else key
+        result |= _with_error(name, value) if isinstance(value, Estimate) else {name: value}
+    return result
+
+
+def _with_error(name: str, estimate: Estimate) -> Figures:
     return {
         name: estimate.value,
         f"{name}_se": estimate.se,
@@ -141,59 +196,47 @@ def _figures(name: str, estimate: Estimate) -> Figures:
     }
 
 
-def _fid(pair: _Pair) -> Figures:
-    return _figures(pair.name("fid"), pair.fid)
+def fid(pair: Pair) -> Figures:
+    """The Fréchet distance."""
+    return {"fid": pair.fid}
 
 
-def _kid(pair: _Pair) -> Figures:
-    kid, name = kernel_distance(pair.real, pair.fake, block_size=pair.block_size, seed=pair.seed), pair.name("kid")
+def kid(pair: Pair) -> Figures:
+    """The kernel distance, and its blocks."""
+    found, name = kernel_distance(pair.real, pair.fake, block_size=pair.block_size, seed=pair.seed), pair.name("kid")
     return {
-        name: kid.value,
-        f"{name}_se": kid.se,
-        f"{name}_interval": list(Estimate(kid.value, kid.se, kid.method).interval),
-        f"{name}_blocks": kid.num_blocks,
-        f"{name}_block_size": kid.block_size,
-        f"{name}_method": kid.method,
+        "kid": found.value,
+        f"{name}_se": found.se,
+        f"{name}_interval": list(Estimate(found.value, found.se, found.method).interval),
+        f"{name}_blocks": found.num_blocks,
+        f"{name}_block_size": found.block_size,
+        f"{name}_method": found.method,
     }
 
 
-def _fid_infinity(pair: _Pair) -> Figures:
-    name = pair.name("fid_infinity")
+def fid_infinity(pair: Pair) -> Figures:
+    """The Fréchet distance at infinitely many images, and what FID has too much."""
+    bias = f"{pair.name('fid')}_bias"
     try:
         found = frechet_infinity(pair.real, pair.fake, full=pair.fid, seed=pair.seed)
     except TaskError as error:
-        return {**pair.refused(error, "fid_infinity"), f"{pair.name('fid')}_bias": None}
-    return {**_figures(name, found.estimate), f"{pair.name('fid')}_bias": found.bias}
+        return {**pair.refused(error, "fid_infinity"), bias: None}
+    return {"fid_infinity": found.estimate, bias: found.bias}
 
 
-def _precision_recall(pair: _Pair) -> Figures:
-    try:
-        precision, recall = precision_recall(pair.real, pair.fake)
-    except TaskError as error:
-        return pair.refused(error, "precision", "recall")
-    figures = {**_figures(pair.name("precision"), precision), **_figures(pair.name("recall"), recall)}
-    return {**figures, pair.name("precision_recall_k"): PRECISION_K}
+def shares_inside(pair: Pair) -> Figures:
+    """Precision and recall."""
+    precision, recall = precision_recall(pair.real, pair.fake)
+    return {"precision": precision, "recall": recall, pair.name("precision_recall_k"): PRECISION_K}
 
 
-def _density_coverage(pair: _Pair) -> Figures:
-    try:
-        density, coverage = density_coverage(pair.real, pair.fake)
-    except TaskError as error:
-        return pair.refused(error, "density", "coverage")
-    figures = {**_figures(pair.name("density"), density), **_figures(pair.name("coverage"), coverage)}
-    return {**figures, pair.name("density_coverage_k"): COVERAGE_K}
+def shares_of_balls(pair: Pair) -> Figures:
+    """Density and coverage."""
+    density, coverage = density_coverage(pair.real, pair.fake)
+    return {"density": density, "coverage": coverage, pair.name("density_coverage_k"): COVERAGE_K}
 
 
-_COMPUTED: dict[str, Callable[[_Pair], Figures]] = {
-    "fid": _fid,
-    "kid": _kid,
-    "fid_infinity": _fid_infinity,
-    "precision_recall": _precision_recall,
-    "density_coverage": _density_coverage,
-}
-
-
-def _few_for_features(pair: _Pair, metrics: Sequence[str]) -> list[str]:
+def _few_for_features(pair: Pair, metrics: Sequence[str]) -> list[str]:
     count, num_features, name = min(len(pair.real), len(pair.fake)), pair.real.shape[1], pair.name("fid")
     if count > num_features or "fid" not in metrics:
         return []

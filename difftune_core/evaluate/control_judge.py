@@ -27,7 +27,7 @@ from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.controls import compare_controls
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import loss_by_t
-from difftune_core.evaluate.quality import Features, quality
+from difftune_core.evaluate.quality import Features, quality, real_against_real
 from difftune_core.interruption import Progress, after, interruption_point
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.stable_diffusion import StableDiffusion
@@ -138,7 +138,7 @@ class ControlJudge:
     def judge_result(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
         """Quality of images from held-out controls, and forgetting, of the ControlNet that is delivered."""
         images = self.draw(controlnet, torch.arange(self.num_images), progress)
-        figures = quality(self.real_features, self._features(images), self.config.metrics)
+        figures = self._compared(images)
         return {**figures, "forgetting": self._forgetting(controlnet, after(self.num_images, progress))}
 
     def references(self, progress: Progress) -> dict[str, Any]:
@@ -151,20 +151,19 @@ class ControlJudge:
         unguided = self.draw(None, rows, progress)
         validated = self.real[: self.num_validation]
         rebuilt = self.autoencoder.decode(self.held_out.latents.mean[0].float())
-        real, order = self.real_features, np.random.default_rng(self.config.seed).permutation(len(self.real))
-        half = min(self.num_images, len(self.real) // 2)
-        first, second = ({id_: found[part] for id_, found in real.items()} for part in (order[:half], order[half:]))
-        base = quality(real, self._features(unguided), self.config.metrics)
-        floor = quality(real, self._features(rebuilt), self.config.metrics)
+        settings = self.config
+        halves = real_against_real(
+            self.real_features, self.real, settings.metrics, count=self.num_images, seed=settings.seed
+        )
         return {
             "base_model": {
                 "step": 0,
                 **self.agreement(unguided[: self.num_validation]),
-                **base,
+                **self._compared(unguided),
                 "forgetting": self._untouched(),
             },
-            "real_vs_real": {**self.agreement(validated), **quality(second, first, self.config.metrics)},
-            "autoencoder_floor": {**self.agreement(rebuilt[: self.num_validation]), **floor},
+            "real_vs_real": {**self.agreement(validated), **halves},
+            "autoencoder_floor": {**self.agreement(rebuilt[: self.num_validation]), **self._compared(rebuilt)},
         }
 
     def remembered(
@@ -178,6 +177,10 @@ class ControlJudge:
     def real_features(self) -> Features:
         """Of the held-out images, by extractor; computed once."""
         return self._features(self.real)
+
+    def _compared(self, images: UInt8[np.ndarray, "k s s 3"]) -> dict[str, Any]:
+        """Quality of images against the held-out ones."""
+        return quality(self.real_features, self._features(images), self.config.metrics, images=(self.real, images))
 
     def _features(self, images: UInt8[np.ndarray, "k s s 3"]) -> Features:
         return {extractor.id: extractor(images) for extractor in self.extractors}

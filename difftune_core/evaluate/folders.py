@@ -33,7 +33,7 @@ def evaluate_folders(
             `too_few_images`, `same_names` for two extractors whose figures would have the same names, or the archive's
             or extractor's own.
     """
-    check_known(metrics)
+    check_known(metrics, has_images=False)
     extractors = [load_extractor(folder) for folder in extractor_folders]
     _check_names(extractors)
     result: dict[str, Any] = {}

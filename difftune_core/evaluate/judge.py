@@ -22,7 +22,7 @@ from difftune_core.evaluate.compare import DEFAULT_METRICS
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import retention_loss_by_t
 from difftune_core.evaluate.frechet import frechet_distance, moments_of
-from difftune_core.evaluate.quality import Features, quality
+from difftune_core.evaluate.quality import Features, quality, real_against_real
 from difftune_core.files import build_once
 from difftune_core.interruption import Progress, after
 from difftune_core.models.autoencoder import Autoencoder
@@ -125,13 +125,17 @@ class Judge:
             seed=self.config.seed,
         )
 
+    def compared(self, images: UInt8[np.ndarray, "k s s 3"]) -> dict[str, Any]:
+        """Quality of images against the held-out ones."""
+        return quality(self.real_features, self.all_features(images), self.config.metrics, images=(self.real, images))
+
     def judge(
         self, model: DiT, step: int, progress: Progress, *, labels: Labels | None = None
     ) -> tuple[dict[str, Any], UInt8[np.ndarray, "k s s 3"]]:
         """One evaluation of `model`, and its images. `progress` hears how many of `images_an_evaluation` are done."""
         begin = time.monotonic()
         images = self.draw(model, self.labels(model) if labels is None else labels, progress)
-        figures = quality(self.real_features, self.all_features(images), self.config.metrics)
+        figures = self.compared(images)
         forgetting = self._forgetting(model, after(self.config.num_images, progress))
         return {"step": step, **figures, "forgetting": forgetting, "seconds": time.monotonic() - begin}, images
 
@@ -144,7 +148,7 @@ class Judge:
         for name in names:
             heard = after(len(found) * self.config.num_images, progress)
             images = self.draw(model, labels, heard, guidance=name)
-            found[name] = quality(self.real_features, self.all_features(images), self.config.metrics)
+            found[name] = self.compared(images)
         return found
 
     def references(self, progress: Progress) -> dict[str, Any]:
@@ -172,16 +176,15 @@ class Judge:
         if self.base_guidance:
             heard = after(self.images_an_evaluation, progress)
             entry["other_guidance"] = self.judge_guidance(self.base_model, self.base_guidance, heard, labels=own)
-        real = self.real_features
-        order = np.random.default_rng(self.config.seed).permutation(len(self.real))
-        half = min(self.config.num_images, len(self.real) // 2)
-        first, second = ({id_: found[part] for id_, found in real.items()} for part in (order[:half], order[half:]))
+        settings = self.config
         mean, _ = self.autoencoder.encode(self.real)
-        rebuilt = self.all_features(self.autoencoder.decode(mean.float()))
+        rebuilt = self.autoencoder.decode(mean.float())
         references = {
             "base_model": entry,
-            "real_vs_real": quality(second, first, self.config.metrics),
-            "autoencoder_floor": quality(real, rebuilt, self.config.metrics),
+            "real_vs_real": real_against_real(
+                self.real_features, self.real, settings.metrics, count=settings.num_images, seed=settings.seed
+            ),
+            "autoencoder_floor": self.compared(rebuilt),
         }
         (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
         np.save(folder / "base_images.npy", images, allow_pickle=False)

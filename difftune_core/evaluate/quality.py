@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from difftune_core.config.evaluation import QualityMetric
-from difftune_core.evaluate.compare import DEFAULT_METRICS, check_spread, compare
+from difftune_core.config.figures import named_metrics
+from difftune_core.evaluate.compare import DEFAULT_METRICS, Images, check_spread, compare
 from difftune_core.evaluate.frechet import frechet_estimate
 from difftune_core.hooks import TaskError
 
@@ -18,14 +18,16 @@ Features = dict[str, Float32[np.ndarray, "_ _"]]
 _WITHOUT_FIGURE = {"too_few_images", "no_spread"}
 
 
-def quality(real: Features, fake: Features, metrics: Sequence[QualityMetric] = ()) -> dict[str, Any]:
+def quality(
+    real: Features, fake: Features, metrics: Sequence[str] = (), *, images: tuple[Images, Images] | None = None
+) -> dict[str, Any]:
     """FID, KID and `metrics` over the first extractor's features, `fd_<id>` over each further one's.
 
     Where there are too few images for a figure, or all have the same features, it is None, and the reason among the
-    warnings.
+    warnings. `images` are those that the features are of, for metrics that look at them.
     """
     main, *others = real
-    result = _compared(real[main], fake[main], (*DEFAULT_METRICS, *metrics))
+    result = _compared(real[main], fake[main], (*DEFAULT_METRICS, *metrics), images)
     for id_ in others:
         distance, reason = _distance(id_, real[id_], fake[id_])
         result |= distance
@@ -34,11 +36,34 @@ def quality(real: Features, fake: Features, metrics: Sequence[QualityMetric] = (
     return result
 
 
+def real_against_real(
+    real: Features, images: Images, metrics: Sequence[str], *, count: int, seed: int
+) -> dict[str, Any]:
+    """`quality` of a part of the real images against the others: what equally good images would score.
+
+    Args:
+        real: features of all.
+        images: all.
+        metrics: as of `quality`.
+        count: images of the part, at most half of them.
+        seed: of the choice.
+    """
+    order = np.random.default_rng(seed).permutation(len(images))
+    parts = np.split(order, [min(count, len(images) // 2)])
+    fake_features, real_features = ({id_: found[part] for id_, found in real.items()} for part in parts)
+    are_seen = any("images" in named_metrics()[name].needs for name in metrics)  # copied only for who looks at them
+    pair = (images[parts[1]], images[parts[0]]) if are_seen else None
+    return quality(real_features, fake_features, metrics, images=pair)
+
+
 def _compared(
-    real: Float32[np.ndarray, "n d"], fake: Float32[np.ndarray, "m d"], metrics: Sequence[QualityMetric]
+    real: Float32[np.ndarray, "n d"],
+    fake: Float32[np.ndarray, "m d"],
+    metrics: Sequence[str],
+    images: tuple[Images, Images] | None,
 ) -> dict[str, Any]:
     try:
-        return compare(real, fake, metrics=metrics)
+        return compare(real, fake, images=images, metrics=metrics)
     except TaskError as error:
         if error.code not in _WITHOUT_FIGURE:
             raise

@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
-from difftune_core.evaluate.best import HIGHER_IS_BETTER, Entry, figure
+from difftune_core.config.figures import find_figure
+from difftune_core.evaluate.best import Entry, cost, figure
 from difftune_core.evaluate.report.entries import title_of
 from difftune_core.evaluate.report.numbers import number
 
 CODE = "delivered_worse"
 _LEVEL = 0.95
-_OF_FORGETTING = frozenset({"null_fid", "empty_control_mse", "retention_loss", "l2_from_base"})
-"""The base model has forgotten nothing: by these it is better by definition."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ def shortcomings(entries: Sequence[Entry], delivered: Entry, base: Entry, metric
     """
     candidates = [entry for entry in entries if entry["step"] != delivered["step"]]
     better = [entry for entry in candidates if _is_better(entry, delivered, metric, comparisons=len(candidates))]
-    found = [min(better, key=lambda entry: _cost(entry, metric) or 0.0)] if better else []
+    found = [min(better, key=lambda entry: cost(entry, metric) or 0.0)] if better else []
     told = [_shortcoming(delivered, entry, metric, step=entry["step"]) for entry in found]
-    of_images = "fid" if metric in _OF_FORGETTING else metric
+    of_images = "fid" if _is_of_forgetting(metric) else metric
     if _is_better(base, delivered, of_images, comparisons=1):
         told.append(_shortcoming(delivered, base, of_images, step=0))
     return told
@@ -77,14 +76,14 @@ def _shortcoming(delivered: Entry, other: Entry, metric: str, *, step: int) -> S
 
 def _is_better(entry: Entry, than: Entry, metric: str, *, comparisons: int) -> bool:
     """Whether the difference is beyond the error; not where a figure has none that should have one."""
-    cost, reference = _cost(entry, metric), _cost(than, metric)
-    if cost is None or reference is None:
+    own, reference = cost(entry, metric), cost(than, metric)
+    if own is None or reference is None:
         return False
     error = _error(entry, than, metric)
     if error is None:
         return False
     factor = NormalDist().inv_cdf(1 - (1 - _LEVEL) / 2 / max(1, comparisons))
-    return reference - cost > factor * error
+    return reference - own > factor * error
 
 
 def _error(first: Entry, second: Entry, metric: str) -> float | None:
@@ -96,6 +95,7 @@ def _error(first: Entry, second: Entry, metric: str) -> float | None:
     return None if None in errors else math.hypot(*(float(error) for error in errors if error is not None))
 
 
-def _cost(entry: Entry, metric: str) -> float | None:
-    value = figure(entry, metric)
-    return None if value is None else -value if metric in HIGHER_IS_BETTER else value
+def _is_of_forgetting(metric: str) -> bool:
+    """Whether the base model is better by definition: it has forgotten nothing."""
+    found = find_figure(metric)
+    return found is not None and found.group == "forgetting"

@@ -19,6 +19,7 @@ from difftune_core.data.dataset import open_dataset
 from difftune_core.data.decoded import Images, decoded
 from difftune_core.data.holdout import chosen_split, split_by_class
 from difftune_core.data.latents import LatentSet, cached_latents
+from difftune_core.evaluate.compare import check_known
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.judge import Judge
 from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
@@ -162,11 +163,12 @@ class Preparation:
         return found
 
     def extractor_folders(self) -> list[Path]:
-        """Where the feature extractors are, the main one first.
+        """Where the feature extractors are, the main one first; whether every metric that is asked for is there too.
 
         Raises:
-            TaskError: `feature_extractor_not_found`.
+            TaskError: `feature_extractor_not_found`, `metric_unknown`, `metric_unloadable`.
         """
+        check_known(self.config.evaluation.metrics)
         ids = self.config.evaluation.feature_extractors or (self.base.card.feature_extractor,)
         return [extractor_folder(id_, self.folders.models) for id_ in ids]
 

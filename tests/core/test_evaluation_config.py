@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from pydantic import ValidationError
 
 from difftune_core.config.card import BaseModelCard
-from difftune_core.config.evaluation import EvaluationConfig, QualityMetric
+from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.figures import default_metrics, named_metrics
 from difftune_core.config.transfer import TransferConfig, resolve
-from difftune_core.evaluate.compare import METRICS
 from difftune_core.hooks import TaskError
 
 CARD = BaseModelCard(
@@ -84,8 +82,16 @@ def test_the_distance_of_a_further_extractor_can_choose_the_best() -> None:
     assert judged(metrics=["precision_recall"], best_metric="recall").best_metric == "recall"
 
 
-def test_the_config_names_every_metric_that_can_be_computed() -> None:
-    assert get_args(QualityMetric) == METRICS
+def test_the_schema_of_a_config_names_every_metric_that_can_be_computed() -> None:
+    schema = EvaluationConfig.model_json_schema()["properties"]["metrics"]["items"]
+    assert schema == {"type": "string", "enum": list(named_metrics())}
+    assert set(default_metrics()) < set(named_metrics())
+
+
+@pytest.mark.parametrize("fields", [{"metrics": ["fod"]}, {"best_metric": "fod"}, {"best_metric": "empty_control_mse"}])
+def test_a_metric_that_does_not_exist_is_refused_with_those_that_do(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="coverage"):
+        EvaluationConfig.model_validate(fields)
 
 
 def test_the_presets_guide_as_the_publications_do() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from difftune_core.config.control import CONTROL_METRICS
 from difftune_core.evaluate import equal_scores
+from difftune_core.evaluate.best import is_higher_better
 from difftune_core.evaluate.comparison.figures import Runs
 from difftune_core.evaluate.comparison.statistics import spread
 from difftune_core.evaluate.report.numbers import number
@@ -82,7 +83,7 @@ def saved_to_equal_scores(plain: Report, other: Report) -> float | None:
     if not steps:
         return None
     theirs, ours = ([found[step] for step in steps] for found in scores)
-    return equal_scores.steps_saved(steps, theirs, ours, higher_is_better=metric != "mse")
+    return equal_scores.steps_saved(steps, theirs, ours, higher_is_better=is_higher_better(metric))
 
 
 def _by_pair(runs: Runs, saved_by: Callable[[Report, Report], float | None]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from difftune_core.config.figures import find_figure
 from difftune_core.evaluate.best import Entry, figure
 
 Report = dict[str, Any]
@@ -120,8 +121,8 @@ _UNDER_AN_EMPTY_CONTROL = (
 
 def title_of(metric: str) -> str:
     """A figure's name as the page writes it."""
-    known = {measure.key: measure.title for measure in (*_MEASURES, *_FORGETTING)}
-    return known.get(metric, metric.replace("fd_", "FD ", 1))
+    found = find_figure(metric)
+    return metric if found is None else found.label
 
 
 def measures(report: Report) -> list[Measure]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from difftune_core.config.control import CONTROL_METRICS
-from difftune_core.evaluate.best import HIGHER_IS_BETTER
+from difftune_core.evaluate.best import is_higher_better
 from difftune_core.evaluate.control_judge import ControlJudge
 from difftune_core.evaluate.convergence import Convergence, sudden_convergence
 from difftune_core.evaluate.grids import image_grid, scale_for
@@ -32,7 +32,7 @@ def convergence_of(run: ControlRun) -> Convergence:
     metric = CONTROL_METRICS[run.preparation.control.condition]
     entries = run.loop.state.history.evaluations
     steps, scores = [entry["step"] for entry in entries], [entry[metric] for entry in entries]
-    return sudden_convergence(steps, scores, higher_is_better=metric in HIGHER_IS_BETTER)
+    return sudden_convergence(steps, scores, higher_is_better=is_higher_better(metric))
 
 
 def write_control_report(run: ControlRun, references: dict[str, Any], out: Path, result: Delivered[nn.Module]) -> None:

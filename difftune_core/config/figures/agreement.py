@@ -1,0 +1,121 @@
+"""What ControlNets are judged by: agreement of images with their controls and captions, and when it came."""
+
+from __future__ import annotations
+
+from difftune_core.config.figures.figure import Chart, Figure, Metric
+
+_OVER_IMAGES = "over images"
+
+AGREEMENT = (
+    Metric(
+        name="structural_similarity",
+        needs=frozenset({"controls"}),
+        measured="at each evaluation of a ControlNet of edge or sketch",
+        error=_OVER_IMAGES,
+        bias="none",
+        figures=(
+            Figure(
+                key="ssim",
+                label="SSIM",
+                meaning="Structural similarity of the control that was given and the one drawn anew from the result, "
+                "both blurred",
+                better="higher",
+                group="agreement",
+                shown=("tile", "card", "strip", "curve"),
+                chart=Chart(title="SSIM with held-out controls", line="SSIM"),
+                limit="autoencoder_floor",
+            ),
+        ),
+    ),
+    Metric(
+        name="squared_difference",
+        needs=frozenset({"controls"}),
+        measured="at each evaluation of a ControlNet of depth or normal",
+        error=_OVER_IMAGES,
+        bias="none",
+        figures=(
+            Figure(
+                key="mse",
+                label="MSE",
+                meaning="Mean squared difference of the control that was given and the one drawn anew from the result",
+                better="lower",
+                unit="squares of levels from 0 to 1",
+                group="agreement",
+                shown=("tile", "card", "strip", "curve"),
+                chart=Chart(title="MSE to held-out controls", line="MSE"),
+                limit="autoencoder_floor",
+            ),
+        ),
+    ),
+    Metric(
+        name="class_agreement",
+        needs=frozenset({"controls"}),
+        measured="at each evaluation of a ControlNet of segmentation",
+        error="over images, of the accuracy; none of mIoU",
+        bias="none",
+        figures=(
+            Figure(
+                key="pixel_accuracy",
+                label="Pixel accuracy",
+                meaning="Share of the control's pixels that have the same class when drawn anew from the result",
+                better="higher",
+                unit="share",
+                group="agreement",
+                shown=("tile", "card", "strip", "curve"),
+                chart=Chart(title="Pixel accuracy on held-out controls", line="accuracy"),
+                limit="autoencoder_floor",
+            ),
+            Figure(
+                key="miou",
+                label="mIoU",
+                meaning="Mean overlap of the classes of both controls",
+                better="higher",
+                unit="share",
+                group="agreement",
+                shown=("tile", "strip", "curve"),
+                chart=Chart(title="mIoU with held-out controls", line="mIoU"),
+                limit="autoencoder_floor",
+            ),
+        ),
+    ),
+    Metric(
+        name="caption_agreement",
+        needs=frozenset({"images", "captions"}),
+        measured="at each evaluation of a ControlNet with `clip_model`",
+        error=_OVER_IMAGES,
+        bias="none; only scores of the same CLIP model can be compared",
+        figures=(
+            Figure(
+                key="clip_score",
+                label="CLIP score",
+                meaning="100 max(cos, 0) of an image's and its caption's CLIP features, the mean over validation rows "
+                "(the scale of torchmetrics; Hessel et al. 2021 take 2.5 for 100)",
+                better="higher",
+                unit="of 100",
+                group="agreement",
+                shown=("tile", "card", "strip", "curve"),
+                chart=Chart(title="CLIP score with held-out captions", line="CLIP score"),
+            ),
+        ),
+    ),
+    Metric(
+        name="sudden_convergence",
+        needs=frozenset({"controls"}),
+        measured="at the end of a ControlNet run, from all its evaluations",
+        error="95 % of the steps found again in simulated noise",
+        bias="late by up to `every_steps`",
+        figures=(
+            Figure(
+                key="convergence_step",
+                label="Sudden convergence",
+                meaning="The step from which results follow their controls, of the runs in which the rule finds one",
+                better="lower",
+                unit="steps",
+                group="run",
+                is_along=False,
+                shown=("strip",),
+                path=("convergence", "step"),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,117 @@
+"""What a figure of an evaluation is, and a metric, which measures one or several of them. Free of torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Direction = Literal["lower", "higher", "neither"]
+Group = Literal["agreement", "run", "quality", "forgetting"]
+Need = Literal["features", "images", "captions", "controls", "base_model"]
+Place = Literal["column", "tile", "card", "strip", "curve"]
+Reference = Literal["real_vs_real", "autoencoder_floor"]
+_NAME = re.compile(r"(?!fd_)[a-z][a-z0-9_]{0,47}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """How a figure is drawn over the steps of a run."""
+
+    title: str
+    line: str
+    """The line's name in the legend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A number of an evaluation, with everything that config, reports, commands and docs say of it."""
+
+    key: str
+    """Its name in evaluations, in `best_metric` and, after `eval_`, among a job's metrics."""
+    label: str
+    meaning: str
+    """A sentence for the reader of a report, without the full stop and without the direction."""
+    better: Direction
+    """Which way is better. Where it is `neither`, comparisons do not test it, and the best has the lowest."""
+    unit: str = ""
+    """Empty for a number without one."""
+    group: Group = "quality"
+    """What it is about: agreement of validation images with their controls and captions, the run as a whole, quality
+    of images against held-out ones, or what is left of the base model."""
+    fewest: int = 0
+    """Images on each side below which it has no value; 0 where that depends on more than their number."""
+    is_along: bool = True
+    """Whether evaluations before the end can have it, so that the best checkpoint can be chosen by it."""
+    shown: tuple[Place, ...] = ("tile",)
+    """Where beside the table of a report: `column` of that table also where no evaluation has it, headline `tile`,
+    `card` of a job on the command line, `strip` and `curve` of a comparison."""
+    headline: str = ""
+    """Title of its tile; empty: the label."""
+    detail: str = ""
+    """What its tile says below the value, in place of the references."""
+    chart: Chart | None = None
+    """None: a report draws no line of it over the steps."""
+    has_reference_lines: bool = True
+    """Whether the references' values are lines across its chart in a comparison."""
+    limit: Reference = "real_vs_real"
+    """The reference that says how good it can become."""
+    path: tuple[str, ...] = ()
+    """Where it stands in an evaluation; empty: under its key."""
+    meaning_with_controls: str = ""
+    """In place of `meaning`, of a ControlNet; empty: the same."""
+
+    def __post_init__(self) -> None:
+        """Refuse a key that reports could not tell from another.
+
+        Raises:
+            ValueError: see above.
+        """
+        if not _NAME.fullmatch(self.key) and not self.key.startswith("fd_"):
+            raise ValueError(f"{self.key!r} can be no figure's key: lower-case letters, digits and _, not fd_...")
+
+    @property
+    def explained(self) -> str:
+        """Its meaning with the direction where that is upwards, as reports print it."""
+        return f"{self.meaning}{'; higher is better' if self.better == 'higher' else ''}."
+
+    def of(self, evaluation: Mapping[str, Any]) -> float | None:
+        """Its value in an evaluation; None where there is none."""
+        value: Any = evaluation
+        for name in self.path or (self.key,):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A way to measure figures; what they have in common."""
+
+    name: str
+    """As `evaluation.metrics` and `evaluate --metrics` name it."""
+    figures: tuple[Figure, ...]
+    needs: frozenset[Need]
+    """What it looks at."""
+    measured: str
+    """When it is measured, in words."""
+    error: str
+    """How its standard error is found, in words."""
+    bias: str
+    """What pulls it up or down, in words."""
+    compute: str = ""
+    """`package.module:function` that computes it; see `difftune_core.evaluate.compare`. Loaded by who measures, so that
+    who only describes a metric loads neither torch nor numpy. Empty: no metric to ask for by name."""
+    is_default: bool = False
+    """Whether it is measured without being asked for."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be asked for or computed.
+
+        Raises:
+            ValueError: see above.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} can be no metric's name: lower-case letters, digits and _, not fd_...")
+        if self.compute and not self.needs <= {"features", "images"}:
+            raise ValueError(f"{self.name}: what is computed by name sees features and images, and nothing else")

@@ -1,0 +1,133 @@
+"""Quality of generated images: distances and shares between their features and those of held-out images."""
+
+from __future__ import annotations
+
+from difftune_core.config.figures.figure import Chart, Figure, Metric
+
+_COMPUTED = "difftune_core.evaluate.compare"
+_SHARE_ERROR = "jackknife over 20 groups of images on each side, radii taken anew"
+_FEWEST_OF_SHARES = 100
+
+QUALITY = (
+    Metric(
+        name="fid",
+        needs=frozenset({"features"}),
+        measured="at each evaluation; of a ControlNet at the end",
+        error="infinitesimal jackknife from two images per feature on, below that a jackknife over 20 groups",
+        bias="too high by about c/N, with c of each model's own: compare only at equal N. With fewer images than "
+        "features it is far too high, and says so",
+        compute=f"{_COMPUTED}:fid",
+        is_default=True,
+        figures=(
+            Figure(
+                key="fid",
+                label="FID",
+                meaning="Fréchet distance between Gaussians fitted to the features of generated and held-out images "
+                "(Heusel et al. 2017). It is biased upwards with few images: compare at equal counts only",
+                better="lower",
+                unit="squared distance of features",
+                fewest=3,  # KID's error leaves one out; FID waits for it
+                shown=("column", "tile", "card", "strip", "curve"),
+                headline="FID on held-out images",
+                chart=Chart(title="FID on held-out images", line="FID"),
+            ),
+        ),
+    ),
+    Metric(
+        name="kid",
+        needs=frozenset({"features"}),
+        measured="at each evaluation; of a ControlNet at the end",
+        error="spread of disjoint blocks of 1000; jackknife over images where there are fewer than two blocks",
+        bias="none; it may be below 0",
+        compute=f"{_COMPUTED}:kid",
+        is_default=True,
+        figures=(
+            Figure(
+                key="kid",
+                label="KID",
+                meaning="Squared maximum mean discrepancy of the same features with a cubic kernel (Bińkowski et al. "
+                "2018); unbiased, may fall below 0",
+                better="lower",
+                fewest=3,
+                shown=("column", "tile", "card", "curve"),
+                headline="KID on held-out images",
+                has_reference_lines=False,
+            ),
+        ),
+    ),
+    Metric(
+        name="fid_infinity",
+        needs=frozenset({"features"}),
+        measured="as FID, where `metrics` names it",
+        error="FID's own, joined with the scatter about the line",
+        bias="small; refused below 4 images per feature (8,192 for Inception, 4,096 for DINOv2 ViT-L/14), where FID is "
+        "no line in 1/N",
+        compute=f"{_COMPUTED}:fid_infinity",
+        figures=(
+            Figure(
+                key="fid_infinity",
+                label="FID∞",
+                meaning="FID extrapolated to endlessly many images, which takes its bias away (Chong and Forsyth 2020)",
+                better="lower",
+                unit="squared distance of features",
+                chart=Chart(title="FID∞ on held-out images", line="FID∞"),
+            ),
+        ),
+    ),
+    Metric(
+        name="precision_recall",
+        needs=frozenset({"features"}),
+        measured="as FID, where `metrics` names it",
+        error=_SHARE_ERROR,
+        bias="grows or falls with N and with both numbers: compare only at equal ones. Refused below 100 images, where "
+        "shares come out too high",
+        compute=f"{_COMPUTED}:shares_inside",
+        figures=(
+            Figure(
+                key="precision",
+                label="Precision",
+                meaning="Share of generated images that lie among the held-out ones",
+                better="higher",
+                unit="share",
+                fewest=_FEWEST_OF_SHARES,
+                chart=Chart(title="Precision", line="precision"),
+            ),
+            Figure(
+                key="recall",
+                label="Recall",
+                meaning="Share of held-out images that lie among the generated ones",
+                better="higher",
+                unit="share",
+                fewest=_FEWEST_OF_SHARES,
+                chart=Chart(title="Recall", line="recall"),
+            ),
+        ),
+    ),
+    Metric(
+        name="density_coverage",
+        needs=frozenset({"features"}),
+        measured="as FID, where `metrics` names it",
+        error=_SHARE_ERROR,
+        bias="as precision and recall, less open to real outliers",
+        compute=f"{_COMPUTED}:shares_of_balls",
+        figures=(
+            Figure(
+                key="density",
+                label="Density",
+                meaning="How many held-out neighbourhoods a generated image lies in",
+                better="higher",
+                fewest=_FEWEST_OF_SHARES,
+                chart=Chart(title="Density", line="density"),
+            ),
+            Figure(
+                key="coverage",
+                label="Coverage",
+                meaning="Share of held-out images with a generated one near by",
+                better="higher",
+                unit="share",
+                fewest=_FEWEST_OF_SHARES,
+                chart=Chart(title="Coverage", line="coverage"),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,148 @@
+"""The table of figures, and metrics that other distributions bring to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.figures import Figure, Metric, all_figures, find_figure, register, registry
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import TransferConfig
+from difftune_core.evaluate.compare import check_known, compare
+from difftune_core.evaluate.quality import quality
+from difftune_core.hooks import TaskError
+
+TOY = """
+from difftune_core.config.figures import Figure, Metric
+
+BRIGHTNESS = Metric(
+    name="brightness",
+    figures=(Figure(key="brightness_gap", label="Brightness", meaning="Gap of mean levels", better="lower"),),
+    needs=frozenset({"images"}),
+    measured="at each evaluation",
+    error="none",
+    bias="none",
+    compute="toy_metric:gap",
+)
+
+
+def gap(pair):
+    real, fake = pair.images
+    return {"brightness_gap": abs(float(real.mean()) - float(fake.mean()))}
+"""
+POINT = "[difftune.figures]\nbrightness = toy_metric:BRIGHTNESS\n"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of Python's path with a distribution that brings a metric."""
+    (tmp_path / "toy_metric.py").write_text(TOY)
+    folder = tmp_path / "toy_metric-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-metric\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(POINT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    registry._installed.cache_clear()
+    yield tmp_path
+    sys.modules.pop("toy_metric", None)
+    registry._installed.cache_clear()
+
+
+def toy(**fields: object) -> Metric:
+    figure = Figure(key="own", label="Own", meaning="Ours", better="lower")
+    known = {"name": "own", "figures": (figure,), "needs": frozenset({"features"}), "compute": "json:loads"}
+    return Metric(**{"measured": "", "error": "", "bias": "", **known, **fields})  # type: ignore[arg-type]
+
+
+def test_no_two_figures_have_one_key_and_all_can_be_found() -> None:
+    keys = [figure.key for figure in all_figures()]
+    assert len(set(keys)) == len(keys)
+    assert [find_figure(key) for key in keys] == list(all_figures())
+
+
+def test_every_metric_that_can_be_asked_for_can_be_computed() -> None:
+    check_known(list(registry.named_metrics()))
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_installed_brings_its_metric_to_config_and_evaluation() -> None:
+    config = EvaluationConfig(metrics=("fid", "brightness"), best_metric="brightness_gap")
+    schema = EvaluationConfig.model_json_schema()["properties"]
+    assert "brightness" in schema["metrics"]["items"]["enum"]
+    assert "brightness_gap" in schema["best_metric"]["pattern"]
+    features = {"own": np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)}
+    real, fake = (np.full((8, 4, 4, 3), level, dtype=np.uint8) for level in (10, 30))
+    found = quality(features, features, config.metrics, images=(real, fake))
+    assert found["brightness_gap"] == 20
+
+
+def test_a_child_process_knows_it_too_and_loads_no_torch(installed: Path) -> None:
+    code = (
+        "import sys, json; from difftune_core.config.figures import named_metrics;"
+        "print(json.dumps([list(named_metrics()), 'torch' in sys.modules or 'numpy' in sys.modules]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    names, is_heavy = json.loads(done.stdout)
+    assert names[-1] == "brightness"
+    assert not is_heavy
+
+
+def test_an_entry_point_that_brings_no_metric_is_named(installed: Path) -> None:
+    (installed / "toy_metric-1.0.dist-info" / "entry_points.txt").write_text(POINT.replace("BRIGHTNESS", "gap"))
+    with pytest.raises(RuntimeError, match="is no Metric"):
+        EvaluationConfig(metrics=("brightness",))
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_metric_of_images_is_refused_where_there_are_only_features() -> None:
+    features = np.random.default_rng(0).normal(size=(8, 2))
+    with pytest.raises(TaskError, match="looks at the images") as caught:
+        compare(features, features, metrics=["brightness"])
+    assert caught.value.code == "metric_needs_images"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "fid"},
+        {"figures": ()},
+        {"figures": (find_figure("kid"),)},
+        {"is_default": True},
+    ],
+)
+def test_a_metric_takes_no_name_that_is_taken(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"own|fid"):
+        register(toy(**fields))
+
+
+def test_a_metric_asks_for_what_it_can_be_given() -> None:
+    with pytest.raises(ValueError, match="features and images"):
+        toy(needs=frozenset({"captions"}))
+    with pytest.raises(ValueError, match="no figure's key"):
+        Figure(key="Own", label="Own", meaning="Ours", better="lower")
+
+
+def test_a_metric_whose_code_is_gone_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    register(toy(compute="nowhere.at_all:own"))
+    with pytest.raises(TaskError, match="nowhere") as caught:
+        check_known(["own"])
+    assert caught.value.code == "metric_unloadable"
+
+
+def test_a_stored_config_can_be_read_when_its_metric_is_gone() -> None:
+    stored = {"model": "toy", "evaluation": {"metrics": ["fid", "gone"], "best_metric": "gone"}}
+    assert read_stored(TransferConfig, stored).evaluation.best_metric == "gone"
+    with pytest.raises(ValidationError):
+        TransferConfig.model_validate(stored)
