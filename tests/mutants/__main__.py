@@ -108,7 +108,7 @@ def main() -> int:
     folder = options.folder / commit.stdout.strip()
     copies = _copies(folder, options.processes)
     coverers = Coverers([copy.folder / "notes" for copy in copies])
-    faults = sample(_ROOT, options.faults, options.seed)
+    faults = sample(copies[0].folder, options.faults, options.seed)  # whatever the working tree has become meanwhile
     rows = _try_all(faults, copies, coverers, folder / f"seed-{options.seed}.jsonl")
     summary = {"commit": commit.stdout.strip(), "seed": options.seed, **_summary(rows)}
     print(json.dumps(summary))
