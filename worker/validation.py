@@ -14,6 +14,7 @@ from difftune_core.hooks import ArtifactEvent, Event
 from worker.child import Child
 from worker.failures import SUCCEEDED, Ending
 from worker.importing import bring_in
+from worker.results import inside
 from worker.run import Run
 from worker.settle import settle_dataset
 from worker.workspace import Fetched, fetch_dataset
@@ -65,7 +66,7 @@ class Validation:
     def handle(self, event: Event) -> None:
         """Store the report and the list of images."""
         if isinstance(event, ArtifactEvent):
-            path = self._run.workspace.out / event.file.path
+            path = inside(self._run.workspace.out, event.file.path)
             key = f"datasets/{self._run.lease.subject_id}/{self._run.lease.fence}/{path.name}"
             self._run.upload(key, path, event.file, content_type="application/json")
             self._keys[event.kind] = key

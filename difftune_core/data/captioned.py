@@ -90,7 +90,9 @@ class _Reader:
         ignored = [*ignored, *strays]
         warnings = [*rows.warnings, *nested_archives(ignored)]
         warnings += idle_controls(items, files) if self._decode else []
-        return Scan(items, [*faulty, *unfit, *unused], ignored, warnings, sources=frozenset(rows.sources))
+        keys = {path: file.key for path, file in files.items() if file.key is not None}
+        sources = frozenset(rows.sources)
+        return Scan(items, [*faulty, *unfit, *unused], ignored, warnings, sources=sources, keys=keys)
 
 
 def _roles(rows: FoundRows) -> dict[str, set[Role]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from difftune_core.data.copies import Key
 from difftune_core.data.findings import Finding, similar_names
 from difftune_core.data.images import check_image
 from difftune_core.data.items import LabelledImage
@@ -93,6 +94,7 @@ class _Reader:
         self._labels = class_labels(view)
         self._root = class_root([view.names[member.path] for member in view.pictures])
         self._found: list[LabelledImage] = []
+        self._keys: dict[str, Key] = {}
 
     def take(self, member: Member) -> None:
         """Judge a picture, and find its class."""
@@ -107,11 +109,13 @@ class _Reader:
         size = (member.bytes, info.width, info.height, info.format)
         digest = hashlib.sha256(data).hexdigest()
         self._found.append(LabelledImage(member.path, self._class_of(member), *size, digest))
+        if info.key is not None:
+            self._keys[member.path] = info.key
 
     def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[LabelledImage]:
         """All images, with what the layout leaves open."""
         warnings = [*self._unread(), *self._empty(refused), *nested_archives(ignored)]
-        return Scan(self._found, refused, ignored, warnings, self._faults())
+        return Scan(self._found, refused, ignored, warnings, self._faults(), keys=self._keys)
 
     def _class_of(self, member: Member) -> str:
         """Raises `RefusedError`: `no_class_folder`, `nested_folder`, `missing_label`."""

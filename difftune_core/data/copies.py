@@ -18,7 +18,12 @@ Key = bytes
 
 def copy_keys(pixels: UInt8[np.ndarray, "n s s 3"]) -> list[Key]:
     """What tells each image from those that it is no copy of."""
-    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in pixels]
+    return [copy_key(image) for image in pixels]
+
+
+def copy_key(pixels: UInt8[np.ndarray, "h w 3"]) -> Key:
+    """What tells an image from others of its size that it is no copy of."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
 
 
 @dataclass(frozen=True)

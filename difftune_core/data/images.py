@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from difftune_core.data.colour import WHITE, has_transparency, to_rgb
+from difftune_core.data.copies import Key, copy_key
 from difftune_core.data.formats import sniff, why_unread
 from difftune_core.data.jpeg import is_cut_and_closed
 from difftune_core.data.members import RefusedError
@@ -43,6 +44,8 @@ class ImageInfo:
     width: int
     height: int
     format: str
+    key: Key | None = None
+    """Equal for equal pixels; None where they were not read, or at a reduced scale alone."""
 
 
 def check_image(data: bytes, *, decode: bool = True) -> ImageInfo:
@@ -58,9 +61,11 @@ def check_image(data: bytes, *, decode: bool = True) -> ImageInfo:
         width, height = image.size
         if _orientation(image) in _TURNED:
             width, height = height, width
-        if decode:
-            _decode(image, data)
-        return ImageInfo(width, height, sniff(data) or "")
+        if not decode:
+            return ImageInfo(width, height, sniff(data) or "")
+        _decode(image, data)
+        key = None if sniff(data) == "JPEG" else copy_key(np.asarray(to_rgb(_upright(image))))
+        return ImageInfo(width, height, sniff(data) or "", key)
 
 
 def load_rgb(data: bytes, size: int, ground: tuple[int, int, int] = WHITE) -> UInt8[np.ndarray, "size size 3"]:

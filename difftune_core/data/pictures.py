@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from difftune_core.data.copies import Key
 from difftune_core.data.images import check_image, load_rgb, load_whole, shows_ground
 from difftune_core.data.items import GROUNDS, CaptionedImage, Role
 from difftune_core.data.members import Refusal
@@ -24,6 +25,8 @@ class Picture:
     width: int
     height: int
     sha256: str
+    key: Key | None = None
+    """Equal for equal pixels; None where they are not known."""
     look: bytes = b""
     """Digest of its pixels at a small size, where they were decoded."""
     is_constant: bool = False
@@ -42,11 +45,11 @@ def look_at(data: bytes, roles: AbstractSet[Role], *, decode: bool) -> Picture:
         return Picture(info.width, info.height, digest)
     if "control" not in roles:
         look = hashlib.sha256(load_rgb(data, _LOOK_SIDE).tobytes()).digest()
-        return Picture(info.width, info.height, digest, look)
+        return Picture(info.width, info.height, digest, info.key, look)
     pixels = load_whole(data, GROUNDS["control"])
     is_constant = bool((np.ptp(pixels.reshape(-1, 3), axis=0) <= _LEVELS).all())
     look = hashlib.sha256(load_rgb(data, _LOOK_SIDE, GROUNDS["control"]).tobytes()).digest()
-    return Picture(info.width, info.height, digest, look, is_constant, shows_ground(data))
+    return Picture(info.width, info.height, digest, info.key, look, is_constant, shows_ground(data))
 
 
 def idle_controls(items: Sequence[CaptionedImage], files: Mapping[str, Picture]) -> list[Refusal]:

@@ -5,10 +5,11 @@ How files say what an image is, by their folders or by captions, is a `Form`; al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, runtime_checkable
 
+from difftune_core.data.copies import Key
 from difftune_core.data.findings import Finding
 from difftune_core.data.formats import ending_of, has_picture_name
 from difftune_core.data.items import Item_co, ItemT
@@ -34,6 +35,8 @@ class Scan(Generic[Item_co]):
     """What is wrong with the set as a whole."""
     sources: frozenset[str] = frozenset()
     """Files that hold rows or captions and were read."""
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    """Path -> what tells a picture from those that it is no copy of, of pictures whose pixels were read."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def scan(
         found.warnings,
         found.faults,
         found.sources,
+        found.keys,
     )
 
 

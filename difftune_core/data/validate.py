@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, open_archive
+from difftune_core.data.copies import Copies, Key, count_copies
 from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, write_report
 from difftune_core.data.forms import CLASS_FOLDERS, form_of
 from difftune_core.data.items import ItemT
@@ -44,12 +45,14 @@ class ValidationReport:
     ignored_files: list[Finding]
     digest: str | None
     """Of the accepted items' labels and contents in order; null where there are none."""
+    copies: Copies
+    """How many images occur more than once; its fields stand in its place."""
 
     def as_json(self) -> dict[str, Any]:
         """The file's content."""
         fields: dict[str, Any] = {}
         for name, value in asdict(self).items():
-            fields |= value if name == "described" else {name: value}
+            fields |= value if name in {"described", "copies"} else {name: value}
         return fields
 
 
@@ -119,6 +122,7 @@ def _with_faults_of(result: Scan[ItemT], held_out: Scan[ItemT]) -> Scan[ItemT]:
         [*result.warnings, *held_out.warnings],
         [*result.faults, *held_out.faults],
         result.sources | held_out.sources,
+        {**result.keys, **held_out.keys},
     )
 
 
@@ -144,14 +148,27 @@ def _report(judged: _Judged, options: DatasetOptions, name: str) -> ValidationRe
         rejected=judged.entries - accepted - len(result.ignored),
         ignored=len(result.ignored),
         errors=errors,
-        warnings=[*warnings, *form.doubts(items), *_copies(items, form)],
+        warnings=[*warnings, *form.doubts(items), *_repeated(items, form)],
         skipped_files=as_findings(skipped, "skipped"),
         ignored_files=as_findings(result.ignored, "ignored"),
         digest=contents_digest(item.contents for item in items) if items else None,
+        copies=_count_copies(items, others, result.keys),
     )
 
 
-def _copies(items: Sequence[ItemT], form: Form[ItemT]) -> Iterator[Finding]:
+def _count_copies(items: Sequence[ItemT], others: Sequence[ItemT], keys: Mapping[str, Key]) -> Copies:
+    """Count equal pictures; JPEGs, which are not decoded in full, by the bytes of their files."""
+
+    def keys_of(images: Sequence[ItemT]) -> list[Key]:
+        return [keys.get(image.path, image.sha256.encode()) for image in images]
+
+    def labels_of(images: Sequence[ItemT]) -> list[str]:
+        return [str(image.contents[0]) for image in images]
+
+    return count_copies(keys_of(items), keys_of(others), labels_of(items), labels_of(others))
+
+
+def _repeated(items: Sequence[ItemT], form: Form[ItemT]) -> Iterator[Finding]:
     """Images with the bytes of an earlier one."""
     first: dict[str, ItemT] = {}
     for item in items:

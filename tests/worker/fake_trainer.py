@@ -131,7 +131,11 @@ def validate(args: argparse.Namespace, hooks: Hooks, plan: dict[str, Any]) -> Ou
     (args.out / "report.json").write_text(json.dumps({**report, "errors": errors, "warnings": []}))
     (args.out / "items.jsonl").write_text('{"path": "a/1.png"}\n')
     for kind, name in (("items", "items.jsonl"), ("validation_report", "report.json")):
-        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": info(args.out / name, args.out)}))
+        file = info(args.out / name, args.out)
+        if plan.get("outside"):
+            (args.out.parent / name).write_bytes((args.out / name).read_bytes())
+            file = file.model_copy(update={"path": f"../{name}"})
+        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": file}))
     return OutcomeEvent(code="succeeded")
 
 

@@ -40,6 +40,13 @@ def test_a_job_waits_for_its_data_set(bench: Bench) -> None:
         assert bench.wait_final(job_id).status == "succeeded"
 
 
+def test_a_report_outside_the_childs_folder_is_not_read(bench: Bench) -> None:
+    dataset_id = bench.dataset({"errors": [], "outside": True}, ready=False)
+    with bench.worker():
+        bench.wait(lambda: bench.get(Dataset, dataset_id).status == "invalid")
+    assert set(bench.reasons(dataset_id)) == {"internal_error"}
+
+
 def test_a_wrong_md5_is_found_without_a_child(bench: Bench) -> None:
     dataset_id = bench.dataset({"crash": True}, ready=False, expected_md5="0" * 32)
     with bench.worker():

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Limits
 from difftune_core.data.dataset import open_dataset
 from difftune_core.data.validate import validate
@@ -97,6 +100,23 @@ def test_duplicates_are_warnings(tmp_path: Path, build: Any, recorder: Any) -> N
         "cat/again.png": "duplicate_image",
         "dog/same.png": "conflicting_label",
     }
+    assert (report["num_repeated"], report["num_relabelled"], report["num_shared"]) == (2, 1, 0)
+
+
+def test_copies_are_counted_by_their_pixels(tmp_path: Path, build: Any, recorder: Any) -> None:
+    """Whatever their files' names, formats and compression are; a JPEG is a copy where its file is one."""
+    files = build.good()
+    photo = build.picture(9, kind="JPEG")
+    with Image.open(io.BytesIO(files["cat/0.png"])) as picture:
+        again = io.BytesIO()
+        picture.save(again, "WEBP", lossless=True, exact=True)
+    files |= {"cat/saved.webp": again.getvalue(), "cat/photo.jpg": photo, "dog/photo.jpg": photo}
+    report, _ = run(build.zip(tmp_path / "a.zip", files), recorder)
+    assert (report["num_repeated"], report["num_relabelled"], report["num_shared"]) == (2, 1, 0)
+    both = {f"{split}/{name}": data for split in ("train", "val") for name, data in build.good().items()}
+    validate(build.zip(tmp_path / "b.zip", both), tmp_path / "o", recorder, options=DatasetOptions(splits="hold_out"))
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert (report["num_repeated"], report["num_relabelled"], report["num_shared"]) == (0, 0, 4)
 
 
 def test_limits_make_the_set_invalid_with_a_reason(tmp_path: Path, build: Any, recorder: Any) -> None:
