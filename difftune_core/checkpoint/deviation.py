@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.interruption import Listen, Progress, after, of_batch, unheard
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT

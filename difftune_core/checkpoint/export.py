@@ -19,7 +19,7 @@ from torch import Tensor
 
 from difftune_core.checkpoint.deviation import pipeline_deviation
 from difftune_core.checkpoint.export_card import CARD, README, class_table, readme_of
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.interruption import Listen, unheard
 from difftune_core.models.autoencoder import Autoencoder

@@ -14,12 +14,46 @@ import torch
 from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
-from difftune_core.config.sampling import Prediction
+from difftune_core.config.sampling import Prediction, ProcessName
 from difftune_core.diffusion.edm import EDM
 from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.prediction import implied_x0, output_for
 from difftune_core.diffusion.schedule import NUM_TIMESTEPS, NoiseSchedule, linear_betas
-from difftune_core.models.dit import DiTConfig
+
+
+@runtime_checkable  # the tests check arguments at run time
+class TrainedNoise(Protocol):
+    """How noise entered in a network's training, and what it puts out; a network's config states it."""
+
+    @property
+    def process(self) -> ProcessName:
+        """Which forward process."""
+        ...
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the output is, for `ddpm`."""
+        ...
+
+    @property
+    def learn_sigma(self) -> bool:
+        """Whether the output carries a variance behind the prediction."""
+        ...
+
+    @property
+    def sigma_data(self) -> float:
+        """Standard deviation of the latents, for `edm`."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """`TrainedNoise` by itself; by default that of the published DiT."""
+
+    process: ProcessName = "ddpm"
+    prediction: Prediction = "epsilon"
+    learn_sigma: bool = True
+    sigma_data: float = 0.5
 
 
 @runtime_checkable  # the tests check arguments at run time
@@ -142,8 +176,8 @@ class DDPM:
         return self.schedule.at(names[0], t, like), self.schedule.at(names[1], t, like)
 
 
-def make_process(config: DiTConfig) -> Process:
-    """The process that a model of this anatomy was trained on."""
+def make_process(config: TrainedNoise) -> Process:
+    """Make the process that a network was trained on."""
     if config.process == "flow":
         return Flow()
     if config.process == "edm":

@@ -16,8 +16,8 @@ from jaxtyping import Real
 from torch import Tensor
 
 from difftune_core.config.sampling import Sampler, check_sampler
+from difftune_core.diffusion.process import NoiseConfig, TrainedNoise
 from difftune_core.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NUM_TIMESTEPS
-from difftune_core.models.dit import DiTConfig
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 
@@ -33,8 +33,8 @@ class Solver:
     """Standard deviation of the noise that the chain starts from."""
 
 
-def make_solver(sampler: Sampler, num_inference_steps: int, config: DiTConfig) -> Solver:
-    """A fresh solver for a model of this anatomy.
+def make_solver(sampler: Sampler, num_inference_steps: int, config: TrainedNoise) -> Solver:
+    """Make a fresh solver for a network that was trained so.
 
     Raises:
         TaskError: `sampler_not_for_process`.
@@ -50,18 +50,24 @@ def make_solver(sampler: Sampler, num_inference_steps: int, config: DiTConfig) -
     return Solver(scheduler, scheduler.timesteps / NUM_TIMESTEPS if whole else scheduler.sigmas[:-1], 1.0)
 
 
-def make_scheduler(sampler: Sampler, num_inference_steps: int, config: DiTConfig | None = None) -> Any:
-    """Diffusers' scheduler for a model of this anatomy (without one: DiT's as published).
+def make_scheduler(sampler: Sampler, num_inference_steps: int, config: TrainedNoise | None = None) -> Any:
+    """Set up diffusers' scheduler for a network that was trained so (without a config: DiT's as published).
 
     Raises:
         TaskError: `sampler_not_for_process`.
     """
-    config = config or DiTConfig()
+    config = config or NoiseConfig()
     check_sampler(sampler, config.process)
     if config.process == "flow":
         return _flow_scheduler(sampler, num_inference_steps)
     scheduler = _edm_scheduler(sampler, config) if config.process == "edm" else _ddpm_scheduler(sampler, config)
     return set_up(scheduler, num_inference_steps)
+
+
+def discrete_solver(sampler: Sampler, num_inference_steps: int, fields: dict[str, Any]) -> Solver:
+    """Make a fresh solver over the discrete timesteps that `fields` describe, as `discrete_scheduler` takes them."""
+    scheduler = set_up(discrete_scheduler(sampler, fields), num_inference_steps)
+    return Solver(scheduler, scheduler.timesteps, 1.0)
 
 
 def set_up(scheduler: Any, num_inference_steps: int) -> Any:
@@ -96,7 +102,7 @@ def _drop_last(scheduler: Any, num_inference_steps: int) -> None:
         scheduler.sigmas = torch.cat([scheduler.sigmas[:num_inference_steps], scheduler.sigmas[-1:]])
 
 
-def _ddpm_scheduler(sampler: Sampler, config: DiTConfig) -> Any:
+def _ddpm_scheduler(sampler: Sampler, config: TrainedNoise) -> Any:
     """For DiT's linear schedule; DDPM takes the variance that the model learned, else the posterior's."""
     betas = {"beta_start": LINEAR_BETA_START, "beta_end": LINEAR_BETA_END, "beta_schedule": "linear"}
     prediction = _PREDICTION_TYPES[config.prediction]
@@ -146,7 +152,7 @@ def _flow_scheduler(sampler: Sampler, num_inference_steps: int) -> Any:
     return scheduler
 
 
-def _edm_scheduler(sampler: Sampler, config: DiTConfig) -> Any:
+def _edm_scheduler(sampler: Sampler, config: TrainedNoise) -> Any:
     """EDM's own steps (eq. 5), from sigma = 80 to 0.002 and 0."""
     from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import EDMDPMSolverMultistepScheduler
     from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler

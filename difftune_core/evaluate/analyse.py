@@ -20,7 +20,7 @@ from difftune_core.checkpoint.save import file_info
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.decoded import Images
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.chain import Drawn, Easel, runnable
 from difftune_core.evaluate.classes import TOLD, labels_to_draw
 from difftune_core.evaluate.compare import compare

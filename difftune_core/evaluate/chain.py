@@ -10,82 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.denoisers import HandOver, Remembering, whole_steps
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.evaluate.features import FeatureExtractor
+from difftune_core.families.dit.draw import UnderNull, sample_latents
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress, after
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT, DiTConfig
 
 _BATCH = 64
-
-
-class Remembering(DiT):
-    """A model that answers a pass it has just made from memory: two chains share the steps they have in common.
-
-    For each timestep the last conditional and the last unconditional pass are kept, with what they were asked, and
-    given again only where it is asked bit for bit.
-    """
-
-    def __init__(self, model: DiT) -> None:
-        """Wrap `model`; it has the anatomy, and no weights of its own."""
-        nn.Module.__init__(self)
-        self.config, self.pos_embed = model.config, model.pos_embed
-        self._model = model
-        self._passes: dict[tuple[float, bool], tuple[Tensor, Tensor, Tensor]] = {}
-
-    def forward(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b out h w"]:
-        """As the wrapped model."""
-        key = float(t[0]), bool((y == self.null_label).all())
-        known = self._passes.get(key)
-        if known is None or not (torch.equal(known[0], x) and torch.equal(known[1], y)):
-            known = x, y, self._model(x, t, y)
-            self._passes[key] = known
-        return known[2]
-
-
-class HandOver(DiT):
-    """The tuned model, and in the last steps of the chain the base model under its null label."""
-
-    def __init__(self, tuned: DiT, base: DiT) -> None:
-        """Both without a hand-over yet."""
-        nn.Module.__init__(self)
-        self.config, self.pos_embed = tuned.config, tuned.pos_embed
-        self._tuned, self._base = tuned, base
-        self._times: set[float] = set()
-        self._handed: frozenset[float] = frozenset()
-
-    def hand_over(self, share: float) -> int:
-        """From now on the last `share` of the steps are the base model's; how many those are.
-
-        Steps are known from the first chain, which must be the tuned model's alone.
-        """
-        assert self._times or share == 0, "the first chain tells which steps there are"
-        count = _whole_steps(share, len(self._times))
-        self._handed = frozenset(sorted(self._times)[:count])
-        return count
-
-    def forward(
-        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b out h w"]:
-        """As the model whose step it is."""
-        time = float(t[0])
-        self._times.add(time)
-        if time not in self._handed:
-            prediction: Tensor = self._tuned(x, t, y)
-            return prediction
-        handed: Tensor = self._base(x, t, torch.full_like(y, self._base.null_label))
-        return handed
 
 
 def runnable(fractions: Sequence[float], sampling: Sampling, config: DiTConfig) -> list[float]:
@@ -97,15 +40,11 @@ def runnable(fractions: Sequence[float], sampling: Sampling, config: DiTConfig) 
         TaskError: `too_few_steps`, nothing would be handed over at all.
     """
     total = len(set(make_solver(sampling.sampler, sampling.num_inference_steps, config).times.tolist()))
-    steps = sorted({_whole_steps(share, total) for share in fractions})
+    steps = sorted({whole_steps(share, total) for share in fractions})
     if steps == [0]:
         message = f"none of these fractions is as much as half a step of {total}: {', '.join(map(str, fractions))}"
         raise TaskError("too_few_steps", message, "fractions")
     return [count / total for count in steps]
-
-
-def _whole_steps(share: float, total: int) -> int:
-    return int(share * total + 0.5)
 
 
 @torch.inference_mode()
@@ -133,13 +72,14 @@ def chain_latents(
         progress: hears how many of k n images are drawn.
     """
     source = Remembering(base)
-    chain = HandOver(Remembering(tuned), source)
+    chain = HandOver(Remembering(tuned), UnderNull(source, base.null_label))
+    draw = partial(sample_latents, tuned, labels, sampling, source=base, denoise=chain, source_denoise=source)
     drawn: list[Tensor] = []
     steps: list[int] = []
     for share in shares:
         steps.append(chain.hand_over(share))
         heard = after(len(drawn) * len(labels), progress)
-        drawn.append(sample_latents(chain, labels, sampling, source=source, first_index=first_index, progress=heard))
+        drawn.append(draw(first_index=first_index, progress=heard))
     return torch.stack(drawn), steps
 
 

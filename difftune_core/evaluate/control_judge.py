@@ -21,13 +21,13 @@ from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.controlled import ControlledSet
-from difftune_core.diffusion.prompted import Control, Prompted, residuals, sample_prompted
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.controls import compare_controls
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import loss_by_t
 from difftune_core.evaluate.quality import Features, quality, real_against_real
+from difftune_core.families.controlnet.draw import Control, Prompted, residuals, sample_prompted
 from difftune_core.interruption import Progress, after, interruption_point
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.stable_diffusion import StableDiffusion

@@ -16,13 +16,14 @@ from jaxtyping import Float32, Int, UInt8
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.sampling import Guidance
 from difftune_core.data.latents import LatentSet
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
 from difftune_core.evaluate.compare import DEFAULT_METRICS
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.forgetting import retention_loss_by_t
 from difftune_core.evaluate.frechet import frechet_distance, moments_of
 from difftune_core.evaluate.quality import Features, quality, real_against_real
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.files import build_once
 from difftune_core.interruption import Progress, after
 from difftune_core.models.autoencoder import Autoencoder

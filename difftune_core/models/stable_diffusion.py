@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from difftune_core.config.controlnet_fit import check_controlnet_fits
 from difftune_core.config.sampling import Prediction
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.diffusion.solvers import discrete_scheduler
-from difftune_core.models.registry import BaseModel, check_state
+from difftune_core.models.registry import BaseModel
 from difftune_core.runtime.foreign import needed, reading
 from difftune_core.runtime.rng import generator
 
@@ -51,9 +51,7 @@ class StableDiffusion(BaseModel):
 
     def process(self) -> DDPM:
         """How noise entered in its training."""
-        scheduler = discrete_scheduler("ddim", self.noise_fields())
-        prediction = _PREDICTIONS[scheduler.config.prediction_type]
-        return DDPM(NoiseSchedule(scheduler.betas.double()), prediction)
+        return process_of(self.noise_fields())
 
     def load_unet(self, device: torch.device | str = "cpu") -> nn.Module:
         """The frozen denoiser in float32.
@@ -68,6 +66,12 @@ class StableDiffusion(BaseModel):
             unet: Any = UNet2DConditionModel.from_pretrained(inner, use_safetensors=True, local_files_only=True)
         frozen: nn.Module = unet.float().eval().requires_grad_(requires_grad=False).to(device)
         return frozen
+
+
+def process_of(noise_fields: dict[str, Any]) -> DDPM:
+    """Make the process that `StableDiffusion.noise_fields` describes."""
+    scheduler = discrete_scheduler("ddim", noise_fields)
+    return DDPM(NoiseSchedule(scheduler.betas.double()), _PREDICTIONS[scheduler.config.prediction_type])
 
 
 def new_controlnet(
@@ -110,19 +114,4 @@ def load_controlnet(folder: Path, device: torch.device | str = "cpu") -> nn.Modu
         needed(folder, "config.json")
         loaded: Any = ControlNetModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     controlnet: nn.Module = loaded.float().to(device)
-    return controlnet
-
-
-def controlnet_of(state: dict[str, Tensor], config: dict[str, Any]) -> nn.Module:
-    """The ControlNet of these weights and this config.
-
-    Raises:
-        TaskError: `model_mismatch` with the names at fault; `not_finite`.
-    """
-    from diffusers.models.controlnets.controlnet import ControlNetModel
-
-    made: Any = ControlNetModel.from_config(config)
-    controlnet: nn.Module = made
-    check_state(state, controlnet)
-    controlnet.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     return controlnet

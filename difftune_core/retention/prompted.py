@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from difftune_core.diffusion.prompted import Prompted, sample_prompted
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.controlnet.draw import Prompted, sample_prompted
 from difftune_core.interruption import Progress
 from difftune_core.models.registry import BaseModel
 from difftune_core.models.stable_diffusion import StableDiffusion

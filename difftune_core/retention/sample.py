@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from difftune_core.config.retention import RetentionSetConfig
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.files import write_durably
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress, after

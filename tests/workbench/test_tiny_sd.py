@@ -11,9 +11,9 @@ import difftune_core
 from cli.demo.scenes import VOCABULARY, Scenes, Split
 from difftune_core.config.card import read_card
 from difftune_core.data.conditions import annotator
-from difftune_core.diffusion.prompted import Prompted, sample_prompted
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.controls import compare_controls
+from difftune_core.families.controlnet.draw import Prompted, sample_prompted
 from difftune_core.files import folder_digest
 from difftune_core.models.registry import find_base_model
 from difftune_core.models.stable_diffusion import StableDiffusion

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from difftune_core.config.card import CARD_FILE
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.files import folder_digest
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.registry import load_dit

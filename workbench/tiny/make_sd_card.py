@@ -13,10 +13,10 @@ import torch
 from cli.demo.scenes import Split
 from difftune_core.config.card import CARD_FILE, BaseModelCard
 from difftune_core.config.controlnet_fit import anatomy_of
-from difftune_core.diffusion.prompted import Prompted, sample_prompted
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
+from difftune_core.families.controlnet.draw import Prompted, sample_prompted
 from difftune_core.files import folder_digest
 from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.models.text import TextEncoder

@@ -18,7 +18,7 @@ from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import resolve_retention_set
 from difftune_core.data.copies import Copies
 from difftune_core.data.decoded import Rows
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.control_judge import ControlJudge
 from difftune_core.evaluate.features import load_extractor

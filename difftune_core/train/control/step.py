@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.diffusion.process import Process
-from difftune_core.diffusion.prompted import residuals
+from difftune_core.families.controlnet.draw import residuals
 from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, noised
 from difftune_core.objectives.draws import draw
 from difftune_core.objectives.laws import mse_weight

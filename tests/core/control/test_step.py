@@ -9,8 +9,8 @@ import torch
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.data.latents import LatentSet
-from difftune_core.diffusion.prompted import Control, Prompted, sample_prompted
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.controlnet.draw import Control, Prompted, sample_prompted
 from difftune_core.models.stable_diffusion import StableDiffusion, new_controlnet
 from difftune_core.models.text import TextEncoder
 from difftune_core.runtime.rng import generator

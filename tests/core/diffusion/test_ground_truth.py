@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from difftune_core.config.sampling import SAMPLERS, Sampler
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.objectives.denoising import denoising_loss, noised
 from difftune_core.objectives.laws import mse_weight
 from tests.core.diffusion.mixture import MEANS, WIDTH, ExactDenoiser, anatomy, draw_mixture

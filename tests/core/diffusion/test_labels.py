@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 

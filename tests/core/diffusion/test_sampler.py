@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from difftune_core.config.sampling import SAMPLERS, ProcessName, Sampler
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_scheduler
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 

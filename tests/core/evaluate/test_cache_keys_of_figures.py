@@ -19,7 +19,7 @@ from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.transfer import TransferConfig, resolve
 from difftune_core.data.decoded import Images
 from difftune_core.data.latents import LatentSet
-from difftune_core.diffusion.sampler import Sampling
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.analyse import _Analysis
 from difftune_core.evaluate.chain import Easel
 from difftune_core.evaluate.features import load_extractor

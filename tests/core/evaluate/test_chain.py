@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.denoisers import HandOver, Remembering
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.analyse import minimum
-from difftune_core.evaluate.chain import HandOver, Remembering, chain_latents, runnable
+from difftune_core.evaluate.chain import chain_latents, runnable
 from difftune_core.evaluate.frechet import frechet_difference, frechet_estimate
 from difftune_core.evaluate.report.chain import chain_page, finding
+from difftune_core.families.dit.draw import UnderNull, sample_latents
 from difftune_core.hooks import TaskError
 from difftune_core.models.dit import DiT
 
@@ -64,12 +66,12 @@ def test_the_ends_are_the_two_models_alone_bit_for_bit(toy_model: DiT, base: DiT
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda s: f"{s.sampler}-{s.guidance}-{s.guidance_scale}")
 def test_shared_steps_equal_computed_ones_bit_for_bit(toy_model: DiT, base: DiT, sampling: Sampling) -> None:
     drawn, _ = chain_latents(toy_model, base, LABELS, sampling, [0.0, 0.2, 0.6])
-    chain = HandOver(toy_model, base)
+    chain = HandOver(toy_model, UnderNull(base, base.null_label))
     chain.hand_over(0.0)
-    sample_latents(chain, LABELS, sampling, source=base)
+    sample_latents(toy_model, LABELS, sampling, source=base, denoise=chain)
     for share, shared in ((0.2, drawn[1]), (0.6, drawn[2])):
         chain.hand_over(share)
-        assert torch.equal(sample_latents(chain, LABELS, sampling, source=base), shared)
+        assert torch.equal(sample_latents(toy_model, LABELS, sampling, source=base, denoise=chain), shared)
 
 
 def test_the_tuned_model_runs_its_chain_once(toy_model: DiT, base: DiT) -> None:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import difftune_core
 from difftune_core.checkpoint.export import export_diffusers
 from difftune_core.checkpoint.export_card import CARD, README, pipeline_name
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.models.dit import DiT
 from difftune_core.models.transfer import with_classes

@@ -28,7 +28,8 @@ from difftune_core.config.retention import (
     retention_digest,
 )
 from difftune_core.config.transfer import TransferConfig, resolve
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.files import COMPUTED, sha256_file, sha256_json
 from difftune_core.hooks import ProgressEvent, TaskError
 from difftune_core.models.registry import BaseModel, find_base_model

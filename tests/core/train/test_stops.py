@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from difftune_core.diffusion.sampler import Sampling, sample_latents
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.hooks import PhaseEvent, ProgressEvent
 from difftune_core.interruption import Stopped, interruptible
 from difftune_core.models.dit import DiT

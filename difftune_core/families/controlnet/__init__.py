@@ -1,0 +1,1 @@
+"""A ControlNet trained beside a frozen Stable Diffusion."""
