@@ -6,16 +6,11 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from difftune_core.config.figures import all_figures
+
 Answer = dict[str, Any]
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
-_FIGURES = {
-    "eval_fid": "FID",
-    "eval_kid": "KID",
-    "eval_ssim": "SSIM",
-    "eval_clip_score": "CLIP score",
-    "eval_null_fid": "forgetting",
-    "train_loss": "training loss",
-}
+_LOSS = {"train_loss": "training loss"}
 _WIDTH = 14
 
 
@@ -97,7 +92,8 @@ def _times(job: Answer) -> str:
 
 
 def _checkpoint(checkpoint: Answer) -> str:
-    found = {label: checkpoint["metrics"].get(name) for name, label in _FIGURES.items()}
+    shown = {f"eval_{figure.key}": figure.label for figure in all_figures() if "card" in figure.shown} | _LOSS
+    found = {label: checkpoint["metrics"].get(name) for name, label in shown.items()}
     figures = ", ".join(f"{label} {value:.4g}" for label, value in found.items() if value is not None)
     return f"{checkpoint['id']} at step {checkpoint['step_number']}{f': {figures}' if figures else ''}"
 

@@ -19,6 +19,7 @@ from difftune_core.channel import ConsoleHooks, PipeHooks
 from difftune_core.config import about
 from difftune_core.config.card import find_card
 from difftune_core.config.comparison import ComparisonConfig
+from difftune_core.config.figures import default_metrics, named_metrics
 from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
 from difftune_core.config.transfer import TransferConfig, resolve, resolve_retention_set
@@ -226,8 +227,9 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument(
         "--metrics",
-        default="fid,kid",
-        help="some of fid, kid, fid_infinity, precision_recall, density_coverage, with commas between",
+        default=",".join(default_metrics()),
+        help=f"some of {', '.join(name for name, m in named_metrics().items() if 'images' not in m.needs)}, "
+        "with commas between",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from difftune_core.config.figures import all_figures, default_metrics
 from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
 from difftune_core.evaluate.classes import told_of_classes
 from difftune_core.evaluate.grids import by_class, image_grid, scale_for
@@ -26,26 +27,24 @@ if TYPE_CHECKING:
     from difftune_core.train.run import Run
 
 _ROWS = 8  # images of each class in a grid
-_QUALITY = ("fid", "kid", "fid_infinity", "precision", "recall", "density", "coverage")
-_OF_CONTROLS = ("ssim", "mse", "pixel_accuracy", "miou", "clip_score")
-_FIGURES = (*_OF_CONTROLS, *_QUALITY, "null_fid", "retention_loss", "l2_from_base")
 
 
 def figures_event(entry: dict[str, Any]) -> MetricsEvent:
     """An evaluation as metrics."""
+    known = [measured.key for measured in all_figures() if measured.is_along]
     distances = [name for name in entry if name.startswith("fd_") and f"{name}_se" in entry]
-    values = {f"eval_{name}": value for name in (*_FIGURES, *distances) if (value := figure(entry, name)) is not None}
+    values = {f"eval_{name}": value for name in (*known, *distances) if (value := figure(entry, name)) is not None}
     return MetricsEvent(step=entry["step"], values=values)
 
 
 def other_guidance_event(entry: dict[str, Any]) -> MetricsEvent:
-    """FID and KID under other guidances as metrics."""
+    """FID and KID, whose names are their metrics', under other guidances as metrics."""
     return MetricsEvent(
         step=entry["step"],
         values={
             f"eval_{name}_guidance_{guidance}": value
             for guidance, found in entry["other_guidance"].items()
-            for name in ("fid", "kid")
+            for name in default_metrics()
             if (value := figure(found, name)) is not None
         },
     )

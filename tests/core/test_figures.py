@@ -18,8 +18,14 @@ from difftune_core.config.figures import Figure, Metric, all_figures, find_figur
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.compare import check_known, compare
+from difftune_core.evaluate.comparison.measured import figures_in
+from difftune_core.evaluate.comparison.runs import FinishedRun
 from difftune_core.evaluate.quality import quality
+from difftune_core.evaluate.report.view import context
+from difftune_core.evaluate.report.write import plain
 from difftune_core.hooks import TaskError
+from difftune_core.train.report import figures_event
+from tests.core.evaluate.test_report import full
 
 TOY = """
 from difftune_core.config.figures import Figure, Metric
@@ -96,6 +102,26 @@ def test_a_child_process_knows_it_too_and_loads_no_torch(installed: Path) -> Non
     names, is_heavy = json.loads(done.stdout)
     assert names[-1] == "brightness"
     assert not is_heavy
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_figure_is_on_the_pages_and_among_a_job_s_metrics() -> None:
+    report = plain({**full(), "grids": []})
+    for entry in report["evaluations"]:
+        entry["brightness_gap"] = 7.0
+    assert ("Brightness", "Gap of mean levels.") in context(report)["glossary"]
+    assert "Brightness" in [tile.label for tile in context(report)["tiles"]]
+    assert figures_event(report["evaluations"][0]).values["eval_brightness_gap"] == 7
+    run = FinishedRun("plain", 0, report, None)
+    assert "brightness_gap" in [figure.key for figure in figures_in([run])]
+
+
+@pytest.mark.parametrize("key", ["fid_infinity", "density", "coverage", "precision_recall"])
+def test_a_figure_is_named_by_the_table_and_by_what_computes_it_alone(key: str) -> None:
+    root = Path(__file__).parents[2]
+    sources = [path for name in ("api", "worker", "cli", "difftune_core") for path in (root / name).rglob("*.py")]
+    naming = {path.name for path in sources if f'"{key}"' in path.read_text(encoding="utf-8")}
+    assert naming == {"quality.py", "compare.py"} - ({"compare.py"} if key == "precision_recall" else set())
 
 
 def test_an_entry_point_that_brings_no_metric_is_named(installed: Path) -> None:

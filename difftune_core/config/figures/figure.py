@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Direction = Literal["lower", "higher", "neither"]
@@ -56,7 +56,8 @@ class Figure:
     has_reference_lines: bool = True
     """Whether the references' values are lines across its chart in a comparison."""
     limit: Reference = "real_vs_real"
-    """The reference that says how good it can become."""
+    """The reference that says how good it can become. Held-out images agree with their own controls by definition; what
+    the autoencoder leaves of that can be reached."""
     path: tuple[str, ...] = ()
     """Where it stands in an evaluation; empty: under its key."""
     meaning_with_controls: str = ""
@@ -75,6 +76,10 @@ class Figure:
     def explained(self) -> str:
         """Its meaning with the direction where that is upwards, as reports print it."""
         return f"{self.meaning}{'; higher is better' if self.better == 'higher' else ''}."
+
+    def with_controls(self) -> Figure:
+        """Return the figure as it is of a ControlNet."""
+        return replace(self, meaning=self.meaning_with_controls or self.meaning)
 
     def of(self, evaluation: Mapping[str, Any]) -> float | None:
         """Its value in an evaluation; None where there is none."""

@@ -22,8 +22,8 @@ QUALITY = (
             Figure(
                 key="fid",
                 label="FID",
-                meaning="Fréchet distance between Gaussians fitted to the features of generated and held-out images "
-                "(Heusel et al. 2017). It is biased upwards with few images: compare at equal counts only",
+                meaning="Fréchet distance between Gaussians fitted to the features of generated and held-out images. "
+                "It is biased upwards with few images: compare at equal counts only",
                 better="lower",
                 unit="squared distance of features",
                 fewest=3,  # KID's error leaves one out; FID waits for it
@@ -45,8 +45,8 @@ QUALITY = (
             Figure(
                 key="kid",
                 label="KID",
-                meaning="Squared maximum mean discrepancy of the same features with a cubic kernel (Bińkowski et al. "
-                "2018); unbiased, may fall below 0",
+                meaning="Squared maximum mean discrepancy of the same features with a cubic kernel; "
+                "unbiased, may fall below 0",
                 better="lower",
                 fewest=3,
                 shown=("column", "tile", "card", "curve"),

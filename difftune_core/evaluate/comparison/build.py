@@ -30,6 +30,7 @@ from difftune_core.hooks import ArtifactEvent, FileInfo, Hooks, OutcomeEvent, Ph
 
 JSON_FILE, HTML_FILE, GRID_FILE = "comparison.json", "comparison.html", "comparison.png"
 Comparison = dict[str, Any]
+LOWER_IS_BETTER = {"lower": True, "higher": False, "neither": None}
 _BUDGET = ("max_steps", "batch_size")
 
 
@@ -75,8 +76,8 @@ def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[Missi
         "figures": {
             figure.key: {
                 "label": figure.label,
-                "meaning": figure.meaning,
-                "lower_is_better": figure.lower_is_better,
+                "meaning": figure.explained,
+                "lower_is_better": LOWER_IS_BETTER[figure.better],
                 **at_equal_steps(by_method, figure),
                 "equal_target_images": at_equal_images(by_method, figure),
             }

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from difftune_core.evaluate.comparison.measured import FIGURES, Evaluation, Figure
+from difftune_core.config.figures import Figure, all_figures
 from difftune_core.evaluate.comparison.runs import FinishedRun
 from difftune_core.evaluate.comparison.statistics import holm, paired, spread
 from difftune_core.evaluate.report.numbers import Number
 
+Evaluation = dict[str, Any]
 EQUAL_WITHIN = 0.1
 """Numbers of target images that differ by less than this share count as equal."""
 
@@ -157,7 +158,7 @@ def references(runs: Runs) -> dict[str, dict[str, Any]]:
             of_seed.setdefault(seed, run.report.get("references", {}))
     found: dict[str, dict[str, Any]] = {}
     for name in {name: None for entry in of_seed.values() for name in entry}:
-        for figure in FIGURES:
+        for figure in all_figures():
             values = [figure.of(entry[name]) for entry in of_seed.values() if name in entry]
             if known := [value for value in values if value is not None]:
                 found.setdefault(name, {})[figure.key] = asdict(spread(known))

@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from difftune_core.config.figures import Figure, all_figures
 from difftune_core.evaluate.comparison.convergence import convergence_table
 from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
 from difftune_core.evaluate.comparison.tables import pair_groups, settings
 from difftune_core.evaluate.report.charts import Chart, Rule, Series, line_chart
-from difftune_core.evaluate.report.entries import REFERENCES, limit_of
+from difftune_core.evaluate.report.entries import REFERENCES
 from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import Number, number, with_error
 from difftune_core.evaluate.report.view import how_made
 
 Comparison = dict[str, Any]
-_SCORES = ("ssim", "mse", "pixel_accuracy", "miou", "clip_score")
-_STRIPS = (*_SCORES, "convergence_step", "fid", "null_fid")
 _NAMED = 3  # methods in the title
-_CURVES = (*_SCORES, "fid", "kid", "null_fid", "retention_loss")
 _RULES = {"base_model": "base model", "autoencoder_floor": "autoencoder alone"}
 
 
@@ -45,7 +43,11 @@ def context(comparison: Comparison) -> dict[str, Any]:
         "num_asked": len(comparison["missing"]) + len(comparison["runs"]),
         "controlled": bool(comparison["control"]),
         "convergence": convergence_table(comparison),
-        "strips": [strip for key in _STRIPS if key in figures and (strip := _strip(comparison, key)) is not None],
+        "strips": [
+            strip
+            for figure in all_figures()
+            if "strip" in figure.shown and figure.key in figures and (strip := _strip(comparison, figure)) is not None
+        ],
         "columns": [figure["label"] for figure in figures.values()],
         "means": _means(comparison),
         "test_note": _test_note(comparison),
@@ -85,8 +87,8 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _strip(comparison: Comparison, key: str) -> Strip | None:
-    figure = comparison["figures"][key]
+def _strip(comparison: Comparison, shown: Figure) -> Strip | None:
+    key, figure = shown.key, comparison["figures"][shown.key]
     lines = [
         Line(name, f"s{i}", list(figure["methods"][name]["values"].values()), figure["methods"][name]["sd"])
         for i, name in enumerate(_names(comparison))
@@ -94,7 +96,7 @@ def _strip(comparison: Comparison, key: str) -> Strip | None:
     ]
     lines += [
         Line(REFERENCES[reference], "reference", [found[key]["mean"]], found[key]["sd"], is_reference=True)
-        for reference in ("base_model", limit_of(key))
+        for reference in ("base_model", shown.limit)
         if key in (found := comparison["references"].get(reference, {}))
     ]
     return place_strip(_named(figure), lines)
@@ -169,9 +171,9 @@ def _tests(comparison: Comparison) -> list[dict[str, Any]]:
 
 def _charts(comparison: Comparison) -> list[Chart]:
     charts = []
-    for key in _CURVES:
-        if key in comparison["curves"]:
-            charts += _figure_charts(comparison, key)
+    for figure in all_figures():
+        if "curve" in figure.shown and figure.key in comparison["curves"]:
+            charts += _figure_charts(comparison, figure)
     by_t = comparison["retention_loss_by_t"]
     if by_t:
         lines = [_by_t(name, by_t.get(name, [])) for name in _names(comparison)]
@@ -186,16 +188,17 @@ def _charts(comparison: Comparison) -> list[Chart]:
     return charts
 
 
-def _figure_charts(comparison: Comparison, key: str) -> list[Chart]:
+def _figure_charts(comparison: Comparison, shown: Figure) -> list[Chart]:
     """The figure by step and, where methods have seen different numbers of target images, by those."""
+    key = shown.key
     figure, curves = comparison["figures"][key], comparison["curves"][key]
     if max(map(len, curves.values())) < 2:  # noqa: PLR2004  a point is no curve
         return []
-    known = ["base_model", *(["autoencoder_floor"] if key in _SCORES else [])]
-    found = {name: comparison["references"].get(name, {}).get(key) for name in known if key != "kid"}
+    known = ["base_model", *(["autoencoder_floor"] if shown.group == "agreement" else [])]
+    found = {name: comparison["references"].get(name, {}).get(key) for name in known if shown.has_reference_lines}
     rules = [Rule(_RULES[name], entry["mean"]) for name, entry in found.items() if entry]
     charts = [line_chart(figure["label"], _series(comparison, key, "step"), x_label="step", rules=rules)]
-    if key in {"fid", *_SCORES} and comparison["equal_target_images"]:
+    if "strip" in shown.shown and shown.group != "forgetting" and comparison["equal_target_images"]:
         series = _series(comparison, key, "target_images")
         title = f"{figure['label']} by target images seen"
         charts.append(line_chart(title, series, x_label="target images", rules=rules, show_last=False))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from difftune_core.config.figures import Figure
 from difftune_core.evaluate.best import Entry, figure
 from difftune_core.evaluate.report.entries import (
     REFERENCES,
-    Measure,
     Report,
     base_figure,
     has,
     is_controlled,
     is_of_few,
-    limit_of,
+    is_of_forgetting,
     measures,
     result_of,
 )
@@ -35,7 +35,6 @@ _GUIDANCE = {
     "domain": "Guided away from the base model's null branch, from the same seeds.",
     "cfg": "Guided away from its own null branch, from the same seeds.",
 }
-_TILE_TITLES = {"fid": "FID on held-out images", "kid": "KID on held-out images"}
 _MAX_COLUMNS = 6
 Extra = tuple[str, Callable[[Entry], str]]
 _IMAGES: Extra = (
@@ -78,29 +77,28 @@ def tiles(report: Report) -> list[Tile]:
     result, shown = result_of(report), []
     for measure in measures(report):
         value = figure(result, measure.key)
-        if value is None and measure.key not in result:
+        if "tile" not in measure.shown or (value is None and measure.key not in result):
             continue
-        title = _TILE_TITLES.get(measure.key, measure.title)
+        title = measure.headline or measure.label
         shown.append(Tile(title, with_error(value, result.get(f"{measure.key}_se")), _beside(report, measure)))
     images = report.get("curves", {}).get("target_images", [])
     if images:
         step, count = (result["step"], result["target_images"]) if "target_images" in result else images[-1]
         shown.append(Tile("Target images seen", number(int(count)), f"in {number(int(step))} steps"))
-    return [tile for tile in shown if tile.label != "Retention loss"]  # the chart by t says more
+    return shown
 
 
-def _beside(report: Report, measure: Measure) -> str:
+def _beside(report: Report, measure: Figure) -> str:
     if figure(result_of(report), measure.key) is None:
         return "not measured: see the notes"
+    if measure.detail:
+        return measure.detail
     base = number(base_figure(report, measure.key), 3)
-    if measure.of_images:
-        name = limit_of(measure.key)
-        limit = figure(report.get("references", {}).get(name, {}), measure.key)
-        few = "too few images, see the notes; " if is_of_few(result_of(report), measure.key) else ""
-        return f"{few}base model {base}, {REFERENCES[name].lower()} {number(limit, 3)}"
-    if measure.key == "l2_from_base":
-        return "squared, over all trained parameters; the paper's measure"
-    return f"base model itself {base}"
+    if is_of_forgetting(measure):
+        return f"base model itself {base}"
+    limit = figure(report.get("references", {}).get(measure.limit, {}), measure.key)
+    few = "too few images, see the notes; " if is_of_few(result_of(report), measure.key) else ""
+    return f"{few}base model {base}, {REFERENCES[measure.limit].lower()} {number(limit, 3)}"
 
 
 def scale(report: Report) -> Scale | None:
@@ -122,16 +120,16 @@ def tables(report: Report) -> list[Table]:
     columns = measures(report)
     if len(columns) <= _MAX_COLUMNS:
         return [_table(report, columns, [_IMAGES, _SECONDS])] if report.get("evaluations") else []
-    quality, forgetting = [m for m in columns if m.of_images], [m for m in columns if not m.of_images]
+    quality, forgetting = ([m for m in columns if is_of_forgetting(m) is apart] for apart in (False, True))
     return [_table(report, quality, []), _table(report, forgetting, [_IMAGES, _SECONDS])]
 
 
 def glossary(report: Report) -> list[tuple[str, str]]:
     """What the columns mean."""
-    return [(m.title, m.meaning) for m in measures(report)]
+    return [(m.label, m.explained) for m in measures(report)]
 
 
-def _table(report: Report, columns: list[Measure], more: list[Extra]) -> Table:
+def _table(report: Report, columns: list[Figure], more: list[Extra]) -> Table:
     references, result = report.get("references", {}), result_of(report)
     meanings = _MEANINGS | (_MEANINGS_OF_CONTROLS if is_controlled(report) else {})
     rows: list[tuple[TableRow, Entry]] = []
@@ -144,7 +142,7 @@ def _table(report: Report, columns: list[Measure], more: list[Extra]) -> Table:
             rows += _guidance_rows(references[key])
     shown = [(row, entry) for row, entry in rows if any(has(entry, m.key) for m in columns)]
     filled = [replace(row, cells=_cells(entry, columns, more)) for row, entry in shown]
-    return Table([*(m.title for m in columns), *(title for title, _ in more)], filled)
+    return Table([*(m.label for m in columns), *(title for title, _ in more)], filled)
 
 
 def _name(report: Report, entry: Entry) -> str:
@@ -159,7 +157,7 @@ def _guidance_rows(entry: Entry) -> list[tuple[TableRow, Entry]]:
     return [(TableRow(f"\u21b3 guidance {name}", _GUIDANCE[name]), other) for name, other in found.items()]
 
 
-def _cells(entry: Entry, columns: list[Measure], more: list[Extra]) -> list[str]:
+def _cells(entry: Entry, columns: list[Figure], more: list[Extra]) -> list[str]:
     own = [
         with_error(figure(entry, m.key), entry.get(f"{m.key}_se"))
         + (", too few images" if is_of_few(entry, m.key) else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from difftune_core.config.figures import Figure
 from difftune_core.config.recipe_rules import idle
 from difftune_core.evaluate.best import figure
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
@@ -13,7 +14,6 @@ from difftune_core.evaluate.report.entries import (
     Report,
     base_figure,
     is_controlled,
-    limit_of,
     measures,
     result_of,
 )
@@ -27,21 +27,6 @@ METHODS = {"diff_tuning": "Diff-Tuning", "supervised": "Plain fine-tuning"}
 _LOSSES = {"train_loss": "all", "target_loss": "target images", "retention_loss": "retention images"}
 _CURVES = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
 _HIDDEN = {"target_images"}
-_CHARTED = {
-    "ssim": ("SSIM", "SSIM with held-out controls"),
-    "mse": ("MSE", "MSE to held-out controls"),
-    "pixel_accuracy": ("accuracy", "Pixel accuracy on held-out controls"),
-    "miou": ("mIoU", "mIoU with held-out controls"),
-    "clip_score": ("CLIP score", "CLIP score with held-out captions"),
-    "fid": ("FID", "FID on held-out images"),
-    "fid_infinity": ("FID\u221e", "FID\u221e on held-out images"),
-    "precision": ("precision", "Precision"),
-    "recall": ("recall", "Recall"),
-    "density": ("density", "Density"),
-    "coverage": ("coverage", "Coverage"),
-    "null_fid": ("null branch to source", "Forgetting"),
-    "l2_from_base": ("squared L2", "Distance from the base model's weights"),
-}
 _DIGEST_CHARS = 12
 
 
@@ -194,10 +179,9 @@ def _evaluation_charts(report: Report) -> list[Chart]:
     charts = []
     for measure in measures(report):
         points, errors = _over_steps(report, measure.key)
-        if len(points) > 1 and measure.key in _CHARTED:
-            name, title = _CHARTED[measure.key]
-            line = Series(name, points, errors)
-            charts.append(line_chart(title, [line], x_label="step", rules=_rules(report, measure.key)))
+        if len(points) > 1 and measure.chart is not None:
+            line = Series(measure.chart.line, points, errors)
+            charts.append(line_chart(measure.chart.title, [line], x_label="step", rules=_rules(report, measure)))
     by_t = result_of(report).get("forgetting", {}).get("retention_loss_by_t")
     if by_t:
         lines = [Series("tuned", _bins(by_t))]
@@ -214,11 +198,10 @@ def _over_steps(report: Report, key: str) -> tuple[list[Point], list[Number]]:
     return [(e["step"], value) for e, value in scored], [e.get(f"{key}_se") or 0.0 for e, _ in scored]
 
 
-def _rules(report: Report, key: str) -> list[Rule]:
+def _rules(report: Report, measure: Figure) -> list[Rule]:
     """The references' values of a figure."""
-    found = {"base_model": base_figure(report, key)}
-    limit = limit_of(key)
-    found[limit] = figure(report.get("references", {}).get(limit, {}), key)
+    limit = report.get("references", {}).get(measure.limit, {})
+    found = {"base_model": base_figure(report, measure.key), measure.limit: figure(limit, measure.key)}
     return [Rule(REFERENCES[name], value) for name, value in found.items() if value is not None]
 
 
