@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,12 +19,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from difftune_core.files import build_once, sha256_file
-from difftune_core.models.autoencoder import Autoencoder
 from difftune_core.runtime.caches import array_digest, place_of
 from difftune_core.runtime.tensors import save_tensors
 
 _FORMAT = 1
 _FILE = "latents.safetensors"
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """The part of an autoencoder that makes latents."""
+
+    def encode(
+        self, images: UInt8[np.ndarray, "n s s 3"]
+    ) -> tuple[Float16[Tensor, "n c h w"], Float16[Tensor, "n c h w"]]:
+        """Mean and standard deviation of each image's latent, scaled; on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def cached_latents(
     autoencoder: str,
     flip: bool,
     cache: Path,
-    load_autoencoder: Callable[[], Autoencoder],
+    load_autoencoder: Callable[[], Encoder],
 ) -> LatentSet:
     """Latents of `images` from `cache`, encoded now if nobody has.
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from cli import start, up
-from cli.start import extra_of, lacking
+from cli import extras, up
+from cli.extras import extra_of, lacking
 from tests.test_dependencies import OURS, ROOT, imports
 
 
@@ -28,7 +28,7 @@ def test_every_package_that_we_import_has_an_extra() -> None:
 
 def test_a_service_is_not_started_without_what_its_children_need(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lacking("core", "api", "cli") == []
-    monkeypatch.setattr(start, "_is_installed", lambda name: name not in {"torch", "jinja2"})
+    monkeypatch.setattr(extras, "_is_installed", lambda name: name not in {"torch", "jinja2"})
     assert lacking("core", "api", "report") == ["core", "report"]
     with pytest.raises(up.StackError, match=r"pip install 'difftune\[core,report\]'"):
         up.check_extras()
