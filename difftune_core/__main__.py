@@ -12,6 +12,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,7 +20,7 @@ from difftune_core.channel import ConsoleHooks, PipeHooks
 from difftune_core.config import about
 from difftune_core.config.card import find_card
 from difftune_core.config.comparison import ComparisonConfig
-from difftune_core.config.figures import default_metrics, named_metrics
+from difftune_core.config.figures import default_metrics, named_metrics, page
 from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
 from difftune_core.config.transfer import TransferConfig, resolve, resolve_retention_set
@@ -177,12 +178,16 @@ def _devices(_args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
     return OutcomeEvent(code="succeeded")
 
 
+def _figures(_args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
+    print(page.table(), end="")  # noqa: T201  # the command's output
+    return OutcomeEvent(code="succeeded")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="name")
     _add_evaluate(commands.add_parser("evaluate", help="FID, KID and others between two sets of images, as JSON"))
-    devices = commands.add_parser("devices", help="torch and GPUs of this machine, tried out, as JSON")
-    devices.set_defaults(command=_devices, events_fd=None)
+    _add_answers(commands)
     for name, command in (("train", _train), ("validate", _validate), ("retain", _retain)):
         sub = commands.add_parser(name)
         sub.set_defaults(command=command)
@@ -216,6 +221,15 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(importing)
     _add_pipes(importing)
     return parser
+
+
+def _add_answers(commands: Any) -> None:
+    """Add what needs nothing and prints an answer."""
+    for name, told, command in (
+        ("devices", "torch and GPUs of this machine, tried out, as JSON", _devices),
+        ("figures", "every figure that an evaluation can have, as a table in Markdown", _figures),
+    ):
+        commands.add_parser(name, help=told).set_defaults(command=command, events_fd=None)
 
 
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:

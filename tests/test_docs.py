@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from api.settings import SECRETS_DIR, Settings
+from difftune_core.config.figures.page import table
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,3 +33,7 @@ def test_defaults_in_the_table_of_the_services_settings() -> None:
     for name, said in rows.items():
         default = Settings.model_fields[name.lower()].default
         assert said == (default if isinstance(default, str) else f"{default:.0f}"), name
+
+
+def test_the_table_of_figures_is_the_one_that_the_source_has() -> None:
+    assert table() in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")

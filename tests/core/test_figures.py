@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.figures import Figure, Metric, all_figures, find_figure, register, registry
+from difftune_core.config.figures.page import table
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.compare import check_known, compare
@@ -27,40 +30,30 @@ from difftune_core.hooks import TaskError
 from difftune_core.train.report import figures_event
 from tests.core.evaluate.test_report import full
 
-TOY = """
-from difftune_core.config.figures import Figure, Metric
-
-BRIGHTNESS = Metric(
-    name="brightness",
-    figures=(Figure(key="brightness_gap", label="Brightness", meaning="Gap of mean levels", better="lower"),),
-    needs=frozenset({"images"}),
-    measured="at each evaluation",
-    error="none",
-    bias="none",
-    compute="toy_metric:gap",
-)
-
-
-def gap(pair):
-    real, fake = pair.images
-    return {"brightness_gap": abs(float(real.mean()) - float(fake.mean()))}
-"""
-POINT = "[difftune.figures]\nbrightness = toy_metric:BRIGHTNESS\n"
+DOC = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8").split("## A metric")[1]
+EXAMPLE = re.findall(r"```python\n# my_metrics/(\w+)\.py\n(.*?)```", DOC, re.DOTALL)
+POINTS = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)[0]
+WITH_SHARPNESS = {"metrics": ("fid", "sharpness"), "best_metric": "sharpness_gap"}
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of Python's path with a distribution that brings a metric."""
-    (tmp_path / "toy_metric.py").write_text(TOY)
-    folder = tmp_path / "toy_metric-1.0.dist-info"
+    """A folder of Python's path with the distribution of docs/extending.md."""
+    (tmp_path / "my_metrics").mkdir()
+    for name, source in EXAMPLE:
+        (tmp_path / "my_metrics" / f"{name}.py").write_text(source)
+    ((name, points),) = tomllib.loads(POINTS)["project"]["entry-points"].items()
+    folder = tmp_path / "my_metrics-1.0.dist-info"
     folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-metric\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text(POINT)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: my-metrics\nVersion: 1.0\n")
+    lines = [f"{key} = {value}\n" for key, value in points.items()]
+    (folder / "entry_points.txt").write_text(f"[{name}]\n{''.join(lines)}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
     registry._installed.cache_clear()
     yield tmp_path
-    sys.modules.pop("toy_metric", None)
+    for module in [name for name in sys.modules if name.startswith("my_metrics")]:
+        del sys.modules[module]
     registry._installed.cache_clear()
 
 
@@ -82,14 +75,17 @@ def test_every_metric_that_can_be_asked_for_can_be_computed() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_what_is_installed_brings_its_metric_to_config_and_evaluation() -> None:
-    config = EvaluationConfig(metrics=("fid", "brightness"), best_metric="brightness_gap")
+    config = EvaluationConfig.model_validate(WITH_SHARPNESS)
     schema = EvaluationConfig.model_json_schema()["properties"]
-    assert "brightness" in schema["metrics"]["items"]["enum"]
-    assert "brightness_gap" in schema["best_metric"]["pattern"]
+    assert "sharpness" in schema["metrics"]["items"]["enum"]
+    assert "sharpness_gap" in schema["best_metric"]["pattern"]
     features = {"own": np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)}
-    real, fake = (np.full((8, 4, 4, 3), level, dtype=np.uint8) for level in (10, 30))
-    found = quality(features, features, config.metrics, images=(real, fake))
-    assert found["brightness_gap"] == 20
+    ramp = np.repeat(np.arange(4, dtype=np.uint8)[None, :, None, None], 8, axis=0).repeat(4, axis=2).repeat(3, axis=3)
+    found = quality(features, features, config.metrics, images=(ramp, 3 * ramp))
+    assert (found["sharpness_gap"], found["sharpness_gap_se"]) == (2, 0)
+    assert found["sharpness_gap_se_method"] == "over images"
+    one = {"own": features["own"][:1]}
+    assert quality(features, one, config.metrics, images=(ramp, ramp[:1]))["fid"] is None
 
 
 def test_a_child_process_knows_it_too_and_loads_no_torch(installed: Path) -> None:
@@ -100,7 +96,7 @@ def test_a_child_process_knows_it_too_and_loads_no_torch(installed: Path) -> Non
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
     names, is_heavy = json.loads(done.stdout)
-    assert names[-1] == "brightness"
+    assert names[-1] == "sharpness"
     assert not is_heavy
 
 
@@ -108,12 +104,13 @@ def test_a_child_process_knows_it_too_and_loads_no_torch(installed: Path) -> Non
 def test_its_figure_is_on_the_pages_and_among_a_job_s_metrics() -> None:
     report = plain({**full(), "grids": []})
     for entry in report["evaluations"]:
-        entry["brightness_gap"] = 7.0
-    assert ("Brightness", "Gap of mean levels.") in context(report)["glossary"]
-    assert "Brightness" in [tile.label for tile in context(report)["tiles"]]
-    assert figures_event(report["evaluations"][0]).values["eval_brightness_gap"] == 7
+        entry["sharpness_gap"] = 7.0
+    assert "Sharpness gap" in [name for name, _ in context(report)["glossary"]]
+    assert "Sharpness gap" in [tile.label for tile in context(report)["tiles"]]
+    assert "`sharpness_gap`" in table()
+    assert figures_event(report["evaluations"][0]).values["eval_sharpness_gap"] == 7
     run = FinishedRun("plain", 0, report, None)
-    assert "brightness_gap" in [figure.key for figure in figures_in([run])]
+    assert "sharpness_gap" in [figure.key for figure in figures_in([run])]
 
 
 @pytest.mark.parametrize("key", ["fid_infinity", "density", "coverage", "precision_recall"])
@@ -125,16 +122,17 @@ def test_a_figure_is_named_by_the_table_and_by_what_computes_it_alone(key: str) 
 
 
 def test_an_entry_point_that_brings_no_metric_is_named(installed: Path) -> None:
-    (installed / "toy_metric-1.0.dist-info" / "entry_points.txt").write_text(POINT.replace("BRIGHTNESS", "gap"))
+    points = installed / "my_metrics-1.0.dist-info" / "entry_points.txt"
+    points.write_text(points.read_text().replace("SHARPNESS", "Figure"))
     with pytest.raises(RuntimeError, match="is no Metric"):
-        EvaluationConfig(metrics=("brightness",))
+        EvaluationConfig.model_validate(WITH_SHARPNESS)
 
 
 @pytest.mark.usefixtures("installed")
 def test_a_metric_of_images_is_refused_where_there_are_only_features() -> None:
     features = np.random.default_rng(0).normal(size=(8, 2))
     with pytest.raises(TaskError, match="looks at the images") as caught:
-        compare(features, features, metrics=["brightness"])
+        compare(features, features, metrics=["sharpness"])
     assert caught.value.code == "metric_needs_images"
 
 

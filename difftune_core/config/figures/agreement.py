@@ -11,6 +11,7 @@ AGREEMENT = (
         name="structural_similarity",
         needs=frozenset({"controls"}),
         measured="at each evaluation of a ControlNet of edge or sketch",
+        how="Wang et al. 2004, window of 11 x 11; the blur's sigma is 1/64 of the shorter side",
         error=_OVER_IMAGES,
         bias="none",
         figures=(
@@ -51,6 +52,7 @@ AGREEMENT = (
         name="class_agreement",
         needs=frozenset({"controls"}),
         measured="at each evaluation of a ControlNet of segmentation",
+        how="With a palette each pixel goes to the nearest colour's class",
         error="over images, of the accuracy; none of mIoU",
         bias="none",
         figures=(
@@ -82,6 +84,9 @@ AGREEMENT = (
         name="caption_agreement",
         needs=frozenset({"images", "captions"}),
         measured="at each evaluation of a ControlNet with `clip_model`",
+        how="Pixels and captions are prepared as the model's own folder says, with PIL; captions as they are, "
+        "without “A photo depicts”; what is longer than the model takes (77 tokens) is cut, and counted in the "
+        "report",
         error=_OVER_IMAGES,
         bias="none; only scores of the same CLIP model can be compared",
         figures=(
@@ -102,6 +107,8 @@ AGREEMENT = (
         name="sudden_convergence",
         needs=frozenset({"controls"}),
         measured="at the end of a ControlNet run, from all its evaluations",
+        how="A level added to a parabola of the step, where it explains more than noise does and is half of the "
+        "curve's range",
         error="95 % of the steps found again in simulated noise",
         bias="late by up to `every_steps`",
         figures=(

@@ -100,6 +100,8 @@ class Metric:
     """What it looks at."""
     measured: str
     """When it is measured, in words."""
+    how: str = ""
+    """How it is computed beyond what the figures' meanings say, with the source, in words."""
     error: str
     """How its standard error is found, in words."""
     bias: str

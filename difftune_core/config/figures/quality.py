@@ -13,6 +13,7 @@ QUALITY = (
         name="fid",
         needs=frozenset({"features"}),
         measured="at each evaluation; of a ControlNet at the end",
+        how="Heusel et al. 2017; in float64 by `eigh` or SVD",
         error="infinitesimal jackknife from two images per feature on, below that a jackknife over 20 groups",
         bias="too high by about c/N, with c of each model's own: compare only at equal N. With fewer images than "
         "features it is far too high, and says so",
@@ -37,6 +38,7 @@ QUALITY = (
         name="kid",
         needs=frozenset({"features"}),
         measured="at each evaluation; of a ControlNet at the end",
+        how="Bińkowski et al. 2018",
         error="spread of disjoint blocks of 1000; jackknife over images where there are fewer than two blocks",
         bias="none; it may be below 0",
         compute=f"{_COMPUTED}:kid",
@@ -59,6 +61,7 @@ QUALITY = (
         name="fid_infinity",
         needs=frozenset({"features"}),
         measured="as FID, where `metrics` names it",
+        how="The line through FID over 1/N; `fid_bias` is its slope: what FID has too much at this N",
         error="FID's own, joined with the scatter about the line",
         bias="small; refused below 4 images per feature (8,192 for Inception, 4,096 for DINOv2 ViT-L/14), where FID is "
         "no line in 1/N",
@@ -78,6 +81,7 @@ QUALITY = (
         name="precision_recall",
         needs=frozenset({"features"}),
         measured="as FID, where `metrics` names it",
+        how="Balls to the 3rd neighbour (Kynkäänniemi et al. 2019)",
         error=_SHARE_ERROR,
         bias="grows or falls with N and with both numbers: compare only at equal ones. Refused below 100 images, where "
         "shares come out too high",
@@ -107,6 +111,7 @@ QUALITY = (
         name="density_coverage",
         needs=frozenset({"features"}),
         measured="as FID, where `metrics` names it",
+        how="Images per real ball over k, and share of real balls that hold an image; k = 5 (Naeem et al. 2020)",
         error=_SHARE_ERROR,
         bias="as precision and recall, less open to real outliers",
         compute=f"{_COMPUTED}:shares_of_balls",
