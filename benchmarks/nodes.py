@@ -31,7 +31,8 @@ from api.settings import Settings
 from api.storage import open_store
 from api.work.models import Attempt, WorkItem
 from difftune_core.config.card import read_card
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from migrations.run import upgrade
 from worker.sweep import Sweep
 

@@ -21,9 +21,10 @@ from difftune_core.config import about
 from difftune_core.config.card import find_card
 from difftune_core.config.comparison import ComparisonConfig
 from difftune_core.config.figures import default_metrics, named_metrics, page
+from difftune_core.config.resolution import resolve, resolve_retention_set
 from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
-from difftune_core.config.transfer import TransferConfig, resolve, resolve_retention_set
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data import arguments as data_arguments
 from difftune_core.evaluate import analysis_command
 from difftune_core.files import is_disk_full

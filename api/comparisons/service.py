@@ -21,7 +21,8 @@ from api.subjects import files
 from api.subjects.models import ResultFile
 from api.work.states import Request, WorkState
 from difftune_core.config.card import BaseModelCard
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
 
 BUDGET = ("max_steps", "batch_size")

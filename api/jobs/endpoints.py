@@ -22,7 +22,7 @@ from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 from api.subjects import files
 from api.subjects.models import ResultFile
-from difftune_core.config.transfer import resolve
+from difftune_core.config.resolution import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 _ID = re.compile(r"\w{1,40}", re.ASCII)

@@ -18,7 +18,7 @@ from api.retention_sets.states import FINAL, RetentionSetStatus
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
-from difftune_core.config.transfer import resolve_retention_set
+from difftune_core.config.resolution import resolve_retention_set
 
 router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"], route_class=KeyedRoute)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from difftune_core.config.adapter import FullTuning, Lora
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import COMPUTED, CONTROL_METRICS, Condition, ControlConfig
+from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
-
-if TYPE_CHECKING:
-    from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Attention layers of diffusers' blocks, where a config names none."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.hooks import TaskError
-
-if TYPE_CHECKING:
-    from difftune_core.config.card import BaseModelCard
-    from difftune_core.config.transfer import DiffTuningHyperparameters
 
 WHERE = "method.diff_tuning.hyperparameters"
 _RECIPE_OF = {"retention_share": "released", "retention_weight": "released", "distillation_weight": "distillation"}

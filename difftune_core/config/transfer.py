@@ -1,34 +1,26 @@
 """The transfer config: one object for REST, the command line and the trainer.
 
-Importing this module loads pydantic and nothing else. A submitted config may leave out any field; `resolve` fills
-what was left out from the base model's card: the stored config is complete and does not change when defaults do.
+Importing this module loads pydantic and nothing else. A submitted config may leave out any field; `config.resolution`
+fills what was left out from the base model's card: the stored config is complete and does not change when defaults do.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
-from difftune_core.config.adapter import Adapter, FullTuning, check_targets
-from difftune_core.config.analysis import ChainOfForgetting
-from difftune_core.config.card import BaseModelCard
-from difftune_core.config.control import CONTROL_METRICS, ControlConfig
-from difftune_core.config.control_resolution import controlled_training, measured_of, resolve_control
-from difftune_core.config.evaluation import PRESETS, EvaluationConfig, check_measured
+from difftune_core.config.adapter import Adapter, FullTuning
+from difftune_core.config.control import ControlConfig
+from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.frozen import Frozen
-from difftune_core.config.recipe_rules import WHERE, check_recipe
 from difftune_core.config.retention import RetentionSetConfig, RetentionSetId
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
-from difftune_core.config.sampling import SAMPLERS, check_sampler
 from difftune_core.config.stored import without_former
 from difftune_core.files import sha256_json
-from difftune_core.hooks import TaskError
 
 MAX_CLASSES = 1000
 """Of a target: diffusers' pipeline looks for the null label in row 1000 of an export's table."""
-EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
 
 
 class TrainingHyperparameters(Frozen):
@@ -165,130 +157,3 @@ def config_digest(config: TransferConfig) -> str:
     """
     ways = {"num_threads", "checkpoints", "resources"}
     return sha256_json(without_former(config.model_dump(exclude=ways, exclude_defaults=True), config))
-
-
-def _with_defaults(given: BaseModel, defaults: dict[str, Any], card: BaseModelCard) -> dict[str, Any]:
-    """The given fields over the card's defaults over the class's own.
-
-    Raises:
-        TaskError: `model_unreadable`; what was given has been checked, so it is the card whose value is none.
-    """
-    known = {k: v for k, v in defaults.items() if k in type(given).model_fields}
-    merged = {**given.model_dump(), **known, **given.model_dump(include=given.model_fields_set)}
-    try:
-        type(given).model_validate(merged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        message = f"the card of {card.id} has a default that cannot be used: {field}: {first['msg']}"
-        raise TaskError("model_unreadable", message, "model") from None
-    return merged
-
-
-def _of_process(card: BaseModelCard, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The card's defaults, with the sampler of its process where they name none."""
-    return {"sampler": SAMPLERS[card.process][0], **defaults}
-
-
-def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard, param: str = "sampler") -> RetentionSetConfig:
-    """The complete settings of a retention set: what was left out comes from the card.
-
-    Raises:
-        TaskError: `sampler_not_for_process`, naming `param`.
-    """
-    own = given.model_fields_set & RetentionSetConfig.model_fields.keys()
-    stated = RetentionSetConfig.model_validate(given.model_dump(include=own))
-    defaults = _of_process(card, card.defaults.retention_set)
-    if card.family == "stable-diffusion":
-        defaults = {"prompt": card.defaults.control.get("default_prompt", ""), **defaults}
-    resolved = RetentionSetConfig.model_validate(_with_defaults(stated, defaults, card))
-    check_sampler(resolved.sampler, card.process, param)
-    if resolved.prompt is not None and card.family == "dit":
-        raise TaskError(
-            "invalid_option", f"{card.id} draws classes and takes no prompt", param.replace("sampler", "prompt")
-        )
-    return resolved
-
-
-def _preset(given: EvaluationConfig, card: BaseModelCard) -> dict[str, Any]:
-    """The named preset, its sampler only where the model's process has it: the publications had DDPM's."""
-    preset = PRESETS[given.preset] if given.preset else {}
-    return {name: value for name, value in preset.items() if name != "sampler" or value in SAMPLERS[card.process]}
-
-
-def _resolve_evaluation(
-    given: EvaluationConfig, card: BaseModelCard, control: ControlConfig | None
-) -> EvaluationConfig:
-    if control is None:
-        own, measured = {}, frozenset[str]()
-        if given.clip_model is not None:
-            message = f"{card.id} draws classes: its images have no captions that a CLIP model could score"
-            raise TaskError("clip_not_for_model", message, "evaluation.clip_model")
-    else:
-        own, measured = {"best_metric": CONTROL_METRICS[control.condition]}, measured_of(control.condition)
-    defaults = _of_process(card, {**card.defaults.evaluation, **_preset(given, card), **own})
-    resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults, card))
-    check_measured(resolved, measured | {"clip_score"} if measured and resolved.clip_model else measured)
-    check_sampler(resolved.sampler, card.process, "evaluation.sampler")
-    return resolved
-
-
-def _resolve_diff_tuning(
-    given: DiffTuningHyperparameters, card: BaseModelCard, control: ControlConfig | None
-) -> dict[str, Any]:
-    if isinstance(given.retention_set, str) and given.retention_set != "auto":
-        return {"retention_set": given.retention_set}
-    stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()
-    if control is not None and stated.prompt is None:
-        stated = RetentionSetConfig(**stated.model_dump(exclude_unset=True) | {"prompt": control.default_prompt})
-    return {"retention_set": resolve_retention_set(stated, card, f"{WHERE}.retention_set.sampler")}
-
-
-def _check_split(batch_size: int, config: TransferConfig) -> None:
-    gpus = config.resources.gpus
-    if batch_size % gpus:
-        field = f"method.{config.method.type}.hyperparameters.batch_size"
-        raise TaskError("batch_not_divisible", f"{batch_size} images cannot be split evenly over {gpus} GPUs", field)
-
-
-def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) -> TransferConfig:
-    """The complete config: what was left out comes from the card, `auto` and null become numbers.
-
-    Raises:
-        TaskError: fields that do not go together; `param` names the one at fault.
-    """
-    control = resolve_control(config, card)
-    given = config.method.hyperparameters
-    training = _with_defaults(given, card.defaults.training, card)
-    _check_split(int(training["batch_size"]), config)
-    steps = int(training["max_steps"])
-    if training["ema_decay"] is None:
-        training["ema_decay"] = math.exp(-1 / (EMA_TIME_CONSTANT * steps))
-    if training["checkpoint_every_steps"] is None:
-        training["checkpoint_every_steps"] = math.ceil(steps / 4)
-    if isinstance(given, DiffTuningHyperparameters):
-        check_recipe(given, int(training["batch_size"]), card)
-        training |= _resolve_diff_tuning(given, card, control)
-    if control is not None:
-        training |= controlled_training(given)
-    else:
-        check_targets(given.adapter, f"method.{config.method.type}.hyperparameters.adapter.targets")
-    return TransferConfig.model_validate(
-        {
-            **config.model_dump(),
-            "method": {"type": config.method.type, config.method.type: {"hyperparameters": training}},
-            "control": control,
-            "evaluation": _resolve_evaluation(config.evaluation, card, control),
-            "num_threads": config.num_threads or num_threads,
-        }
-    )
-
-
-def resolve_analysis(config: ChainOfForgetting, card: BaseModelCard) -> ChainOfForgetting:
-    """The complete config of an analysis.
-
-    Raises:
-        TaskError: as `resolve`, of the evaluation.
-    """
-    given = TransferConfig(model=config.model, seed=config.seed, evaluation=config.evaluation)
-    return config.model_copy(update={"evaluation": resolve(given, card, num_threads=1).evaluation})

@@ -8,8 +8,8 @@ from pathlib import Path
 from difftune_core.config import about
 from difftune_core.config.analysis import MAX_CHECKPOINTS, ChainOfForgetting
 from difftune_core.config.card import find_card
+from difftune_core.config.resolution import resolve_analysis
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
-from difftune_core.config.transfer import resolve_analysis
 from difftune_core.data import arguments as data_arguments
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from difftune_core.config.about import About
 from difftune_core.config.dataset import DatasetOptions
+from difftune_core.config.resolution import resolve_retention_set
 from difftune_core.config.retention import RetentionSetConfig
-from difftune_core.config.transfer import DiffTuning, TransferConfig, resolve_retention_set
+from difftune_core.config.transfer import DiffTuning, TransferConfig
 from difftune_core.data.dataset import open_dataset
 from difftune_core.data.decoded import Images, decoded
 from difftune_core.data.holdout import chosen_split, split_by_class

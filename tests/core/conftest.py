@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from difftune_core.config.card import BaseModelCard
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas

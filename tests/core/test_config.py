@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.resolution import resolve
 from difftune_core.config.retention import RetentionSetConfig
-from difftune_core.config.transfer import DiffTuning, TransferConfig, resolve
+from difftune_core.config.transfer import DiffTuning, TransferConfig
 from difftune_core.hooks import TaskError
 
 CARD = BaseModelCard(

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.figures import default_metrics, named_metrics
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
 
 CARD = BaseModelCard(

@@ -14,7 +14,6 @@ TOPS = ("api", "worker", "difftune_core", "cli", "migrations", "workbench")
 MAX_FILES_IN_ROOT = 8
 
 CIRCLES = [
-    {"config.control_resolution", "config.recipe_rules", "config.transfer"},
     {"evaluate.dinov2", "evaluate.features"},
     {"models.registry", "models.stable_diffusion"},
     {"train.replica", "train.state"},

@@ -31,7 +31,8 @@ from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 from api.work.states import WorkState
 from difftune_core.checkpoint.save import save_checkpoint
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.dataset import open_dataset
 from difftune_core.files import sha256_file
 from difftune_core.models.registry import find_base_model

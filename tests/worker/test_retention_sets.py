@@ -29,8 +29,9 @@ from api.retention_sets.models import RetentionSet
 from api.settings import Settings
 from api.subjects.models import ResultFile
 from difftune_core.config.card import BaseModelCard, read_card
+from difftune_core.config.resolution import resolve
 from difftune_core.config.retention import RetentionSetConfig
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.files import COMPUTED
 from tests.worker.conftest import Bench
 from worker.retention import cached_retention_set

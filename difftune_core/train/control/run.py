@@ -14,8 +14,8 @@ from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.export_controlnet import export_controlnet
 from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.checkpoint.save import file_info
+from difftune_core.config.resolution import resolve_retention_set
 from difftune_core.config.retention import RetentionSetConfig
-from difftune_core.config.transfer import resolve_retention_set
 from difftune_core.data.copies import Copies
 from difftune_core.data.decoded import Rows
 from difftune_core.diffusion.reverse import Sampling

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 import difftune_core
 from difftune_core.config.card import CARD_FILE, BaseModelCard
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.files import folder_digest
 from difftune_core.hooks import ArtifactEvent, CheckpointEvent, LogEvent, TaskError
 from difftune_core.models.dit import DiT

@@ -15,7 +15,8 @@ from difftune_core.config.card import read_card
 from difftune_core.config.companion_card import readable_companions
 from difftune_core.config.controlnet_fit import check_controlnet_fits
 from difftune_core.config.extractor_card import list_extractors
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.controlnet_single import write_single_file
 from difftune_core.models.convert.request import ImportRequest

@@ -13,7 +13,8 @@ from PIL import Image
 import difftune_core
 from cli.demo.scenes import Scenes
 from difftune_core.config.card import CARD_FILE, BaseModelCard, read_card
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.files import folder_digest
 from difftune_core.hooks import OutcomeEvent
 from difftune_core.train.prepare import Folders

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.evaluation import EvaluationConfig
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.decoded import Images
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.reverse import Sampling

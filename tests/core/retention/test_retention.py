@@ -21,13 +21,14 @@ from safetensors.torch import load_file, save_file
 
 import difftune_core
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.resolution import resolve
 from difftune_core.config.retention import (
     RetentionSetConfig,
     RetentionSetInfo,
     RetentionSetRequest,
     retention_digest,
 )
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.files import COMPUTED, sha256_file, sha256_json

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 
 from difftune_core.checkpoint.manifest import MODEL, RESUME, newest_whole
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.resolution import resolve
 from difftune_core.config.run import ResourcesConfig
 from difftune_core.config.stored import read_stored
-from difftune_core.config.transfer import TransferConfig, config_digest, resolve
+from difftune_core.config.transfer import TransferConfig, config_digest
 from difftune_core.hooks import MetricsEvent, ResumeEvent, TaskError
 from difftune_core.models.dit import DiT
 from difftune_core.train.replica import Replica

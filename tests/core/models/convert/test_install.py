@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from difftune_core.config.card import list_cards, read_card
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import OutcomeEvent, TaskError
 from difftune_core.models.convert.hub import fetch
 from difftune_core.models.convert.request import ImportRequest

@@ -8,7 +8,8 @@ import torch
 
 import difftune_core
 from difftune_core.config.card import read_card
-from difftune_core.config.transfer import TransferConfig, resolve
+from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.flow import Flow
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.original import read_original
