@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from api.storage import StoreError, open_store
 from cli.client import Service
 from cli.service import service
 from cli.settings import failed, read_settings
+from difftune_core.config.model_ids import MODEL_ID, named_models
 
 _LIVE: dict[str, list[str]] = {
     "/v1/fine_tuning/jobs": sorted(set(JobStatus) - jobs.FINAL),
@@ -28,7 +29,6 @@ _LIVE: dict[str, list[str]] = {
     "/v1/retention_sets": sorted(set(RetentionSetStatus) - retention_sets.FINAL),
 }
 """What uses a model, and the states in which it still will."""
-_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DataDir = Annotated[Path | None, typer.Option(help="The data folder that has the model.")]
 Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service to ask who uses it.")]
 Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
@@ -36,7 +36,7 @@ Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API ke
 
 def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
     """Remove an imported model; with --url not while work that this key sees is to use it. Its results stay."""
-    if not _ID.fullmatch(model):
+    if not re.fullmatch(MODEL_ID, model):
         raise failed(f"{model!r} is no id of a model")
     settings = read_settings(data_dir)
     if url:
@@ -60,17 +60,10 @@ def _refuse_if_used(asked: Service, model: str) -> None:
         for path, states in _LIVE.items()
         for status in states
         for found in asked.pages(path, status=status, limit=100)
-        if model in _models_of(found)
+        if any(named.id == model for named in named_models(found))
     ]
     if used_by:
         raise failed(f"{model} is used by {', '.join(used_by)}: cancel them first")
-
-
-def _models_of(found: dict[str, Any]) -> set[str | None]:
-    """The base model of a job, an analysis or a retention set, and what stands beside it."""
-    control, evaluation = found.get("control") or {}, found.get("evaluation") or {}
-    beside = {control.get("annotator"), control.get("init_from"), evaluation.get("clip_model")}
-    return {found["model"], *beside, *(evaluation.get("feature_extractors") or [])}
 
 
 def _removed_from_store(settings: Settings, model: str) -> bool:

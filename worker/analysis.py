@@ -60,7 +60,7 @@ class AnalysisRun:
         arguments += about_arguments(analysis.id, None, analysis.created_at, datasets)
         for option, dataset in datasets.items():
             arguments += dataset_arguments(self._run, option, dataset)
-        named = [config.model, *(config.evaluation.feature_extractors or ())[:1]]
+        named = [model.id for model in config.models()]
         arguments += model_arguments(self._run.tools.store, settings, named, self._run.check)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
 

@@ -59,10 +59,7 @@ class Training:
             arguments += dataset_arguments(self._run, option, dataset)
         if job.retention_set:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
-        named = [config.model, *(config.evaluation.feature_extractors or ())]
-        if config.control is not None:
-            beside = (config.control.annotator, config.control.init_from, config.evaluation.clip_model)
-            named += [id_ for id_ in beside if id_]
+        named = [model.id for model in config.models()]
         arguments += model_arguments(self._run.tools.store, settings, named, self._run.check)
         self._restore(workspace.out / CHECKPOINTS)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]

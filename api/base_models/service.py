@@ -12,9 +12,10 @@ from api.errors import InvalidInputError, NotFoundError, not_found
 from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.config.card import BaseModelCard, list_cards, read_card
-from difftune_core.config.companion_card import CompanionCard, CompanionKind, readable_companions
+from difftune_core.config.companion_card import CompanionCard, readable_companions
 from difftune_core.config.control import Condition
 from difftune_core.config.controlnet_fit import check_cards_fit
+from difftune_core.config.model_ids import CompanionKind
 from difftune_core.config.transfer import DiffTuning, Supervised, TransferConfig
 
 METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": Supervised}
@@ -107,25 +108,19 @@ def check_companions(settings: Settings, store: ObjectStore, config: TransferCon
             there are.
         TaskError: `model_mismatch`, naming every part of the anatomy that differs.
     """
-    asked: list[tuple[str, CompanionKind, str | None]] = [
-        ("evaluation.clip_model", "clip", config.evaluation.clip_model)
-    ]
-    if config.control is not None:
-        asked.append(("control.init_from", "controlnet", config.control.init_from))
-        asked.append(("control.annotator", "annotator", config.control.annotator))
-    for number, extractor in enumerate(config.evaluation.feature_extractors or ()):
-        if not _is_anywhere(settings, store, extractor):
-            where = f"evaluation.feature_extractors.{number}"
-            raise InvalidInputError("model_not_found", f"There is no feature extractor {extractor!r}.", param=where)
-    named = [(param, kind, wanted) for param, kind, wanted in asked if wanted is not None]
-    found = companions(settings, store) if named else {}
-    for param, kind, wanted in named:
-        if wanted not in found or found[wanted].kind != kind:
-            _refuse_other(settings, store, found, wanted, kind=kind, param=param)
-        elif kind == "controlnet":
-            check_cards_fit(found[wanted], base)
-        elif config.control is not None and kind == "annotator":
-            _check_draws(found, wanted, config.control.condition)
+    found: dict[str, CompanionCard] | None = None
+    for wanted, kind, field in config.models():
+        if kind == "extractor":
+            if not _is_anywhere(settings, store, wanted):
+                raise InvalidInputError("model_not_found", f"There is no feature extractor {wanted!r}.", param=field)
+        elif kind != "base_model":
+            found = companions(settings, store) if found is None else found
+            if wanted not in found or found[wanted].kind != kind:
+                _refuse_other(settings, store, found, wanted, kind=kind, param=field)
+            elif kind == "controlnet":
+                check_cards_fit(found[wanted], base)
+            elif config.control is not None and kind == "annotator":
+                _check_draws(found, wanted, config.control.condition)
 
 
 def _check_draws(found: dict[str, CompanionCard], wanted: str, condition: Condition) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
 from difftune_core.config.card import CARD_FILE
-from difftune_core.config.companion_card import CompanionKind
+from difftune_core.config.model_ids import CompanionKind
 from difftune_core.files import folder_digest, sha256_file
 
 _PREFIX = "models/"

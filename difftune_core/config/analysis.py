@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.frozen import Frozen
+from difftune_core.config.model_ids import ModelId, NamedModel, named_models
 
 MAX_CHECKPOINTS = 4
 _TENTHS = [i / 10 for i in range(11)]
@@ -37,7 +38,7 @@ class ChainOfForgetting(Frozen):
     """Version of this schema."""
     type: Literal["chain_of_forgetting"] = "chain_of_forgetting"
     """The kind of analysis."""
-    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    model: ModelId
     """Id of the base model of every checkpoint."""
     fractions: Fractions = _TENTHS
     """Shares of the reverse steps, those next to the data, that the base model takes; rising, the first is 0."""
@@ -47,3 +48,7 @@ class ChainOfForgetting(Frozen):
     """How images are drawn and judged. Left out: the defaults of the base model's card."""
     num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads; null: one."""
+
+    def models(self) -> tuple[NamedModel, ...]:
+        """All models that it names."""
+        return tuple(named_models(self.model_dump()))

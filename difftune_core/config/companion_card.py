@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from difftune_core.config.card import CardPart, texts_of_cards
+from difftune_core.config.model_ids import CompanionKind
 
-CompanionKind = Literal["controlnet", "annotator", "clip"]
 _KIND = re.compile(rf'"kind":\s*"({"|".join(get_args(CompanionKind))})"')
 
 

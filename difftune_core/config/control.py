@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from difftune_core.config.frozen import Frozen
+from difftune_core.config.model_ids import ModelId
 
 Condition = Literal["edge", "sketch", "depth", "normal", "segmentation"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -20,7 +21,6 @@ CONTROL_METRICS: dict[Condition, str] = {
     "segmentation": "pixel_accuracy",
 }
 """How results are compared with their controls; segmentation has `miou` beside it."""
-_ID = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
 class ControlConfig(Frozen):
@@ -28,10 +28,10 @@ class ControlConfig(Frozen):
 
     condition: Condition
     """What control images show: `edge` (Canny), `sketch`, `depth`, `normal` or `segmentation`."""
-    annotator: _ID | None = None
+    annotator: ModelId | None = None
     """Id of the network that draws depth, normal or segmentation of pictures: of the retention set's, of results to
     compare them with their controls, and of a data set that has no control images. Null: the base model's card's."""
-    init_from: _ID | None = None
+    init_from: ModelId | None = None
     """Id of an imported ControlNet to go on from. Null: a copy of the UNet's encoder with zero convolutions."""
     default_prompt: Annotated[str, Field(max_length=1000)] | None = None
     """The prompt of the retention set's images, sampled and trained (App. B.2). Null: the base model's card's."""

@@ -9,17 +9,16 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from difftune_core.config.figures import all_metrics, default_metrics, distance_of, find_figure
-from difftune_core.config.figures.fields import EXTRACTOR_ID, FigureKey, MetricName
+from difftune_core.config.figures.fields import FigureKey, MetricName
 from difftune_core.config.frozen import Frozen
+from difftune_core.config.model_ids import ExtractorId
 from difftune_core.config.sampling import Guidance, Sampler
 from difftune_core.hooks import TaskError
 
 ClassDistribution = Literal["as_validation", "equal"]
 UNMEASURED = "metric_without_figure"
 """Code of the warning that settings go by a metric that has no figure."""
-FeatureExtractors = Annotated[
-    tuple[Annotated[str, Field(pattern=rf"^{EXTRACTOR_ID}$")], ...], Field(min_length=1, max_length=4, strict=False)
-]
+FeatureExtractors = Annotated[tuple[ExtractorId, ...], Field(min_length=1, max_length=4, strict=False)]
 _COMMON = {
     "sampler": "ddpm",
     "guidance_scale": 1.5,
@@ -94,7 +93,7 @@ class EvaluationConfig(Frozen):
     feature_extractors: FeatureExtractors | None = None
     """Ids of the networks whose features carry the distances: the first gives FID and KID, each further one `fd_<id>`.
     Null: the one that the base model's card names."""
-    clip_model: Annotated[str, Field(pattern=rf"^{EXTRACTOR_ID}$")] | None = None
+    clip_model: ExtractorId | None = None
     """ControlNet: id of the CLIP model that scores how well the images of validation rows fit their captions
     (`clip_score`: 100 max(cos, 0), the mean over images). Null: no such score."""
     best_metric: FigureKey = "fid"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from difftune_core.config.frozen import Frozen
+from difftune_core.config.model_ids import ModelId
 from difftune_core.config.sampling import Sampler
 from difftune_core.files import sha256_json
 
@@ -65,7 +66,7 @@ class RetentionSetConfig(Frozen):
 class RetentionSetRequest(RetentionSetConfig):
     """What `python -m difftune_core retain` reads: settings, and the base model that they are for."""
 
-    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    model: ModelId
     """Id of the base model."""
     base_digest: str | None = None
     """Digest that the base model must have; null takes the one that is there."""

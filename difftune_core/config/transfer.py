@@ -14,6 +14,7 @@ from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.frozen import Frozen
+from difftune_core.config.model_ids import ModelId, NamedModel, named_models
 from difftune_core.config.retention import RetentionSetConfig, RetentionSetId
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
 from difftune_core.config.stored import without_former
@@ -133,7 +134,7 @@ class TransferConfig(Frozen):
 
     schema_version: Literal[1] = 1
     """Version of this schema."""
-    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    model: ModelId
     """Id of the base model, as `GET /v1/models` lists it."""
     method: Method = DiffTuning()
     """`diff_tuning` (default) or `supervised`, with its hyper-parameters under a key of the same name."""
@@ -149,6 +150,10 @@ class TransferConfig(Frozen):
     """What the job trains on."""
     num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of the trainer; part of the config because it changes floating-point sums. Null: the worker's."""
+
+    def models(self) -> tuple[NamedModel, ...]:
+        """All models that it names: the base model, what judges, and what stands beside."""
+        return tuple(named_models(self.model_dump()))
 
 
 def config_digest(config: TransferConfig) -> str:

@@ -15,10 +15,10 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticKnownError, core_schema
 
 from difftune_core.config.figures.registry import all_figures, named_metrics
+from difftune_core.config.model_ids import EXTRACTOR_ID
 
 STORED = {"is_stored": True}
 """The validation context of a config that was judged when it was submitted."""
-EXTRACTOR_ID = r"[a-z0-9][a-z0-9._-]{0,47}"
 
 
 def best_metrics() -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from difftune_core.config.extractor_card import InceptionResizing
+from difftune_core.config.model_ids import ModelId
 from difftune_core.hooks import TaskError
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
@@ -21,7 +22,7 @@ class ImportRequest(BaseModel):
 
     source: Annotated[str, Field(min_length=1)]
     """An original `.pt`, a `.safetensors`, a diffusers or transformers folder, or `org/name@<40 hex digits>`."""
-    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    id: ModelId
     """Public id: the name of the model's folder."""
     models: Path
     """Folder of base models."""
@@ -36,7 +37,7 @@ class ImportRequest(BaseModel):
     """Licence of the weights; may be left out for DiT-XL/2, whose published weights' licence is then stated."""
     description: Annotated[str, Field(max_length=2000)] | None = None
     """Shown to users; left out, its anatomy."""
-    feature_extractor: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = "inception"
+    feature_extractor: ModelId = "inception"
     """Id of the network that judges its images."""
     num_heads: Count | None = None
     """Attention heads of an original `.pt` of no published size."""
