@@ -18,9 +18,16 @@ from cli.printing import sheet, table
 from cli.removing import remove_model
 from cli.service import ask
 from cli.settings import failed, read_settings
-from difftune_core.config.card import CardPart, list_cards, read_card
-from difftune_core.config.companion_card import located_companions
-from difftune_core.config.extractor_card import FeatureExtractorCard, list_extractors, readable_extractors
+from difftune_core.config.card import (
+    CardPart,
+    CardT,
+    CompanionCard,
+    FeatureExtractorCard,
+    Role,
+    list_cards,
+    read_card,
+    readable_cards,
+)
 
 models = typer.Typer(name="models", help="Base models: list, show, bring in, remove.", no_args_is_help=True)
 
@@ -116,16 +123,18 @@ def _extractors(data_dir: Path | None) -> dict[str, dict[str, Any]]:
             found[extractor_id] = FeatureExtractorCard.model_validate({"id": extractor_id, **card}).model_dump()
         except ValidationError:
             typer.echo(f"difftune: the card of {extractor_id} in the object store cannot be read", err=True)
-    folders = list_extractors(settings.model_roots)
-    here = readable_extractors(settings.model_roots)
-    return dict(sorted((found | {name: _located(card, folders[name]) for name, card in here.items()}).items()))
+    return dict(sorted((found | _here(FeatureExtractorCard, settings)).items()))
 
 
 def _companions(data_dir: Path | None) -> dict[str, dict[str, Any]]:
     """Cards of ControlNets, annotators and CLIP models by id, from the model folders and the store."""
     settings = read_settings(data_dir)
-    here = {name: _located(card, folder) for name, (card, folder) in located_companions(settings.model_roots).items()}
-    return dict(sorted((_in_store(settings, "companion") | here).items()))
+    return dict(sorted((_in_store(settings, "companion") | _here(CompanionCard, settings)).items()))
+
+
+def _here(kind: type[CardT], settings: Settings) -> dict[str, dict[str, Any]]:
+    found = readable_cards(kind, settings.model_roots)
+    return {model_id: _located(card, folder) for model_id, (card, folder) in found.items()}
 
 
 def _located(card: CardPart, folder: Path) -> dict[str, Any]:
@@ -133,7 +142,7 @@ def _located(card: CardPart, folder: Path) -> dict[str, Any]:
     return {**card.model_dump(), "folder": str(folder.resolve())}
 
 
-def _in_store(settings: Settings, role: stored.Role = "base_model") -> dict[str, dict[str, Any]]:
+def _in_store(settings: Settings, role: Role = "base_model") -> dict[str, dict[str, Any]]:
     """Where no store was named and none was made yet, nothing is made."""
     if settings.store_url is None and not (settings.data_dir / "objects").is_dir():
         return {}

@@ -16,7 +16,7 @@ from api.base_models import store as stored
 from api.base_models.store import ModelFile, StoredModel
 from api.settings import Settings
 from api.storage import ObjectStore
-from difftune_core.config.card import CARD_FILE, read_card
+from difftune_core.config.card import CARD_FILE, BaseModelCard, read_any_card
 from difftune_core.files import folder_digest, fsync, sha256_json, whole_folder_digest
 from difftune_core.hooks import TaskError
 from worker.workspace import Check, aside_of, chunks_of
@@ -122,6 +122,7 @@ def _extractor_of(folder: Path | None) -> list[str]:
     if folder is None or not (folder / CARD_FILE).is_file():
         return []
     try:
-        return [read_card(folder).feature_extractor]
-    except ValidationError:  # an extractor itself
+        card = read_any_card(folder)
+    except ValidationError:  # left to the child
         return []
+    return [card.feature_extractor] if isinstance(card, BaseModelCard) else []

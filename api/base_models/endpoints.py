@@ -10,8 +10,7 @@ from api.base_models.schemas import Kind, Model, model_out
 from api.deps import ServicesDep, Tenant
 from api.routing import KeyedRoute
 from api.schemas import Page, page_of
-from difftune_core.config.card import BaseModelCard
-from difftune_core.config.companion_card import CompanionCard
+from difftune_core.config.card import BaseModelCard, CompanionCard
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=KeyedRoute)
 

@@ -4,8 +4,7 @@ from typing import Any, Literal
 
 from api.base_models.service import METHODS
 from api.schemas import Listed
-from difftune_core.config.card import BaseModelCard
-from difftune_core.config.companion_card import CompanionCard
+from difftune_core.config.card import BaseModelCard, CompanionCard
 
 Kind = Literal["base_model", "controlnet", "annotator", "clip"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -11,8 +13,7 @@ from api.base_models import store as stored
 from api.errors import InvalidInputError, NotFoundError, not_found
 from api.settings import Settings
 from api.storage import ObjectStore
-from difftune_core.config.card import BaseModelCard, list_cards, read_card
-from difftune_core.config.companion_card import CompanionCard, readable_companions
+from difftune_core.config.card import BaseModelCard, CardT, CompanionCard, list_cards, read_card_of
 from difftune_core.config.control import Condition
 from difftune_core.config.controlnet_fit import check_cards_fit
 from difftune_core.config.model_ids import CompanionKind
@@ -23,43 +24,34 @@ log = structlog.get_logger(__name__)
 
 
 def cards(settings: Settings, store: ObjectStore) -> dict[str, BaseModelCard]:
-    """Cards by model id. One that cannot be read is left out and logged: the others still serve."""
-    in_folders = _in_folders(settings)
-    return dict(sorted((_in_store(store) | in_folders).items()))
-
-
-def _in_folders(settings: Settings) -> dict[str, BaseModelCard]:
-    found = {}
-    for model_id, folder in list_cards(settings.model_roots).items():
-        try:
-            found[model_id] = read_card(folder)
-        except (ValidationError, OSError) as error:
-            log.warning("unreadable_model_card", model=model_id, error=str(error))
-    return found
-
-
-def _in_store(store: ObjectStore) -> dict[str, BaseModelCard]:
-    found = {}
-    for model_id, model in stored.listed(store):
-        if model is not None and model.role != "base_model":
-            continue
-        try:
-            found[model_id] = BaseModelCard.model_validate(model and {**model.card, "id": model_id})
-        except ValidationError as error:
-            log.warning("unreadable_model_card", model=model_id, error=str(error))
-    return found
+    """Cards of base models by id."""
+    return _cards_of(BaseModelCard, settings, store)
 
 
 def companions(settings: Settings, store: ObjectStore) -> dict[str, CompanionCard]:
-    """Cards of ControlNets, annotators and CLIP models by id; one that cannot be read is left out and logged."""
-    found = {}
+    """Cards of ControlNets, annotators and CLIP models by id."""
+    return _cards_of(CompanionCard, settings, store)
+
+
+def _cards_of(kind: type[CardT], settings: Settings, store: ObjectStore) -> dict[str, CardT]:
+    """Cards of a role by id. One that cannot be read is left out and logged: the others still serve."""
+    found: dict[str, CardT] = {}
     for model_id, model in stored.listed(store):
-        if model is not None and model.role == "companion":
-            try:
-                found[model_id] = CompanionCard.model_validate(model.card)
-            except ValidationError as error:
-                log.warning("unreadable_model_card", model=model_id, error=str(error))
-    return dict(sorted((found | readable_companions(settings.model_roots)).items()))
+        if (model.role if model else "base_model") == kind.role:
+            with _logged(model_id):
+                found[model_id] = kind.model_validate(model and {**model.card, "id": model_id})
+    for model_id, folder in list_cards(settings.model_roots, kind.role).items():
+        with _logged(model_id):
+            found[model_id] = read_card_of(kind, folder)
+    return dict(sorted(found.items()))
+
+
+@contextmanager
+def _logged(model_id: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValidationError, OSError) as error:
+        log.warning("unreadable_model_card", model=model_id, error=str(error))
 
 
 def any_card(settings: Settings, store: ObjectStore, model_id: str) -> BaseModelCard | CompanionCard:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
-from difftune_core.config.card import CARD_FILE
-from difftune_core.config.model_ids import CompanionKind
+from difftune_core.config.card import CARD_FILE, Role, role_of
 from difftune_core.files import folder_digest, sha256_file
 
 _PREFIX = "models/"
 _INDEX = "index.json"
 _TYPES = {".json": "application/json"}
 _KEY_PARTS = 4
-Role = Literal["base_model", "companion", "extractor"]
 
 
 class ModelFile(BaseModel):
@@ -48,11 +46,9 @@ class StoredModel(BaseModel):
     files: list[ModelFile]
 
     @property
-    def role(self) -> Role:
-        """A base model can be tuned, a companion stands beside one, a feature extractor judges images."""
-        if "family" in self.card:
-            return "base_model"
-        return "companion" if self.card.get("kind") in get_args(CompanionKind) else "extractor"
+    def role(self) -> Role | None:
+        """What kind of card it has."""
+        return role_of(self.card)
 
     def key(self, file: ModelFile) -> str:
         """Where a file is."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from difftune_core.config.card import BaseModelCard
-from difftune_core.config.companion_card import CompanionCard
+from difftune_core.config.card import BaseModelCard, CompanionCard
 from difftune_core.hooks import TaskError
 
 _DEFAULTS: dict[str, Any] = {

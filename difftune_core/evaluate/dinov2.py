@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
-from difftune_core.config.extractor_card import FeatureExtractorCard
+from difftune_core.config.card import FeatureExtractorCard
 from difftune_core.evaluate.extractor import BatchedExtractor
 from difftune_core.evaluate.features import resize
 from difftune_core.evaluate.pretrained import load_pretrained

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float32, Shaped, UInt8
 from torch import Tensor
 
-from difftune_core.config.extractor_card import FeatureExtractorCard
+from difftune_core.config.card import FeatureExtractorCard
 from difftune_core.data.images import load_whole
 from difftune_core.files import sha256_file, whole_folder_digest
 from difftune_core.hooks import TaskError

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
-from difftune_core.config.extractor_card import FeatureExtractorCard, read_extractor_card
+from difftune_core.config.card import FeatureExtractorCard, read_extractor_card
 from difftune_core.data.images import load_rgb
 from difftune_core.evaluate.extractor import BatchedExtractor, FeatureExtractor
 from difftune_core.hooks import TaskError

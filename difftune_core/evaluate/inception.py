@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
-from difftune_core.config.extractor_card import FeatureExtractorCard
+from difftune_core.config.card import FeatureExtractorCard
 from difftune_core.evaluate.extractor import WEIGHTS, BatchedExtractor
 from difftune_core.evaluate.resizing import RESIZINGS
 from difftune_core.models.registry import check_state

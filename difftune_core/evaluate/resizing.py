@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
-from difftune_core.config.extractor_card import InceptionResizing
+from difftune_core.config.card import InceptionResizing
 
 _SIZE = 299
 _MAX = 255

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from difftune_core.config.card import CARD_FILE
-from difftune_core.config.companion_card import CompanionCard
+from difftune_core.config.card import CARD_FILE, CompanionCard
 from difftune_core.config.controlnet_fit import anatomy_of
 from difftune_core.files import folder_aside, folder_digest
 from difftune_core.hooks import Hooks, OutcomeEvent, PhaseEvent

@@ -6,8 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from difftune_core.config.card import CARD_FILE
-from difftune_core.config.extractor_card import FeatureExtractorCard
+from difftune_core.config.card import CARD_FILE, FeatureExtractorCard
 from difftune_core.files import folder_aside, sha256_file
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.models.convert.extractors import ReadExtractor, read_dinov2, read_inception

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from difftune_core.config.card import BaseModelCard
-from difftune_core.config.companion_card import CompanionCard
+from difftune_core.config.card import BaseModelCard, CompanionCard
 from difftune_core.config.controlnet_fit import anatomy_of, check_cards_fit, check_controlnet_fits
 from difftune_core.hooks import TaskError
 

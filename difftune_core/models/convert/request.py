@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from difftune_core.config.extractor_card import InceptionResizing
+from difftune_core.config.card import InceptionResizing
 from difftune_core.config.model_ids import ModelId
 from difftune_core.hooks import TaskError
 

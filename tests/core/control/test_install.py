@@ -11,10 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difftune_core.config.card import read_card
-from difftune_core.config.companion_card import readable_companions
+from difftune_core.config.card import CompanionCard, list_cards, read_card, readable_cards
 from difftune_core.config.controlnet_fit import check_controlnet_fits
-from difftune_core.config.extractor_card import list_extractors
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
@@ -153,13 +151,13 @@ def test_a_controlnet_is_imported_from_folder_and_single_file(
     weights = "diffusion_pytorch_model.safetensors"
     folder = imported(tmp_path, controlnet, "controlnet")
     assert (folder / weights).read_bytes() == (controlnet / weights).read_bytes()
-    card = readable_companions([tmp_path / "models"])["new"]
+    card = readable_cards(CompanionCard, [tmp_path / "models"])["new"][0]
     assert (card.kind, card.conditions, card.anatomy["cross_attention_dim"]) == ("controlnet", ("edge",), 16)
     unet = json.loads((toy_runs.root / "models" / "toy-sd" / "unet" / "config.json").read_text())
     check_controlnet_fits(card.anatomy, unet)
     with pytest.raises(TaskError, match="cross_attention_dim is 16, the UNet's 768"):
         check_controlnet_fits(card.anatomy, {**unet, "cross_attention_dim": 768})
-    assert list_extractors([tmp_path / "models"]) == {}
+    assert list_cards([tmp_path / "models"], "extractor") == {}
     config = json.loads((controlnet / "config.json").read_text())
     write_single_file(load_file(controlnet / weights), config, tmp_path / "single.safetensors", {})
     again = imported(tmp_path / "other", tmp_path / "single.safetensors", "controlnet")
@@ -192,7 +190,7 @@ def depth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_annotator_is_imported(depth: Path, tmp_path: Path) -> None:
     imported(tmp_path, depth, "annotator")
-    card = readable_companions([tmp_path / "models"])["new"]
+    card = readable_cards(CompanionCard, [tmp_path / "models"])["new"][0]
     assert (card.kind, card.conditions) == ("annotator", ("depth", "normal"))
     assert card.num_parameters > 0
 

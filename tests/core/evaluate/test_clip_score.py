@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from difftune_core.config.companion_card import readable_companions
-from difftune_core.config.extractor_card import list_extractors
+from difftune_core.config.card import CompanionCard, list_cards, readable_cards
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.hooks import TaskError
 from difftune_core.models.convert.request import ImportRequest
@@ -94,10 +93,10 @@ def test_a_published_folder_is_imported(folder: Path, images: np.ndarray, tmp_pa
     old = {"text_model.embeddings.position_ids": torch.arange(LENGTH)[None]}  # a buffer of older versions
     save_file({**weights, **old}, source / "model.safetensors", {"format": "pt"})
     made = imported(source, tmp_path)
-    card = readable_companions([tmp_path / "models"])["clip"]
+    card = readable_cards(CompanionCard, [tmp_path / "models"])["clip"][0]
     assert (card.kind, card.licence, card.source) == ("clip", "MIT", "transformers folder published")
     assert card.description == f"CLIP, images of {SIZE} pixels in patches of 8"
-    assert list_extractors([tmp_path / "models"]) == {}
+    assert list_cards([tmp_path / "models"], "extractor") == {}
     scorer = ClipScorer(made)
     assert (scorer.id, scorer.digest) == ("clip", card.digest)
     np.testing.assert_array_equal(scorer(images, CAPTIONS), ClipScorer(folder)(images, CAPTIONS))

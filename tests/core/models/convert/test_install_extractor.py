@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difftune_core.config.card import list_cards
-from difftune_core.config.extractor_card import list_extractors, read_extractor_card
+from difftune_core.config.card import list_cards, read_extractor_card
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.inception import InceptionV3
 from difftune_core.files import sha256_file
@@ -78,7 +77,7 @@ def test_inception_is_kept_without_its_classifier(tmp_path: Path, state: State, 
     assert "torch-fidelity" in extractor.resizing
     assert extractor(np.zeros((1, 8, 8, 3), np.uint8)).shape == (1, 2048)
     assert list_cards([tmp_path / "models"]) == {}
-    assert list_extractors([tmp_path / "models"]) == {"inception": folder}
+    assert list_cards([tmp_path / "models"], "extractor") == {"inception": folder}
 
 
 def test_the_published_file_is_known_by_its_digest(
