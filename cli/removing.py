@@ -9,15 +9,12 @@ from typing import Annotated
 
 import typer
 
-from api.analyses import states as analyses
-from api.analyses.states import AnalysisStatus
 from api.base_models import store as stored
 from api.jobs import states as jobs
 from api.jobs.states import JobStatus
-from api.retention_sets import states as retention_sets
-from api.retention_sets.states import RetentionSetStatus
 from api.settings import Settings
 from api.storage import StoreError, open_store
+from api.subjects.states import FINAL, Status
 from cli.client import Service
 from cli.service import service
 from cli.settings import failed, read_settings
@@ -25,8 +22,8 @@ from difftune_core.config.model_ids import MODEL_ID, named_models
 
 _LIVE: dict[str, list[str]] = {
     "/v1/fine_tuning/jobs": sorted(set(JobStatus) - jobs.FINAL),
-    "/v1/analyses": sorted(set(AnalysisStatus) - analyses.FINAL),
-    "/v1/retention_sets": sorted(set(RetentionSetStatus) - retention_sets.FINAL),
+    "/v1/analyses": sorted(set(Status) - FINAL),
+    "/v1/retention_sets": sorted(set(Status) - FINAL),
 }
 """What uses a model, and the states in which it still will."""
 DataDir = Annotated[Path | None, typer.Option(help="The data folder that has the model.")]

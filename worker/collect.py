@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from api.checkpoints import keeping
 from api.db import Database
 from api.jobs.models import Job
-from api.objects.named import NAMED
+from api.objects.named import named_in, swept
 from api.storage import ObjectInfo, ObjectStore
 from api.storage.cleaning import delete_objects
 from api.work.models import WorkItem
@@ -38,12 +38,12 @@ def collect(database: Database, store: ObjectStore, grace_s: float) -> int:
     Objects are listed before rows are read: a row that comes in between saves its object. Several may do this at once.
     """
     collected = 0
-    for folder, named in NAMED.items():
+    for folder in swept():
         for subject_id, objects in _old_by_subject(store, folder, grace_s):
             with database.read() as session:
                 if _is_worked_on(session, subject_id):
                     continue
-                kept = named(session, subject_id)
+                kept = named_in(session, folder, subject_id)
             for found in [found for found in objects if found.key not in kept]:
                 store.delete(found.key)
                 log.info("object_collected", key=found.key, bytes=found.bytes)
@@ -57,13 +57,13 @@ def collect_ended(database: Database, store: ObjectStore, prefix: str = "") -> i
     Objects are listed before rows are read, as in `collect`. `prefix` begins the keys that are looked at.
     """
     collected = 0
-    for folder in (name for name in NAMED if not prefix or prefix.startswith(f"{name}/")):
+    for folder in (name for name in swept() if not prefix or prefix.startswith(f"{name}/")):
         listed = ((found, _ATTEMPT.match(found.key)) for found in store.list(prefix or f"{folder}/"))
         of_attempts = ((found, matched) for found, matched in listed if matched is not None)
         for subject_id, pairs in groupby(of_attempts, key=lambda pair: pair[1]["subject"]):
             found = list(pairs)
             with database.read() as session:
-                held, kept = _fence_in_work(session, subject_id), NAMED[folder](session, subject_id)
+                held, kept = _fence_in_work(session, subject_id), named_in(session, folder, subject_id)
             gone = [info for info, matched in found if int(matched["fence"]) != held and info.key not in kept]
             for info in gone:
                 store.delete(info.key)
@@ -74,7 +74,7 @@ def collect_ended(database: Database, store: ObjectStore, prefix: str = "") -> i
 
 def collect_attempt(database: Database, store: ObjectStore, lease: Lease) -> None:
     """Delete what an attempt that has ended uploaded and no row names: on a full disk each would leave a checkpoint."""
-    for folder in NAMED:
+    for folder in swept():
         try:
             collect_ended(database, store, f"{folder}/{lease.subject_id}/{lease.fence}/")
         except (OSError, SQLAlchemyError) as error:  # the sweep looks again

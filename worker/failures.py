@@ -11,23 +11,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.db import is_full
 from api.storage import StoreError
 from api.work.clock import LONGEST_DELAY_S
+from api.work.endings import Ending, Verdict
 from difftune_core.files import is_disk_full
 from difftune_core.hooks import TaskError
 
-SUCCEEDED = "succeeded"
 DISK_FULL = "disk_full"
 _UNLIMITED = 1_000_000
 _OUTAGE = 1_440  # attempts a minute apart: a day
 _MAX_DOUBLINGS = 30
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How one attempt ended. `code` is `succeeded`, a key of `RULES`, or a reason that the trainer named."""
-
-    code: str
-    message: str = ""
-    param: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,13 +37,13 @@ RULES = {
     "drain": Rule("The worker was shut down.", _UNLIMITED),
     "preempted": Rule("More important work took the place.", _UNLIMITED),
     "paused": Rule("Paused.", _UNLIMITED),
-    "workspace_busy": Rule("An earlier trainer of this job had not ended yet.", _UNLIMITED),
+    "workspace_busy": Rule("The {child} of an earlier attempt had not ended yet.", _UNLIMITED),
     # Crashes: another attempt from the last checkpoint, later and later.
     "worker_lost": Rule("The worker fell silent.", None, "crash_loop"),
-    "killed": Rule("The trainer was killed.", None, "crash_loop"),
-    "crashed": Rule("The trainer ended without a word.", None, "crash_loop"),
-    "stopped": Rule("The trainer stopped without being asked to.", None, "crash_loop"),
-    "stalled": Rule("The trainer got no further.", None, "stalled"),
+    "killed": Rule("The {child} was killed.", None, "crash_loop"),
+    "crashed": Rule("The {child} ended without a word.", None, "crash_loop"),
+    "stopped": Rule("The {child} stopped without being asked to.", None, "crash_loop"),
+    "stalled": Rule("The {child} got no further.", None, "stalled"),
     # Surroundings that heal, if somebody sees to it: a job of a week is not lost to an evening's outage.
     "store_unavailable": Rule("The object store did not answer.", _OUTAGE),
     "database_unavailable": Rule("The database did not answer.", _OUTAGE),
@@ -61,8 +52,8 @@ RULES = {
     "damaged_file": Rule("A file was damaged on its way.", None),
     "supervisor_error": Rule("The worker failed in an unforeseen way.", None),
     # May be chance: one more try.
-    "out_of_memory": Rule("The trainer ran out of memory.", 1),
-    "internal_error": Rule("The trainer failed in an unforeseen way.", 1),
+    "out_of_memory": Rule("The {child} ran out of memory.", 1),
+    "internal_error": Rule("The {child} failed in an unforeseen way.", 1),
     # Would happen again.
     "object_missing": Rule("A file is not in the store any more.", 0),
 }
@@ -70,24 +61,15 @@ AT_ONCE = frozenset({"drain", "preempted", "paused"})
 _DEFAULT = Rule("", 0)  # whatever the trainer names itself: diverged, dataset_invalid, invalid_config, ...
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What follows an attempt: another one after `delay_s`, or, where that is None, the end for `code`."""
-
-    code: str
-    message: str
-    delay_s: float | None
-
-
-def of_exit(status: int) -> Ending:
+def of_exit(status: int, child: str = "trainer") -> Ending:
     """The ending of a child that left no outcome. `status` is as `subprocess` gives it: negative for a signal."""
     if status >= 0:
-        return Ending("crashed", f"The trainer ended with status {status} and without an outcome.")
+        return Ending("crashed", f"The {child} ended with status {status} and without an outcome.")
     try:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    return Ending("killed", f"The trainer was killed by {name}.")
+    return Ending("killed", f"The {child} was killed by {name}.")
 
 
 def of_exception(error: Exception) -> Ending:
@@ -103,19 +85,23 @@ def of_exception(error: Exception) -> Ending:
     return Ending("supervisor_error", f"The worker failed in an unforeseen way ({type(error).__name__}).")
 
 
-def judge(ending: Ending, earlier: Sequence[str], *, max_attempts: int, retry_delay_s: float) -> Verdict:
+def judge(
+    ending: Ending, earlier: Sequence[str], *, max_attempts: int, retry_delay_s: float, child: str = "trainer"
+) -> Verdict:
     """Whether another attempt follows.
 
     Args:
         ending: of the newest attempt, which is not `succeeded`.
         earlier: endings of the attempts before it that did not get on either, newest first.
         max_attempts: attempts in a row without progress before a crashing item fails.
+        child: what the child process is called.
         retry_delay_s: wait before the second attempt; doubled with each further one.
     """
     rule = RULES.get(ending.code, _DEFAULT)
-    message = ending.message or rule.message or f"The trainer failed: {ending.code}."
+    said = rule.message.format(child=child)
+    message = ending.message or said or f"The {child} failed: {ending.code}."
     if ending.code == "internal_error":
-        message = rule.message  # the exception's text may name folders of the worker; its log has it
+        message = said  # the exception's text may name folders of the worker; its log has it
     if ending.code in AT_ONCE:
         return Verdict(ending.code, message, 0.0)
     patient = {_UNLIMITED, _OUTAGE}

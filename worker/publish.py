@@ -49,8 +49,11 @@ log = structlog.get_logger(__name__)
 class Publisher:
     """Publishes one attempt at a job. `handle` and `flush` are called by one thread."""
 
-    def __init__(self, run: Run, acknowledge: Callable[[str], None]) -> None:
-        """`acknowledge` tells the child that a checkpoint, by its name, is in the store."""
+    def __init__(self, run: Run, acknowledge: Callable[[str], None], results: list[StoredFile]) -> None:
+        """`acknowledge` tells the child that a checkpoint, by its name, is in the store.
+
+        `results` takes the result files, whose rows are written with the end of the attempt.
+        """
         self._run = run
         self._acknowledge = acknowledge
         self._job_id = run.lease.subject_id
@@ -59,8 +62,7 @@ class Publisher:
         self._flushed_at = 0.0
         self._announced_at = 0.0
         self._steps: deque[tuple[float, int]] = deque()
-        self.results: list[StoredFile] = []
-        """Result files whose rows are written with the end of the attempt."""
+        self._results = results
 
     def handle(self, event: Event) -> None:
         """Take an event; checkpoints and files are published at once, the rest soon."""
@@ -212,7 +214,7 @@ class Publisher:
             return _dropped(session, job, spared=event.step)
 
     def _publish_file(self, event: ArtifactEvent) -> None:
-        self.results.append(store_result(self._run, event, f"{self._prefix}/files/{event.step}"))
+        self._results.append(store_result(self._run, event, f"{self._prefix}/files/{event.step}"))
 
 
 def _dropped(session: Session, job: Job, *, spared: int) -> list[str]:

@@ -34,7 +34,7 @@ def inside(folder: Path, relative: str) -> Path:
     """
     path = (folder / relative).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise TaskError("internal_error", f"The trainer named a file outside its folder: {relative!r}.")
+        raise TaskError("internal_error", f"The child process named a file outside its folder: {relative!r}.")
     return path
 
 

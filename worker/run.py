@@ -20,10 +20,10 @@ from api.room import Reserve
 from api.settings import Settings
 from api.storage import ObjectStore, StoreError
 from api.work import repository
+from api.work.endings import Ending
 from api.work.models import WorkItem
 from api.work.repository import Lease
 from difftune_core.hooks import FileInfo, TaskError
-from worker.failures import Ending
 from worker.lease import Heartbeat
 from worker.workspace import Workspace
 

@@ -7,34 +7,31 @@ import queue
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import structlog
-from sqlalchemy.orm import Session
 
 from api.objects.named import owner_of
+from api.storage.cleaning import delete_objects
+from api.subjects.kinds import kind_of
+from api.subjects.kinds import kinds as known_kinds
 from api.tracing import current_traceparent, span
 from api.work import repository
-from api.work.models import WorkItem
+from api.work.endings import SUCCEEDED, Ending, Settled
 from api.work.repository import Lease, LeaseLostError, Wants, lease_of
-from api.work.states import Slot, WorkKind
+from api.work.states import Slot
 from difftune_core.hooks import Event, SpanEvent
-from worker.analysis import AnalysisRun
 from worker.child import Child
 from worker.collect import collect_attempt
-from worker.comparison import Comparing
 from worker.environment import child_environment
-from worker.failures import DISK_FULL, SUCCEEDED, Ending, of_exception, of_exit
+from worker.failures import DISK_FULL, of_exception, of_exit
 from worker.gpus import Place
+from worker.kinds.base import Activity, activity_of
 from worker.lease import Heartbeat
 from worker.logs import LogShipper
-from worker.retention import RetentionSetMaking
 from worker.run import Interrupted, Run, Tools
-from worker.settle import admit
+from worker.settle import admit, settle
 from worker.telemetry import ATTEMPTS, LEASES_LOST, RunTelemetry
 from worker.tracing import attempt_span, note_ending, relay
-from worker.training import Training
-from worker.validation import Validation
 from worker.watch import Watch
 from worker.workspace import LostObjectError, Workspace
 
@@ -43,32 +40,9 @@ _LOG_TAIL_BYTES = 4000
 log = structlog.get_logger(__name__)
 
 
-class Activity(Protocol):
-    """What differs between kinds of work."""
-
-    command: str
-    num_threads: int
-
-    def prepare(self) -> list[str] | None: ...
-    def begin(self, child: Child) -> None: ...
-    def handle(self, event: Event) -> None: ...
-    def idle(self) -> None: ...
-    def complete(self, ending: Ending) -> Ending: ...
-    def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool: ...
-
-
-ACTIVITIES: dict[WorkKind, Callable[[Run], Activity]] = {
-    WorkKind.VALIDATE_DATASET: Validation,
-    WorkKind.MAKE_RETENTION_SET: RetentionSetMaking,
-    WorkKind.TRAIN: Training,
-    WorkKind.ANALYSE: AnalysisRun,
-    WorkKind.COMPARE: Comparing,
-}
-
-
 def take(tools: Tools, slot: Slot, worker_id: str, *, free: int = 1, total: int = 1) -> tuple[Lease, float] | None:
     """Claim the best waiting item for the `free` of a worker's slots; its lease and the monotonic time of the claim."""
-    kinds, settings = list(ACTIVITIES), tools.settings
+    kinds, settings = [kind.name for kind in known_kinds()], tools.settings
     wants = Wants(kinds, slot, free, total, settings.priority_across_tenants)
     while True:
         since = time.monotonic()
@@ -99,21 +73,23 @@ def supervise(tools: Tools, lease: Lease, since: float, *, place: Place, on_run:
     on_run(run)
     with attempt_span(lease, since=since), heartbeat:
         log.info("claimed", kind=lease.kind)
-        activity = ACTIVITIES[lease.kind](run)
+        activity = activity_of(lease.kind)(run)
         try:
             ending = _ending(run, activity, place)
             log.info("attempt_ended", code=ending.code, message=ending.message)
             note_ending(ending.code)
             ATTEMPTS.labels(lease.kind, ending.code).inc()
             with span("settle"):
-                not_needed = run.insist(lambda: _settle(run, activity, ending))
+                settled = run.insist(lambda: _settle(run, activity, ending))
         except LeaseLostError as error:
             log.warning("lease_lost", error=str(error))
             note_ending("lease_lost")
             LEASES_LOST.labels(lease.kind).inc()
             return
-    if not_needed:
+    if settled.over or not activity.goes_on:
         run.workspace.remove()
+    if not settled.kept:
+        delete_objects(tools.store, [file.key for file in activity.stored])
     if ending.code == DISK_FULL:
         collect_attempt(tools.database, tools.store, lease)
 
@@ -148,7 +124,7 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
 def _start(run: Run, activity: Activity, arguments: list[str], gpu: str | None, lock: int) -> Child:
     folder, traceparent = run.workspace.folder, current_traceparent()
     child = Child(
-        [*run.tools.trainer_command, activity.command, *arguments],
+        [*run.tools.trainer_command, *activity.command, *arguments],
         environment=child_environment(folder, num_threads=activity.num_threads, gpu=gpu, traceparent=traceparent),
         folder=folder,
         log=log_file(run.tools.settings.data_dir, run.lease),
@@ -211,15 +187,16 @@ def _ending_of(run: Run, child: Child, watch: Watch) -> Ending:
     if outcome is None and watch.verdict is not None:
         return watch.verdict
     if outcome is None:
-        return run.interrupted(watch.asked) if watch.asked else of_exit(watch.status)
+        return run.interrupted(watch.asked) if watch.asked else of_exit(watch.status, kind_of(run.lease.kind).child)
     if outcome.code in {"stopped", "paused"}:
         return run.interrupted(watch.asked, outcome.message)
     return Ending(outcome.code, outcome.message, outcome.param)
 
 
-def _settle(run: Run, activity: Activity, ending: Ending) -> bool:
+def _settle(run: Run, activity: Activity, ending: Ending) -> Settled:
+    settings, stored, found = run.tools.settings, activity.stored, activity.found
     with run.unit() as (session, item):
-        return activity.settle(session, item, ending)
+        return settle(session, item, ending, settings=settings, files=stored, found=found)
 
 
 def _tail(path: Path) -> str:

@@ -26,10 +26,10 @@ from api.uploads import service as uploads
 from api.uploads.models import Upload, UploadPart
 from api.uploads.states import UploadStatus
 from api.work import repository
+from api.work.endings import Ending
 from api.work.order import preempt
 from api.work.states import Slot
 from worker.collect import collect, collect_checkpoints, collect_ended
-from worker.failures import Ending
 from worker.settle import settle
 from worker.telemetry import ATTEMPTS, LEASES_EXPIRED
 from worker.tracing import recovery_span

@@ -10,9 +10,10 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from api.tracing import context_of, fail, span, tracing_wanted
+from api.work.endings import SUCCEEDED
 from api.work.repository import Lease
 from difftune_core.hooks import SpanEvent
-from worker.failures import AT_ONCE, SUCCEEDED
+from worker.failures import AT_ONCE
 
 _ORDERLY = {SUCCEEDED, "cancelled", *AT_ONCE}
 

@@ -8,9 +8,10 @@ import time
 
 import structlog
 
+from api.subjects.kinds import kind_of
+from api.work.endings import Ending
 from difftune_core.hooks import Command
 from worker.child import Child
-from worker.failures import Ending
 from worker.memory import resident_bytes
 from worker.run import Run, Wish
 
@@ -35,6 +36,7 @@ class Watch(threading.Thread):
         """Why the child was killed, where that was for a fault of its own."""
         self._run = run
         self._child = child
+        self._child_name = kind_of(run.lease.kind).child
         self._aborted = threading.Event()
         self._deadline: float | None = None
         self._measured_at = 0.0
@@ -72,7 +74,7 @@ class Watch(threading.Thread):
         """What the child does that it must not: stand still, or hold more memory than it may."""
         settings = self._run.tools.settings
         if self._child.outcome is None and self._run.heartbeat.stalled_s > settings.stall_s:
-            return Ending("stalled", f"The trainer got no further for {settings.stall_s:.0f} seconds.")
+            return Ending("stalled", f"The {self._child_name} got no further for {settings.stall_s:.0f} seconds.")
         now, limit = time.monotonic(), settings.trainer_memory_bytes
         if limit is None or now - self._measured_at < _MEASURE_S:
             return None
@@ -80,7 +82,7 @@ class Watch(threading.Thread):
         held = resident_bytes(self._child.pid)
         if held <= limit:
             return None
-        return Ending("out_of_memory", f"The trainer held {held:,} bytes of memory; it may hold {limit:,}.")
+        return Ending("out_of_memory", f"The {self._child_name} held {held:,} bytes of memory; it may hold {limit:,}.")
 
     def _ask(self, wish: Wish) -> None:
         self._child.send(Command(type="pause" if wish == Wish.PAUSE else "stop"))

@@ -88,7 +88,7 @@ class Workspace:
                 return
             self._kill_leftover()
             if time.monotonic() > deadline:
-                raise TaskError("workspace_busy", "An earlier trainer of this job had not ended yet.")
+                raise TaskError("workspace_busy", "An earlier attempt's child process had not ended yet.")
             time.sleep(0.05)
 
     def _kill_leftover(self) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from sqlalchemy.orm import Session
 
-from api.analyses import repository, service
+from api.analyses import service
+from api.analyses.kind import ANALYSES
 from api.analyses.models import Analysis
 from api.analyses.schemas import AnalysisCreate, AnalysisOut, analysis_out
 from api.analyses.states import AnalysisStatus
@@ -19,6 +20,7 @@ from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 from api.subjects import files
+from api.subjects.repository import page
 
 router = APIRouter(prefix="/v1/analyses", tags=["analyses"], route_class=KeyedRoute)
 
@@ -58,8 +60,8 @@ def list_analyses(
     status: Annotated[AnalysisStatus | None, Query(description="Only analyses of this status.")] = None,
 ) -> Page[AnalysisOut]:
     """The analyses, newest first."""
-    since, ascending = cursor(after, "ana"), order == "asc"
-    rows = repository.page(session, tenant, after=since, limit=limit + 1, ascending=ascending, status=status)
+    where = [Analysis.status == status] if status else []
+    rows = page(session, Analysis, tenant, *where, after=cursor(after, "ana"), limit=limit + 1, order=order)
     reports = files.of(session, [row.id for row in rows])
     return page_of(rows, limit, lambda row: analysis_out(row, reports[row.id]))
 
@@ -67,7 +69,7 @@ def list_analyses(
 @router.get("/{analysis_id}")
 def retrieve_analysis(analysis_id: str, tenant: Tenant, session: ReadSession) -> AnalysisOut:
     """One analysis, with its progress."""
-    return _shown(session, service.get(session, tenant, analysis_id))
+    return _shown(session, ANALYSES.get(session, tenant, analysis_id))
 
 
 @router.post("/{analysis_id}/cancel")
@@ -83,7 +85,7 @@ def cancel_analysis(
     """End an analysis that is not final."""
 
     def cancel() -> AnalysisOut:
-        return _shown(session, service.request_cancel(session, tenant, analysis_id))
+        return _shown(session, ANALYSES.cancel(session, tenant, analysis_id))
 
     background.add_task(used.doorbell.ring)
     return once.answer(session, None, AnalysisOut, cancel)
@@ -94,7 +96,7 @@ def delete_analysis(
     analysis_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
 ) -> Deleted:
     """Delete a final analysis and its files."""
-    background.add_task(delete_objects, used.store, service.delete(session, tenant, analysis_id))
+    background.add_task(delete_objects, used.store, ANALYSES.delete(session, tenant, analysis_id))
     return Deleted(id=analysis_id, object="analysis")
 
 
@@ -109,8 +111,8 @@ def retrieve_analysis_report(
     redirect: Redirect = True,
 ) -> Response:
     """A file of the report (`chain.html`, `chain.json`, `chain.png`), by a link that expires."""
-    row = service.get(session, tenant, analysis_id)
-    found = saved_as(service.report(session, row, filename), row.config["model"], row.id)
+    row = ANALYSES.get(session, tenant, analysis_id)
+    found = saved_as(files.report(session, row, filename), row.config["model"], row.id)
     return answers.answer(used, found, f"analysis {row.id}", redirect=redirect)
 
 

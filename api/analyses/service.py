@@ -10,19 +10,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.analyses import lifecycle, repository
 from api.analyses.models import Analysis
-from api.analyses.states import FINAL, AnalysisStatus
 from api.checkpoints import repository as checkpoints
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
-from api.errors import ConflictError, InvalidInputError, NotYetError, not_found
+from api.errors import ConflictError, InvalidInputError
 from api.ids import new_id
 from api.jobs.models import Job
-from api.subjects import files
-from api.subjects.models import ResultFile
 from api.work import service as work
-from api.work.states import Request, Slot, WorkKind, WorkState
+from api.work.states import Slot, WorkKind
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.sampling import check_sampler
@@ -94,7 +90,6 @@ def create(
         id=new_id("ana"),
         tenant_id=tenant_id,
         type=config.type,
-        status=AnalysisStatus.QUEUED,
         config=config.model_dump(mode="json"),
         checkpoints=_named(tuned),
         training_file=first.data.id,
@@ -107,66 +102,6 @@ def create(
     session.flush()
     work.enqueue(session, WorkKind.ANALYSE, analysis.id, tenant_id=tenant_id, slot=Slot.GPU)
     return analysis
-
-
-def get(session: Session, tenant_id: str, analysis_id: str) -> Analysis:
-    """The tenant's analysis.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    found = repository.find(session, tenant_id, analysis_id)
-    if found is None:
-        raise not_found("analysis", analysis_id)
-    return found
-
-
-def report(session: Session, analysis: Analysis, filename: str) -> ResultFile:
-    """A file of the report.
-
-    Raises:
-        ConflictError: there is no report yet.
-        NotFoundError: it has no such file; says which there are.
-    """
-    owner, is_final = f"Analysis {analysis.id}", analysis.status in FINAL
-    return files.report(session, analysis.id, filename, owner=owner, status=analysis.status, is_final=is_final)
-
-
-def request_cancel(session: Session, tenant_id: str, analysis_id: str) -> Analysis:
-    """End an analysis that is not final; whoever works on it stops.
-
-    Raises:
-        NotFoundError: there is none.
-        ConflictError: it is final.
-    """
-    get(session, tenant_id, analysis_id)
-    item = repository.open_work(session, analysis_id)
-    analysis = lifecycle.lock(session, analysis_id)
-    if analysis.status in FINAL:
-        message = f"The analysis {analysis_id} is {analysis.status} and cannot be cancelled."
-        raise ConflictError("analysis_not_cancellable", message)
-    if item is not None and item.state == WorkState.LEASED:
-        item.request = Request.CANCEL
-    elif item is not None:
-        item.state, item.finished_at = WorkState.DONE, time.time()
-    analysis.set_status(AnalysisStatus.CANCELLED)
-    analysis.finished_at = time.time()
-    return analysis
-
-
-def delete(session: Session, tenant_id: str, analysis_id: str) -> list[str]:
-    """Delete a final analysis with its files; returns the keys to delete after the commit.
-
-    Raises:
-        NotFoundError: there is none.
-        ConflictError: it is not final.
-    """
-    analysis = get(session, tenant_id, analysis_id)
-    if analysis.status not in FINAL:
-        message = f"The analysis {analysis_id} is {analysis.status}; cancel it first."
-        raise NotYetError("analysis_not_final", message)
-    session.delete(analysis)
-    return files.remove(session, analysis_id)
 
 
 def _tuned(session: Session, tenant_id: str, checkpoint_id: str, param: str) -> Tuned:

@@ -11,13 +11,13 @@ from api.checkpoints.models import Checkpoint
 from api.checkpoints.schemas import CheckpointOut, checkpoint_out
 from api.checkpoints.service import Format
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
-from api.jobs import service as jobs
 from api.jobs.models import Job
 from api.objects import answers
 from api.objects.answers import DownloadLink, Redirect
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
+from api.subjects.repository import get
 
 router = APIRouter(prefix="/v1", tags=["checkpoints"], route_class=KeyedRoute)
 _FORMATS = (
@@ -32,7 +32,7 @@ def list_checkpoints(
     job_id: str, tenant: Tenant, session: ReadSession, *, after: After = None, limit: Limit = 10, order: Order = "desc"
 ) -> Page[CheckpointOut]:
     """The job's checkpoints, the newest first."""
-    job = jobs.get(session, tenant, job_id)
+    job = get(session, Job, tenant, job_id)
     after_step = service.step_of_cursor(session, job, after) if after else None
     ascending = order == "asc"
     rows = repository.page(session, job_id, after_step=after_step, limit=limit + 1, ascending=ascending)

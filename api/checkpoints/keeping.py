@@ -10,12 +10,12 @@ import time
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.analyses import repository as analyses
 from api.checkpoints import repository
 from api.checkpoints.models import Checkpoint
 from api.events import service as events
 from api.jobs.models import Job
 from api.jobs.states import FINAL
+from api.subjects.kinds import users_of
 
 _DOWNLOAD_S = 86_400.0
 """A download that begins when its link ends is over by then."""
@@ -58,4 +58,4 @@ def _is_needed(session: Session, job: Job, checkpoint: Checkpoint) -> bool:
         return True
     if checkpoint.linked_until is not None and checkpoint.linked_until + _DOWNLOAD_S > time.time():
         return True
-    return bool(analyses.live_users_of_checkpoints(session, job.tenant_id, [checkpoint.id]))
+    return any(users_of(session, job.tenant_id, checkpoint.id).values())

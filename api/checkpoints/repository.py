@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from api.checkpoints.models import Checkpoint
 from api.subjects import files
 from api.subjects.models import ResultFile
+from api.subjects.repository import paged
 
 
 def find(
@@ -23,9 +24,7 @@ def find(
 def page(session: Session, job_id: str, *, after_step: int | None, limit: int, ascending: bool) -> list[Checkpoint]:
     """Up to `limit` rows beyond a step, the last step first unless `ascending`."""
     query = select(Checkpoint).where(Checkpoint.job_id == job_id)
-    if after_step is not None:
-        query = query.where(Checkpoint.step > after_step if ascending else Checkpoint.step < after_step)
-    return list(session.scalars(query.order_by(Checkpoint.step if ascending else Checkpoint.step.desc()).limit(limit)))
+    return list(session.scalars(paged(query, Checkpoint.step, after=after_step, limit=limit, ascending=ascending)))
 
 
 def last_step(session: Session, job_id: str) -> int | None:

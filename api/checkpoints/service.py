@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from api.analyses import repository as analyses
 from api.checkpoints import repository
 from api.checkpoints.models import Checkpoint
 from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetError, not_found
@@ -16,6 +15,7 @@ from api.jobs.states import FINAL
 from api.objects.downloads import Download
 from api.schemas import finite
 from api.storage import ObjectStore
+from api.subjects.kinds import refuse_used
 from difftune_core.config.original_fit import how_to_load, unlike_original
 
 Format = Literal["safetensors", "diffusers", "original", "single_file"]
@@ -117,9 +117,7 @@ def delete(session: Session, tenant_id: str, checkpoint_id: str) -> list[str]:
     if job.fine_tuned_model == checkpoint_id:
         message = f"{checkpoint_id} is the result of job {job.id}; delete the job to be rid of both."
         raise ConflictError("checkpoint_in_use", message, jobs=[job.id])
-    if looks := analyses.live_users_of_checkpoints(session, tenant_id, [checkpoint_id]):
-        message = f"The checkpoint {checkpoint_id} is used by {', '.join(looks[:5])}."
-        raise NotYetError("checkpoint_in_use", message, analyses=looks)
+    refuse_used(session, tenant_id, [checkpoint_id], "checkpoint_in_use", f"The checkpoint {checkpoint_id} is")
     if job.best_checkpoint == checkpoint_id:
         job.best_checkpoint = None
     return repository.remove(session, checkpoint)

@@ -6,7 +6,8 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from sqlalchemy.orm import Session
 
 from api.base_models import service as models
-from api.comparisons import removal, repository, service
+from api.comparisons import repository, service
+from api.comparisons.kind import COMPARISONS
 from api.comparisons.models import Comparison
 from api.comparisons.schemas import ComparisonCreate, ComparisonOut, comparison_out
 from api.comparisons.states import ComparisonStatus
@@ -20,6 +21,7 @@ from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 from api.subjects import files
+from api.subjects.repository import page
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], route_class=KeyedRoute)
 
@@ -63,15 +65,9 @@ def list_comparisons(
     model: Annotated[str | None, Query(max_length=64, description="Only those on this base model.")] = None,
 ) -> Page[ComparisonOut]:
     """The comparisons, newest first."""
-    rows = repository.page(
-        session,
-        tenant,
-        after=cursor(after, "cmp"),
-        limit=limit + 1,
-        ascending=order == "asc",
-        statuses=status or (),
-        model=model,
-    )
+    where = [Comparison.status.in_(status)] if status else []
+    where += [Comparison.model.in_([model])] if model else []
+    rows = page(session, Comparison, tenant, *where, after=cursor(after, "cmp"), limit=limit + 1, order=order)
     ids = [row.id for row in rows]
     members, reports = repository.members_of(session, ids), files.of(session, ids)
     return page_of(rows, limit, lambda row: comparison_out(row, members[row.id], reports[row.id]))
@@ -80,7 +76,7 @@ def list_comparisons(
 @router.get("/{comparison_id}")
 def retrieve_comparison(comparison_id: str, tenant: Tenant, session: ReadSession) -> ComparisonOut:
     """One comparison, with its jobs and, once succeeded, the files of its report."""
-    return _shown(session, service.get(session, tenant, comparison_id))
+    return _shown(session, COMPARISONS.get(session, tenant, comparison_id))
 
 
 @router.post("/{comparison_id}/cancel")
@@ -96,9 +92,7 @@ def cancel_comparison(
     """Cancel every job that is not final. There is no report then; jobs that had succeeded keep theirs."""
 
     def cancel() -> ComparisonOut:
-        row = service.get(session, tenant, comparison_id)
-        service.request_cancel(session, row)
-        return _shown(session, row)
+        return _shown(session, COMPARISONS.cancel(session, tenant, comparison_id))
 
     background.add_task(used.doorbell.ring)  # a worker that holds a job looks at once
     return once.answer(session, None, ComparisonOut, cancel)
@@ -115,7 +109,7 @@ def delete_comparison(
     jobs: Annotated[bool, Query(description="Delete its jobs with it, and all that they made.")] = False,
 ) -> Deleted:
     """Delete a final comparison and its joint report. Its jobs stay, belong to nothing any more and can be deleted."""
-    keys = removal.delete_comparison(session, tenant, comparison_id, with_jobs=jobs)
+    keys = COMPARISONS.delete(session, tenant, comparison_id, with_jobs=jobs)
     background.add_task(delete_objects, used.store, keys)
     return Deleted(id=comparison_id, object="comparison")
 
@@ -131,8 +125,8 @@ def retrieve_comparison_report(
     redirect: Redirect = True,
 ) -> Response:
     """A file of the joint report (`comparison.json`, `comparison.html`, `comparison.png`), by a link that expires."""
-    row = service.get(session, tenant, comparison_id)
-    found = saved_as(service.report(session, row, filename), row.suffix or row.model, row.id)
+    row = COMPARISONS.get(session, tenant, comparison_id)
+    found = saved_as(files.report(session, row, filename), row.suffix or row.model, row.id)
     return answers.answer(used, found, f"comparison {row.id}", redirect=redirect)
 
 

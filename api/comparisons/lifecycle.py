@@ -1,11 +1,10 @@
-"""What its jobs and its report's maker do to a comparison, each in the caller's transaction.
+"""What its jobs do to a comparison, each in the caller's transaction.
 
 Rows are locked work item first, then job, then comparison: the last of two jobs that end at once sees both ends.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,13 +14,12 @@ from sqlalchemy.orm import Session
 from api.comparisons import repository
 from api.comparisons.models import Comparison
 from api.comparisons.repository import Member
-from api.comparisons.states import FINAL, ComparisonStatus
 from api.jobs.models import Job
 from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
-from api.subjects import files as result_files
-from api.subjects.files import StoredFile
 from api.subjects.models import ResultFile
+from api.subjects.repository import lock
+from api.subjects.states import FINAL, Status
 from api.work import service as work
 from api.work.states import WorkKind
 from difftune_core.config.comparison import MissingRun
@@ -30,16 +28,15 @@ _NAMED = 3  # failed jobs in a message
 
 
 def job_moved(session: Session, job: Job) -> None:
-    """A job, which the caller has locked, has a new status. Called by `api.jobs.service.move`, for every job."""
+    """A job, which the caller has locked, has a new status."""
     if job.status != JobStatus.RUNNING and job.status not in JOB_FINAL:
         return
     comparison_id = repository.of_job(session, job.id)
     if comparison_id is None:
         return
-    comparison = repository.lock(session, comparison_id)
-    if job.status == JobStatus.RUNNING and comparison.status == ComparisonStatus.QUEUED:
-        comparison.started_at = time.time()
-        comparison.set_status(ComparisonStatus.RUNNING)
+    comparison = lock(session, Comparison, comparison_id)
+    if job.status == JobStatus.RUNNING and comparison.status == Status.QUEUED:
+        comparison.begin()
     elif job.status in JOB_FINAL and comparison.status not in FINAL:
         members = repository.members_of(session, [comparison.id])[comparison.id]
         if all(member.job.status in JOB_FINAL for member in members):
@@ -62,37 +59,19 @@ def job_files(session: Session, job_ids: list[str], kind: str) -> dict[str, Resu
     return {file.subject_id: file for file in found}
 
 
-def succeeded(session: Session, comparison: Comparison, files: Sequence[StoredFile]) -> None:
-    """The joint report is in the store; its rows are written with the status."""
-    result_files.add(session, comparison, files)
-    _end(comparison, ComparisonStatus.SUCCEEDED)
-
-
-def failed(comparison: Comparison, *, code: str, message: str, param: str | None = None) -> None:
-    """There will be no joint report. The jobs keep what they have."""
-    comparison.error_code, comparison.error_message = code[:64], message[:4000]
-    comparison.error_param = param[:255] if param else None
-    _end(comparison, ComparisonStatus.FAILED)
-
-
-def cancelled(comparison: Comparison) -> None:
-    """It was cancelled. Jobs that had succeeded keep what they have."""
-    _end(comparison, ComparisonStatus.CANCELLED)
-
-
 def _jobs_ended(session: Session, comparison: Comparison, members: list[Member]) -> None:
     """Queue the report's making, or say why there is none."""
     everyone_cancelled = all(member.job.status == JobStatus.CANCELLED for member in members)
     if comparison.cancel_requested_at is not None or everyone_cancelled:
-        cancelled(comparison)
+        comparison.end(Status.CANCELLED)
     elif _has_pair(members):
-        if comparison.status == ComparisonStatus.QUEUED:  # a job may end without ever having run
-            comparison.set_status(ComparisonStatus.RUNNING)
+        if comparison.status == Status.QUEUED:  # a job may end without ever having run
+            comparison.set_status(Status.RUNNING)
         work.enqueue(
             session, WorkKind.COMPARE, comparison.id, tenant_id=comparison.tenant_id, priority=comparison.priority
         )
     else:
-        failed(comparison, code="too_few_runs", message=_too_few(members))
+        comparison.fail(code="too_few_runs", message=_too_few(members))
 
 
 def _has_pair(members: list[Member]) -> bool:
@@ -110,8 +89,3 @@ def _too_few(members: list[Member]) -> str:
 
 def _reason(job: Job) -> str:
     return f"{job.status}: {job.error_message}" if job.error_message else job.status
-
-
-def _end(comparison: Comparison, status: ComparisonStatus) -> None:
-    comparison.finished_at = time.time()
-    comparison.set_status(status)

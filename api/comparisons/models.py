@@ -2,24 +2,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from api.comparisons.states import ALLOWED, ComparisonStatus
+from api.comparisons.states import ComparisonStatus
 from api.db import Base
+from api.subjects.models import OwnedSubject, one_of
 
 
-class Comparison(Base):
-    """Several methods over several seeds on one data set; each run is an ordinary job."""
+class Comparison(OwnedSubject, Base):
+    """Several methods over several seeds on one data set; each run is an ordinary job.
+
+    It is `running` from the start of its first job; the work item that makes its report comes when the last has ended.
+    """
 
     __tablename__ = "comparisons"
-    __table_args__ = (
-        CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in ComparisonStatus)})", name="status"),
-    )
+    __table_args__ = (one_of(ComparisonStatus),)
+    noun = "comparison"
 
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
-    status: Mapped[str] = mapped_column(String(16), default=ComparisonStatus.QUEUED)
     model: Mapped[str] = mapped_column(String(64))
     methods: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     """`[{name, method}]`, resolved, in the order of the report."""
@@ -32,25 +32,8 @@ class Comparison(Base):
     training_file: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
     validation_file: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
     suffix: Mapped[str | None] = mapped_column(String(64))
-    metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSON)
     priority: Mapped[int] = mapped_column(default=0)
-    error_code: Mapped[str | None] = mapped_column(String(64))
-    error_message: Mapped[str | None] = mapped_column(String(4000))
-    error_param: Mapped[str | None] = mapped_column(String(255))
-    created_at: Mapped[float] = mapped_column(Double)
-    started_at: Mapped[float | None] = mapped_column(Double)
     cancel_requested_at: Mapped[float | None] = mapped_column(Double)
-    finished_at: Mapped[float | None] = mapped_column(Double)
-
-    def set_status(self, status: ComparisonStatus) -> None:
-        """The one setter.
-
-        Raises:
-            ValueError: the transition is not in the table.
-        """
-        if status not in ALLOWED[ComparisonStatus(self.status)]:
-            raise ValueError(f"a comparison cannot go from {self.status} to {status}")
-        self.status = status
 
 
 class ComparisonJob(Base):

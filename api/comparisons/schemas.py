@@ -7,13 +7,14 @@ from pydantic import Field
 
 from api.comparisons.models import Comparison
 from api.comparisons.repository import Member
-from api.comparisons.states import FINAL, ComparisonStatus
+from api.comparisons.states import ComparisonStatus
 from api.jobs.schemas import JobError
 from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
 from api.subjects.models import ResultFile
 from api.subjects.schemas import Report, reports_of
+from api.subjects.states import FINAL
 from difftune_core.config.comparison import MAX_METHODS, MAX_SEEDS, MethodName, Seed
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig

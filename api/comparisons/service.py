@@ -1,4 +1,4 @@
-"""Comparisons as the API makes and ends them; what jobs and workers do to them is in `api.comparisons.lifecycle`."""
+"""Comparisons as they are asked for; how they go on and end is in `api.comparisons.kind`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ import time
 
 from sqlalchemy.orm import Session
 
-from api.comparisons import lifecycle, repository
 from api.comparisons.models import Comparison, ComparisonJob
 from api.comparisons.schemas import ComparisonCreate
-from api.comparisons.states import FINAL
-from api.errors import ConflictError, InvalidInputError, ServiceError, not_found
+from api.errors import InvalidInputError, ServiceError
 from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs.models import Job
-from api.jobs.states import FINAL as JOB_FINAL
-from api.jobs.states import JobStatus
-from api.subjects import files
-from api.subjects.models import ResultFile
-from api.work.states import Request, WorkState
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
@@ -90,56 +83,6 @@ def create(
         session.add(member)
     session.flush()
     return row
-
-
-def get(session: Session, tenant_id: str, comparison_id: str) -> Comparison:
-    """The tenant's comparison.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    found = repository.find(session, tenant_id, comparison_id)
-    if found is None:
-        raise not_found("comparison", comparison_id)
-    return found
-
-
-def report(session: Session, comparison: Comparison, filename: str) -> ResultFile:
-    """A file of the joint report.
-
-    Raises:
-        ConflictError: there is no report yet.
-        NotFoundError: it has no such file; says which there are.
-    """
-    owner, is_final = f"Comparison {comparison.id}", comparison.status in FINAL
-    return files.report(session, comparison.id, filename, owner=owner, status=comparison.status, is_final=is_final)
-
-
-def request_cancel(session: Session, comparison: Comparison) -> None:
-    """Cancel each job that is not final; the comparison ends with the last of them, without a report.
-
-    Raises:
-        ConflictError: it is final, or is being cancelled already.
-    """
-    item = repository.open_work(session, comparison.id)
-    repository.lock_work_of_jobs(session, comparison.id)
-    comparison = repository.lock(session, comparison.id)
-    if comparison.status in FINAL or comparison.cancel_requested_at is not None:
-        state = comparison.status if comparison.status in FINAL else "being cancelled"
-        message = f"Comparison {comparison.id} is {state} and cannot be cancelled."
-        raise ConflictError("comparison_not_cancellable", message)
-    comparison.cancel_requested_at = time.time()
-    session.flush()
-    for member in repository.members_of(session, [comparison.id])[comparison.id]:
-        if member.job.status not in JOB_FINAL and member.job.status != JobStatus.CANCELLING:
-            jobs.request_cancel(session, member.job)
-    if item is None:
-        return
-    if item.state == WorkState.LEASED:
-        item.request = Request.CANCEL
-    else:
-        item.state, item.finished_at = WorkState.DONE, time.time()
-        lifecycle.cancelled(comparison)
 
 
 def _resolve(body: ComparisonCreate, number: int, card: BaseModelCard, num_threads: int) -> TransferConfig:

@@ -11,14 +11,3 @@ class ComparisonStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-_S = ComparisonStatus
-ALLOWED: dict[ComparisonStatus, frozenset[ComparisonStatus]] = {
-    _S.QUEUED: frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED}),
-    _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
-    _S.SUCCEEDED: frozenset(),
-    _S.FAILED: frozenset(),
-    _S.CANCELLED: frozenset(),
-}
-FINAL = frozenset(status for status, following in ALLOWED.items() if not following)

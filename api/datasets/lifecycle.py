@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.jobs.service import dataset_settled
+from api.subjects.kinds import announce
 
 _LISTS = ("errors", "warnings", "skipped_files", "ignored_files")
 _MAX_LISTED = 100
@@ -38,7 +38,7 @@ def lock(session: Session, dataset_id: str) -> Dataset:
 
 
 def settle(session: Session, dataset: Dataset, finding: Finding) -> None:
-    """The data set becomes ready or invalid, once; jobs that waited for it are told."""
+    """The data set becomes ready or invalid, once; who waited for it is told."""
     if dataset.status != DatasetStatus.VALIDATING:
         return
     report = finding.report
@@ -54,4 +54,4 @@ def settle(session: Session, dataset: Dataset, finding: Finding) -> None:
     dataset.set_status(DatasetStatus.INVALID if finding.error_code else DatasetStatus.READY)
     dataset.settled_at = time.time()
     session.flush()
-    dataset_settled(session, dataset)
+    announce(session, dataset)

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, String
+from sqlalchemy import JSON, BigInteger, Double, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.datasets.states import ALLOWED, DatasetStatus
 from api.db import Base
+from api.subjects.models import Stated, one_of
 from difftune_core.config.dataset import DatasetOptions, identity
 
 
-class Dataset(Base):
+class Dataset(Stated, Base):
     """An uploaded archive of images and what its validation found."""
 
     __tablename__ = "datasets"
-    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in DatasetStatus)})", name="status"),)
+    __table_args__ = (one_of(DatasetStatus),)
+    noun = "dataset"
+    transitions = ALLOWED
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(String(40), index=True)
@@ -69,12 +72,7 @@ class Dataset(Base):
         """Whether its rows name control images."""
         return bool((self.report or {}).get("has_controls"))
 
-    def set_status(self, status: DatasetStatus) -> None:
-        """The one setter.
-
-        Raises:
-            ValueError: the transition is not in the table.
-        """
-        if status not in ALLOWED[DatasetStatus(self.status)]:
-            raise ValueError(f"a data set cannot go from {self.status} to {status}")
-        self.status = status
+    @property
+    def keys(self) -> list[str]:
+        """Its objects: the file's parts, and what its validation has left."""
+        return [part["key"] for part in self.parts] + [key for key in (self.report_key, self.items_key) if key]

@@ -4,6 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.datasets.models import Dataset
+from api.subjects.repository import paged
 
 
 def find(session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False) -> Dataset | None:
@@ -24,6 +25,4 @@ def page(
     query = select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
     if status:
         query = query.where(Dataset.status == status)
-    if after:
-        query = query.where(Dataset.id > after if ascending else Dataset.id < after)
-    return list(session.scalars(query.order_by(Dataset.id if ascending else Dataset.id.desc()).limit(limit)))
+    return list(session.scalars(paged(query, Dataset.id, after=after, limit=limit, ascending=ascending)))

@@ -7,14 +7,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.analyses import repository as analyses
 from api.datasets import repository
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.errors import NotYetError, not_found
 from api.ids import new_id
-from api.jobs import repository as jobs
-from api.retention_sets import repository as retention_sets
+from api.subjects.kinds import refuse_used
 from api.work import service as work
 from api.work.states import WorkKind
 from difftune_core.config.dataset import DatasetOptions
@@ -87,11 +85,6 @@ def delete(session: Session, tenant_id: str, dataset_id: str) -> list[str]:
         NotYetError: a job or an analysis that is not final uses it, or a retention set is being made from it.
     """
     dataset = get(session, tenant_id, dataset_id, lock=True)
-    users, sets = jobs.live_users_of(session, dataset_id), retention_sets.made_from(session, dataset_id)
-    looks = analyses.live_users_of(session, dataset_id)
-    if users or sets or looks:
-        message = f"The data set {dataset_id} is used by {', '.join([*users, *sets, *looks][:5])}."
-        raise NotYetError("dataset_in_use", message, jobs=users, retention_sets=sets, analyses=looks)
+    refuse_used(session, tenant_id, [dataset_id], "dataset_in_use", f"The data set {dataset_id} is")
     dataset.deleted_at = time.time()
-    keys = [part["key"] for part in dataset.parts]
-    return keys + [key for key in (dataset.report_key, dataset.items_key) if key]
+    return dataset.keys

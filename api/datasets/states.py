@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -11,7 +12,7 @@ class DatasetStatus(StrEnum):
     INVALID = "invalid"
 
 
-ALLOWED: dict[DatasetStatus, frozenset[DatasetStatus]] = {
+ALLOWED: Mapping[str, frozenset[str]] = {
     DatasetStatus.VALIDATING: frozenset({DatasetStatus.READY, DatasetStatus.INVALID}),
     DatasetStatus.READY: frozenset(),
     DatasetStatus.INVALID: frozenset(),

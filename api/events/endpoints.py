@@ -9,9 +9,10 @@ from sse_starlette import EventSourceResponse
 from api.deps import After, Limit, Order, ServicesDep, Tenant, authenticate
 from api.events import repository
 from api.events.schemas import EventOut, event_out, number_of
-from api.jobs import service as jobs
+from api.jobs.models import Job
 from api.routing import KeyedRoute
 from api.schemas import Page, page_of
+from api.subjects.repository import get
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 _COMMENT_S = 15
@@ -45,12 +46,12 @@ async def list_events(
         if seen := last_event_id or after:
             param, newest = "last-event-id" if last_event_id else "after", watched.known
             if number_of(job_id, seen, param=param) > newest:  # perhaps it is newer than our last look
-                newest = await used.units.read(tenant, lambda session: jobs.get(session, tenant, job_id).last_event)
+                newest = await used.units.read(tenant, lambda session: get(session, Job, tenant, job_id).last_event)
             known = number_of(job_id, seen, param=param, newest=newest)
         return EventSourceResponse(used.following.follow(watched, known, principal.key_id), ping=_COMMENT_S, sep="\n")
 
     def listed(session: Session) -> Page[EventOut]:
-        newest = jobs.get(session, tenant, job_id).last_event
+        newest = get(session, Job, tenant, job_id).last_event
         number = number_of(job_id, after, param="after", newest=newest) if after else None
         rows = repository.page(session, job_id, after=number, limit=limit + 1, ascending=order == "asc")
         return page_of(rows, limit, event_out)

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from api.events.models import Event
 from api.jobs.models import Job
+from api.subjects.repository import paged
 
 _AT_ONCE = 500
 
@@ -12,9 +13,7 @@ _AT_ONCE = 500
 def page(session: Session, job_id: str, *, after: int | None, limit: int, ascending: bool) -> list[Event]:
     """Up to `limit` events beyond number `after`, newest first unless `ascending`."""
     query = select(Event).where(Event.job_id == job_id)
-    if after is not None:
-        query = query.where(Event.number > after if ascending else Event.number < after)
-    return list(session.scalars(query.order_by(Event.number if ascending else Event.number.desc()).limit(limit)))
+    return list(session.scalars(paged(query, Event.number, after=after, limit=limit, ascending=ascending)))
 
 
 def states_of(session: Session, job_ids: list[str]) -> list[Row[str, str, str, int]]:

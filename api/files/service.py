@@ -13,6 +13,7 @@ from api.files.schemas import RESULTS, File, file_of_dataset, file_of_result
 from api.ids import cursor
 from api.jobs.models import Job
 from api.subjects.models import ResultFile
+from api.subjects.repository import paged
 
 PREFIX = "file"  # ids of result files; data sets have `ds`
 DATASETS = "fine-tune"
@@ -74,10 +75,8 @@ def page(
 
 
 def _results(session: Session, tenant_id: str, *, after: str | None, limit: int, ascending: bool) -> list[ResultFile]:
-    query = _of_jobs(tenant_id)
-    if after:
-        query = query.where(ResultFile.id > after if ascending else ResultFile.id < after)
-    return list(session.scalars(query.order_by(ResultFile.id if ascending else ResultFile.id.desc()).limit(limit)))
+    query = paged(_of_jobs(tenant_id), ResultFile.id, after=after, limit=limit, ascending=ascending)
+    return list(session.scalars(query))
 
 
 def _of_jobs(tenant_id: str) -> Select[ResultFile]:

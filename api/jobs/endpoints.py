@@ -22,6 +22,7 @@ from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
 from api.subjects import files
 from api.subjects.models import ResultFile
+from api.subjects.repository import get
 from difftune_core.config.resolution import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
@@ -143,7 +144,7 @@ def cancel_job(
     """Cancel a job: at once if it does not run, else `cancelling` until its trainer has saved a checkpoint."""
 
     def cancel() -> JobOut:
-        job = service.get(session, tenant, job_id)
+        job = get(session, Job, tenant, job_id)
         service.request_cancel(session, job)
         return _shown(session, job)
 
@@ -173,7 +174,7 @@ def pause_job(
     """Pause a job: at once if it waits, else `pausing` until its trainer has saved a checkpoint and freed its slot."""
 
     def pause() -> JobOut:
-        job = service.get(session, tenant, job_id)
+        job = get(session, Job, tenant, job_id)
         stops.request_pause(session, job)
         return _shown(session, job)
 
@@ -194,7 +195,7 @@ def resume_job(
     """Go on with a paused job: `resuming` until a worker takes it; `attempts[].resumed` then says whether exactly."""
 
     def resume() -> JobOut:
-        job = service.get(session, tenant, job_id)
+        job = get(session, Job, tenant, job_id)
         stops.request_resume(session, job, used.store, models.cards(used.settings, used.store).get(job.model))
         return _shown(session, job)
 
@@ -213,7 +214,7 @@ def list_metrics(
     limit: Annotated[int, Query(ge=1, le=10_000, description="Values on a page, at most.")] = 1000,
 ) -> Page[MetricOut]:
     """All values, series by series in order of their steps."""
-    service.get(session, tenant, job_id)
+    get(session, Job, tenant, job_id)
     rows = repository.metric_page(session, job_id, names=name or [], after=_metric_cursor(after), limit=limit + 1)
     return page_of(rows, limit, metric_out)
 
@@ -221,7 +222,7 @@ def list_metrics(
 @router.get("/{job_id}/reports")
 def list_reports(job_id: str, tenant: Tenant, session: ReadSession) -> Page[ReportOut]:
     """The files of the evaluations: report, page, sample images."""
-    service.get(session, tenant, job_id)
+    get(session, Job, tenant, job_id)
     found = files.of(session, [job_id], by=ResultFile.id)[job_id]
     rows = [file for file in found if file.kind in _REPORTS]
     return page_of(rows, len(rows), report_out)

@@ -20,6 +20,7 @@ from api.ids import new_id
 from api.jobs.models import Job, Metric
 from api.jobs.service import move
 from api.jobs.states import JobStatus
+from api.subjects import repository as subjects
 
 _IMAGES = "target_images"
 
@@ -34,8 +35,7 @@ class Point:
 
 def lock(session: Session, job_id: str) -> Job:
     """The job, locked for the rest of the transaction."""
-    query = select(Job).where(Job.id == job_id).with_for_update()
-    return session.scalars(query, execution_options={"populate_existing": True}).one()
+    return subjects.lock(session, Job, job_id)
 
 
 def started(session: Session, job: Job, *, attempt: int) -> None:

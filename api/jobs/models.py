@@ -3,24 +3,25 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, String
+from sqlalchemy import JSON, Double, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
 from api.jobs.states import ALLOWED, JobStatus
+from api.subjects.models import OwnedSubject, one_of
 from api.tracing import TRACEPARENT_LENGTH, current_traceparent
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import TransferConfig
 
 
-class Job(Base):
+class Job(OwnedSubject, Base):
     """A fine-tuning job as the user asked for it, and how it stands."""
 
     __tablename__ = "jobs"
-    __table_args__ = (CheckConstraint(f"status IN ({', '.join(repr(s.value) for s in JobStatus)})", name="status"),)
+    __table_args__ = (one_of(JobStatus),)
+    noun = "job"
+    transitions = ALLOWED
 
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
     status: Mapped[str] = mapped_column(String(20), default=JobStatus.QUEUED, index=True)
     phase: Mapped[str | None] = mapped_column(String(32))
     """`difftune_core.hooks.Phase` of the running attempt."""
@@ -38,25 +39,18 @@ class Job(Base):
     base_digest: Mapped[str | None] = mapped_column(String(64))
     """Digest of the base model's card at submission: a resume on another one is refused."""
     suffix: Mapped[str | None] = mapped_column(String(64))
-    metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSON)
     priority: Mapped[int] = mapped_column(default=0)
     step: Mapped[int] = mapped_column(default=0)
     total_steps: Mapped[int] = mapped_column(default=0)
     steps_per_second: Mapped[float | None] = mapped_column(Double)
     recoveries: Mapped[int] = mapped_column(default=0)
     """Attempts that were lost or preempted and followed by another."""
-    error_code: Mapped[str | None] = mapped_column(String(64))
-    error_message: Mapped[str | None] = mapped_column(String(4000))
-    error_param: Mapped[str | None] = mapped_column(String(255))
     fine_tuned_model: Mapped[str | None] = mapped_column(String(40))
     """Checkpoint id, once succeeded."""
     best_checkpoint: Mapped[str | None] = mapped_column(String(40))
     """Checkpoint id of the best evaluation so far, by `evaluation.best_metric`."""
     last_event: Mapped[int] = mapped_column(default=0)
     """Number of the newest event; raised under this row's lock, so that readers never miss a late commit."""
-    created_at: Mapped[float] = mapped_column(Double)
-    started_at: Mapped[float | None] = mapped_column(Double)
-    finished_at: Mapped[float | None] = mapped_column(Double)
     traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH), default=current_traceparent)
     """The span that submitted it: its work item may come later, when its data set is ready."""
 
@@ -64,16 +58,6 @@ class Job(Base):
     def transfer(self) -> TransferConfig:
         """`config` as this version reads it; it was judged when it was submitted, and is not judged again."""
         return read_stored(TransferConfig, self.config)
-
-    def set_status(self, status: JobStatus) -> None:
-        """The one setter.
-
-        Raises:
-            ValueError: the transition is not in the table.
-        """
-        if status not in ALLOWED[JobStatus(self.status)]:
-            raise ValueError(f"a job cannot go from {self.status} to {status}")
-        self.status = status
 
 
 class Metric(Base):

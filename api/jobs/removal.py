@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from typing import Any
+
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.analyses import repository as analyses
 from api.checkpoints.models import Checkpoint
-from api.comparisons import repository as comparisons
 from api.errors import ConflictError, NotYetError
-from api.jobs import repository, service
 from api.jobs.models import Job
 from api.jobs.states import FINAL
-from api.subjects import files
-from api.work.models import WorkItem
+from api.subjects.kinds import owner, refuse_used, users_of
+from api.subjects.repository import get, lock_seen, open_work, remove
 
 
 def delete_job(session: Session, tenant_id: str, job_id: str) -> list[str]:
@@ -23,20 +22,17 @@ def delete_job(session: Session, tenant_id: str, job_id: str) -> list[str]:
         NotFoundError: there is none.
         ConflictError: it has not ended, an analysis looks at one of its checkpoints, or it belongs to a comparison.
     """
-    service.get(session, tenant_id, job_id)
-    repository.open_work(session, job_id)  # locked before the job, as everywhere
-    job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+    get(session, Job, tenant_id, job_id)
+    open_work(session, job_id)  # locked before the job, as everywhere
+    job = lock_seen(session, Job, tenant_id, job_id)
     if job.status not in FINAL:
         raise NotYetError("job_not_final", f"Job {job_id} is {job.status}; cancel it first.")
-    if comparison := comparisons.of_job(session, job_id):
-        message = f"Job {job_id} belongs to the comparison {comparison}."
-        raise ConflictError("job_in_use", message, comparisons=[comparison])
+    for folder, holders in users_of(session, tenant_id, job_id).items():
+        if holders:
+            message = f"Job {job_id} belongs to the {owner(folder).noun} {holders[0]}."
+            extra: dict[str, Any] = {folder: holders}
+            raise ConflictError("job_in_use", message, **extra)
     checkpoints = list(session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id)))
-    if looks := analyses.live_users_of_checkpoints(session, tenant_id, [row.id for row in checkpoints]):
-        message = f"The checkpoints of job {job_id} are used by {', '.join(looks[:5])}."
-        raise NotYetError("job_in_use", message, analyses=looks)
-    keys = [file["key"] for row in checkpoints for file in row.files]
-    keys += files.remove(session, job_id)
-    session.execute(delete(WorkItem).where(WorkItem.subject_id == job_id))
-    session.execute(delete(Job).where(Job.id == job_id))  # the rest goes by ON DELETE CASCADE
-    return keys
+    what = f"The checkpoints of job {job_id} are"
+    refuse_used(session, tenant_id, [row.id for row in checkpoints], "job_in_use", what)
+    return [file["key"] for row in checkpoints for file in row.files] + remove(session, job)

@@ -6,14 +6,11 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from api.jobs.models import Job, Metric
-from api.jobs.states import FINAL, JobStatus
+from api.jobs.states import JobStatus
 from api.retention_sets.models import RetentionSet
+from api.subjects.repository import paged
 from api.work.models import WorkItem
-from api.work.states import WorkKind, WorkState
-
-
-def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
-    return session.scalar(select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id))
+from api.work.states import WorkKind
 
 
 def page_of_ids(
@@ -35,15 +32,7 @@ def page_of_ids(
         query = query.where(Job.model == model)
     for name, value in (metadata or {}).items():
         query = query.where(Job.metadata_[name].as_string() == value)
-    if after:
-        query = query.where(Job.id > after if ascending else Job.id < after)
-    return list(session.scalars(query.order_by(Job.id if ascending else Job.id.desc()).limit(limit)))
-
-
-def live_users_of(session: Session, dataset_id: str) -> list[str]:
-    """Ids of jobs that are not final and name the data set."""
-    uses = or_(Job.training_file == dataset_id, Job.validation_file == dataset_id)
-    return list(session.scalars(select(Job.id).where(uses, Job.status.not_in(FINAL)).order_by(Job.id)))
+    return list(session.scalars(paged(query, Job.id, after=after, limit=limit, ascending=ascending)))
 
 
 def waiting_for(session: Session, dataset_id: str) -> list[Job]:
@@ -53,13 +42,6 @@ def waiting_for(session: Session, dataset_id: str) -> list[Job]:
     return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
 
 
-def live_users_of_retention_set(session: Session, set_id: str) -> list[str]:
-    """Ids of jobs that are not final and name the retention set."""
-    return list(
-        session.scalars(select(Job.id).where(Job.retention_set == set_id, Job.status.not_in(FINAL)).order_by(Job.id))
-    )
-
-
 def waiting_for_retention(session: Session, artifact_id: str) -> list[Job]:
     """Jobs of any tenant in `validating_files` whose retention set is this artifact, locked, in order of their ids."""
     sets = select(RetentionSet.id).where(RetentionSet.artifact_id == artifact_id)
@@ -67,16 +49,8 @@ def waiting_for_retention(session: Session, artifact_id: str) -> list[Job]:
     return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
 
 
-def open_work(session: Session, job_id: str) -> WorkItem | None:
-    """The job's training that is not done, locked. Claims lock the item before the job: so must others."""
-    query = select(WorkItem).where(
-        WorkItem.subject_id == job_id, WorkItem.kind == WorkKind.TRAIN, WorkItem.state != WorkState.DONE
-    )
-    return session.scalar(query.with_for_update().execution_options(populate_existing=True))
-
-
 def last_work(session: Session, job_id: str) -> WorkItem | None:
-    """The job's training, done or not, locked as above."""
+    """The job's training, done or not, locked. Claims lock the item before the job: so must others."""
     query = select(WorkItem).where(WorkItem.subject_id == job_id, WorkItem.kind == WorkKind.TRAIN)
     query = query.order_by(WorkItem.created_at.desc()).limit(1)
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))

@@ -6,9 +6,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.errors import ConflictError, InvalidInputError
-from api.retention_sets import repository
 from api.retention_sets.models import RetentionArtifact, RetentionSet
+from api.retention_sets.service import check_classes
 from api.retention_sets.states import RetentionSetStatus
+from api.subjects.repository import find, lock
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.retention import RetentionSetConfig, retention_digest
 from difftune_core.config.transfer import DiffTuning, TransferConfig
@@ -30,10 +31,10 @@ def chosen(session: Session, tenant_id: str, config: TransferConfig, base_digest
     set_id = _setting(config)
     if not isinstance(set_id, str):
         return None
-    found = repository.find(session, tenant_id, set_id)
+    found = find(session, RetentionSet, tenant_id, set_id)
     if found is not None:
-        repository.lock(session, found.artifact_id)
-        found = repository.find(session, tenant_id, set_id)
+        lock(session, RetentionArtifact, found.artifact_id)
+        found = find(session, RetentionSet, tenant_id, set_id)
     if found is None:
         raise InvalidInputError("retention_set_not_found", f"There is no retention set {set_id!r}.", param=FIELD)
     made = found.artifact
@@ -65,19 +66,6 @@ def is_made(session: Session, set_id: str | None) -> bool:
     """Whether the images that a job waits for are there; it may wait for none."""
     query = select(RetentionArtifact.status).join(RetentionSet, RetentionSet.artifact_id == RetentionArtifact.id)
     return set_id is None or session.scalar(query.where(RetentionSet.id == set_id)) == RetentionSetStatus.SUCCEEDED
-
-
-def check_classes(card: BaseModelCard, settings: RetentionSetConfig, *, param: str = "class_distribution") -> None:
-    """Refuse classes that the base model does not have.
-
-    Raises:
-        InvalidInputError: `label_out_of_range`, naming `param`.
-    """
-    if settings.class_distribution != "uniform":
-        highest = max(share.label for share in settings.class_distribution)
-        if highest >= card.num_classes:
-            message = f"The base model {card.id} has classes 0 to {card.num_classes - 1}, not {highest}."
-            raise InvalidInputError("label_out_of_range", message, param=param)
 
 
 def check_settings(card: BaseModelCard, config: TransferConfig) -> None:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.comparisons import lifecycle as comparisons
 from api.datasets import repository as datasets
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.errors import ConflictError, InvalidInputError, not_found
+from api.errors import ConflictError, InvalidInputError
 from api.events import service as events
 from api.ids import new_id
 from api.jobs import repository, retention
@@ -20,9 +19,11 @@ from api.jobs.models import Job
 from api.jobs.states import JobStatus
 from api.retention_sets.models import RetentionArtifact
 from api.retention_sets.states import RetentionSetStatus
+from api.subjects.kinds import announce
+from api.subjects.repository import open_work
 from api.work import service as work
 from api.work.repository import most_slots
-from api.work.states import Request, Slot, WorkKind, WorkState
+from api.work.states import Slot, WorkKind, WorkState
 from difftune_core.config.evaluation import UNMEASURED, told_unmeasured
 from difftune_core.config.transfer import MAX_CLASSES, TransferConfig
 
@@ -42,18 +43,6 @@ class Submission:
     priority: int = 0
     base_digest: str | None = None
     """Digest of the base model's card."""
-
-
-def get(session: Session, tenant_id: str, job_id: str) -> Job:
-    """The tenant's job.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    job = repository.find(session, tenant_id, job_id)
-    if job is None:
-        raise not_found("job", job_id)
-    return job
 
 
 def create(session: Session, tenant_id: str, asked: Submission) -> Job:
@@ -156,17 +145,16 @@ def request_cancel(session: Session, job: Job) -> None:
     Raises:
         ConflictError: the job is final, or is being cancelled already.
     """
-    item = repository.open_work(session, job.id)
+    item = open_work(session, job.id)
     session.refresh(job, with_for_update=True)
     if item is not None and item.state == WorkState.LEASED and job.status in {JobStatus.RUNNING, JobStatus.PAUSING}:
-        item.request = Request.CANCEL
+        work.withdraw(item)
         move(session, job, JobStatus.CANCELLING, "Cancelling: the trainer saves a checkpoint and ends")
         return
     waiting = {JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.PAUSED, JobStatus.RESUMING}
     if job.status not in waiting:
         raise ConflictError("job_not_cancellable", f"Job {job.id} is {job.status} and cannot be cancelled.")
-    if item is not None:
-        item.state, item.finished_at = WorkState.DONE, time.time()
+    work.withdraw(item)
     job.finished_at = time.time()
     move(session, job, JobStatus.CANCELLED, "Fine-tuning job cancelled")
 
@@ -180,7 +168,7 @@ def move(session: Session, job: Job, status: JobStatus, message: str, *, level: 
     job.set_status(status)
     session.flush()
     events.append(session, job, "status", message, data={"status": str(status)}, level=level)
-    comparisons.job_moved(session, job)
+    announce(session, job)
 
 
 def _usable(session: Session, tenant_id: str, param: str, dataset_id: str) -> Dataset:

@@ -14,8 +14,9 @@ from api.db import is_busy
 from api.deps import Services
 from api.errors import ServiceError
 from api.events import service as events
-from api.jobs import repository
+from api.jobs.models import Job
 from api.storage import ObjectStore
+from api.subjects.repository import find
 
 _MOST_BYTES = 64 << 20  # of both lists, about 300,000 images; the trainer compares those of larger sets
 log = structlog.get_logger(__name__)
@@ -37,7 +38,7 @@ async def tell_shared(
 
     def tell(session: Session, message: str) -> None:
         for job_id in job_ids:
-            job = repository.find(session, tenant_id, job_id)
+            job = find(session, Job, tenant_id, job_id)
             if job is not None:
                 events.append(session, job, "message", message, level="warn")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -19,7 +20,7 @@ class JobStatus(StrEnum):
 
 
 _S = JobStatus
-ALLOWED: dict[JobStatus, frozenset[JobStatus]] = {
+ALLOWED: Mapping[str, frozenset[str]] = {
     _S.VALIDATING_FILES: frozenset({_S.QUEUED, _S.FAILED, _S.CANCELLED}),
     _S.QUEUED: frozenset({_S.RUNNING, _S.PAUSED, _S.FAILED, _S.CANCELLED}),
     _S.RUNNING: frozenset({_S.QUEUED, _S.PAUSING, _S.CANCELLING, _S.SUCCEEDED, _S.FAILED}),
@@ -31,4 +32,4 @@ ALLOWED: dict[JobStatus, frozenset[JobStatus]] = {
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
 }
-FINAL = frozenset(status for status, following in ALLOWED.items() if not following)
+FINAL: frozenset[str] = frozenset(status for status, following in ALLOWED.items() if not following)

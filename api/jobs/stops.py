@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 from sqlalchemy.orm import Session
 
@@ -15,7 +14,9 @@ from api.jobs.models import Job
 from api.jobs.service import move
 from api.jobs.states import JobStatus
 from api.storage import ObjectStore
+from api.subjects.repository import open_work
 from api.work import repository as work
+from api.work.service import withdraw
 from api.work.states import Request, WorkState
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.transfer import config_digest
@@ -29,13 +30,13 @@ def request_pause(session: Session, job: Job) -> None:
     Raises:
         ConflictError: `job_not_pausable`; its status says why.
     """
-    item = repository.open_work(session, job.id)
+    item = open_work(session, job.id)
     session.refresh(job, with_for_update=True)
     if item is not None and item.state == WorkState.LEASED and job.status == JobStatus.RUNNING:
-        item.request = Request.PAUSE
+        withdraw(item, Request.PAUSE)
         move(session, job, JobStatus.PAUSING, "Pausing: the trainer saves a checkpoint and ends")
     elif item is not None and job.status in {JobStatus.QUEUED, JobStatus.RESUMING}:
-        item.state, item.finished_at = WorkState.DONE, time.time()
+        withdraw(item)
         lifecycle.paused(session, job)
     else:
         kind = NotYetError if job.status == JobStatus.VALIDATING_FILES else ConflictError

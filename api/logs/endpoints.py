@@ -6,11 +6,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from api.deps import After, ReadSession, Tenant
-from api.jobs import service as jobs
+from api.jobs.models import Job
 from api.logs import repository
 from api.logs.schemas import LogOut, log_out, place_of
 from api.routing import KeyedRoute
 from api.schemas import Page, page_of
+from api.subjects.repository import get
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 
@@ -34,7 +35,7 @@ def list_logs(
 
     An attempt's log is bounded: of a longer one the beginning and the end are kept.
     """
-    jobs.get(session, tenant, job_id)
+    get(session, Job, tenant, job_id)
     since = place_of(job_id, after) if after else None
     rows = repository.page(session, job_id, attempt=attempt, after=since, limit=limit + 1)
     if "text/plain" in request.headers.get("accept", ""):

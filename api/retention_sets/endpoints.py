@@ -12,12 +12,15 @@ from api.ids import cursor
 from api.objects import answers
 from api.objects.answers import DownloadLink, Redirect
 from api.objects.downloads import Download
-from api.retention_sets import repository, service
+from api.retention_sets import service
+from api.retention_sets.models import RetentionSet
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
-from api.retention_sets.states import FINAL, RetentionSetStatus
+from api.retention_sets.states import RetentionSetStatus
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
 from api.storage.cleaning import delete_objects
+from api.subjects.repository import get, page
+from api.subjects.states import FINAL
 from difftune_core.config.resolution import resolve_retention_set
 
 router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"], route_class=KeyedRoute)
@@ -63,17 +66,16 @@ def list_retention_sets(
     model: Annotated[str | None, Query(max_length=64, description="Only sets of this base model.")] = None,
 ) -> Page[RetentionSetOut]:
     """The retention sets, newest first."""
-    since, ascending = cursor(after, "rset"), order == "asc"
-    rows = repository.page(
-        session, tenant, after=since, limit=limit + 1, ascending=ascending, status=status, model=model
-    )
+    where = [RetentionSet.artifact.has(model=model)] if model else []
+    where += [] if status is None else [service.is_seen_as(status)]
+    rows = page(session, RetentionSet, tenant, *where, after=cursor(after, "rset"), limit=limit + 1, order=order)
     return page_of(rows, limit, retention_set_out)
 
 
 @router.get("/{retention_set_id}")
 def retrieve_retention_set(retention_set_id: str, tenant: Tenant, session: ReadSession) -> RetentionSetOut:
     """One retention set, with its progress."""
-    return retention_set_out(service.get(session, tenant, retention_set_id))
+    return retention_set_out(get(session, RetentionSet, tenant, retention_set_id))
 
 
 @router.post("/{retention_set_id}/cancel")
@@ -110,7 +112,7 @@ def retrieve_retention_set_content(
     retention_set_id: str, tenant: Tenant, used: ServicesDep, session: ReadSession, *, redirect: Redirect = True
 ) -> Response:
     """The images and labels as one safetensors file, behind a link that expires soon."""
-    row = service.get(session, tenant, retention_set_id)
+    row = get(session, RetentionSet, tenant, retention_set_id)
     made = row.artifact
     if row.status != RetentionSetStatus.SUCCEEDED or made.key is None or made.bytes is None or made.sha256 is None:
         message = f"The retention set {row.id} is {row.status} and has no images to download."

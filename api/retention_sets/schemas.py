@@ -99,7 +99,7 @@ def retention_set_out(row: RetentionSet) -> RetentionSetOut:
         sha256=None if given_up else made.sha256,
         metadata=row.metadata_,
         created_at=int(row.created_at),
-        settled_at=seconds(row.cancelled_at or made.settled_at),
+        settled_at=seconds(row.cancelled_at or made.finished_at),
         error=RetentionSetError(code=code, message=message or "") if code and not given_up else None,
         content_url=f"/v1/retention_sets/{row.id}/content",
     )

@@ -6,22 +6,23 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api.datasets import service as datasets
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetError, not_found
+from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetError
 from api.ids import new_id
-from api.jobs import repository as jobs
-from api.jobs.retention import check_classes
 from api.retention_sets import repository
 from api.retention_sets.models import RetentionArtifact, RetentionSet
-from api.retention_sets.states import FINAL, RetentionSetStatus
+from api.subjects.kinds import refuse_used
+from api.subjects.repository import get, lock, open_work
+from api.subjects.states import FINAL, Status
 from api.work import service as work
 from api.work.models import WorkItem
-from api.work.states import Request, Slot, WorkKind, WorkState
+from api.work.states import Slot, WorkKind
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.retention import RetentionSetConfig, retention_digest, uploaded_digest
 
@@ -91,16 +92,12 @@ def create(
     return row
 
 
-def get(session: Session, tenant_id: str, set_id: str) -> RetentionSet:
-    """The tenant's retention set.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    found = repository.find(session, tenant_id, set_id)
-    if found is None:
-        raise not_found("retention_set", set_id)
-    return found
+def is_seen_as(status: str) -> ColumnElement[bool]:
+    """Whether a set has this status for its tenant, who may have given it up while others wait for it."""
+    made = RetentionSet.artifact.has(status=status)
+    if status == Status.CANCELLED:
+        return RetentionSet.cancelled_at.is_not(None) | made
+    return RetentionSet.cancelled_at.is_(None) & made
 
 
 def request_cancel(session: Session, tenant_id: str, set_id: str) -> RetentionSet:
@@ -131,6 +128,19 @@ def delete(session: Session, tenant_id: str, set_id: str) -> list[str]:
     _check_unused(session, row)
     row.deleted_at = time.time()
     return _release(session, row.artifact, item)
+
+
+def check_classes(card: BaseModelCard, settings: RetentionSetConfig, *, param: str = "class_distribution") -> None:
+    """Refuse classes that the base model does not have.
+
+    Raises:
+        InvalidInputError: `label_out_of_range`, naming `param`.
+    """
+    if settings.class_distribution != "uniform":
+        highest = max(share.label for share in settings.class_distribution)
+        if highest >= card.num_classes:
+            message = f"The base model {card.id} has classes 0 to {card.num_classes - 1}, not {highest}."
+            raise InvalidInputError("label_out_of_range", message, param=param)
 
 
 def _artifact(session: Session, tenant_id: str, card: BaseModelCard, wanted: Wanted) -> RetentionArtifact:
@@ -164,17 +174,14 @@ def _artifact(session: Session, tenant_id: str, card: BaseModelCard, wanted: Wan
 
 
 def _locked(session: Session, tenant_id: str, set_id: str) -> tuple[RetentionSet, WorkItem | None]:
-    row = get(session, tenant_id, set_id)
-    item = repository.open_work(session, row.artifact_id)
-    repository.lock(session, row.artifact_id)
-    return get(session, tenant_id, set_id), item
+    row = get(session, RetentionSet, tenant_id, set_id)
+    item = open_work(session, row.artifact_id)
+    lock(session, RetentionArtifact, row.artifact_id)
+    return get(session, RetentionSet, tenant_id, set_id), item
 
 
 def _check_unused(session: Session, row: RetentionSet) -> None:
-    users = jobs.live_users_of_retention_set(session, row.id)
-    if users:
-        message = f"The retention set {row.id} is used by {', '.join(users[:5])}."
-        raise NotYetError("retention_set_in_use", message, jobs=users)
+    refuse_used(session, row.tenant_id, [row.id], "retention_set_in_use", f"The retention set {row.id} is")
 
 
 def _release(session: Session, artifact: RetentionArtifact, item: WorkItem | None) -> list[str]:
@@ -183,11 +190,7 @@ def _release(session: Session, artifact: RetentionArtifact, item: WorkItem | Non
     if repository.named_by(session, artifact.id):
         return []
     if artifact.status not in FINAL:
-        artifact.set_status(RetentionSetStatus.CANCELLED)
-        artifact.settled_at = time.time()
-    if item is not None and item.state == WorkState.LEASED:
-        item.request = Request.CANCEL
-    elif item is not None:
-        item.state, item.finished_at = WorkState.DONE, time.time()
+        artifact.end(Status.CANCELLED)
+    work.withdraw(item)
     key, artifact.key, artifact.live_key = artifact.key, None, None
     return [key] if key else []

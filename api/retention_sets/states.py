@@ -11,14 +11,3 @@ class RetentionSetStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-_S = RetentionSetStatus
-ALLOWED: dict[RetentionSetStatus, frozenset[RetentionSetStatus]] = {
-    _S.QUEUED: frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED}),
-    _S.RUNNING: frozenset({_S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
-    _S.SUCCEEDED: frozenset(),
-    _S.FAILED: frozenset(),
-    _S.CANCELLED: frozenset(),
-}
-FINAL = frozenset(status for status, following in ALLOWED.items() if not following)

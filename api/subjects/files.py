@@ -6,13 +6,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from api.errors import NotFoundError, NotYetError
-from api.subjects.models import ResultFile
+from api.subjects.models import Owned, OwnedSubject, ResultFile
+from api.subjects.states import FINAL
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,13 @@ class StoredFile:
     content_type: str
 
 
-class Owner(Protocol):
-    """The row of a subject."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def tenant_id(self) -> str: ...
-
-
-def add(session: Session, owner: Owner, files: Iterable[StoredFile]) -> None:
+def add(session: Session, subject: Owned, files: Iterable[StoredFile]) -> None:
     """Rows for stored files; a file of the same kind, step and name takes the place of an earlier attempt's."""
     for file in files:
         same = (ResultFile.kind == file.kind, ResultFile.step == file.step, ResultFile.filename == file.filename)
-        row = session.scalars(select(ResultFile).where(ResultFile.subject_id == owner.id, *same)).one_or_none()
+        row = session.scalars(select(ResultFile).where(ResultFile.subject_id == subject.id, *same)).one_or_none()
         if row is None:
-            row = ResultFile(tenant_id=owner.tenant_id, subject_id=owner.id, kind=file.kind)
+            row = ResultFile(tenant_id=subject.tenant_id, subject_id=subject.id, kind=file.kind)
             row.step, row.filename = file.step, file.filename
             session.add(row)
         row.key, row.bytes, row.sha256, row.content_type = file.key, file.bytes, file.sha256, file.content_type
@@ -63,20 +54,29 @@ def of(
     return found
 
 
-def report(session: Session, subject_id: str, filename: str, *, owner: str, status: str, is_final: bool) -> ResultFile:
-    """The subject's file of that name; `owner` names the subject in the messages.
+def report(session: Session, subject: OwnedSubject, filename: str) -> ResultFile:
+    """The subject's file of that name.
 
     Raises:
         NotYetError: there is no report yet.
         NotFoundError: it has no such file; says which there are.
     """
-    named = {file.filename: file for file in of(session, [subject_id])[subject_id]}
+    named = {file.filename: file for file in of(session, [subject.id])[subject.id]}
     if filename in named:
         return named[filename]
-    if not is_final:
-        raise NotYetError("report_not_ready", f"{owner} is {status} and has no report yet.")
+    owner = f"{subject.noun.capitalize()} {subject.id}"
+    if subject.status not in FINAL:
+        raise NotYetError("report_not_ready", f"{owner} is {subject.status} and has no report yet.")
     there_are = f"files: {', '.join(named)}" if named else "it has none"
     raise NotFoundError("report_not_found", f"There is no {filename!r} in the report of {owner} ({there_are}).")
+
+
+def named(session: Session, subject_id: str | None = None) -> dict[str, str | None]:
+    """Keys of the result files of one subject or of all, with their sha256."""
+    query = select(ResultFile.key, ResultFile.sha256)
+    if subject_id is not None:
+        query = query.where(ResultFile.subject_id == subject_id)
+    return {row.key: row.sha256 for row in session.execute(query)}
 
 
 def remove(session: Session, subject_id: str, *those: ColumnElement[bool]) -> list[str]:

@@ -20,7 +20,7 @@ from api.work.states import Request, Slot, WorkKind, WorkState
 _REMEMBERED_S = 7 * 86_400.0
 
 
-def best(kinds: Collection[WorkKind], slot: Slot, most: int, *, across_tenants: bool = False) -> Select[str]:
+def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool = False) -> Select[str]:
     """Id of the item that is next among those that need at most `most` slots, locked.
 
     The tenant that has the fewest slots goes first, then the one that was served longest ago, then the one whose oldest

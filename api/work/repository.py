@@ -13,14 +13,14 @@ from api.db import epoch_now
 from api.work.clock import LONGEST_DELAY_S, is_expired, is_past, is_recent
 from api.work.models import Attempt, Offer, WorkItem
 from api.work.order import best
-from api.work.states import Request, Slot, WorkKind, WorkState
+from api.work.states import Request, Slot, WorkState
 
 
 @dataclass(frozen=True)
 class Wants:
     """What a worker looks for, and the slots that it has for it."""
 
-    kinds: Collection[WorkKind]
+    kinds: Collection[str]
     slot: Slot
     free: int = 1
     total: int = 1
@@ -34,7 +34,7 @@ class Lease:
 
     item_id: str
     fence: int
-    kind: WorkKind
+    kind: str
     subject_id: str
     traceparent: str | None = None
     """Of the span that asked for the work."""
@@ -48,7 +48,7 @@ class LeaseLostError(Exception):
 def claim(
     session: Session,
     *,
-    kinds: Collection[WorkKind],
+    kinds: Collection[str],
     slot: Slot,
     worker_id: str,
     lease_s: float,
@@ -117,7 +117,7 @@ def most_slots(session: Session) -> int:
 
 def lease_of(item: WorkItem) -> Lease:
     """The lease that a claim gave."""
-    return Lease(item.id, item.fence, WorkKind(item.kind), item.subject_id, item.traceparent, item.slots)
+    return Lease(item.id, item.fence, item.kind, item.subject_id, item.traceparent, item.slots)
 
 
 def hold(session: Session, lease: Lease) -> WorkItem:

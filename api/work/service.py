@@ -6,12 +6,12 @@ from sqlalchemy.orm import Session
 
 from api.ids import new_id
 from api.work.models import WorkItem
-from api.work.states import Slot, WorkKind
+from api.work.states import Request, Slot, WorkState
 
 
 def enqueue(
     session: Session,
-    kind: WorkKind,
+    kind: str,
     subject_id: str,
     *,
     tenant_id: str,
@@ -38,3 +38,14 @@ def enqueue(
     )
     session.add(item)
     return item
+
+
+def withdraw(item: WorkItem | None, request: Request = Request.CANCEL) -> bool:
+    """Ask the holder of a locked item to let go of it, or take it out of the queue; whether there is a holder."""
+    if item is None:
+        return False
+    if item.state == WorkState.LEASED:
+        item.request = request
+        return True
+    item.state, item.finished_at = WorkState.DONE, time.time()
+    return False

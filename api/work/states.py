@@ -4,14 +4,12 @@ from enum import StrEnum
 
 
 class WorkKind(StrEnum):
-    """Everything that takes long."""
+    """The kinds of work of this package; `api.subjects.kinds` has the table of all."""
 
     VALIDATE_DATASET = "validate_dataset"
     MAKE_RETENTION_SET = "make_retention_set"
     TRAIN = "train"
-    EVALUATE = "evaluate"
     ANALYSE = "analyse"
-    GENERATE = "generate"
     COMPARE = "compare"
 
 

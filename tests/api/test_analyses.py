@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from api.analyses import lifecycle
+from api.analyses.kind import ANALYSES
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.deps import Services
@@ -69,9 +69,9 @@ def finish(services: Services, analysis_id: str) -> None:
     info = services.store.put_stream(key, [b"<!doctype html>"])
     file = StoredFile("report_html", 0, "chain.html", key, info.bytes, str(info.sha256), "text/html")
     with services.database.write() as session:
-        analysis = lifecycle.lock(session, analysis_id)
-        lifecycle.started(analysis)
-        lifecycle.succeeded(session, analysis, [file])
+        analysis = ANALYSES.lock(session, analysis_id)
+        analysis.begin()
+        ANALYSES.succeed(session, analysis, [file])
 
 
 def test_an_analysis_is_queued_with_its_settings_filled_in(

@@ -9,9 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from api.comparisons import lifecycle as comparisons
+from api.comparisons.kind import COMPARISONS
 from api.comparisons.models import Comparison
-from api.comparisons.repository import lock
 from api.comparisons.states import ComparisonStatus
 from api.datasets.states import DatasetStatus
 from api.deps import Services
@@ -238,10 +237,10 @@ def test_reports_are_behind_links(
 ) -> None:
     path = f"{URL}/{made['id']}/reports/comparison.json"
     assert_problem(client.get(path), 409, "report_not_ready")
-    rows(lambda session: lock(session, made["id"]).set_status(ComparisonStatus.RUNNING))
+    rows(lambda session: COMPARISONS.lock(session, made["id"]).set_status(ComparisonStatus.RUNNING))
     stored = services.store.put_stream("comparisons/x", [b"{}"])
     file = StoredFile("report_json", 0, "comparison.json", stored.key, 2, "0" * 64, "application/json")
-    rows(lambda session: comparisons.succeeded(session, lock(session, made["id"]), [file]))
+    rows(lambda session: COMPARISONS.succeed(session, COMPARISONS.lock(session, made["id"]), [file]))
     shown = client.get(f"{URL}/{made['id']}").json()
     assert (shown["status"], shown["status_details"]["phase"]) == ("succeeded", None)
     (report,) = shown["reports"]

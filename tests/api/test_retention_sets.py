@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from api.datasets.states import DatasetStatus
 from api.deps import Services
 from api.jobs.models import Job
-from api.retention_sets import lifecycle
+from api.retention_sets.kind import RETENTION_SETS
 from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.subjects.files import StoredFile
 from api.work.models import WorkItem
@@ -46,13 +46,13 @@ def make(services: Services, rows: Rows) -> Callable[..., None]:
 
         def settle(session: Session) -> None:
             artifact = artifact_of(session, set_id)
-            lifecycle.started(artifact)
+            artifact.begin()
             if error:
-                lifecycle.failed(session, artifact, code="model_mismatch", message=error)
+                RETENTION_SETS.fail(session, artifact, code="model_mismatch", message=error)
             else:
                 key = f"retention_sets/{set_id}/images"
                 stored = StoredFile("retention_set", 0, "images", key, 6, "5" * 64, "application/octet-stream")
-                lifecycle.succeeded(session, artifact, stored)
+                RETENTION_SETS.succeed(session, artifact, [stored])
 
         rows(settle)
 

@@ -18,6 +18,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from api.analyses import service
+from api.analyses.kind import ANALYSES
 from api.analyses.models import Analysis
 from api.analyses.schemas import AnalysisCreate
 from api.base_models import service as models
@@ -178,7 +179,7 @@ def test_an_attempt_that_was_killed_is_followed_by_another_and_a_cancelled_one_i
         real.wait(lambda: len(real.reasons(analysis_id)) > 1, 120)
         real.wait(lambda: real.get(Analysis, analysis_id).status == "running", 120)
         with real.database.write() as session:
-            service.request_cancel(session, "t", analysis_id)
+            ANALYSES.cancel(session, "t", analysis_id)
         real.wait(lambda: real.item(analysis_id).state == WorkState.DONE, 120)
     assert real.get(Analysis, analysis_id).status == "cancelled"
     assert real.reasons(analysis_id) == ["killed", "cancelled"]

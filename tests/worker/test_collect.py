@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from api.jobs import lifecycle
 from api.jobs.models import Job
-from api.objects.named import NAMED, named_keys
+from api.objects.named import named_in, named_keys
 from api.subjects import files as result_files
 from api.subjects.files import StoredFile
 from api.uploads.models import Upload, UploadPart
@@ -130,7 +130,9 @@ def test_several_sweeps_at_once_collect_once(bench: Bench, stored_job: str, put:
 def test_a_collection_that_forgets_a_kind_of_row_would_be_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the tests above."""
     assert_whole(bench)
-    monkeypatch.setitem(NAMED, "jobs", lambda _session, _job: set())
+    monkeypatch.setattr(
+        "worker.collect.named_in", lambda s, folder, id_: (folder != "jobs" and named_in(s, folder, id_)) or ()
+    )
     assert collected(bench) == 2
     with pytest.raises(AssertionError):
         assert_whole(bench)

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from api.comparisons import service
+from api.comparisons.kind import COMPARISONS
 from api.comparisons.models import Comparison, ComparisonJob
 from api.comparisons.schemas import ComparisonCreate
 from api.comparisons.states import FINAL
@@ -197,7 +198,7 @@ def test_cancelling_a_running_comparison_stops_its_jobs(
     with bench.worker():
         bench.wait(lambda: bench.get(Comparison, comparison_id).status == "running")
         with bench.database.write() as session:
-            service.request_cancel(session, session.get_one(Comparison, comparison_id))
+            COMPARISONS.cancel(session, "t", comparison_id)
         assert ended(comparison_id).status == "cancelled"
     with bench.database.read() as session:
         assert set(session.scalars(select(Job.status))) == {"cancelled"}

@@ -34,7 +34,7 @@ from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.files import COMPUTED
 from tests.worker.conftest import Bench
-from worker.retention import cached_retention_set
+from worker.kinds.retention import cached_retention_set
 
 QUICK = {"num_images": 20, "num_inference_steps": 2}
 

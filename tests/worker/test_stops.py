@@ -132,7 +132,7 @@ def test_a_child_that_holds_too_much_memory_is_ended_and_the_next_job_runs(bench
 
 def test_a_stuck_supervisor_loses_its_lease(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alive, renewing, and getting nowhere: its heart stops, and the sweep gives the job to another."""
-    from worker.training import Training
+    from worker.kinds.training import Training
 
     bench.settings = bench.settings.model_copy(update={"stall_s": 1.5, "lease_s": 4.0})
     stuck = threading.Event()

@@ -1,40 +1,33 @@
-"""The validation of a data set as a run."""
+"""The validation of a data set."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from api.datasets.lifecycle import Finding
 from api.datasets.models import Dataset
-from api.work.models import WorkItem
+from api.work.endings import SUCCEEDED, Ending
 from difftune_core.hooks import ArtifactEvent, Event
-from worker.child import Child
-from worker.failures import SUCCEEDED, Ending
 from worker.importing import bring_in
+from worker.kinds.base import Activity
 from worker.results import inside
 from worker.run import Run
-from worker.settle import settle_dataset
 from worker.workspace import Fetched, fetch_dataset
 
 _REPORT = "validation_report"
 
 
-class Validation:
+class Validation(Activity):
     """One attempt at a validation. A bad data set is a result, not a failure."""
 
-    command = "validate"
+    command = ("validate",)
 
     def __init__(self, run: Run) -> None:
         """Nothing happens yet."""
-        self._run = run
-        self._keys: dict[str, str] = {}
+        super().__init__(run)
         self._report: dict[str, Any] | None = None
         self._fetched: Fetched | None = None
-        self._finding: Finding | None = None
-        self.num_threads = 1
 
     def prepare(self) -> list[str] | None:
         """Fetch the file and compare its checksums; the child's arguments, or None if nothing is left to find out.
@@ -42,11 +35,11 @@ class Validation:
         Raises:
             TaskError: the file is missing or damaged.
         """
-        tools, workspace = self._run.tools, self._run.workspace
+        tools, workspace = self.run.tools, self.run.workspace
         with tools.database.read() as session:
-            dataset = session.get_one(Dataset, self._run.lease.subject_id)
-        parts = dataset.parts or bring_in(self._run, dataset)
-        fetched = fetch_dataset(tools.store, parts, tools.settings.data_dir, self._run.check)
+            dataset = session.get_one(Dataset, self.run.lease.subject_id)
+        parts = dataset.parts or bring_in(self.run, dataset)
+        fetched = fetch_dataset(tools.store, parts, tools.settings.data_dir, self.run.check)
         self._fetched = fetched
         for name, stated, found in (
             ("md5", dataset.expected_md5, fetched.md5),
@@ -54,45 +47,33 @@ class Validation:
         ):
             if stated is not None and stated.lower() != found:
                 message = f"The file's {name} is {found}, not {stated.lower()} as stated."
-                self._finding = Finding(fetched.sha256, error_code="checksum_mismatch", error_message=message)
+                self.found = Finding(fetched.sha256, error_code="checksum_mismatch", error_message=message)
                 return None
         link = workspace.input_file("data", dataset.filename, fetched.path)
         data = ["--data", str(link), "--data-options", dataset.settings.model_dump_json()]
         return [str(workspace.write_config({})), *data, "--out", str(workspace.out)]
 
-    def begin(self, child: Child) -> None:
-        """The child has started."""
-
     def handle(self, event: Event) -> None:
-        """Store the report and the list of images."""
-        if isinstance(event, ArtifactEvent):
-            path = inside(self._run.workspace.out, event.file.path)
-            key = f"datasets/{self._run.lease.subject_id}/{self._run.lease.fence}/{path.name}"
-            self._run.upload(key, path, event.file, content_type="application/json")
-            self._keys[event.kind] = key
-            if event.kind == _REPORT:
-                self._report = json.loads(path.read_bytes())
-
-    def idle(self) -> None:
-        """Called several times a second."""
+        """As of any kind; the report is read, too."""
+        super().handle(event)
+        if isinstance(event, ArtifactEvent) and event.kind == _REPORT:
+            self._report = json.loads(inside(self.run.workspace.out, event.file.path).read_bytes())
 
     def complete(self, ending: Ending) -> Ending:
-        """The child has ended: read what it found."""
-        if ending.code != SUCCEEDED or self._finding is not None:
-            return ending
+        """Read what it found; the file of a data set that cannot be used is not kept on this node."""
+        if ending.code == SUCCEEDED and self.found is None:
+            ending = self._concluded(ending)
+        if self._fetched is not None and (self.found is None or self.found.error_code):
+            self._fetched.path.unlink(missing_ok=True)
+        return ending
+
+    def _concluded(self, ending: Ending) -> Ending:
         if self._report is None:
             return Ending("crashed", "The validation ended without a report.")
         assert self._fetched is not None
-        self._finding = _finding(self._report, self._fetched.sha256, self._keys)
+        keys = {file.kind: file.key for file in self.stored}
+        self.found = _finding(self._report, self._fetched.sha256, keys)
         return ending
-
-    def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool:
-        """Move the data set on; True, its workspace is never needed again."""
-        settings = self._run.tools.settings
-        settle_dataset(session, item, ending, settings=settings, finding=self._finding)
-        if self._fetched is not None and (self._finding is None or self._finding.error_code):
-            self._fetched.path.unlink(missing_ok=True)
-        return True
 
 
 def _finding(report: dict[str, Any], sha256: str, keys: dict[str, str]) -> Finding:

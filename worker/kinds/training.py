@@ -1,47 +1,44 @@
-"""A fine-tuning job as a run: its inputs, its child's arguments, its end."""
+"""A fine-tuning job: its inputs, its child's arguments, its checkpoints."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import structlog
-from sqlalchemy.orm import Session
 
 from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.jobs import lifecycle
 from api.jobs.models import Job
-from api.jobs.states import FINAL
 from api.retention_sets.models import RetentionSet
-from api.work.models import WorkItem
+from api.work.endings import Ending
 from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import Command, Event, LogEvent, TaskError
 from worker.base_models import model_arguments
 from worker.child import Child
-from worker.failures import Ending
 from worker.inputs import about_arguments, dataset_arguments
+from worker.kinds.base import Activity
+from worker.kinds.retention import ensure_retention_set
 from worker.publish import Publisher
-from worker.retention import ensure_retention_set
 from worker.run import Run
-from worker.settle import settle_job
 from worker.workspace import CHECKPOINTS, fetch_checkpoint
 
 log = structlog.get_logger(__name__)
 
 
-class Training:
+class Training(Activity):
     """One attempt at a job."""
 
-    command = "train"
+    command = ("train",)
+    goes_on = True
 
     def __init__(self, run: Run) -> None:
         """Nothing happens yet."""
-        self._run = run
-        self._publisher = Publisher(run, self._acknowledge)
+        super().__init__(run)
+        self._publisher = Publisher(run, self._acknowledge, self.stored)
         self._child: Child | None = None
         self._early: list[str] = []
         """Checkpoints to acknowledge once there is a child."""
-        self.num_threads = 1
 
     def prepare(self) -> list[str]:
         """Fetch what this node lacks; the child's arguments.
@@ -51,16 +48,16 @@ class Training:
         """
         job, datasets = self._rows()
         config = job.transfer
-        self.num_threads = config.num_threads or self._run.tools.settings.num_threads
-        workspace, settings = self._run.workspace, self._run.tools.settings
+        self.num_threads = config.num_threads or self.run.tools.settings.num_threads
+        workspace, settings = self.run.workspace, self.run.tools.settings
         arguments = [str(workspace.write_config(config.model_dump(mode="json"))), "--resolved"]
         arguments += about_arguments(job.id, job.suffix, job.created_at, datasets)
         for option, dataset in datasets.items():
-            arguments += dataset_arguments(self._run, option, dataset)
+            arguments += dataset_arguments(self.run, option, dataset)
         if job.retention_set:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
         named = [model.id for model in config.models()]
-        arguments += model_arguments(self._run.tools.store, settings, named, self._run.check)
+        arguments += model_arguments(self.run.tools.store, settings, named, self.run.check)
         self._restore(workspace.out / CHECKPOINTS)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
 
@@ -79,27 +76,21 @@ class Training:
         self._publisher.flush_if_due()
 
     def complete(self, ending: Ending) -> Ending:
-        """The child has ended: write what is left."""
+        """The child has ended: write what is left. A job's success is its checkpoint."""
         self._publisher.flush()
         return ending
 
-    def settle(self, session: Session, item: WorkItem, ending: Ending) -> bool:
-        """Move the job on; True if its workspace is not needed any more."""
-        settings = self._run.tools.settings
-        settle_job(session, item, ending, settings=settings, files=self._publisher.results)
-        return lifecycle.lock(session, item.subject_id).status in FINAL
-
     def _rows(self) -> tuple[Job, dict[str, Dataset]]:
-        with self._run.tools.database.read() as session:
-            job = session.get_one(Job, self._run.lease.subject_id)
+        with self.run.tools.database.read() as session:
+            job = session.get_one(Job, self.run.lease.subject_id)
             named = {"data": job.training_file, "validation": job.validation_file}
             return job, {option: session.get_one(Dataset, id_) for option, id_ in named.items() if id_}
 
     def _retention_set(self, set_id: str) -> Path:
-        tools = self._run.tools
+        tools = self.run.tools
         with tools.database.read() as session:
             artifact = session.get_one(RetentionSet, set_id).artifact
-        return ensure_retention_set(tools.store, artifact, tools.settings.data_dir, self._run.check)
+        return ensure_retention_set(tools.store, artifact, tools.settings.data_dir, self.run.check)
 
     def _restore(self, checkpoints: Path) -> None:
         """Publish what a former attempt left here unpublished; fetch the checkpoints that this node lacks."""
@@ -110,7 +101,7 @@ class Training:
             if row.step <= here:
                 return
             try:
-                fetch_checkpoint(self._run.tools.store, row.files, checkpoints / row.name, self._run.check)
+                fetch_checkpoint(self.run.tools.store, row.files, checkpoints / row.name, self.run.check)
             except TaskError as error:
                 log.exception("checkpoint_not_fetched", checkpoint=row.id)
                 self._publisher.handle(LogEvent(level="warn", message=f"passed over {row.name}: damaged. {error}"))
@@ -120,15 +111,15 @@ class Training:
 
     def _fetch_best(self, checkpoints: Path) -> None:
         """The best checkpoint so far, where it is what the job may deliver; without it the job cannot end."""
-        with self._run.tools.database.read() as session:
-            row = lifecycle.best_to_deliver(session, self._run.lease.subject_id)
+        with self.run.tools.database.read() as session:
+            row = lifecycle.best_to_deliver(session, self.run.lease.subject_id)
         if row is not None and whole(checkpoints / row.name) is None:
-            fetch_checkpoint(self._run.tools.store, row.files, checkpoints / row.name, self._run.check)
+            fetch_checkpoint(self.run.tools.store, row.files, checkpoints / row.name, self.run.check)
             self._acknowledge(row.name)
 
     def _resumable(self) -> list[Checkpoint]:
-        with self._run.tools.database.read() as session:
-            return lifecycle.resumable_checkpoints(session, self._run.lease.subject_id)
+        with self.run.tools.database.read() as session:
+            return lifecycle.resumable_checkpoints(session, self.run.lease.subject_id)
 
     def _acknowledge(self, name: str) -> None:
         if self._child is None:

@@ -1,0 +1,93 @@
+"""What a worker does for one attempt at a kind of work."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cache
+from pkgutil import resolve_name
+from typing import Any, ClassVar
+
+from sqlalchemy.orm import Session
+
+from api.subjects.files import StoredFile
+from api.subjects.kinds import kind_of
+from api.work.endings import SUCCEEDED, Ending
+from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
+from worker.child import Child
+from worker.progress import ProgressNotes
+from worker.results import store_result
+from worker.run import Run
+
+
+class Activity(ABC):
+    """One attempt: what its child process is given, and what becomes of what it says.
+
+    Files that the child names are stored and get their rows, and a progress is noted, without more words.
+    """
+
+    command: ClassVar[tuple[str, ...]]
+    """Begins the child's command line, after the interpreter's or `DIFFTUNE_TRAINER_COMMAND`."""
+    least_files: ClassVar[int] = 1
+    """Of a child that has succeeded; one with fewer has crashed."""
+    goes_on: ClassVar[bool] = False
+    """Whether the next attempt on this node goes on from what this one leaves in the workspace."""
+
+    def __init__(self, run: Run) -> None:
+        """Nothing happens yet."""
+        self.run = run
+        self.kind = kind_of(run.lease.kind)
+        self.num_threads = 1
+        self.stored: list[StoredFile] = []
+        """Files whose rows are written with the end of the attempt."""
+        self.found: Any = None
+        """What the kind's `settle` is told beside files."""
+        self._progress = ProgressNotes(run, self._note)
+
+    @abstractmethod
+    def prepare(self) -> list[str] | None:
+        """Fetch what this node lacks; the child's arguments, or None if nothing is left to do.
+
+        Raises:
+            TaskError: an input is missing or damaged.
+        """
+
+    def begin(self, child: Child) -> None:  # noqa: B027  # most have nothing to tell it
+        """The child has started."""
+
+    def handle(self, event: Event) -> None:
+        """The child has said something."""
+        if isinstance(event, ProgressEvent):
+            self._progress.heard(event)
+        elif isinstance(event, ArtifactEvent):
+            self._progress.flush()
+            self.stored.append(store_result(self.run, event, self.prefix))
+
+    def idle(self) -> None:
+        """Called several times a second."""
+        self._progress.flush_if_due()
+
+    def complete(self, ending: Ending) -> Ending:
+        """The child has ended: write what is left; how the attempt has ended, then."""
+        self._progress.flush()
+        if ending.code == SUCCEEDED and len(self.stored) < self.least_files:
+            return Ending("crashed", f"The {self.kind.child} ended without all of its files.")
+        return ending
+
+    @property
+    def prefix(self) -> str:
+        """Begins the keys of what the attempt stores; no other attempt's begin so."""
+        return f"{self.kind.folder}/{self.run.lease.subject_id}/{self.run.lease.fence}"
+
+    def _note(self, session: Session, event: ProgressEvent) -> None:
+        self.kind.progressed(session, self.run.lease.subject_id, done=event.done, total=event.total)
+
+
+@cache
+def activity_of(kind: str) -> type[Activity]:
+    """The class that carries out a kind of work.
+
+    Raises:
+        KeyError: there is no such kind.
+    """
+    found: type[Activity] = resolve_name(kind_of(kind).activity)
+    return found
