@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from api.analyses.models import Analysis
-from api.checkpoints.models import Checkpoint
 from api.comparisons.models import Comparison, ComparisonJob
 from api.datasets.models import Dataset
 from api.db import Base
-from api.events.models import Event
 from api.idempotency.models import IdempotencyKey
-from api.jobs.models import Job, Metric
+from api.jobs.models import Checkpoint, Event, Job, Metric
 from api.keys.models import ApiKey
 from api.logs.models import LogChunk
 from api.retention_sets.models import RetentionArtifact, RetentionSet

@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx2
 
-from api.events import service as events
+from api.jobs import events
 from api.jobs.models import Job
 from api.keys import service as keys
 from benchmarks.nodes import TENANT, Cluster, environment_of, images

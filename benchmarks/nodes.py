@@ -18,14 +18,13 @@ from typing import Any, TypeVar
 from PIL import Image, ImageDraw
 from sqlalchemy import select
 
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.db import Database
 from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs import stops
-from api.jobs.models import Job, Metric
+from api.jobs.models import Checkpoint, Job, Metric
 from api.jobs.service import Submission
 from api.settings import Settings
 from api.storage import open_store

@@ -12,11 +12,10 @@ from sqlalchemy.orm import Session
 
 from api.analyses.models import Analysis
 from api.checkpoints import repository as checkpoints
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.errors import ConflictError, InvalidInputError
 from api.ids import new_id
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.work import service as work
 from api.work.states import Slot, WorkKind
 from difftune_core.config.analysis import ChainOfForgetting

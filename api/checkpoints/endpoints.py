@@ -7,11 +7,10 @@ from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api.checkpoints import repository, service
-from api.checkpoints.models import Checkpoint
 from api.checkpoints.schemas import CheckpointOut, checkpoint_out
 from api.checkpoints.service import Format
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.objects import answers
 from api.objects.answers import DownloadLink, Redirect
 from api.routing import KeyedRoute

@@ -11,9 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.checkpoints import repository
-from api.checkpoints.models import Checkpoint
-from api.events import service as events
-from api.jobs.models import Job
+from api.jobs import events
+from api.jobs.models import Checkpoint, Job
 from api.jobs.states import FINAL
 from api.subjects.kinds import users_of
 

@@ -5,7 +5,7 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.checkpoints.models import Checkpoint
+from api.jobs.models import Checkpoint
 from api.subjects import files
 from api.subjects.models import ResultFile
 from api.subjects.repository import paged

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from api.checkpoints.models import Checkpoint
+from api.jobs.models import Checkpoint
 from api.schemas import Listed, Out
 
 

@@ -7,10 +7,9 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from api.checkpoints import repository
-from api.checkpoints.models import Checkpoint
 from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetError, not_found
 from api.jobs import repository as jobs
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.jobs.states import FINAL
 from api.objects.downloads import Download
 from api.schemas import finite

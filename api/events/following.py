@@ -17,8 +17,8 @@ from sse_starlette import ServerSentEvent
 from api.db import Database
 from api.errors import UnavailableError, not_found
 from api.events import repository
-from api.events.models import Event
 from api.events.schemas import event_out
+from api.jobs.models import Event
 from api.jobs.states import FINAL
 from api.keys import repository as keys
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from api.events.models import Event
-from api.jobs.models import Job
+from api.jobs.models import Event, Job
 from api.subjects.repository import paged
 
 _AT_ONCE = 500

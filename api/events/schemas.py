@@ -5,7 +5,7 @@ import re
 from typing import Any, Literal
 
 from api.errors import InvalidInputError
-from api.events.models import Event
+from api.jobs.models import Event
 from api.schemas import Listed
 
 

@@ -6,10 +6,9 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.jobs import lifecycle, service
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.jobs.states import FINAL, JobStatus
 from api.retention_sets.models import RetentionArtifact
 from api.subjects import files

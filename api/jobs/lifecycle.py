@@ -14,10 +14,9 @@ from typing import Any
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from api.checkpoints.models import Checkpoint
-from api.events import service as events
 from api.ids import new_id
-from api.jobs.models import Job, Metric
+from api.jobs import events
+from api.jobs.models import Checkpoint, Job, Metric
 from api.jobs.service import move
 from api.jobs.states import JobStatus
 from api.subjects import repository as subjects

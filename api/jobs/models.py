@@ -3,7 +3,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, String
+from sqlalchemy import JSON, Double, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
@@ -60,6 +60,28 @@ class Job(OwnedSubject, Base):
         return read_stored(TransferConfig, self.config)
 
 
+class Checkpoint(Base):
+    """A checkpoint whose files are all in the store. Keys contain job and fence and are never overwritten."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("job_id", "step"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    step: Mapped[int]
+    fence: Mapped[int]
+    name: Mapped[str] = mapped_column(String(64))
+    """Folder name in the trainer's out folder, for example `step-00000100`."""
+    files: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """`[{"name", "key", "bytes", "sha256"}]`; `model.safetensors` is the weight average, the one to use."""
+    resume_available: Mapped[bool] = mapped_column(default=True)
+    """Whether the files that a resume needs are still in the store."""
+    created_at: Mapped[float] = mapped_column(Double)
+    linked_until: Mapped[float | None] = mapped_column(Double)
+    """When the last download link that was handed out ends: whoever has it may begin to read until then."""
+
+
 class Metric(Base):
     """One value of a series."""
 
@@ -70,3 +92,24 @@ class Metric(Base):
     step: Mapped[int] = mapped_column(primary_key=True)
     value: Mapped[float] = mapped_column(Double)
     created_at: Mapped[float] = mapped_column(Double)
+
+
+class Event(Base):
+    """Something that happened to a job, in order of `number`."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    level: Mapped[str] = mapped_column(String(8))
+    """info, warn or error."""
+    type: Mapped[str] = mapped_column(String(16))
+    """OpenAI's `message` and `metrics`, and ours: `phase`, `progress`, `status`, `checkpoint`, `best`."""
+    message: Mapped[str] = mapped_column(String(4000))
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    created_at: Mapped[float] = mapped_column(Double)
+
+    @property
+    def id(self) -> str:
+        """Public id, sortable within its job."""
+        return f"evt_{self.job_id.removeprefix('ftjob_')}_{self.number:08d}"

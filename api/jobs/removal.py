@@ -7,9 +7,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.checkpoints.models import Checkpoint
 from api.errors import ConflictError, NotYetError
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.jobs.states import FINAL
 from api.subjects.kinds import owner, refuse_used, users_of
 from api.subjects.repository import get, lock_seen, open_work, remove

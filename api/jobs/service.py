@@ -12,9 +12,8 @@ from api.datasets import repository as datasets
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.errors import ConflictError, InvalidInputError
-from api.events import service as events
 from api.ids import new_id
-from api.jobs import repository, retention
+from api.jobs import events, repository, retention
 from api.jobs.models import Job
 from api.jobs.states import JobStatus
 from api.retention_sets.models import RetentionArtifact

@@ -13,7 +13,7 @@ from api.datasets.items import lines_of
 from api.db import is_busy
 from api.deps import Services
 from api.errors import ServiceError
-from api.events import service as events
+from api.jobs import events
 from api.jobs.models import Job
 from api.storage import ObjectStore
 from api.subjects.repository import find

@@ -18,8 +18,7 @@ from pydantic_core import to_json
 from sqlalchemy import BindParameter, Connection, Row, Text, and_, bindparam, case, cast, exists, func, or_, select
 from sqlalchemy.orm import aliased
 
-from api.checkpoints.models import Checkpoint
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.jobs.states import JobStatus
 from api.schemas import finite, seconds
 from api.subjects.models import ResultFile

@@ -6,11 +6,10 @@ import json
 
 from sqlalchemy.orm import Session
 
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.errors import ConflictError, NotYetError
 from api.jobs import lifecycle, repository, retention
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.jobs.service import move
 from api.jobs.states import JobStatus
 from api.storage import ObjectStore

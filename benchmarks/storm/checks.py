@@ -11,10 +11,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from api.checkpoints.models import Checkpoint
 from api.db import Database
-from api.events.models import Event
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Event, Job
 from api.jobs.states import FINAL
 from api.storage import ObjectStore
 from api.work.models import Attempt, WorkItem

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from api.analyses.kind import ANALYSES
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.deps import Services
+from api.jobs.models import Checkpoint
 from api.jobs.states import JobStatus
 from api.subjects.files import StoredFile
 from api.work.models import WorkItem

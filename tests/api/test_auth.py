@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from api.checkpoints.models import Checkpoint
 from api.deps import Services
+from api.jobs.models import Checkpoint
 from api.subjects.models import ResultFile
 
 Problem = Callable[..., dict[str, Any]]

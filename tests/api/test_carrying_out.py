@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from api.checkpoints.models import Checkpoint
 from api.deps import Services
+from api.jobs.models import Checkpoint
 from api.work import repository
 from api.work.models import WorkItem
 

@@ -8,9 +8,8 @@ import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from api.checkpoints.models import Checkpoint
 from api.deps import Services
-from api.jobs.models import Job, Metric
+from api.jobs.models import Checkpoint, Job, Metric
 from api.jobs.states import JobStatus
 from api.subjects.models import ResultFile
 

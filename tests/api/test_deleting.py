@@ -13,12 +13,10 @@ from starlette.testclient import TestClient
 
 from api.analyses.models import Analysis
 from api.analyses.states import AnalysisStatus
-from api.checkpoints.models import Checkpoint
 from api.comparisons.models import Comparison, ComparisonJob
 from api.deps import Services
-from api.events.models import Event
 from api.jobs import lifecycle
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Event, Job
 from api.subjects import files as result_files
 from api.subjects.files import StoredFile
 from api.subjects.models import ResultFile

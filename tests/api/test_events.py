@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from api.deps import Services
-from api.events import service as events
+from api.jobs import events
 from api.jobs.models import Job
 from api.jobs.service import move
 from api.jobs.states import JobStatus

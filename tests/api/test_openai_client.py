@@ -16,10 +16,10 @@ import pytest
 import uvicorn
 
 from api.app import create_app
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.deps import Services
+from api.jobs.models import Checkpoint
 from api.jobs.service import dataset_settled
 from api.keys import service as keys
 from api.settings import Settings

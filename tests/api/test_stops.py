@@ -10,10 +10,9 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.deps import Services
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.retention_sets.models import RetentionSet
 from api.retention_sets.states import RetentionSetStatus
 from api.work.models import WorkItem

@@ -29,20 +29,7 @@ MUTUAL = {
         {"evaluate", "models"},
         {"evaluate", "train"},
     ],
-    "api": [
-        {"analyses", "checkpoints"},
-        {"analyses", "datasets"},
-        {"analyses", "jobs"},
-        {"checkpoints", "jobs"},
-        {"checkpoints", "objects"},
-        {"comparisons", "jobs"},
-        {"datasets", "jobs"},
-        {"datasets", "objects"},
-        {"datasets", "retention_sets"},
-        {"jobs", "retention_sets"},
-        {"objects", "retention_sets"},
-        {"events", "jobs"},
-    ],
+    "api": [],
 }
 """Packages that still need each other. Nothing is added here."""
 

@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from api.datasets import repository as datasets
 from api.db import Database
-from api.events import service as events
 from api.ids import new_id
+from api.jobs import events
 from api.jobs.models import Job
 from api.work import repository
 from api.work import service as work

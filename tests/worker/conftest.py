@@ -16,15 +16,13 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import select
 
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.db import Database
-from api.events.models import Event
 from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs import stops
-from api.jobs.models import Job, Metric
+from api.jobs.models import Checkpoint, Event, Job, Metric
 from api.jobs.service import Submission
 from api.jobs.states import FINAL
 from api.settings import Settings

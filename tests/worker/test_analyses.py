@@ -22,9 +22,9 @@ from api.analyses.kind import ANALYSES
 from api.analyses.models import Analysis
 from api.analyses.schemas import AnalysisCreate
 from api.base_models import service as models
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.jobs import service as jobs
+from api.jobs.models import Checkpoint
 from api.jobs.service import Submission
 from api.jobs.states import JobStatus
 from api.settings import Settings

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.checkpoints.models import Checkpoint
-from api.events.models import Event
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Event, Job
 from api.work.models import WorkItem
 
 Bench = Any  # the class of conftest.py

@@ -11,9 +11,7 @@ from sqlalchemy import update
 from api.analyses.models import Analysis
 from api.analyses.states import AnalysisStatus
 from api.checkpoints import repository
-from api.checkpoints.models import Checkpoint
-from api.events.models import Event
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Event, Job
 from worker.collect import collect_checkpoints
 
 Bench = Any  # the class of conftest.py

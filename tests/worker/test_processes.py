@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from api.checkpoints.models import Checkpoint
-from api.events.models import Event
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Event, Job
 from api.queue import Doorbell
 
 pytestmark = pytest.mark.both_databases

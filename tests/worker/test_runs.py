@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text, update
 
-from api.checkpoints.models import Checkpoint
-from api.events.models import Event
-from api.jobs.models import Job, Metric
+from api.jobs.models import Checkpoint, Event, Job, Metric
 from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 from api.work.states import WorkState

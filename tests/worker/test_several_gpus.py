@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from api.events.models import Event
 from api.ids import new_id
 from api.jobs import service as jobs
-from api.jobs.models import Job
+from api.jobs.models import Event, Job
 from api.jobs.service import Submission
 from api.settings import Settings
 from api.subjects.models import ResultFile

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from api.checkpoints.models import Checkpoint
 from api.errors import ConflictError
-from api.events.models import Event
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Event, Job
 from api.work.states import WorkState
 from worker.memory import resident_bytes
 from worker.sweep import Sweep

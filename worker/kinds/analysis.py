@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from api.analyses.models import Analysis
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
+from api.jobs.models import Checkpoint
 from difftune_core.checkpoint.manifest import MANIFEST, MODEL
 from worker.base_models import model_arguments
 from worker.inputs import about_arguments, dataset_arguments

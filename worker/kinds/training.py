@@ -6,10 +6,9 @@ from pathlib import Path
 
 import structlog
 
-from api.checkpoints.models import Checkpoint
 from api.datasets.models import Dataset
 from api.jobs import lifecycle
-from api.jobs.models import Job
+from api.jobs.models import Checkpoint, Job
 from api.retention_sets.models import RetentionSet
 from api.work.endings import Ending
 from difftune_core.checkpoint.manifest import whole

@@ -6,8 +6,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from api.events.models import Event
-from api.jobs.models import Job
+from api.jobs.models import Event, Job
 
 
 def append(
