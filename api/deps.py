@@ -16,16 +16,14 @@ from sqlalchemy.orm import Session
 from api.admission import Places
 from api.db import Database, is_busy
 from api.errors import ServiceError, UnauthenticatedError
-from api.events.following import Following
 from api.idempotency.in_flight import InFlight
 from api.idempotency.service import HEADER, PATTERN, Once, key_of
-from api.jobs.shown import Answer
 from api.keys import service as keys
 from api.keys.known import KnownKeys, Principal
 from api.settings import Settings
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
-from api.together import Together
+from api.together import Answer, Together
 from api.units import Units
 
 T = TypeVar("T")
@@ -40,6 +38,22 @@ class Doorbell(Protocol):
 
     def ring(self) -> bool:
         """Never raises."""
+        ...
+
+
+class Following(Protocol):
+    """Tells listeners what happens to jobs; `api.events.following.Following`."""
+
+    async def watch(self, tenant_id: str, job_id: str) -> Any:
+        """The tenant's job, to be followed."""
+        ...
+
+    def follow(self, watched: Any, number: int, key_id: str) -> AsyncIterator[bytes]:
+        """Events after `number`, until the job is over or the key is revoked."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the database."""
         ...
 
 

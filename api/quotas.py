@@ -7,11 +7,9 @@ import zlib
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api.datasets.models import Dataset
 from api.errors import QuotaError
 from api.settings import Settings
-from api.uploads.models import Upload
-from api.uploads.states import UploadStatus
+from api.subjects.kinds import owners
 
 _LOCKS = 0x71_75_6F_74  # the first half of a PostgreSQL advisory lock; any constant of our own
 
@@ -38,6 +36,4 @@ def reserve(session: Session, settings: Settings, tenant_id: str, num_bytes: int
 
 def used_bytes(session: Session, tenant_id: str) -> int:
     """What counts against the tenant's quota."""
-    files = select(func.sum(Dataset.bytes)).where(Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
-    pending = select(func.sum(Upload.bytes)).where(Upload.tenant_id == tenant_id, Upload.status == UploadStatus.PENDING)
-    return int(session.scalar(files) or 0) + int(session.scalar(pending) or 0)
+    return sum(owner.brought_bytes(session, tenant_id) for owner in owners())

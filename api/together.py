@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextvars import Context
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from api.admission import PATIENCE_S
@@ -18,6 +19,14 @@ V = TypeVar("V")
 _MOST = 100  # in one round
 _RETRY_S = 1
 _KNOWN_S = 1.0  # what is answered may also depend on the time
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Something as JSON, for requests of its tenant."""
+
+    tenant_id: str
+    body: bytes
 
 
 class Together(Generic[K, V]):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.datasets import lifecycle
@@ -28,6 +28,11 @@ class _Validation(Kind):
         if subject_id is not None:
             query = query.where(Dataset.id == subject_id)
         return dict.fromkeys(key for dataset in session.scalars(query) for key in dataset.keys)
+
+    def brought_bytes(self, session: Session, tenant_id: str) -> int:
+        """The files of data sets that are not deleted."""
+        query = select(func.sum(Dataset.bytes)).where(Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
+        return int(session.scalar(query) or 0)
 
     def admit(self, session: Session, item: WorkItem) -> bool:
         dataset = lifecycle.lock(session, item.subject_id)

@@ -10,7 +10,6 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +21,7 @@ from api.jobs.models import Checkpoint, Job
 from api.jobs.states import JobStatus
 from api.schemas import finite, seconds
 from api.subjects.models import ResultFile
+from api.together import Answer
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind, WorkState
 from difftune_core.config.stored import read_stored
@@ -32,14 +32,6 @@ _REMEMBERED = 512
 _OF_CONFIG = {"method", "control", "evaluation", "checkpoints", "resources", "seed", "num_threads", "schema_version"}
 _WAITS_FOR_A_WORKER = (JobStatus.QUEUED, JobStatus.RESUMING)
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A job as JSON, for requests of its tenant."""
-
-    tenant_id: str
-    body: bytes
 
 
 def shown(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

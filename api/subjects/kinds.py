@@ -45,6 +45,11 @@ class Owner(ABC):
         del session, subject_id
         return {}
 
+    def brought_bytes(self, session: Session, tenant_id: str) -> int:
+        """What the tenant has brought and keeps, which counts against its quota; what work has made does not."""
+        del session, tenant_id
+        return 0
+
     def holder_of(self, session: Session, key: str) -> str:
         """Whose an object is, in words."""
         del session

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sqlalchemy import Text, cast, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from api.datasets.kind import VALIDATION
@@ -32,6 +32,11 @@ class _Uploads(Owner):
         if upload.dataset_id is not None:
             return VALIDATION.named(session, upload.dataset_id)
         return dict.fromkeys(session.scalars(select(UploadPart.key).where(UploadPart.upload_id == subject_id)))
+
+    def brought_bytes(self, session: Session, tenant_id: str) -> int:
+        """What is announced and still to come, or to become a data set."""
+        pending = (Upload.tenant_id == tenant_id, Upload.status == UploadStatus.PENDING)
+        return int(session.scalar(select(func.sum(Upload.bytes)).where(*pending)) or 0)
 
     def holder_of(self, session: Session, key: str) -> str:
         """The data set that a part belongs to by now, if there is one."""
