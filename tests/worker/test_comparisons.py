@@ -16,10 +16,10 @@ from api.comparisons import service
 from api.comparisons.kind import COMPARISONS
 from api.comparisons.models import Comparison, ComparisonJob
 from api.comparisons.schemas import ComparisonCreate
-from api.comparisons.states import FINAL
 from api.jobs.models import Job
 from api.settings import Settings
 from api.subjects.models import ResultFile
+from api.subjects.states import FINAL
 from api.work.models import WorkItem
 from api.work.states import WorkState
 from difftune_core.config.card import BaseModelCard
