@@ -17,7 +17,10 @@ from pydantic import ValidationError
 
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.figures import Figure, Metric, all_figures, find_figure, register, registry
+from difftune_core.config.figures.figure import RESERVED
 from difftune_core.config.figures.page import table
+from difftune_core.config.reports.evaluation import Evaluation
+from difftune_core.config.reports.run import RunReport
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.compare import check_known, compare
@@ -105,8 +108,9 @@ def test_its_figure_is_on_the_pages_and_among_a_job_s_metrics() -> None:
     report = plain({**full(), "grids": []})
     for entry in report["evaluations"]:
         entry["sharpness_gap"] = 7.0
-    assert "Sharpness gap" in [name for name, _ in context(report)["glossary"]]
-    assert "Sharpness gap" in [tile.label for tile in context(report)["tiles"]]
+    page = context(RunReport.model_validate(report))
+    assert "Sharpness gap" in [name for name, _ in page["glossary"]]
+    assert "Sharpness gap" in [tile.label for tile in page["tiles"]]
     assert "`sharpness_gap`" in table()
     assert figures_event(report["evaluations"][0]).values["eval_sharpness_gap"] == 7
     run = FinishedRun("plain", 0, report, None)
@@ -153,8 +157,16 @@ def test_a_metric_takes_no_name_that_is_taken(fields: dict[str, object]) -> None
 def test_a_metric_asks_for_what_it_can_be_given() -> None:
     with pytest.raises(ValueError, match="features and images"):
         toy(needs=frozenset({"captions"}))
-    with pytest.raises(ValueError, match="no figure's key"):
-        Figure(key="Own", label="Own", meaning="Ours", better="lower")
+
+
+def test_no_figure_takes_the_place_of_something_else_in_an_evaluation() -> None:
+    assert set(Evaluation.model_fields) <= RESERVED
+
+
+@pytest.mark.parametrize("key", ["step", "own_se", "own_interval", "fd_own", "Own"])
+def test_a_figure_s_key_can_be_told_from_others(key: str) -> None:
+    with pytest.raises(ValueError, match=r"lower-case|fd_"):
+        register(toy(figures=(Figure(key=key, label="Own", meaning="Ours", better="lower"),)))
 
 
 def test_a_metric_whose_code_is_gone_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

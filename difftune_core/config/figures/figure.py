@@ -12,7 +12,12 @@ Group = Literal["agreement", "run", "quality", "forgetting"]
 Need = Literal["features", "images", "captions", "controls", "base_model"]
 Place = Literal["column", "tile", "card", "strip", "curve"]
 Reference = Literal["real_vs_real", "autoencoder_floor"]
-_NAME = re.compile(r"(?!fd_)[a-z][a-z0-9_]{0,47}")
+_NAME = re.compile(r"(?!fd_)[a-z][a-z0-9_]{0,47}(?<!_se)(?<!_interval)(?<!_method)")
+RESERVED = frozenset(
+    {"step", "seconds", "target_images", "convergence", "forgetting", "other_guidance", "warnings"}
+    | {"num_real", "num_fake", "num_compared", "extractor", "extractors", "recipe", "real_digest", "fake_digest"}
+)
+"""Keys of an evaluation that are no figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +74,10 @@ class Figure:
         Raises:
             ValueError: see above.
         """
-        if not _NAME.fullmatch(self.key) and not self.key.startswith("fd_"):
-            raise ValueError(f"{self.key!r} can be no figure's key: lower-case letters, digits and _, not fd_...")
+        if self.key in RESERVED or not (_NAME.fullmatch(self.key) or self.key.startswith("fd_")):
+            raise ValueError(
+                f"{self.key!r} can be no figure's key: lower-case letters, digits and _, not fd_... or ..._se"
+            )
 
     @property
     def explained(self) -> str:

@@ -82,6 +82,8 @@ def _add(metric: Metric) -> None:
     taken = {figure.key for known in _METRICS.values() for figure in known.figures}
     own = [figure.key for figure in metric.figures]
     twice = [key for key in own if key in taken or own.count(key) > 1]
+    if any(key.startswith(_EXTRACTOR) for key in own):
+        raise ValueError(f"the metric {metric.name!r} has a figure {_EXTRACTOR}..., as extractors have them")
     if metric.is_default:
         raise ValueError(f"the metric {metric.name!r} cannot be a default: it would change what a config means")
     if metric.name in _METRICS or twice or not own:

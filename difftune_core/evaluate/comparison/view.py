@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from difftune_core.config.figures import Figure, all_figures
+from difftune_core.config.reports.evaluation import Evaluation
+from difftune_core.config.reports.run import Recipe
 from difftune_core.evaluate.comparison.convergence import convergence_table
 from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
 from difftune_core.evaluate.comparison.tables import pair_groups, settings
@@ -55,7 +57,10 @@ def context(comparison: Comparison) -> dict[str, Any]:
         "charts": _charts(comparison),
         "every_run": _every_run(comparison),
         "glossary": [(figure["label"], figure["meaning"]) for figure in figures.values()],
-        "how": how_made({**comparison, "references": {}, "evaluations": [r["evaluation"] for r in comparison["runs"]]}),
+        "how": how_made(
+            Recipe.model_validate(comparison["recipe"]),
+            [Evaluation.model_validate(run["evaluation"]) for run in comparison["runs"]],
+        ),
         "notes": comparison["notes"],
         "settings": settings(comparison["methods"], controlled=bool(comparison["control"])),
     }

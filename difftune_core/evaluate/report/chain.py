@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from difftune_core.config.reports.evaluation import Judged
+from difftune_core.config.reports.run import Recipe
 from difftune_core.evaluate.report.chain_picture import chain_picture
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.entries import is_of_few
@@ -87,7 +89,7 @@ def chain_page(result: dict[str, Any], grids: Mapping[str, Image.Image]) -> str:
         names=[checkpoint["name"] for checkpoint in checkpoints],
         rows=_rows(checkpoints),
         blocks=[_block(name, grid, result) for name, grid in grids.items()],
-        how=how_made({"recipe": result["recipe"], "evaluations": every_point}),
+        how=how_made(Recipe.model_validate(result["recipe"]), [Judged.model_validate(point) for point in every_point]),
         warnings=list(dict.fromkeys(w for point in every_point for w in point.get("warnings", []))),
         facts=[("Base model", result["base_model"]), ("Environment", result["environment"])],
         weights=[(c["name"], f"step {number(c['step'])}, {c['digest']}") for c in checkpoints],
@@ -134,7 +136,7 @@ def _tile(checkpoint: dict[str, Any]) -> Tile:
     points, found = checkpoint["points"], checkpoint["minimum"]
     lowest = f"lowest {number(found['fid'], 3)} at {_percent(found['fraction'])}"
     last = f"{number(points[-1]['fid'], 3)} at {_percent(points[-1]['fraction'])}"
-    few = "too few images, see the notes; " if is_of_few(points[0], "fid") else ""
+    few = "too few images, see the notes; " if is_of_few(Judged.model_validate(points[0]), "fid") else ""
     alone = with_error(points[0]["fid"], points[0]["fid_se"])
     return Tile(f"{checkpoint['name']}, alone", alone, f"{few}{lowest}, {last}")
 
@@ -168,7 +170,7 @@ def _rows(checkpoints: list[dict[str, Any]]) -> list[Row]:
         cells = []
         for p in points:
             change = with_error(p["fid_change"], p["fid_change_se"]) if "fid_change" in p else number(None)
-            few = ", too few images" if is_of_few(p, "fid") else ""
+            few = ", too few images" if is_of_few(Judged.model_validate(p), "fid") else ""
             cells += [with_error(p["fid"], p["fid_se"]) + few, change, with_error(p["kid"], p["kid_se"])]
         rows.append(Row(_percent(points[0]["fraction"]), number(points[0]["base_steps"]), cells))
     return rows

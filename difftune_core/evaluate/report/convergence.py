@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from difftune_core.config.reports.run import RunReport
 from difftune_core.evaluate.convergence import MIN_EVALUATIONS
-from difftune_core.evaluate.report.entries import Report
 from difftune_core.evaluate.report.numbers import number
 from difftune_core.evaluate.report.tables import Tile
 
@@ -21,23 +19,23 @@ _HOW = (
 )
 
 
-def why_none(found: dict[str, Any]) -> str:
+def why_none(reason: str, confidence: float, share: float | None) -> str:
     """Why the rule finds no step, in words."""
-    return _REASONS[found["reason"]].format(**found)
+    return _REASONS[reason].format(confidence=confidence, share=share)
 
 
-def convergence_tile(report: Report) -> list[Tile]:
+def convergence_tile(report: RunReport) -> list[Tile]:
     """When the results began to follow their controls; nothing for a run without controls."""
-    found = report.get("convergence")
-    if not found:
+    found = report.convergence
+    if found is None:
         return []
-    if found["step"] is None:
-        return [Tile(_TITLE, "none", why_none(found))]
-    low, high = found["interval"]
+    if found.step is None or found.interval is None:
+        return [Tile(_TITLE, "none", why_none(found.reason, found.confidence, found.share))]
+    low, high = found.interval
     span = f"step {number(low)}" if low == high else f"steps {number(low)} to {number(high)}"
-    return [Tile(_TITLE, f"step {number(found['step'])}", f"95 %: {span}; confidence {found['confidence']:.3f}")]
+    return [Tile(_TITLE, f"step {number(found.step)}", f"95 %: {span}; confidence {found.confidence:.3f}")]
 
 
-def how_converged(report: Report) -> list[tuple[str, str]]:
+def how_converged(report: RunReport) -> list[tuple[str, str]]:
     """The rule, as a line of the glossary."""
-    return [(_TITLE, _HOW)] if report.get("convergence") else []
+    return [(_TITLE, _HOW)] if report.convergence else []

@@ -1,14 +1,12 @@
-"""What the parts of the page read from the report's dict: the result, the references, the names of figures."""
+"""What the parts of the page share: the names of references and figures, and which figures there are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from difftune_core.config.figures import Figure, all_figures, distance_of, find_figure
-from difftune_core.evaluate.best import Entry, figure
-
-Report = dict[str, Any]
+from difftune_core.config.reports.evaluation import Judged
+from difftune_core.config.reports.run import RunReport
 
 REFERENCES = {
     "base_model": "Base model, not tuned",
@@ -25,12 +23,11 @@ def title_of(metric: str) -> str:
     return metric if found is None else found.label
 
 
-def measures(report: Report) -> list[Figure]:
+def measures(report: RunReport) -> list[Figure]:
     """The figures that this report has, in the page's order."""
-    entries = [*report.get("evaluations", []), *report.get("references", {}).values()]
-    others = report.get("recipe", {}).get("other_feature_extractors", {})
-    known = figures_with(others, controlled=is_controlled(report))
-    return [f for f in known if "column" in f.shown or any(has(entry, f.key) for entry in entries)]
+    entries: list[Judged] = [*report.evaluations, *report.references.values()]
+    known = figures_with(report.recipe.other_feature_extractors, controlled=report.is_controlled)
+    return [f for f in known if "column" in f.shown or any(entry.has(f.key) for entry in entries)]
 
 
 def figures_with(extractors: Iterable[str], *, controlled: bool) -> list[Figure]:
@@ -48,32 +45,9 @@ def is_of_forgetting(figure: Figure) -> bool:
     return figure.group == "forgetting"
 
 
-def is_controlled(report: Report) -> bool:
-    """Whether the run trained a ControlNet."""
-    return bool(report.get("job", {}).get("control"))
-
-
-def is_of_few(entry: Entry, key: str) -> bool:
+def is_of_few(entry: Judged, key: str) -> bool:
     """Whether the entry warns that this Fréchet distance is of too few images for its features."""
-    said = [text for text in entry.get("warnings", []) if _NO_COVARIANCE in text]
+    said = [text for text in entry.warnings if _NO_COVARIANCE in text]
     if key == "fid":
         return any(not text.startswith("fd_") for text in said)
     return any(text.startswith(f"{key}: ") for text in said)
-
-
-def result_of(report: Report) -> Entry:
-    """The evaluation of what is delivered, which is the last one unless the report names another step."""
-    evaluations = report.get("evaluations", [])
-    named = [entry for entry in evaluations if entry["step"] == report.get("delivered_step")]
-    return dict((named or evaluations)[-1]) if evaluations else {}
-
-
-def base_figure(report: Report, key: str) -> float | None:
-    """The base model's own figure, as a reference or beside the result."""
-    found = figure(report.get("references", {}).get("base_model", {}), key)
-    return figure(result_of(report), f"{key}_base") if found is None else found
-
-
-def has(entry: Entry, key: str) -> bool:
-    """Whether the figure was asked for, with or without a value."""
-    return key in entry or key in entry.get("forgetting", {})

@@ -6,18 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from difftune_core.config.figures import Figure
-from difftune_core.evaluate.best import Entry, figure
-from difftune_core.evaluate.report.entries import (
-    REFERENCES,
-    Report,
-    base_figure,
-    has,
-    is_controlled,
-    is_of_few,
-    is_of_forgetting,
-    measures,
-    result_of,
-)
+from difftune_core.config.reports.evaluation import Evaluation, Judged
+from difftune_core.config.reports.run import RunReport
+from difftune_core.evaluate.report.entries import REFERENCES, is_of_few, is_of_forgetting, measures
 from difftune_core.evaluate.report.numbers import number, with_error
 from difftune_core.evaluate.report.scale import Mark, Scale, place
 
@@ -36,12 +27,12 @@ _GUIDANCE = {
     "cfg": "Guided away from its own null branch, from the same seeds.",
 }
 _MAX_COLUMNS = 6
-Extra = tuple[str, Callable[[Entry], str]]
+Extra = tuple[str, Callable[[Judged], str]]
 _IMAGES: Extra = (
     "Images (judged / real)",
-    lambda entry: f"{number(entry.get('num_fake'))} / {number(entry.get('num_real'))}",
+    lambda entry: f"{number(entry.num_fake)} / {number(entry.num_real)}",
 )
-_SECONDS: Extra = ("Seconds", lambda entry: number(entry.get("seconds"), 3))
+_SECONDS: Extra = ("Seconds", lambda entry: number(entry.value("seconds"), 3))
 ERROR_MEANING = "± is one standard error over the choice of images; it does not cover seeds of training."
 
 
@@ -72,95 +63,94 @@ class Table:
     rows: list[TableRow]
 
 
-def tiles(report: Report) -> list[Tile]:
+def tiles(report: RunReport) -> list[Tile]:
     """The result's figures, each beside the references."""
-    result, shown = result_of(report), []
+    result, shown = report.result or Judged(), []
     for measure in measures(report):
-        value = figure(result, measure.key)
-        if "tile" not in measure.shown or (value is None and measure.key not in result):
+        value = result.value(measure.key)
+        if "tile" not in measure.shown or (value is None and not result.has_own(measure.key)):
             continue
         title = measure.headline or measure.label
-        shown.append(Tile(title, with_error(value, result.get(f"{measure.key}_se")), _beside(report, measure)))
-    images = report.get("curves", {}).get("target_images", [])
+        shown.append(Tile(title, with_error(value, result.error(measure.key)), _beside(report, measure)))
+    images = report.curves.get("target_images", [])
     if images:
-        step, count = (result["step"], result["target_images"]) if "target_images" in result else images[-1]
-        shown.append(Tile("Target images seen", number(int(count)), f"in {number(int(step))} steps"))
+        step, count = images[-1]
+        if isinstance(result, Evaluation) and result.target_images is not None:
+            step, count = result.step, result.target_images
+        shown.append(Tile("Target images seen", number(int(count or 0)), f"in {number(int(step))} steps"))
     return shown
 
 
-def _beside(report: Report, measure: Figure) -> str:
-    if figure(result_of(report), measure.key) is None:
+def _beside(report: RunReport, measure: Figure) -> str:
+    result = report.result or Judged()
+    if result.value(measure.key) is None:
         return "not measured: see the notes"
     if measure.detail:
         return measure.detail
-    base = number(base_figure(report, measure.key), 3)
+    base = number(report.base_value(measure.key), 3)
     if is_of_forgetting(measure):
         return f"base model itself {base}"
-    limit = figure(report.get("references", {}).get(measure.limit, {}), measure.key)
-    few = "too few images, see the notes; " if is_of_few(result_of(report), measure.key) else ""
+    limit = report.reference(measure.limit).value(measure.key)
+    few = "too few images, see the notes; " if is_of_few(result, measure.key) else ""
     return f"{few}base model {base}, {REFERENCES[measure.limit].lower()} {number(limit, 3)}"
 
 
-def scale(report: Report) -> Scale | None:
+def scale(report: RunReport) -> Scale | None:
     """The result's FID between the references'."""
-    references, result = report.get("references", {}), result_of(report)
+    rows: list[tuple[str, Judged, bool]] = [(name, report.reference(key), False) for key, name in REFERENCES.items()]
+    rows += [("This run", report.result or Judged(), True)]
     marks = [
-        Mark(name, value, references[key].get("fid_se"))
-        for key, name in REFERENCES.items()
-        if (value := figure(references.get(key, {}), "fid")) is not None
+        Mark(name, value, entry.error("fid"), is_result=is_result)
+        for name, entry, is_result in rows
+        if (value := entry.value("fid")) is not None
     ]
-    own = figure(result, "fid")
-    if own is not None:
-        marks.append(Mark("This run", own, result.get("fid_se"), is_result=True))
     return place(marks)
 
 
-def tables(report: Report) -> list[Table]:
+def tables(report: RunReport) -> list[Table]:
     """A row for each evaluation, further guidance and reference; forgetting apart where all would be too wide."""
     columns = measures(report)
     if len(columns) <= _MAX_COLUMNS:
-        return [_table(report, columns, [_IMAGES, _SECONDS])] if report.get("evaluations") else []
+        return [_table(report, columns, [_IMAGES, _SECONDS])] if report.evaluations else []
     quality, forgetting = ([m for m in columns if is_of_forgetting(m) is apart] for apart in (False, True))
     return [_table(report, quality, []), _table(report, forgetting, [_IMAGES, _SECONDS])]
 
 
-def glossary(report: Report) -> list[tuple[str, str]]:
+def glossary(report: RunReport) -> list[tuple[str, str]]:
     """What the columns mean."""
     return [(m.label, m.explained) for m in measures(report)]
 
 
-def _table(report: Report, columns: list[Figure], more: list[Extra]) -> Table:
-    references, result = report.get("references", {}), result_of(report)
-    meanings = _MEANINGS | (_MEANINGS_OF_CONTROLS if is_controlled(report) else {})
-    rows: list[tuple[TableRow, Entry]] = []
-    for entry in report.get("evaluations", []):
-        rows.append((TableRow(_name(report, entry), is_result=entry["step"] == result["step"]), entry))
+def _table(report: RunReport, columns: list[Figure], more: list[Extra]) -> Table:
+    meanings = _MEANINGS | (_MEANINGS_OF_CONTROLS if report.is_controlled else {})
+    rows: list[tuple[TableRow, Judged]] = []
+    for entry in report.evaluations:
+        is_result = report.result is not None and entry.step == report.result.step
+        rows.append((TableRow(_name(report, entry), is_result=is_result), entry))
         rows += _guidance_rows(entry)
     for key, name in REFERENCES.items():
-        if key in references:
-            rows.append((TableRow(name, meanings[key]), references[key]))
-            rows += _guidance_rows(references[key])
-    shown = [(row, entry) for row, entry in rows if any(has(entry, m.key) for m in columns)]
+        if key in report.references:
+            rows.append((TableRow(name, meanings[key]), report.references[key]))
+            rows += _guidance_rows(report.references[key])
+    shown = [(row, entry) for row, entry in rows if any(entry.has(m.key) for m in columns)]
     filled = [replace(row, cells=_cells(entry, columns, more)) for row, entry in shown]
     return Table([*(m.label for m in columns), *(title for title, _ in more)], filled)
 
 
-def _name(report: Report, entry: Entry) -> str:
-    best = report.get("best") or {}
-    name = f"After step {number(entry['step'])}"
-    name += f", best {best['metric']}" if best.get("step") == entry["step"] else ""
-    return f"{name}, delivered" if report.get("delivered_step") == entry["step"] else name
+def _name(report: RunReport, entry: Evaluation) -> str:
+    name = f"After step {number(entry.step)}"
+    name += f", best {report.best.metric}" if report.best is not None and report.best.step == entry.step else ""
+    return f"{name}, delivered" if report.delivered_step == entry.step else name
 
 
-def _guidance_rows(entry: Entry) -> list[tuple[TableRow, Entry]]:
-    found: dict[str, Entry] = entry.get("other_guidance", {})
-    return [(TableRow(f"\u21b3 guidance {name}", _GUIDANCE[name]), other) for name, other in found.items()]
+def _guidance_rows(entry: Judged) -> list[tuple[TableRow, Judged]]:
+    found = entry.other_guidance.items()
+    return [(TableRow(f"\u21b3 guidance {name}", _GUIDANCE[name]), other) for name, other in found]
 
 
-def _cells(entry: Entry, columns: list[Figure], more: list[Extra]) -> list[str]:
+def _cells(entry: Judged, columns: list[Figure], more: list[Extra]) -> list[str]:
     own = [
-        with_error(figure(entry, m.key), entry.get(f"{m.key}_se"))
-        + (", too few images" if is_of_few(entry, m.key) else "")
+        with_error(entry.value(m.key), entry.error(m.key)) + (", too few images" if is_of_few(entry, m.key) else "")
         for m in columns
     ]
     return own + [cell(entry) for _, cell in more]

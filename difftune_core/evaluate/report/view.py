@@ -1,22 +1,17 @@
-"""From the report's dict to what the page shows. Parts that the dict lacks are left out."""
+"""From the report to what its page shows. Parts that the dict lacks are left out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from difftune_core.config.figures import Figure
 from difftune_core.config.recipe_rules import idle
-from difftune_core.evaluate.best import figure
+from difftune_core.config.reports.evaluation import Evaluation, Judged
+from difftune_core.config.reports.run import Recipe, RunReport
 from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.convergence import convergence_tile, how_converged
-from difftune_core.evaluate.report.entries import (
-    REFERENCES,
-    Report,
-    base_figure,
-    is_controlled,
-    measures,
-    result_of,
-)
+from difftune_core.evaluate.report.entries import REFERENCES, measures
 from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import Number, number
 from difftune_core.evaluate.report.tables import ERROR_MEANING, glossary, scale, tables, tiles
@@ -30,40 +25,38 @@ _HIDDEN = {"target_images"}
 _DIGEST_CHARS = 12
 
 
-def context(report: Report) -> dict[str, Any]:
+def context(report: RunReport) -> dict[str, Any]:
     """Everything that the template needs but the images."""
-    model = report.get("model", {})
-    method = report.get("job", {}).get("method", {}).get("type", "")
-    what = f"{METHODS.get(method, method or 'Fine-tuning')} of {model.get('id', 'a base model')}"
+    method = METHODS.get(report.method, report.method or "Fine-tuning")
+    what = f"{method} of {report.model.get('id', 'a base model')}"
     return {
-        "heading": heading(what, report.get("about")),
+        "heading": heading(what, report.about),
         "summary": _summary(report),
-        "tiny": _is_tiny(report),
-        "shortcomings": [found["message"] for found in report.get("shortcomings", [])],
-        "extractor": _recipe(report).get("feature_extractor", "unknown"),
+        "tiny": report.recipe.is_of_our_own,
+        "shortcomings": [found.message for found in report.shortcomings],
+        "extractor": report.recipe.feature_extractor,
         "tiles": [*convergence_tile(report), *tiles(report)],
         "scale": scale(report),
         "charts": _charts(report),
         "tables": tables(report),
         "glossary": [*how_converged(report), *glossary(report)],
-        "how": how_made(report),
+        "how": how_made(report.recipe, report.evaluations),
         "error_meaning": ERROR_MEANING,
         "facts": _facts(report),
-        "class_names": report.get("dataset", {}).get("class_names", []),
-        "notes": [*report.get("notes", []), *_warnings(report)],
+        "class_names": list(report.dataset.class_names),
+        "notes": [*report.notes, *_warnings(report)],
     }
 
 
-def _warnings(report: Report) -> list[str]:
+def _warnings(report: RunReport) -> list[str]:
     """What the comparisons themselves warn of, once each, with the rows of the table that it is about."""
-    evaluated = {f"After step {number(entry['step'])}": entry for entry in report.get("evaluations", [])}
-    known = report.get("references", {})
-    references = {name: known[key] for key, name in REFERENCES.items() if key in known}
+    evaluated: dict[str, Judged] = {f"After step {number(entry.step)}": entry for entry in report.evaluations}
+    references = {name: report.references[key] for key, name in REFERENCES.items() if key in report.references}
     rows = [*evaluated.items(), *references.items()]
-    guided = [(f"{name}, guidance {g}", e) for name, entry in rows for g, e in entry.get("other_guidance", {}).items()]
+    guided = [(f"{name}, guidance {g}", e) for name, entry in rows for g, e in entry.other_guidance.items()]
     about: dict[str, list[str]] = {}
     for name, entry in [*rows, *guided]:
-        for warning in entry.get("warnings", []):
+        for warning in entry.warnings:
             about.setdefault(warning, []).append(name)
     return [f"{_together(names, list(evaluated))}: {warning}" for warning, names in about.items()]
 
@@ -76,21 +69,20 @@ def _together(names: list[str], evaluated: list[str]) -> str:
     return ", ".join(unique)
 
 
-def how_made(report: Report) -> str:
+def how_made(recipe: Recipe, evaluations: Sequence[Judged]) -> str:
     """One sentence: how FID, KID and forgetting came about."""
-    recipe = _recipe(report)
-    sampling = {**recipe.get("sampling", {}), "guided": _guided(recipe.get("sampling", {}))}
+    told, sampling = recipe.given(), {**recipe.sampling, "guided": _guided(recipe.sampling)}
     parts = [
-        _join("FID and KID of {num_generated} generated against {num_real} held-out images", recipe),
-        _join("reference set {reference_set_digest}", recipe),
-        _join("features of {feature_extractor} ({feature_extractor_digest})", recipe),
+        _join("FID and KID of {num_generated} generated against {num_real} held-out images", told),
+        _join("reference set {reference_set_digest}", told),
+        _join("features of {feature_extractor} ({feature_extractor_digest})", told),
         _join("{sampler} with {num_inference_steps} steps, {guided}, seed {seed}", sampling),
-        _join("weights: {weights}", recipe),
-        _join("classes: {class_distribution}", recipe),
+        _join("weights: {weights}", told),
+        _join("classes: {class_distribution}", told),
     ]
-    errors = sorted({e["fid_se_method"] for e in report.get("evaluations", []) if "fid_se_method" in e})
+    errors = sorted({entry.part("fid_se_method") for entry in evaluations if entry.has_own("fid_se_method")})
     parts += [f"standard errors of FID by {' and '.join(errors)}"] if errors else []
-    kernels = sorted({e["kid_method"] for e in report.get("evaluations", []) if "kid_method" in e})
+    kernels = sorted({entry.part("kid_method") for entry in evaluations if entry.has_own("kid_method")})
     parts += [f"KID by {' and '.join(kernels)}"] if kernels else []
     return "; ".join(part for part in parts if part) + "." if any(parts) else ""
 
@@ -122,42 +114,29 @@ def _short(value: Any) -> str:
     return f"{text[:_DIGEST_CHARS]}\u2026" if is_digest else text
 
 
-def _recipe(report: Report) -> dict[str, Any]:
-    return dict(report.get("recipe", {}))
-
-
-def _is_tiny(report: Report) -> bool:
-    return str(_recipe(report).get("feature_extractor", "")).startswith("tiny")
-
-
-def _hyperparameters(report: Report) -> dict[str, Any]:
-    method = report.get("job", {}).get("method", {})
-    return dict(method.get(method.get("type", ""), {}).get("hyperparameters", {}))
-
-
-def _summary(report: Report) -> str:
-    data, settings = report.get("dataset", {}), _hyperparameters(report)
+def _summary(report: RunReport) -> str:
+    data, settings = report.dataset, report.hyperparameters
     parts = [
         _join("{max_steps} steps of {batch_size} images", settings),
-        _join("{num_train} training images", data),
-        _join("{num_held_out} held out", data),
-        f"{len(data['class_names'])} classes" if data.get("class_names") else "",
-        _join("condition {condition}", report.get("job", {}).get("control") or {}),
+        _join("{num_train} training images", data.given()),
+        _join("{num_held_out} held out", data.given()),
+        f"{len(data.class_names)} classes" if data.class_names else "",
+        _join("condition {condition}", report.job.get("control") or {}),
         _delivered(report),
     ]
     return " · ".join(part for part in parts if part)
 
 
-def _delivered(report: Report) -> str:
+def _delivered(report: RunReport) -> str:
     """Which step's model the page is about, where it is not the last one's."""
-    step, best, evaluations = report.get("delivered_step"), report.get("best"), report.get("evaluations", [])
-    if best is None or not evaluations or step in {None, evaluations[-1]["step"]}:
+    step, best, evaluations = report.delivered_step, report.best, report.evaluations
+    if best is None or not evaluations or step in {None, evaluations[-1].step}:
         return ""
-    return f"delivered: step {number(step)} of {number(evaluations[-1]['step'])}, the best by {best['metric']}"
+    return f"delivered: step {number(step)} of {number(evaluations[-1].step)}, the best by {best.metric}"
 
 
-def _charts(report: Report) -> list[Chart]:
-    curves = {k: points for k, v in report.get("curves", {}).items() if (points := _points(v))}
+def _charts(report: RunReport) -> list[Chart]:
+    curves = {k: points for k, v in report.curves.items() if (points := _points(v))}
     losses = [Series(name, curves[key]) for key, name in _LOSSES.items() if key in curves]
     if len(losses) == 2 and "retention_loss" not in curves:  # noqa: PLR2004  all images are target images then
         losses = losses[:1]
@@ -170,61 +149,59 @@ def _charts(report: Report) -> list[Chart]:
     return charts
 
 
-def _points(values: list[list[Number | None]]) -> list[Point]:
+def _points(values: Sequence[tuple[Number, Number | None]]) -> list[Point]:
     """Points with a value; what was no number is null by now."""
-    return [(x, y) for x, y in values if x is not None and y is not None]
+    return [(x, y) for x, y in values if y is not None]
 
 
-def _evaluation_charts(report: Report) -> list[Chart]:
+def _evaluation_charts(report: RunReport) -> list[Chart]:
     charts = []
     for measure in measures(report):
-        points, errors = _over_steps(report, measure.key)
+        points, errors = _over_steps(report.evaluations, measure.key)
         if len(points) > 1 and measure.chart is not None:
             line = Series(measure.chart.line, points, errors)
             charts.append(line_chart(measure.chart.title, [line], x_label="step", rules=_rules(report, measure)))
-    by_t = result_of(report).get("forgetting", {}).get("retention_loss_by_t")
+    by_t = report.result.forgetting.retention_loss_by_t if report.result is not None else None
     if by_t:
         lines = [Series("tuned", _bins(by_t))]
-        base = report.get("references", {}).get("base_model", {}).get("forgetting", {}).get("retention_loss_by_t")
+        base = report.reference("base_model").forgetting.retention_loss_by_t
         lines += [Series("base model", _bins(base))] if base else []
         title = "Loss on the base model's images by t"
         charts.append(line_chart(title, lines, x_label="t / T", show_last=False))
     return charts
 
 
-def _over_steps(report: Report, key: str) -> tuple[list[Point], list[Number]]:
+def _over_steps(evaluations: Sequence[Evaluation], key: str) -> tuple[list[Point], list[Number]]:
     """A figure over the run, with its standard errors."""
-    scored = [(e, value) for e in report.get("evaluations", []) if (value := figure(e, key)) is not None]
-    return [(e["step"], value) for e, value in scored], [e.get(f"{key}_se") or 0.0 for e, _ in scored]
+    scored = [(entry, value) for entry in evaluations if (value := entry.value(key)) is not None]
+    return [(entry.step, value) for entry, value in scored], [entry.error(key) or 0.0 for entry, _ in scored]
 
 
-def _rules(report: Report, measure: Figure) -> list[Rule]:
+def _rules(report: RunReport, measure: Figure) -> list[Rule]:
     """The references' values of a figure."""
-    limit = report.get("references", {}).get(measure.limit, {})
-    found = {"base_model": base_figure(report, measure.key), measure.limit: figure(limit, measure.key)}
+    limit = report.reference(measure.limit).value(measure.key)
+    found = {"base_model": report.base_value(measure.key), measure.limit: limit}
     return [Rule(REFERENCES[name], value) for name, value in found.items() if value is not None]
 
 
-def _bins(values: list[Number]) -> list[Point]:
+def _bins(values: Sequence[Number | None]) -> list[Point]:
     """Values at the middle of equal bins of t in [0, 1]."""
-    return [((i + 0.5) / len(values), value) for i, value in enumerate(values)]
+    return [((i + 0.5) / len(values), value) for i, value in enumerate(values) if value is not None]
 
 
-def _facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
+def _facts(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
     """Titled lists of everything that the run was made of."""
-    job = {key: value for key, value in report.get("job", {}).items() if key != "method"}
-    settings = _hyperparameters(report)
-    used = {
-        key: value for key, value in settings.items() if key not in idle(settings, controlled=is_controlled(report))
-    }
+    settings = report.hyperparameters
+    unused = idle(settings, controlled=report.is_controlled)
+    used = {key: value for key, value in settings.items() if key not in unused}
     sections = [
-        ("Method", {"method": report.get("job", {}).get("method", {}).get("type"), **used}),
-        ("Job", job),
-        ("How the figures were made", _recipe(report)),
-        ("Data set", {k: v for k, v in report.get("dataset", {}).items() if k != "class_names"}),
-        ("Retention set", report.get("retention_set") or {}),
-        ("Base model", {k: v for k, v in report.get("model", {}).items() if k != "defaults"}),
-        ("Environment", report.get("environment", {})),
+        ("Method", {"method": report.job.get("method", {}).get("type"), **used}),
+        ("Job", {key: value for key, value in report.job.items() if key != "method"}),
+        ("How the figures were made", report.recipe.given()),
+        ("Data set", {k: v for k, v in report.dataset.given().items() if k != "class_names"}),
+        ("Retention set", report.retention_set),
+        ("Base model", {k: v for k, v in report.model.items() if k != "defaults"}),
+        ("Environment", report.environment),
     ]
     return [(title, rows) for title, values in sections if (rows := _flat(values))]
 

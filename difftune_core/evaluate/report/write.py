@@ -13,6 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
+from difftune_core.config.reports.record import Record
+from difftune_core.config.reports.run import SCHEMA_VERSION, RunReport
 from difftune_core.evaluate.report.view import context
 from difftune_core.files import write_durably
 
@@ -54,10 +56,8 @@ def write_report(report: dict[str, Any], out: Path) -> None:
     """Write `report.json` and `report.html` into `out`.
 
     Args:
-        report: `about` (as `difftune_core.config.about.About`), `job` (resolved config), `model` (card), `dataset`,
-            `retention_set`, `curves` (name -> [[step, value]]), `evaluations`, `references`, `grids` ([{"title",
-            "image" or "path_png"; "columns" and "rows" name them, "note" says more}, ...]), `recipe`, `environment`,
-            `notes`; what is missing is left out of the page.
+        report: parts of a `difftune_core.config.reports.run.RunReport`; what is missing is left out of the page. Its
+            `grids` are [{"title", "image" or "path_png"; "columns" and "rows" name them, "note" says more}, ...].
         out: an existing folder.
 
     Raises:
@@ -66,9 +66,10 @@ def write_report(report: dict[str, Any], out: Path) -> None:
     """
     grids = [Grid.of(grid, _image(grid)) for grid in report.get("grids", [])]
     described = [{"title": grid.title, "width": grid.image.width, "height": grid.image.height} for grid in grids]
-    data = plain({**report, "grids": described})
+    data = plain({"schema_version": SCHEMA_VERSION, **report, "grids": described})
+    page = _html(RunReport.model_validate(data), grids)
     write_json(data, out / JSON_FILE)
-    write_durably(out / HTML_FILE, _html(data, grids).encode())
+    write_durably(out / HTML_FILE, page.encode())
 
 
 def write_json(data: dict[str, Any], path: Path) -> None:
@@ -89,7 +90,7 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values)
 
 
-def _html(report: dict[str, Any], grids: list[Grid]) -> str:
+def _html(report: RunReport, grids: list[Grid]) -> str:
     return render("report.html.j2", **context(report), grids=grids)
 
 
@@ -121,7 +122,9 @@ def _webp(image: Image.Image, **options: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """Only what JSON has: tuples become lists, paths text, numbers that are none null."""
+    """Only what JSON has: records become objects, tuples lists, paths text, numbers that are none null."""
+    if isinstance(value, Record):
+        return plain(value.given())
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

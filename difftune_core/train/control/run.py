@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ class ControlRun:
     def _tell_convergence(self) -> None:
         found, control = convergence_of(self), self.preparation.control
         if found.step is None:
-            message = f"no sudden convergence of the condition {control.condition}: {why_none(asdict(found))}"
+            why = why_none(found.reason, found.confidence, found.share)
+            message = f"no sudden convergence of the condition {control.condition}: {why}"
         else:
             message = f"sudden convergence at step {found.step}, confidence {found.confidence:.3f}"
         self.loop.hooks.emit(LogEvent(message=message))

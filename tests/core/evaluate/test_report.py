@@ -208,7 +208,7 @@ def test_what_is_missing_is_left_out(tmp_path: Path, missing: str) -> None:
     report = {} if missing == "everything" else {key: value for key, value in full().items() if key != missing}
     page, _, plain = render(report, tmp_path)
     assert page.tags
-    assert set(plain) == set(report) | {"grids"}
+    assert set(plain) == set(report) | {"grids", "schema_version"}
 
 
 def test_the_json_holds_the_figures_as_given(tmp_path: Path) -> None:

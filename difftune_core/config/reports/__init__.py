@@ -1,0 +1,1 @@
+"""What reports hold: one class each, with a version and a published JSON Schema (`docs/schemas`). Pydantic only."""

@@ -1,0 +1,58 @@
+"""The base of what reports are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, model_serializer, model_validator
+
+Kind = TypeVar("Kind", bound="Record")
+
+
+class Record(BaseModel):
+    """A part of a report: immutable, with the keys that it was given in the order in which it was given them.
+
+    Keys that this version does not know are kept: a report is read by earlier and later versions than that which wrote
+    it. What was left out stays left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True, protected_namespaces=())
+    _given: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_order(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
+        found = handler(value)
+        if isinstance(value, dict):
+            found._given = tuple(value)  # noqa: SLF001  # its own
+        return found
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        dumped = handler(self)
+        return {name: dumped[name] for name in self._given}
+
+    def given(self) -> dict[str, Any]:
+        """Return what it was given, by key; parts of it are records still."""
+        return {name: self.part(name) for name in self._given}
+
+    def part(self, name: str) -> Any:
+        """Return what stands under a key, None where nothing does."""
+        further = self.model_extra or {}
+        return further[name] if name in further else getattr(self, name) if name in type(self).model_fields else None
+
+
+def changed(record: Kind, **values: Any) -> Kind:
+    """Return a copy with these values, new ones at the end."""
+    return type(record).model_validate({**record.given(), **values})
+
+
+def _or_empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+OrEmpty = BeforeValidator(_or_empty)
+"""Of a part that may be null: what reads it finds nothing in it."""
+Described = Annotated[dict[str, Any], OrEmpty]
+"""A part that has a schema elsewhere or none: a job's config, a model's card."""
