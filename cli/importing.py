@@ -45,7 +45,9 @@ Description = Annotated[str | None, typer.Option(help="Shown to users; default: 
 Extractor = Annotated[str | None, typer.Option(help="Id of the network that judges its images.")]
 Heads = Annotated[int | None, typer.Option(help="Of a .pt of no published size.")]
 InputSize = Annotated[int | None, typer.Option(help="Latent size of a .pt without pos_embed.")]
-Process = Annotated[str | None, typer.Option(help="Of a .pt: ddpm (default), or flow for SiT's checkpoints.")]
+Process = Annotated[str | None, typer.Option(help="Of a .pt: ddpm (default), flow for SiT's checkpoints, or edm.")]
+Prediction = Annotated[str | None, typer.Option(help="Of a .pt of ddpm: epsilon (default), v or x0.")]
+SigmaData = Annotated[float | None, typer.Option(help="Of a .pt of edm: deviation of its latents; default 0.5.")]
 Classes = Annotated[int | None, typer.Option(help="Of a diffusers folder whose label table was padded.")]
 Frequencies = Annotated[str | None, typer.Option(help="Of a diffusers folder: original or diffusers (default).")]
 DataDir = Annotated[Path | None, typer.Option(help="The data folder that gets the model.")]
@@ -65,6 +67,8 @@ def import_model(
     num_heads: Heads = None,
     input_size: InputSize = None,
     process: Process = None,
+    prediction: Prediction = None,
+    sigma_data: SigmaData = None,
     num_classes: Classes = None,
     timestep_frequencies: Frequencies = None,
     data_dir: DataDir = None,

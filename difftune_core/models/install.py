@@ -71,7 +71,8 @@ def install(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
 def _converted(source: Path, request: ImportRequest) -> Converted:
     """The DiT, from whichever form; an option that does not belong to that form is refused."""
     folder = source.is_dir()
-    foreign = ("num_heads", "input_size", "process") if folder else ("num_classes", "timestep_frequencies")
+    of_file = ("num_heads", "input_size", "process", "prediction", "sigma_data")
+    foreign = of_file if folder else ("num_classes", "timestep_frequencies")
     for name in foreign:
         if getattr(request, name) is not None:
             form = "a diffusers folder" if folder else "an original checkpoint"
@@ -80,7 +81,20 @@ def _converted(source: Path, request: ImportRequest) -> Converted:
         frequencies = request.timestep_frequencies or "diffusers"
         return read_diffusers(source, num_classes=request.num_classes, timestep_frequencies=frequencies)
     read = read_original(source, num_heads=request.num_heads, input_size=request.input_size)
-    return from_sit(read) if request.process == "flow" else read
+    return _as_trained(read, request)
+
+
+def _as_trained(read: Converted, request: ImportRequest) -> Converted:
+    """The same weights with the process and the prediction of their training, which the file does not say."""
+    process = request.process or "ddpm"
+    for name, of in (("prediction", "ddpm"), ("sigma_data", "edm")):
+        if getattr(request, name) is not None and process != of:
+            raise TaskError("invalid_option", f"a model of the process {process!r} has no option {name}", name)
+    if process == "flow":
+        return from_sit(read)
+    sigma_data = read.config.sigma_data if request.sigma_data is None else request.sigma_data
+    config = replace(read.config, process=process, prediction=request.prediction or "epsilon", sigma_data=sigma_data)
+    return Converted(read.state, config, read.notes)
 
 
 def _licence(request: ImportRequest, converted: Converted) -> str:
@@ -119,9 +133,14 @@ def _card(request: ImportRequest, converted: Converted, vae: Vae, licence: str, 
 
 
 def _anatomy(config: DiTConfig) -> str:
-    """`SiT` for a DiT that was trained by flow matching."""
-    named = preset_name(replace(config, process="ddpm")) or f"DiT of width {config.hidden_size}, depth {config.depth}"
-    return named.replace("DiT", "SiT") if config.process == "flow" else named
+    """The published name or the size, and how it was trained where that is not DiT's way; `SiT` where it is SiT's."""
+    published = preset_name(replace(config, process="ddpm", prediction="epsilon", sigma_data=DiTConfig.sigma_data))
+    named = published or f"DiT of width {config.hidden_size}, depth {config.depth}"
+    if config.process == "flow":
+        return named.replace("DiT", "SiT")
+    if config.process == "edm":
+        return f"{named} (EDM)"
+    return named if config.prediction == "epsilon" else f"{named} ({config.prediction} prediction)"
 
 
 def _evaluation(config: DiTConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from difftune_core.config.card import InceptionResizing
 from difftune_core.config.model_ids import ModelId
+from difftune_core.config.sampling import Prediction, ProcessName
 from difftune_core.hooks import TaskError
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
@@ -43,8 +44,13 @@ class ImportRequest(BaseModel):
     """Attention heads of an original `.pt` of no published size."""
     input_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Latent height and width of an original `.pt` without `pos_embed`."""
-    process: Literal["ddpm", "flow"] | None = None
-    """`flow` reads an original `.pt` as SiT, which was trained by flow matching under DiT's names; left out, `ddpm`."""
+    process: ProcessName | None = None
+    """How noise entered in the training of an original `.pt`, which no file says: `flow` reads it as SiT, under DiT's
+    names; `edm`, it puts out Karras' F for an input scaled by c_in and ln(sigma) / 4; left out, `ddpm`."""
+    prediction: Prediction | None = None
+    """What an original `.pt` of the process `ddpm` puts out: `v`, `x0`, or left out the noise (`epsilon`)."""
+    sigma_data: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Of the process `edm`: standard deviation of the latents that it was trained with; left out, 0.5."""
     num_classes: Count | None = None
     """Classes of a diffusers folder whose label table was padded to 1001 rows."""
     timestep_frequencies: Literal["original", "diffusers"] | None = None
