@@ -17,8 +17,8 @@ from api.base_models import store as stored
 from api.settings import Settings
 from api.storage import ObjectStore, StoreError, open_store
 from cli.settings import failed, read_settings
+from difftune_core.families.convert.request import ImportRequest
 from difftune_core.hooks import LogEvent, OutcomeEvent, PhaseEvent, parse_event
-from difftune_core.models.convert.request import ImportRequest
 
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY", "CREDENTIAL")
 _PHASES = {"loading_model": "reading and checking the weights ...", "exporting": "writing ..."}

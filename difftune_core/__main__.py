@@ -26,10 +26,10 @@ from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data import arguments as data_arguments
-from difftune_core.evaluate import analysis_command
+from difftune_core.families.convert.request import add_arguments, request_of
+from difftune_core.families.dit import analysis_command
 from difftune_core.files import is_disk_full
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
-from difftune_core.models.convert.request import add_arguments, request_of
 from difftune_core.runtime.memory import is_out_of_memory, out_of_memory
 from difftune_core.tracing import ORDERLY, traced
 
@@ -90,7 +90,7 @@ def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     if not args.resolved:
         config = resolve(config, find_card(config.model, roots), num_threads=1)
 
-    from difftune_core.train.prepare import Folders
+    from difftune_core.families.preparation import Folders
     from difftune_core.train.run import train
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
         settings = resolve_retention_set(request, find_card(request.model, roots))
         request = request.model_copy(update=dict(settings))
 
-    from difftune_core.retention.make import retain
+    from difftune_core.families.retain import retain
 
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"
@@ -167,7 +167,7 @@ def _analyse(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     request = request_of(args)
 
-    from difftune_core.models.install import install
+    from difftune_core.families.install import install
 
     return install(request, hooks)
 

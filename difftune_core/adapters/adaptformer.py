@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from difftune_core.adapters.initial import by_fan_in
-from difftune_core.models.dit import DiT, DiTBlock, Mlp
+from difftune_core.networks.dit import DiT, DiTBlock, Mlp
 
 
 class AdaptedMlp(Mlp):

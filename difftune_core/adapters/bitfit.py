@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 
 
 def unfreeze_biases(model: DiT) -> None:

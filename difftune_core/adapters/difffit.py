@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from difftune_core.adapters.bitfit import unfreeze_biases
-from difftune_core.models.dit import DiT, DiTBlock
+from difftune_core.networks.dit import DiT, DiTBlock
 
 
 class ScaledLinear(nn.Linear):

@@ -12,7 +12,6 @@ from difftune_core.adapters.adaptformer import AdaptedMlp
 from difftune_core.adapters.difffit import ScaledLinear
 from difftune_core.adapters.vpt import PromptedBlock
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -36,11 +35,9 @@ def merged(model: _Model) -> _Model:
 
 
 def _same_anatomy(model: _Model) -> _Model:
-    config: Any = model.config
-    if isinstance(model, DiT):
-        return type(model)(config)
-    diffusers_class: Any = type(model)
-    made: _Model = diffusers_class.from_config(config)
+    kind: Any = type(model)
+    make = getattr(kind, "from_config", kind)  # which diffusers' networks have
+    made: _Model = make(model.config)
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -12,9 +12,9 @@ from difftune_core.adapters.difffit import add_difffit
 from difftune_core.adapters.lora import add_lora
 from difftune_core.adapters.vpt import add_prompts
 from difftune_core.config.adapter import Adapter, AdaptFormer, BitFit, DiffFit, FullTuning, Lora, VisualPrompt
-from difftune_core.models.dit import DiT
 
-_CONTROL_PARTS = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")
+TRAINED_BESIDE = "trained_beside"
+"""Attribute of a network: names of its parts that are trained with every adapter."""
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
@@ -30,14 +30,17 @@ def adapt(model: _Model, adapter: Adapter, *, seed: int = 0) -> _Model:
     if isinstance(adapter, FullTuning):
         return model
     model.requires_grad_(False)  # noqa: FBT003  # no name in the library
-    if isinstance(adapter, Lora):
-        add_lora(model, adapter, seed=seed)
-    if not isinstance(model, DiT):
-        assert isinstance(adapter, Lora), "checked at submit"
-        for part in _CONTROL_PARTS:
-            model.get_submodule(part).requires_grad_(True)  # noqa: FBT003  # no name in the library
-        return model
+    _insert(model, adapter, seed)
+    for part in getattr(model, TRAINED_BESIDE, ()):
+        model.get_submodule(part).requires_grad_(requires_grad=True)
+    return model
+
+
+def _insert(model: Any, adapter: Adapter, seed: int) -> None:
+    """All but LoRA know the names of a DiT's blocks; which adapters a family takes is checked at submit."""
     match adapter:
+        case Lora():
+            add_lora(model, adapter, seed=seed)
         case DiffFit():
             add_difffit(model, last_block=adapter.last_block)
         case BitFit():
@@ -46,5 +49,3 @@ def adapt(model: _Model, adapter: Adapter, *, seed: int = 0) -> _Model:
             add_bottlenecks(model, **adapter.model_dump(exclude={"type"}), seed=seed)
         case VisualPrompt():
             add_prompts(model, num_tokens=adapter.num_tokens, gated=adapter.zero_gate, seed=seed)
-    model.y_embedder.embedding_table.weight.requires_grad = True
-    return model

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from difftune_core.adapters.initial import uniform
-from difftune_core.models.dit import Attention, DiT, DiTBlock, modulate
+from difftune_core.networks.dit import Attention, DiT, DiTBlock, modulate
 
 
 class PromptedAttention(Attention):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from difftune_core.adapters.merge import merged
 from difftune_core.checkpoint.manifest import ADAPTER, MANIFEST, MODEL, RESUME, Manifest, checkpoint_name, whole
+from difftune_core.config.adapter import Adapter
 from difftune_core.files import folder_aside, sha256_file
 from difftune_core.hooks import CheckpointEvent, FileInfo
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import CONFIG, write_dit_config
+from difftune_core.networks.state import CONFIG
 from difftune_core.runtime.tensors import save_tensors
 from difftune_core.train.state import TrainState
+
+WriteConfig = Callable[[Any, Path, Adapter | None], None]
+"""From a model, the folder of its weights and the adapter that is still inside to `config.json` there."""
 
 
 def save_checkpoint(
@@ -23,13 +27,17 @@ def save_checkpoint(
     *,
     identity: dict[str, Any],
     envelope: dict[str, Any],
+    write_config: WriteConfig,
     is_last: bool = False,
 ) -> CheckpointEvent:
-    """Save `state` under its step; a whole checkpoint of that step is left as it is."""
+    """Save `state` under its step; a whole checkpoint of that step is left as it is.
+
+    `write_config` writes `config.json` beside the weights, as the network's family does.
+    """
     final = checkpoints / checkpoint_name(state.step)
     if whole(final) is None:
         with folder_aside(final) as folder:
-            _write(state, folder, identity, envelope)
+            _write(state, folder, identity, envelope, write_config)
             if final.exists():  # a torn one of the same step
                 final.rename(final.with_name(f".torn-{final.name}"))
     return checkpoint_event(final, is_last=is_last)
@@ -50,7 +58,13 @@ def file_info(path: Path, root: Path) -> FileInfo:
     return FileInfo(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
-def _write(state: TrainState[Any], folder: Path, identity: dict[str, Any], envelope: dict[str, Any]) -> None:
+def _write(
+    state: TrainState[Any],
+    folder: Path,
+    identity: dict[str, Any],
+    envelope: dict[str, Any],
+    write_config: WriteConfig,
+) -> None:
     # One key only: safetensors writes metadata in no fixed order, and equal runs shall give equal bytes.
     metadata = {"difftune": json.dumps({"step": state.step, "base_model": identity["base_model"]})}
     delivered = merged(state.average) if state.adapter.mergeable else state.average
@@ -58,7 +72,7 @@ def _write(state: TrainState[Any], folder: Path, identity: dict[str, Any], envel
     save_tensors(state.resume_tensors(), folder / RESUME)
     if not state.is_full:
         save_tensors(state.average_trainable(), folder / ADAPTER, metadata)
-    _write_config(state, folder)
+    write_config(state.average, folder, None if state.adapter.mergeable else state.adapter)
     names = (MODEL, RESUME, CONFIG) if state.is_full else (MODEL, RESUME, CONFIG, ADAPTER)
     manifest = Manifest(
         step=state.step,
@@ -69,14 +83,3 @@ def _write(state: TrainState[Any], folder: Path, identity: dict[str, Any], envel
         files=[file_info(folder / name, folder) for name in names],
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-
-
-def _write_config(state: TrainState[Any], folder: Path) -> None:
-    """`config.json`: our own of a DiT, diffusers' of a ControlNet."""
-    if isinstance(state.average, DiT):
-        write_dit_config(folder, state.average.config, None if state.adapter.mergeable else state.adapter)
-    else:
-        controlnet: Any = state.average
-        stated = json.loads(controlnet.to_json_string())
-        stated.pop("_name_or_path", None)  # where it was loaded from: a path of this machine
-        (folder / CONFIG).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")

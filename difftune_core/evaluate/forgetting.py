@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import Process
 from difftune_core.interruption import interruption_point
-from difftune_core.models.dit import DiT
 from difftune_core.objectives.denoising import noised
 from difftune_core.runtime.rng import generator
 
@@ -22,17 +21,6 @@ _BATCH = 256
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """From what the network is shown and told (b c h w, b) to its output."""
 _KEY_WIDTH = 100  # a bin's number times this names its random stream; bins were 100 timesteps before
-
-
-def retention_loss_by_t(model: DiT, reference: LatentSet, process: Process, *, seed: int) -> list[float]:
-    """`loss_by_t` of a DiT under its null label."""
-
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        null = torch.full((len(x),), model.null_label, device=x.device)
-        output: Tensor = model(x, t, null)
-        return output
-
-    return loss_by_t(denoise, reference.to(model.pos_embed.device), process, seed=seed)
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812  # the field's name for it
 from difftune_core.config.card import FeatureExtractorCard
 from difftune_core.evaluate.extractor import WEIGHTS, BatchedExtractor
 from difftune_core.evaluate.resizing import RESIZINGS
-from difftune_core.models.registry import check_state
+from difftune_core.networks.state import check_state
 
 SIZE = 299
 FEATURES = 2048

@@ -22,8 +22,7 @@ from torch import Tensor
 from difftune_core.config.retention import RetentionSetConfig, RetentionSetInfo, retention_digest
 from difftune_core.files import build_once, whole_folder_digest
 from difftune_core.hooks import TaskError
-from difftune_core.models.registry import BaseModel
-from difftune_core.retention.sample import sample_images
+from difftune_core.retention.sample import Source, sample_images
 from difftune_core.runtime.caches import place_of
 from difftune_core.runtime.tensors import save_tensors
 
@@ -43,7 +42,7 @@ class RetentionSet:
 
 
 def retention_set(
-    base: BaseModel,
+    base: Source,
     config: RetentionSetConfig,
     cache: Path,
     *,
@@ -66,7 +65,7 @@ def retention_set(
     return RetentionSet(tensors["images"].numpy(), tensors["labels"], digest)
 
 
-def retention_place(cache: Path, base: BaseModel, digest: str, device: torch.device | str = "cpu") -> Path:
+def retention_place(cache: Path, base: Source, digest: str, device: torch.device | str = "cpu") -> Path:
     """Where the set that `digest` names is kept once it is sampled."""
     inputs = {
         "digest": digest,
@@ -82,7 +81,7 @@ def save_retention_set(found: RetentionSet, info: RetentionSetInfo, path: Path) 
     save_tensors(tensors, path, {_METADATA: info.model_dump_json()})
 
 
-def load_retention_set(path: Path, base: BaseModel) -> RetentionSet:
+def load_retention_set(path: Path, base: Source) -> RetentionSet:
     """The retention set in a file that `save_retention_set` wrote, for a run that tunes `base`.
 
     Raises:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,17 +17,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from difftune_core.config.card import BaseModelCard
 from difftune_core.config.retention import RetentionSetConfig
-from difftune_core.diffusion.reverse import Sampling
-from difftune_core.families.dit.draw import sample_latents
 from difftune_core.files import write_durably
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress, after
-from difftune_core.models.registry import BaseModel
 
 _DIGEST = "sha256"  # of a chunk's images, in its header
 CHUNK = 128  # the sampler's batch: other batches would round differently, and every cached set would change
-_Drawer = Callable[[Int[Tensor, " k"], int, Progress], UInt8[np.ndarray, "k s s 3"]]
+Drawer = Callable[[Int[Tensor, " k"], int, Progress], UInt8[np.ndarray, "k s s 3"]]
+"""From labels, the first image's number and a listener to images."""
+
+
+@runtime_checkable  # the tests check arguments at run time
+class Source(Protocol):
+    """What a retention set needs of a base model, of whatever family."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        ...
+
+    @property
+    def card(self) -> BaseModelCard:
+        """Its card."""
+        ...
+
+    def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
+        """Load it as a function that draws the images of a retention set."""
+        ...
 
 
 def retention_labels(config: RetentionSetConfig, num_classes: int) -> Int[Tensor, " n"]:
@@ -47,7 +66,7 @@ def retention_labels(config: RetentionSetConfig, num_classes: int) -> Int[Tensor
 
 
 def sample_images(
-    base: BaseModel,
+    base: Source,
     config: RetentionSetConfig,
     chunks: Path,
     *,
@@ -62,11 +81,11 @@ def sample_images(
     labels = retention_labels(config, base.card.num_classes)
     size = base.card.image_size
     chunks.mkdir(parents=True, exist_ok=True)
-    draw: _Drawer | None = None
+    draw: Drawer | None = None
     for start in range(0, len(labels), CHUNK):
         part = labels[start : start + CHUNK]
         if _read_chunk(chunks / _name(start), (len(part), size, size, 3)) is None:
-            draw = draw or _drawer(base, config, device)
+            draw = draw or base.drawer(config, device)
             images = torch.from_numpy(draw(part, start, _inside(progress, start, len(part))))
             write_durably(chunks / _name(start), save({"images": images}, {_DIGEST: _digest(images)}))
         if progress is not None:
@@ -75,21 +94,6 @@ def sample_images(
     for start in range(0, len(labels), CHUNK):
         images[start : start + CHUNK] = load_file(chunks / _name(start))["images"]
     return {"images": images, "labels": labels}
-
-
-def _drawer(base: BaseModel, config: RetentionSetConfig, device: torch.device | str) -> _Drawer:
-    """The base model, loaded, as a function from labels and the first image's number to images."""
-    sampling = Sampling.of(config)
-    if base.card.family != "dit":
-        from difftune_core.retention.prompted import prompted_drawer
-
-        return prompted_drawer(base, config.prompt or "", sampling, device)
-    model, autoencoder = base.load_dit(device).eval(), base.load_autoencoder(device)
-
-    def draw(labels: Int[Tensor, " k"], start: int, heard: Progress) -> UInt8[np.ndarray, "k s s 3"]:
-        return autoencoder.decode(sample_latents(model, labels, sampling, first_index=start, progress=heard))
-
-    return draw
 
 
 def _inside(progress: Progress | None, start: int, count: int) -> Progress:

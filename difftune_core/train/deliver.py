@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 from difftune_core.checkpoint.manifest import checkpoint_name, whole
 from difftune_core.evaluate.best import best_evaluation
 from difftune_core.evaluate.verdict import shortcomings
+from difftune_core.families.base import Delivered
 from difftune_core.hooks import LogEvent, TaskError
 from difftune_core.train.loop import Loop
 from difftune_core.train.state import Model
-
-
-@dataclass(frozen=True)
-class Delivered(Generic[Model]):
-    """A judged model."""
-
-    step: int
-    model: Model
-    entry: dict[str, Any]
-    """Its evaluation."""
 
 
 def tell_shortcomings(loop: Loop[Model], result: Delivered[Model], references: dict[str, Any]) -> list[dict[str, Any]]:

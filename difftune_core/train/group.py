@@ -22,11 +22,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.families.preparation import Folders
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.interruption import Stopped
 from difftune_core.runtime.memory import out_of_memory
 from difftune_core.train.loop import Loop
-from difftune_core.train.prepare import Folders
 from difftune_core.train.replica import join, leave
 from difftune_core.train.step import StepResult
 

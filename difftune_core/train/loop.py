@@ -11,7 +11,7 @@ from typing import Any, Generic
 import torch
 
 from difftune_core.checkpoint.manifest import checkpoint_name
-from difftune_core.checkpoint.save import save_checkpoint
+from difftune_core.checkpoint.save import WriteConfig, save_checkpoint
 from difftune_core.config.evaluation import UNMEASURED, goes_by_figures
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
@@ -36,6 +36,8 @@ class Loop(Generic[Model]):
     envelope: dict[str, Any]
     evaluate: Callable[[], None]
     """Judges the state's average now and adds to its history."""
+    write_config: WriteConfig
+    """Writes `config.json` beside a checkpoint's weights."""
     _window: list[StepResult] = field(default_factory=list)
     _saved: int | None = None
     """Step of the newest checkpoint that this attempt saved."""
@@ -98,7 +100,12 @@ class Loop(Generic[Model]):
             return
         self.hooks.emit(
             save_checkpoint(
-                self.state, self.checkpoints, identity=self.identity, envelope=self.envelope, is_last=is_last
+                self.state,
+                self.checkpoints,
+                identity=self.identity,
+                envelope=self.envelope,
+                write_config=self.write_config,
+                is_last=is_last,
             )
         )
         self._saved = self.state.step

@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from difftune_core.adapters.merge import merged
 from difftune_core.adapters.select import adapt
-from difftune_core.checkpoint.export import export_diffusers, zip_folder
-from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.checkpoint.save import file_info
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.copies import Copies
-from difftune_core.data.decoded import Images
 from difftune_core.evaluate.forgetting import l2_from_base
-from difftune_core.evaluate.judge import Judge
-from difftune_core.hooks import (
-    ArtifactEvent,
-    Hooks,
-    LogEvent,
-    OutcomeEvent,
-    StopKind,
-    TaskError,
-)
-from difftune_core.interruption import Stopped, interruptible
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import BaseModel, find_base_model, load_dit, read_dit_config
-from difftune_core.models.transfer import with_classes
-from difftune_core.train.deliver import Delivered, delivered
+from difftune_core.families.base import Task
+from difftune_core.families.base_model import BaseModel
+from difftune_core.families.preparation import Folders, Preparation
+from difftune_core.families.table import family_of, find_base_model
+from difftune_core.hooks import ArtifactEvent, Hooks, LogEvent, OutcomeEvent, StopKind, TaskError
+from difftune_core.interruption import Stopped, after, interruptible
+from difftune_core.train.deliver import delivered
 from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
-from difftune_core.train.prepare import Folders, Preparation
-from difftune_core.train.report import figures_event, other_guidance_event, write_run_report
+from difftune_core.train.report import figures_event, write_run_report
 from difftune_core.train.start import envelope_of, identity_of, name_of, take_up, tell_copies
-from difftune_core.train.state import new_state
+from difftune_core.train.state import TrainState, new_state
 from difftune_core.train.step import train_step
 
-if TYPE_CHECKING:
-    from difftune_core.train.control.run import ControlRun
-
 _OUTCOMES: dict[StopKind | None, str] = {None: "succeeded", "stop": "stopped", "pause": "paused"}
+_REPORTS = (("report_json", "report.json"), ("report_html", "report.html"), ("samples", "samples.png"))
 
 
 def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEvent:
@@ -69,23 +54,6 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
         return OutcomeEvent(code=_OUTCOMES[stop], step=run.loop.state.step)
 
 
-def prepared(
-    config: TransferConfig, base: BaseModel, folders: Folders, hooks: Hooks, device: torch.device
-) -> Run | ControlRun:
-    """Everything up to the first step, or to the step that a checkpoint holds; the same in each process of a run.
-
-    Raises:
-        TaskError: as `train`.
-        Stopped: somebody asked to.
-    """
-    if base.card.family == "dit":
-        return _prepare(Preparation(config, base, folders, hooks, device))
-    from difftune_core.train.control.prepare import ControlPreparation
-    from difftune_core.train.control.run import prepare_control
-
-    return prepare_control(ControlPreparation(config, base, folders, hooks, device))
-
-
 def _stopped(hooks: Hooks, step: int) -> OutcomeEvent:
     return OutcomeEvent(code=_OUTCOMES[hooks.stop_requested()], step=step)
 
@@ -108,132 +76,85 @@ def configure(config: TransferConfig, rank: int = 0) -> torch.device:
     return torch.device("cuda", rank)
 
 
-@dataclass
-class Run:
-    """A prepared run."""
+def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: Hooks, device: torch.device) -> Run:
+    """Do everything up to the first step, or to the step that a checkpoint holds, as each process of a run does.
 
-    preparation: Preparation
-    loop: Loop[DiT]
-    target: Images
-    held_out: Images
-    class_names: tuple[str, ...]
-    copies: Copies
-    _judge: Judge | None = None
-    _references: dict[str, Any] | None = None
-
-    def judge(self) -> Judge:
-        """The judge, built at the first evaluation."""
-        if self._judge is None:
-            self._judge = self.preparation.judge(self.held_out)
-        return self._judge
-
-    def evaluate(self) -> None:
-        """Judge the average now; its figures become metrics and part of the history."""
-        judge, state = self.judge(), self.loop.state
-        self.preparation.phase("evaluating")
-        progress = self.preparation.progress("evaluating", judge.images_an_evaluation)
-        entry, _ = judge.judge(state.average, state.step, progress)
-        entry["target_images"] = state.target_images
-        entry["l2_from_base"] = l2_from_base(state.average_trainable(), self._start())
-        state.history.evaluations.append(entry)
-        self.loop.hooks.emit(figures_event(entry))
-
-    def _start(self) -> DiT:
-        """The model as it was before the first step, made anew: it is a function of base, config and classes."""
-        hyperparameters = self.preparation.config.method.hyperparameters
-        model = with_classes(self.judge().base_model, len(self.class_names), hyperparameters.label_rows)
-        return adapt(model, hyperparameters.adapter, seed=self.preparation.config.seed)
-
-    def finish(self) -> None:
-        """Report and export of the model that is delivered."""
-        judge, result = self.judge(), delivered(self.loop, self._load)
-        references = judge.references(self.preparation.progress("evaluating", judge.images_of_references))
-        self._judge_guidance(result)
-        out = self.preparation.folders.out
-        exported = self._export(result, out / "diffusers.zip")
-        write_run_report(self, judge, references, out, result)
-        step = self.loop.state.step
-        for kind, name in (("report_json", "report.json"), ("report_html", "report.html"), ("samples", "samples.png")):
-            self.loop.hooks.emit(
-                ArtifactEvent.model_validate({"kind": kind, "step": step, "file": file_info(out / name, out)})
-            )
-        if exported:
-            self.loop.hooks.emit(
-                ArtifactEvent(kind="export_diffusers", step=result.step, file=file_info(out / "diffusers.zip", out))
-            )
-
-    def _load(self, checkpoint: Path) -> DiT:
-        return load_dit(checkpoint, read_dit_config(checkpoint), self.preparation.device)
-
-    def _judge_guidance(self, result: Delivered[DiT]) -> None:
-        """The other guidances' figures, into the result's evaluation."""
-        judge = self.judge()
-        names = judge.other_guidance
-        if not names:
-            return
-        self.preparation.phase("evaluating")
-        progress = self.preparation.progress("evaluating", judge.config.num_images * len(names))
-        result.entry["other_guidance"] = judge.judge_guidance(result.model, names, progress)
-        self.loop.hooks.emit(other_guidance_event(result.entry))
-
-    def _export(self, result: Delivered[DiT], target: Path) -> bool:
-        """Whether there can be an export: DiTPipeline has no place for unmerged adapters and other processes."""
-        self.preparation.phase("exporting")
-        base, config = self.preparation.base, self.preparation.config
-        adapter = self.loop.state.adapter
-        why = None if adapter.mergeable else f"{adapter.type} is no change of weights and cannot be merged into them"
-        if base.card.process != "ddpm":
-            why = f"DiTPipeline cannot sample a model of the process {base.card.process!r}"
-        if why is not None:
-            self.loop.hooks.emit(LogEvent(level="warn", message=f"no diffusers export: {why}"))
-            return False
-        card = {
-            "base_model": base.card.id,
-            "base_digest": base.card.digest,
-            "method": config.method.model_dump(mode="json"),
-            "step": result.step,
-            "licence": base.card.licence,
-        }
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            export_diffusers(
-                merged(result.model),
-                base.folder / "vae",
-                Path(folder),
-                class_names=self.class_names,
-                card=card,
-                sampling=self.judge().sampling,
-                listen=lambda total: self.preparation.progress("exporting", total),
-            )
-            zip_folder(Path(folder), target)
-        return True
-
-
-def _prepare(preparation: Preparation) -> Run:
-    config, base, folders = preparation.config, preparation.base, preparation.folders
-    preparation.extractor_folders()  # one that is missing ends the run now, not at its first evaluation
+    Raises:
+        TaskError: what is missing or does not fit, before anything is trained.
+        Stopped: somebody asked to.
+    """
+    preparation = Preparation(config, base, folders, hooks, device)
+    preparation.extractor_folders()  # what is missing ends the run now, not at its first evaluation
+    task = family_of(base.card).task(preparation)
     preparation.phase("loading_model")
-    checkpoints = folders.out / "checkpoints"
-    target, held_out, class_names = preparation.images(begun_with(checkpoints))
-    copies = tell_copies(preparation.hooks, target, held_out, "class")
-    source = base.load_dit(preparation.device)
-    model = with_classes(source, len(class_names), config.method.hyperparameters.label_rows)
-    state = new_state(model, config.method.hyperparameters, seed=config.seed)  # first: it may refuse the adapter
-    data = preparation.training_data(target, model.null_label)
+    target, held_out = task.rows
+    copies = tell_copies(hooks, target, held_out, task.label)
+    state = new_state(task.start(), config.method.hyperparameters, seed=config.seed)  # it may refuse the adapter
+    data, kept = task.data, task.data.retention_latents
     caches = {
-        "target_latents": data.target.digest,
-        "retention_latents": data.retention.digest if data.retention is not None else None,
+        "target_latents": data.target_latents.digest,
+        "retention_latents": None if kept is None else kept.digest,
     }
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    folders.checkpoints.mkdir(parents=True, exist_ok=True)
     loop = Loop(
         config,
         state,
         advance=lambda: train_step(state, config, data),
-        hooks=preparation.hooks,
-        checkpoints=checkpoints,
-        identity=identity_of(config, base, name_of(target, checkpoints)),
+        hooks=hooks,
+        checkpoints=folders.checkpoints,
+        identity=identity_of(config, base, name_of(target, preparation.begun_with)) | task.identity,
         envelope=envelope_of(config, caches),
-        evaluate=lambda: run.evaluate(),
+        evaluate=lambda: evaluate(task, state),
+        write_config=task.write_config,
     )
     take_up(loop)
-    run = Run(preparation, loop, target, held_out, class_names, copies)
-    return run
+    return Run(task, loop, copies)
+
+
+def evaluate(task: Task[Any], state: TrainState[Any]) -> None:
+    """Judge the average now; its figures become metrics and part of the history."""
+    judge, preparation = task.judge, task.preparation
+    preparation.phase("evaluating")
+    entry = judge.judge(state.average, state.step, preparation.progress("evaluating", judge.images_an_evaluation))
+    config = preparation.config
+    start = adapt(task.start(), config.method.hyperparameters.adapter, seed=config.seed)
+    entry["target_images"] = state.target_images
+    entry["l2_from_base"] = l2_from_base(state.average_trainable(), start)
+    state.history.evaluations.append(entry)
+    preparation.hooks.emit(figures_event(entry))
+
+
+@dataclass
+class Run:
+    """A prepared run."""
+
+    task: Task[Any]
+    loop: Loop[Any]
+    copies: Copies
+
+    def finish(self) -> None:
+        """Judge, report and export the model that is delivered."""
+        task, judge, hooks = self.task, self.task.judge, self.loop.hooks
+        evaluations, out = self.loop.state.history.evaluations, task.preparation.folders.out
+        result = delivered(self.loop, task.open)
+        task.preparation.phase("evaluating")
+        first = judge.images_of_references
+        progress = task.preparation.progress("evaluating", first + judge.images_of_the_result)
+        references = judge.references(progress)
+        further = judge.figures_of_the_result(result.model, after(first, progress))
+        if further:
+            result.entry.update(further)
+            hooks.emit(figures_event(result.entry))
+        for message in task.remarks(evaluations):
+            hooks.emit(LogEvent(message=message))
+        task.preparation.phase("exporting")
+        exported = task.export(result, out)
+        write_run_report(task, self.loop, self.copies, references, result)
+        for kind, name in _REPORTS:
+            self._announce(kind, out / name, self.loop.state.step)
+        for kind, path in exported:
+            self._announce(kind, path, result.step)
+
+    def _announce(self, kind: str, path: Path, step: int) -> None:
+        file = file_info(path, self.task.preparation.folders.out)
+        self.loop.hooks.emit(ArtifactEvent.model_validate({"kind": kind, "step": step, "file": file}))

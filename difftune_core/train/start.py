@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from difftune_core.checkpoint.load import resume
-from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.config.transfer import TransferConfig, config_digest
 from difftune_core.data.copies import Copies, count_copies
-from difftune_core.data.decoded import Images, Rows
+from difftune_core.data.decoded import Decoded
+from difftune_core.families.base_model import BaseModel
 from difftune_core.hooks import Hooks, LogEvent, MetricsEvent, ResumeEvent
-from difftune_core.models.registry import BaseModel
 from difftune_core.runtime.caches import processor
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event
@@ -52,7 +50,7 @@ def _of_other_images(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return [name for name in _LATENTS if ours.get(name) != theirs.get(name)]
 
 
-def tell_copies(hooks: Hooks, target: Images | Rows, held_out: Images | Rows, label: str) -> Copies:
+def tell_copies(hooks: Hooks, target: Decoded, held_out: Decoded, label: str) -> Copies:
     """Count images that occur more than once, and warn of them; `label` is `class` or `caption`."""
     found = count_copies(target.keys, held_out.keys, target.names, held_out.names)
     for sentence in found.sentences(len(held_out), label):
@@ -60,9 +58,9 @@ def tell_copies(hooks: Hooks, target: Images | Rows, held_out: Images | Rows, la
     return found
 
 
-def name_of(target: Images | Rows, checkpoints: Path) -> str:
+def name_of(target: Decoded, begun_with: str | None) -> str:
     """What the run's checkpoints call its training data: the digest, or what 0.3.0 called it if that began the run."""
-    return target.earlier_digest if begun_with(checkpoints) == target.earlier_digest else target.digest
+    return target.earlier_digest if begun_with == target.earlier_digest else target.digest
 
 
 def identity_of(config: TransferConfig, base: BaseModel, training_data: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from api.jobs.models import Job
 from api.settings import Settings
 from api.storage import open_store
 from cli.main import app
-from difftune_core.models.dit import DiT, DiTConfig
+from difftune_core.networks.dit import DiT, DiTConfig
 from tests.cli.test_models import data_dir, service
 
 __all__ = ["data_dir", "service"]  # fixtures

@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from difftune_core.config.adapter import Adapter
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.dit.files import write_dit_config
 from difftune_core.hooks import Event, StopKind
-from difftune_core.models.dit import DiT, DiTConfig
+from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.runtime.rng import generator
-from difftune_core.train.step import TrainingData
 
 NUM_CLASSES = 3
 CONFIG = DiTConfig(input_size=8, hidden_size=32, depth=2, num_heads=2, num_classes=NUM_CLASSES)
@@ -73,8 +75,13 @@ def toy_model() -> DiT:
 
 
 @pytest.fixture
-def training_data(ddpm: DDPM) -> TrainingData:
-    return TrainingData(latent_set("target", 24), latent_set("retention", 40), NUM_CLASSES, ddpm)
+def training_data(ddpm: DDPM) -> LabelledData:
+    return LabelledData(latent_set("target", 24), latent_set("retention", 40), NUM_CLASSES, ddpm)
+
+
+def written(model: DiT, folder: Path, adapter: Adapter | None) -> None:
+    """`config.json` beside a checkpoint's weights."""
+    write_dit_config(folder, model.config, adapter)
 
 
 def toy_config(method: str = "diff_tuning", **hyperparameters: object) -> TransferConfig:

@@ -21,9 +21,10 @@ import torch
 
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.process import make_process
-from difftune_core.models.dit import DiT, DiTConfig
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.train.state import new_state
-from difftune_core.train.step import TrainingData, train_step
+from difftune_core.train.step import train_step
 from tests.core.conftest import CONFIG, NUM_CLASSES, latent_set, toy_config
 
 TOLERANCE = 2e-5
@@ -62,7 +63,7 @@ def open_model(config: DiTConfig = CONFIG) -> DiT:
     return model
 
 
-def losses(config: TransferConfig, model: DiT, data: TrainingData, steps: int = 10) -> torch.Tensor:
+def losses(config: TransferConfig, model: DiT, data: LabelledData, steps: int = 10) -> torch.Tensor:
     """Losses of each step and slot, trained on one thread from a copy of the model."""
     torch.set_num_threads(1)
     state = new_state(deepcopy(model), config.method.hyperparameters)
@@ -75,7 +76,7 @@ def losses_of(case: str, **changed: object) -> list[float]:
     architecture = replace(CONFIG, **ANATOMIES[anatomy])
     model, process = open_model(architecture), make_process(architecture)
     teacher = deepcopy(model).eval() if "distillation" in case else None
-    data = TrainingData(latent_set("target", 24), latent_set("retention", 40), NUM_CLASSES, process, teacher)
+    data = LabelledData(latent_set("target", 24), latent_set("retention", 40), NUM_CLASSES, process, teacher)
     return losses(toy_config(**{**given, **changed}), model, data, given.get("max_steps", 10)).mean(1).tolist()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from difftune_core.models.registry import BaseModel
+from difftune_core.families.base_model import BaseModel
 
 Asked = Callable[..., str]
 """Where a cache would keep what it makes of these inputs."""
@@ -32,10 +33,10 @@ def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callabl
     for module in (
         "data.latents",
         "data.controlled",
-        "models.text",
+        "networks.text",
         "retention.bank",
-        "evaluate.judge",
-        "evaluate.analyse",
+        "families.dit.judge",
+        "families.dit.analyse",
     ):
         monkeypatch.setattr(f"difftune_core.{module}.build_once", note)
 
@@ -71,4 +72,4 @@ OTHER_PIXELS = {
 
 
 def with_digest(base: BaseModel, digest: str) -> BaseModel:
-    return BaseModel(base.folder, base.card.model_copy(update={"digest": digest}))
+    return replace(base, card=base.card.model_copy(update={"digest": digest}))

@@ -15,11 +15,11 @@ import difftune_core
 from difftune_core.config.card import CARD_FILE, BaseModelCard, read_card
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.families.dit.files import write_dit_config
+from difftune_core.families.preparation import Folders
 from difftune_core.files import folder_digest
 from difftune_core.hooks import OutcomeEvent
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import write_dit_config
-from difftune_core.train.prepare import Folders
+from difftune_core.networks.dit import DiT
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
 

@@ -14,8 +14,9 @@ import torch
 from difftune_core.config.retention import ClassWeight, RetentionSetConfig
 from difftune_core.data.controlled import cached_controls
 from difftune_core.data.latents import cached_latents
-from difftune_core.models.registry import BaseModel, find_base_model
-from difftune_core.models.text import text_table
+from difftune_core.families.base_model import BaseModel
+from difftune_core.families.table import find_base_model
+from difftune_core.networks.text import text_table
 from difftune_core.retention.bank import retention_set
 from difftune_core.runtime.caches import array_digest
 from tests.core.noted import LABELS, OTHER_PIXELS, PIXELS, Asked, asking, none, with_digest

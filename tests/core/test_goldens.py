@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from difftune_core.diffusion import process
+from difftune_core.families.batch import Batch
 from difftune_core.objectives import laws
 from difftune_core.train import step
 from tests.core.goldens import CASES, is_golden, losses_of, recorded
@@ -51,9 +52,9 @@ def test_a_weighting_that_is_a_little_off_is_noticed(name: str, value: float, mo
 def test_a_loss_without_its_slots_weights_is_noticed(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make_batch = step.make_batch
 
-    def unweighted(*given: object) -> step.Batch:
+    def unweighted(*given: object) -> Batch:
         batch = make_batch(*given)  # type: ignore[arg-type]
-        return step.Batch(batch.noised, batch.labels, batch.is_target, torch.ones_like(batch.weight))
+        return Batch(batch.noised, batch.condition, batch.is_target, torch.ones_like(batch.weight))
 
     monkeypatch.setattr(step, "make_batch", unweighted)
     name = f"ddpm epsilon, {case}"

@@ -20,7 +20,7 @@ from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import DiffTuning, TransferConfig, config_digest
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 from tests.core.runs import ToyFolders, toy_folders
 
 STORED = Path(__file__).with_name("stored_0_2_0.json")

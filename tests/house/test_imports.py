@@ -15,19 +15,12 @@ MAX_FILES_IN_ROOT = 8
 
 CIRCLES = [
     {"evaluate.dinov2", "evaluate.features"},
-    {"models.registry", "models.stable_diffusion"},
     {"train.replica", "train.state"},
-    {"train.control.report", "train.control.run", "train.report", "train.run", "train.start"},
 ]
 """Modules of the core that still need each other. Nothing is added here."""
 MUTUAL = {
     "difftune_core": [
-        {"adapters", "models"},
-        {"checkpoint", "models"},
         {"checkpoint", "train"},
-        {"diffusion", "models"},
-        {"evaluate", "models"},
-        {"evaluate", "train"},
     ],
     "api": [],
 }

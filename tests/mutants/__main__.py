@@ -26,8 +26,7 @@ _ROOT = Path(__file__).parents[2]
 _HARMLESS = Path(__file__).with_name("harmless.toml")
 _NOT_ASKED = ("tests/test_", "tests/compose", "tests/benchmarks", "tests/cli")  # of documents, of no fault below
 _ENOUGH = 0.9
-_BUDGET_S = 45.0
-_IN_CONTROL = 200
+_BUDGET_S = 60.0
 _BASE_LIMIT_S = 60.0
 
 
@@ -57,12 +56,9 @@ def _try_all(faults: list[Fault], copies: list[Copy], coverers: Coverers, kept: 
     for copy in copies:
         free.put(copy)
 
-    for copy in copies:
-        copy.check(sorted(coverers.seconds, key=coverers.seconds.__getitem__)[:_IN_CONTROL], _BASE_LIMIT_S)
-
     def attempt(fault: Fault) -> None:
-        tests = coverers.of(fault.path, fault.lines, budget_s=_BUDGET_S)
-        limit_s = _BASE_LIMIT_S + 3 * sum(coverers.seconds[test] for test in tests)
+        tests = coverers.of(fault.path, fault.line, budget_s=_BUDGET_S)
+        limit_s = _BASE_LIMIT_S + 4 * sum(coverers.seconds[test] for test in tests)
         copy = free.get()
         try:
             trial = copy.trial(fault, tests, limit_s)
@@ -74,12 +70,8 @@ def _try_all(faults: list[Fault], copies: list[Copy], coverers: Coverers, kept: 
         done[fault.place] = row
         print(f"{len(done)}: {trial.outcome} {fault.path}:{fault.line} {fault.kind}", file=sys.stderr)
 
-    try:
-        with ThreadPoolExecutor(len(copies)) as pool:
-            list(pool.map(attempt, [fault for fault in faults if fault.place not in done]))
-    finally:
-        for copy in copies:
-            copy.close()
+    with ThreadPoolExecutor(len(copies)) as pool:
+        list(pool.map(attempt, [fault for fault in faults if fault.place not in done]))
     return {fault.place: done[fault.place] for fault in faults}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
 import coverage
@@ -28,18 +27,12 @@ class Coverers:
         self.seconds: dict[str, float] = {}
         self._by_line: dict[tuple[str, int], set[str]] = defaultdict(set)
         self._by_file: dict[str, set[str]] = defaultdict(set)
-        self._root = folders[0].parent
         for folder in folders:
             for file in folder.glob("seconds-*.tsv"):
                 rows = (line.split("\t", 1) for line in file.read_text(encoding="utf-8").splitlines())
                 self.seconds |= {test: float(seconds) for seconds, test in rows}
             for file in folder.glob("notes.*"):
                 self._read(file, folder.parent)
-
-    def _naming(self, module: str) -> set[str]:
-        files = {test.partition("::")[0] for test in self.seconds}
-        naming = {file for file in files if module in (self._root / file).read_text(encoding="utf-8")}
-        return {test for test in self.seconds if test.partition("::")[0] in naming}
 
     def _read(self, file: Path, root: Path) -> None:
         data = coverage.CoverageData(str(file))
@@ -51,15 +44,12 @@ class Coverers:
                 self._by_line[path, line] |= known
                 self._by_file[path] |= known
 
-    def of(self, path: str, lines: Iterable[int], *, budget_s: float) -> list[str]:
-        """Return the tests that run one of the lines, cheapest first: as many as take `budget_s`, and at least one.
+    def of(self, path: str, line: int, *, budget_s: float) -> list[str]:
+        """Return the tests that run the line, cheapest first, as many as take `budget_s` together, one at least.
 
-        Where no test is noted for them (what is set there is read elsewhere): those of the file, else those that
-        name its module.
+        A line that runs at import alone, which no test is noted for, concerns all tests of its file.
         """
-        running: set[str] = set().union(*(self._by_line[path, line] for line in lines))
-        concerned = running or self._by_file[path] or self._naming(path.removesuffix(".py").replace("/", "."))
-        tests = sorted(concerned, key=lambda test: self.seconds[test])
+        tests = sorted(self._by_line[path, line] or self._by_file[path], key=lambda test: self.seconds[test])
         spent, chosen = 0.0, []
         for test in tests:
             spent += self.seconds[test]

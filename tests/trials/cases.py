@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from diffusers import DiTPipeline
 
-from difftune_core.checkpoint.export_card import pipeline_name
+from difftune_core.families.dit.export_card import pipeline_name
 from tests.trials.seen import Seen, colour, shared_images, trained, validated
 
 Judged = Callable[[Seen], bool]

@@ -13,11 +13,11 @@ from difftune_core.config.card import read_card
 from difftune_core.data.conditions import annotator
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.controls import compare_controls
+from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.draw import Prompted, sample_prompted
+from difftune_core.families.table import find_base_model
 from difftune_core.files import folder_digest
-from difftune_core.models.registry import find_base_model
-from difftune_core.models.stable_diffusion import StableDiffusion
-from difftune_core.models.text import TextEncoder
+from difftune_core.networks.text import TextEncoder
 from workbench.tiny.tokenizer import LENGTH, write_tokenizer
 from workbench.tiny.train_autoencoder import reconstruct
 from workbench.tiny.training import psnr, to_tensor

@@ -35,10 +35,11 @@ from difftune_core.checkpoint.save import save_checkpoint
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.dataset import open_dataset
+from difftune_core.families.dit.label_rows import with_classes
+from difftune_core.families.table import find_base_model
 from difftune_core.files import sha256_file
-from difftune_core.models.registry import find_base_model
-from difftune_core.models.transfer import with_classes
 from difftune_core.train.state import new_state
+from tests.core.conftest import written
 
 Bench = Any  # the class of conftest.py
 STEPS = 2
@@ -87,7 +88,7 @@ def trained(bench: Bench, tmp_path: Path, **evaluation: Any) -> str:
     state = new_state(with_classes(base.load_dit(), 2, "reuse_rows"), given.method.hyperparameters, seed=0)
     state.step = STEPS
     identity = {"base_model": base.card.digest, "training_data": open_dataset(tmp_path / "digits.zip").digest}
-    event = save_checkpoint(state, tmp_path, identity=identity, envelope={})
+    event = save_checkpoint(state, tmp_path, identity=identity, envelope={}, write_config=written)
     with bench.database.write() as session:
         config = resolve(given, base.card, num_threads=1)
         job = jobs.create(session, "t", Submission(config, data, held_out))

@@ -27,7 +27,7 @@ from api.work.models import WorkItem
 from api.work.repository import Wants
 from api.work.states import Slot, WorkKind
 from difftune_core.config.run import ResourcesConfig
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 from tests.core.conftest import CONFIG
 from tests.core.runs import toy_folders
 from worker.gpus import Gpus, gpus_of

@@ -19,9 +19,9 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.families.dit.draw import sample_latents
+from difftune_core.families.dit.files import load_dit
 from difftune_core.files import folder_digest
-from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.registry import load_dit
+from difftune_core.networks.autoencoder import Autoencoder
 from workbench.tiny.train_dit import CONFIG
 from workbench.tiny.world import SOURCE_CLASSES, World
 

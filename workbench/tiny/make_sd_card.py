@@ -16,10 +16,10 @@ from difftune_core.config.controlnet_fit import anatomy_of
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
+from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.draw import Prompted, sample_prompted
 from difftune_core.files import folder_digest
-from difftune_core.models.stable_diffusion import StableDiffusion
-from difftune_core.models.text import TextEncoder
+from difftune_core.networks.text import TextEncoder
 from workbench.tiny.scene_pool import scene_pool
 from workbench.tiny.train_annotators import DEPTH, SEGMENTATION
 from workbench.tiny.train_sd_autoencoder import POOLS, SIZE

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from difftune_core.diffusion.process import Process, make_process
-from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.dit import DiT, DiTConfig
-from difftune_core.models.registry import WEIGHTS, load_dit, write_dit_config
+from difftune_core.families.dit.files import load_dit, write_dit_config
+from difftune_core.networks.autoencoder import Autoencoder
+from difftune_core.networks.dit import DiT, DiTConfig
+from difftune_core.networks.state import WEIGHTS
 from difftune_core.objectives.denoising import denoising_loss, noised
 from difftune_core.runtime.tensors import save_tensors
 from difftune_core.train.state import update_average

@@ -22,8 +22,8 @@ from torch import Tensor
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.diffusion.solvers import discrete_scheduler
-from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.text import TextEncoder
+from difftune_core.networks.autoencoder import Autoencoder
+from difftune_core.networks.text import TextEncoder
 from workbench.tiny.scene_pool import ScenePool, scene_pool
 from workbench.tiny.tokenizer import LENGTH
 from workbench.tiny.train_sd_autoencoder import LATENT_CHANNELS, POOLS, SIZE

@@ -13,12 +13,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from difftune_core.config.sampling import Prediction
 from difftune_core.diffusion.denoisers import Condition, Denoiser
+from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
-from difftune_core.diffusion.solvers import discrete_solver
+from difftune_core.diffusion.schedule import NoiseSchedule
+from difftune_core.diffusion.solvers import discrete_scheduler, discrete_solver
 from difftune_core.interruption import Progress
-from difftune_core.models.stable_diffusion import process_of
 
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+"""Kinds of prediction by diffusers' names."""
 _BATCH = 32
 
 
@@ -117,3 +121,9 @@ def sample_prompted(
     named = torch.tensor([not torch.equal(row, prompted.empty) for row in text])  # else both passes are the same
     away = Away((empty, *shown), named) if sampling.is_guided else None
     return reverse(denoise, (text, *shown), chain, sampling, away=away, first_index=first_index, progress=progress)
+
+
+def process_of(noise_fields: dict[str, Any]) -> DDPM:
+    """Make the process that these fields describe."""
+    scheduler = discrete_scheduler("ddim", noise_fields)
+    return DDPM(NoiseSchedule(scheduler.betas.double()), PREDICTIONS[scheduler.config.prediction_type])

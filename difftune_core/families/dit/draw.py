@@ -14,7 +14,7 @@ from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 
 
 class UnderNull:

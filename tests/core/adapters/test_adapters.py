@@ -13,7 +13,7 @@ from difftune_core.adapters.select import adapt
 from difftune_core.config.adapter import DIT_LINEAR_LAYERS, Adapter
 from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT, DiTConfig
+from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.runtime.rng import generator
 
 MERGEABLE = {

@@ -9,15 +9,17 @@ import torch
 from safetensors.torch import load_file
 
 from difftune_core.adapters.select import adapt
-from difftune_core.checkpoint.export import to_diffusers
 from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, whole
 from difftune_core.checkpoint.save import save_checkpoint
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.dit.export import to_diffusers
+from difftune_core.families.dit.files import load_dit, read_dit_config
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import CONFIG, load_dit, read_dit_config
+from difftune_core.networks.dit import DiT
+from difftune_core.networks.state import CONFIG
 from difftune_core.train.state import TrainState, new_state
-from difftune_core.train.step import TrainingData, train_step
-from tests.core.conftest import toy_config
+from difftune_core.train.step import train_step
+from tests.core.conftest import toy_config, written
 
 KINDS: dict[str, dict[str, object]] = {
     "lora": {"type": "lora", "rank": 2},
@@ -31,13 +33,13 @@ KINDS: dict[str, dict[str, object]] = {
 }
 
 
-def trained(adapter: dict[str, object], model: DiT, data: TrainingData, folder: Path) -> tuple[TrainState, Path]:
+def trained(adapter: dict[str, object], model: DiT, data: LabelledData, folder: Path) -> tuple[TrainState, Path]:
     """A run of 3 steps and its checkpoint."""
     config = toy_config(adapter=adapter, learning_rate=0.02)
     state = new_state(deepcopy(model), config.method.hyperparameters, seed=config.seed)
     for _ in range(3):
         train_step(state, config, data)
-    event = save_checkpoint(state, folder, identity={"base_model": "toy"}, envelope={})
+    event = save_checkpoint(state, folder, identity={"base_model": "toy"}, envelope={}, write_config=written)
     return state, folder / event.name
 
 
@@ -50,7 +52,7 @@ def predict(model: DiT) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_delivered_model_loads_and_is_the_average(
-    kind: str, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    kind: str, toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     state, folder = trained(KINDS[kind], toy_model, training_data, tmp_path)
     loaded = load_dit(folder, read_dit_config(folder))
@@ -60,7 +62,7 @@ def test_the_delivered_model_loads_and_is_the_average(
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_files_hold_what_is_trained_and_no_more(
-    kind: str, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    kind: str, toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     state, folder = trained(KINDS[kind], toy_model, training_data, tmp_path)
     manifest = whole(folder)
@@ -76,7 +78,7 @@ def test_the_files_hold_what_is_trained_and_no_more(
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "difffit", "bitfit"])
-def test_a_merged_model_is_a_plain_one(kind: str, toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+def test_a_merged_model_is_a_plain_one(kind: str, toy_model: DiT, training_data: LabelledData, tmp_path: Path) -> None:
     _, folder = trained(KINDS[kind], toy_model, training_data, tmp_path)
     assert set(load_file(folder / MODEL)) == set(toy_model.state_dict())
     assert read_dit_config(folder) == toy_model.config
@@ -85,7 +87,7 @@ def test_a_merged_model_is_a_plain_one(kind: str, toy_model: DiT, training_data:
 
 
 def test_the_adapter_file_makes_the_model_again_from_its_base(
-    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     state, folder = trained(KINDS["lora"], toy_model, training_data, tmp_path)
     model = adapt(deepcopy(toy_model), state.adapter)
@@ -95,7 +97,7 @@ def test_the_adapter_file_makes_the_model_again_from_its_base(
 
 
 def test_weights_of_another_adapter_are_refused_by_name(
-    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     _, folder = trained(KINDS["vpt"], toy_model, training_data, tmp_path)
     fields = json.loads((folder / CONFIG).read_text())
@@ -107,7 +109,7 @@ def test_weights_of_another_adapter_are_refused_by_name(
         load_dit(folder, read_dit_config(folder))
 
 
-def test_full_tuning_leaves_three_files(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+def test_full_tuning_leaves_three_files(toy_model: DiT, training_data: LabelledData, tmp_path: Path) -> None:
     state, folder = trained({"type": "full"}, toy_model, training_data, tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, "manifest.json", MODEL, RESUME]
     assert not any(name.startswith("average/") for name in load_file(folder / RESUME))

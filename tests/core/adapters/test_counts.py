@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from difftune_core.adapters.select import adapt
 from difftune_core.config.adapter import Adapter
-from difftune_core.models.dit import PRESETS, DiT
+from difftune_core.networks.dit import PRESETS, DiT
 
 XL_2 = 675.13e6
 ROW = 1152

@@ -12,10 +12,11 @@ from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from difftune_core.adapters.initial import by_fan_in, uniform
 from difftune_core.adapters.select import adapt
-from difftune_core.models.dit import DiT, DiTBlock
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.networks.dit import DiT, DiTBlock
 from difftune_core.runtime.rng import generator
 from difftune_core.train.state import new_state
-from difftune_core.train.step import TrainingData, train_step
+from difftune_core.train.step import train_step
 from tests.core.adapters.test_adapters import ADAPTERS, moved, parsed
 from tests.core.conftest import toy_config
 
@@ -135,7 +136,7 @@ VARIANTS = [("lora", "dora"), ("parallel", "sequential"), ("vpt", "vpt as publis
 
 @pytest.mark.parametrize(("one", "other"), VARIANTS)
 def test_variants_are_other_models_after_a_few_steps(
-    one: str, other: str, toy_model: DiT, training_data: TrainingData
+    one: str, other: str, toy_model: DiT, training_data: LabelledData
 ) -> None:
     outputs = []
     x, t, y = torch.randn(2, 4, 8, 8, generator=generator("x")), torch.tensor([10.0, 900.0]), torch.tensor([0, 1])

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from difftune_core.diffusion.process import make_process
-from difftune_core.models.dit import DiT
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.networks.dit import DiT
 from difftune_core.train.state import new_state
-from difftune_core.train.step import TrainingData, train_step
+from difftune_core.train.step import train_step
 from tests.core.adapters.test_adapters import ADAPTERS
 from tests.core.conftest import toy_config
 
@@ -31,7 +32,7 @@ OBJECTIVES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("kind", sorted(ADAPTERS))
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_three_steps_move_all_that_is_trained_and_nothing_else(
-    kind: str, objective: str, toy_model: DiT, training_data: TrainingData
+    kind: str, objective: str, toy_model: DiT, training_data: LabelledData
 ) -> None:
     method, fields, hyperparameters = OBJECTIVES[objective]
     model = DiT(replace(toy_model.config, **fields))

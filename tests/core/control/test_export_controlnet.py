@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save
 
 import difftune_core
-from difftune_core.checkpoint.export_controlnet import export_controlnet
+from difftune_core.families.controlnet.export import export_controlnet
 from tests.core.control.toy import SIZE, ToyRuns
 
 CARD = {"base_model": "toy-sd", "condition": "edge", "method": {"type": "diff_tuning"}, "step": 4, "licence": "MIT"}

@@ -14,9 +14,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import difftune_core
+from difftune_core.families.convert.request import ImportRequest
+from difftune_core.families.install import install
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.request import ImportRequest
-from difftune_core.models.install import install
 from difftune_core.runtime.foreign import refuse_links
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import write_stable_diffusion

@@ -15,11 +15,11 @@ from difftune_core.config.card import CompanionCard, list_cards, read_card, read
 from difftune_core.config.controlnet_fit import check_controlnet_fits
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.families.controlnet.convert.controlnet_single import write_single_file
+from difftune_core.families.convert.request import ImportRequest
+from difftune_core.families.install import install
+from difftune_core.families.table import find_base_model
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.controlnet_single import write_single_file
-from difftune_core.models.convert.request import ImportRequest
-from difftune_core.models.install import install
-from difftune_core.models.registry import find_base_model
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import ToyRuns, write_stable_diffusion
 

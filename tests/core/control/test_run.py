@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from difftune_core.checkpoint.manifest import MODEL, newest_whole
 from difftune_core.config.card import read_card
 from difftune_core.config.run import ResourcesConfig
+from difftune_core.families.controlnet.base_model import StableDiffusion
+from difftune_core.families.preparation import Folders
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
-from difftune_core.models.stable_diffusion import StableDiffusion
 from difftune_core.runtime.rng import generator
-from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.clip_files import write_clip
 from tests.core.conftest import RecordingHooks

@@ -10,12 +10,14 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.batch import Batch, losses_of, make_batch
+from difftune_core.families.controlnet.base_model import StableDiffusion, new_controlnet
+from difftune_core.families.controlnet.batch import ControlledData
 from difftune_core.families.controlnet.draw import Control, Prompted, sample_prompted
-from difftune_core.models.stable_diffusion import StableDiffusion, new_controlnet
-from difftune_core.models.text import TextEncoder
+from difftune_core.networks.text import TextEncoder
 from difftune_core.runtime.rng import generator
-from difftune_core.train.control.step import ControlledBatch, ControlledData, control_step, losses_of, make_batch
 from difftune_core.train.state import TrainState, new_state
+from difftune_core.train.step import train_step
 from tests.core.control.toy import LENGTH, SIZE, WIDTH, ToyRuns
 
 EMPTY, DEFAULT = 0, 1
@@ -32,7 +34,7 @@ def controlled(name: str, count: int, prompts: list[int]) -> ControlledSet:
 
 @pytest.fixture(scope="module")
 def base(toy_runs: ToyRuns) -> StableDiffusion:
-    from difftune_core.models.registry import find_base_model
+    from difftune_core.families.table import find_base_model
 
     found = find_base_model("toy-sd", toy_runs.models)
     assert isinstance(found, StableDiffusion)
@@ -75,12 +77,12 @@ def test_slots_are_target_with_caption_or_retention_with_default_prompt(
     config = toy_runs.config(batch_size=64, control={"prompt_dropout": 0.0})
     batch = make_batch(config, data, step=0)
     text = data.target.text.float()
-    default = (batch.text == text[DEFAULT]).flatten(1).all(1)
+    default = (batch.condition[0] == text[DEFAULT]).flatten(1).all(1)
     assert torch.equal(default, ~batch.is_target)
     assert 16 < int(batch.is_target.sum()) < 48
     own = data.retention.controls if data.retention is not None else None
     assert own is not None
-    kept = [any(torch.equal(control, one) for one in own) for control in batch.controls]
+    kept = [any(torch.equal(control, one) for one in own) for control in batch.condition[1]]
     assert kept == (~batch.is_target).tolist()
     # psi(t) = (t + 1) / T is the probability of a target slot, so target slots are the noisier ones.
     t = batch.noised.t.double()
@@ -90,14 +92,14 @@ def test_slots_are_target_with_caption_or_retention_with_default_prompt(
 def test_prompts_of_target_slots_alone_are_dropped(toy_runs: ToyRuns, data: ControlledData) -> None:
     batch = make_batch(toy_runs.config(batch_size=64, control={"prompt_dropout": 1.0}), data, step=0)
     text = data.target.text.float()
-    assert torch.equal((batch.text == text[EMPTY]).flatten(1).all(1), batch.is_target)
+    assert torch.equal((batch.condition[0] == text[EMPTY]).flatten(1).all(1), batch.is_target)
 
 
 def test_tau_zero_is_supervised_to_the_bit(toy_runs: ToyRuns, data: ControlledData) -> None:
     found = []
     for config in (toy_runs.config("supervised"), toy_runs.config(tau=0.0)):
         state = state_of(config, data)
-        results = [control_step(state, config, data) for _ in range(3)]
+        results = [train_step(state, config, data) for _ in range(3)]
         found.append((torch.stack([r.losses for r in results]), weights(state)))
     (losses, one), (others, other) = found
     assert torch.equal(losses, others)
@@ -118,14 +120,14 @@ def test_a_step_is_that_of_the_published_controlnet_recipe(toy_runs: ToyRuns, da
     scheduler: Any = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     noisy = scheduler.add_noise(batch.noised.x0, batch.noised.noise, batch.noised.t)
     torch.testing.assert_close(noisy, batch.noised.x_t, rtol=1e-5, atol=1e-5)
-    image = batch.controls.float() / 255
+    image = batch.condition[1].float() / 255
     down, middle = theirs(
-        noisy, batch.noised.t, encoder_hidden_states=batch.text, controlnet_cond=image, return_dict=False
+        noisy, batch.noised.t, encoder_hidden_states=batch.condition[0], controlnet_cond=image, return_dict=False
     )
     predicted = data.unet(
         noisy,
         batch.noised.t,
-        encoder_hidden_states=batch.text,
+        encoder_hidden_states=batch.condition[0],
         down_block_additional_residuals=list(down),
         mid_block_additional_residual=middle,
         return_dict=False,
@@ -162,14 +164,14 @@ def test_lora_trains_its_updates_and_what_the_base_has_no_counterpart_of(
     assert any("lora_A" in name for name in names)
     before = weights(state)
     for _ in range(2):
-        control_step(state, config, data)
+        train_step(state, config, data)
     after = weights(state)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert changed <= set(names)
 
 
-def one_batch(config: TransferConfig, data: ControlledData) -> ControlledBatch:
+def one_batch(config: TransferConfig, data: ControlledData) -> Batch:
     return make_batch(config, data, step=5)
 
 
@@ -177,7 +179,7 @@ def test_a_batch_is_a_function_of_seed_and_step(toy_runs: ToyRuns, data: Control
     config = toy_runs.config()
     one, other = one_batch(config, data), one_batch(config, data)
     assert torch.equal(one.noised.x_t, other.noised.x_t)
-    assert torch.equal(one.controls, other.controls)
+    assert torch.equal(one.condition[1], other.condition[1])
     shifted = make_batch(config.model_copy(update={"seed": 4}), data, step=5)
     assert not torch.equal(one.noised.x_t, shifted.noised.x_t)
 
@@ -265,7 +267,7 @@ def test_a_step_weighs_each_slot_as_its_recipe_says(recipe: str, toy_runs: ToyRu
     losses = losses_of(by_hand, batch, config.method.hyperparameters, data)
     torch.autograd.backward((weight * losses).mean())
     expected = dict(by_hand.named_parameters())
-    control_step(state, config, data)
+    train_step(state, config, data)
     moved = {name: p.grad for name, p in state.trainable().items() if p.grad is not None and p.grad.any()}
     assert moved
     for name, grad in moved.items():

@@ -15,9 +15,9 @@ from cli.demo.scenes import Scenes
 from difftune_core.config.card import CARD_FILE, BaseModelCard, read_card
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.families.preparation import Folders
 from difftune_core.files import folder_digest
 from difftune_core.hooks import OutcomeEvent
-from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
 from workbench.tiny.tokenizer import write_tokenizer

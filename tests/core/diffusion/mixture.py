@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from difftune_core.diffusion.edm import EDM
 from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.process import DDPM, make_process
-from difftune_core.models.dit import DiT, DiTConfig
+from difftune_core.networks.dit import DiT, DiTConfig
 
 MEANS = torch.tensor([[-1.5, 0.5], [1.0, -0.5]])
 WEIGHTS = torch.tensor([0.3, 0.7])

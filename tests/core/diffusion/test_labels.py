@@ -6,7 +6,7 @@ import torch
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 
 
 @pytest.mark.parametrize("label", [-1, 4, 1000])

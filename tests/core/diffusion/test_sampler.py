@@ -14,7 +14,7 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 
 CHAINS = [(process, sampler) for process, samplers in SAMPLERS.items() for sampler in samplers]
 

@@ -21,15 +21,16 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.decoded import Images
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.reverse import Sampling
-from difftune_core.evaluate.analyse import _Analysis
-from difftune_core.evaluate.chain import Easel
 from difftune_core.evaluate.features import load_extractor
-from difftune_core.evaluate.judge import Judge
-from difftune_core.evaluate.tuned import TunedCheckpoint
-from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import BaseModel, find_base_model
-from difftune_core.train.prepare import Folders, Preparation
+from difftune_core.families.base_model import BaseModel
+from difftune_core.families.dit.analyse import _Analysis
+from difftune_core.families.dit.chain import Easel
+from difftune_core.families.dit.judge import DiTJudge
+from difftune_core.families.dit.tuned import TunedCheckpoint
+from difftune_core.families.preparation import Folders, Preparation
+from difftune_core.families.table import find_base_model
+from difftune_core.networks.autoencoder import Autoencoder
+from difftune_core.networks.dit import DiT
 from tests.core.conftest import RecordingHooks
 from tests.core.noted import LABELS, OTHER_PIXELS, PIXELS, Asked, asking, changed, with_digest
 from tests.core.runs import BUNDLED
@@ -65,12 +66,12 @@ NO_MATTER = {  # of how a model is judged: when, and what follows from it
 
 
 @pytest.fixture
-def judge(base: BaseModel, tmp_path: Path) -> Judge:
+def judge(base: BaseModel, tmp_path: Path) -> DiTJudge:
     latents = torch.zeros(1, 4, 4, 8, 8).half()
-    return Judge(
+    return DiTJudge(
         base=base,
         config=EvaluationConfig(),
-        extractor=load_extractor(BUNDLED / "tiny-features"),
+        extractors=(load_extractor(BUNDLED / "tiny-features"),),
         autoencoder=object.__new__(Autoencoder),  # not asked
         real=PIXELS,
         real_labels=LABELS,
@@ -95,8 +96,8 @@ def extractor(folder: Path, **card: Any) -> Path:
     return folder
 
 
-def test_references(asked: Callable[..., Asked], judge: Judge, tmp_path: Path) -> None:
-    def place(*_: Any, judge: Judge, cache: Path) -> Any:
+def test_references(asked: Callable[..., Asked], judge: DiTJudge, tmp_path: Path) -> None:
+    def place(*_: Any, judge: DiTJudge, cache: Path) -> Any:
         return replace(judge, cache=cache).references(lambda _: None)
 
     of = asked(place)
@@ -114,11 +115,12 @@ def test_references(asked: Callable[..., Asked], judge: Judge, tmp_path: Path) -
         "the judge's source images": replace(judge, source=changed(PIXELS)),
         "their latents": replace(judge, source_latents=replace(judge.source_latents, digest="of others")),
         "the base model": replace(judge, base=with_digest(judge.base, "of another")),
-        "the extractor's weights": replace(judge, extractor=load_extractor(extractor(tmp_path / "tiny-features"))),
+        "the extractor's weights": replace(judge, extractors=(load_extractor(extractor(tmp_path / "tiny-features")),)),
         "how images are brought to it": replace(
-            judge, extractor=load_extractor(extractor(tmp_path / "resized", id="tiny-features", resizing="pytorch-fid"))
+            judge,
+            extractors=(load_extractor(extractor(tmp_path / "resized", id="tiny-features", resizing="pytorch-fid")),),
         ),
-        "a further extractor": replace(judge, other_extractors=(judge.extractor,)),
+        "a further extractor": replace(judge, extractors=(*judge.extractors, *judge.extractors)),
     }
     places = {name: of(judge=other) for name, other in others.items()}
     assert [name for name, found in places.items() if found == first] == []
@@ -128,7 +130,7 @@ def test_references(asked: Callable[..., Asked], judge: Judge, tmp_path: Path) -
 
 
 @pytest.fixture
-def analysis(base: BaseModel, judge: Judge, tmp_path: Path) -> _Analysis:
+def analysis(base: BaseModel, judge: DiTJudge, tmp_path: Path) -> _Analysis:
     config = resolve(TransferConfig(model="tiny-dit"), base.card, num_threads=1)
     folders = Folders(tmp_path, None, [BUNDLED], tmp_path, tmp_path)
     return _Analysis(
@@ -138,7 +140,7 @@ def analysis(base: BaseModel, judge: Judge, tmp_path: Path) -> _Analysis:
         checkpoints=[],
         class_names=("a", "b"),
         held_out=Images(PIXELS, tuple(("a", str(n)) for n in range(4)), "", LABELS),
-        easel=Easel(Sampling(), 8, 2, judge.autoencoder, judge.extractor),
+        easel=Easel(Sampling(), 8, 2, judge.autoencoder, judge.extractors[0]),
         base_model=object.__new__(DiT),  # not asked
     )
 

@@ -9,13 +9,13 @@ import torch
 
 from difftune_core.diffusion.denoisers import HandOver, Remembering
 from difftune_core.diffusion.reverse import Sampling
-from difftune_core.evaluate.analyse import minimum
-from difftune_core.evaluate.chain import chain_latents, runnable
 from difftune_core.evaluate.frechet import frechet_difference, frechet_estimate
 from difftune_core.evaluate.report.chain import chain_page, finding
+from difftune_core.families.dit.analyse import minimum
+from difftune_core.families.dit.chain import chain_latents, runnable
 from difftune_core.families.dit.draw import UnderNull, sample_latents
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 
 TENTHS = [i / 10 for i in range(11)]
 LABELS = torch.tensor([0, 1, 2, 0, 1])

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from difftune_core.config.card import CompanionCard, list_cards, readable_cards
 from difftune_core.evaluate.clip_score import ClipScorer
+from difftune_core.families.convert.request import ImportRequest
+from difftune_core.families.install import install
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.request import ImportRequest
-from difftune_core.models.install import install
 from tests.core.clip_files import LENGTH, SIZE, write_clip
 from tests.core.conftest import RecordingHooks
 

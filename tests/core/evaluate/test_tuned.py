@@ -9,13 +9,14 @@ import torch
 from difftune_core.checkpoint.manifest import MODEL
 from difftune_core.checkpoint.save import save_checkpoint
 from difftune_core.config.card import BaseModelCard
-from difftune_core.evaluate import analysis_command
-from difftune_core.evaluate.tuned import open_checkpoints
+from difftune_core.families.base_model import BaseModel
+from difftune_core.families.dit import analysis_command
+from difftune_core.families.dit.base_model import DiTModel
+from difftune_core.families.dit.tuned import open_checkpoints
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import BaseModel
+from difftune_core.networks.dit import DiT
 from difftune_core.train.state import new_state
-from tests.core.conftest import NUM_CLASSES, RecordingHooks, toy_config
+from tests.core.conftest import NUM_CLASSES, RecordingHooks, toy_config, written
 
 IDENTITY = {"base_model": "b" * 64, "training_data": "d" * 64}
 
@@ -23,7 +24,7 @@ IDENTITY = {"base_model": "b" * 64, "training_data": "d" * 64}
 @pytest.fixture
 def base(tmp_path: Path) -> BaseModel:
     card = BaseModelCard(id="toy", family="dit", image_size=32, feature_extractor="none", digest="b" * 64)
-    return BaseModel(tmp_path, card)
+    return DiTModel(tmp_path, card)
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def folder(tmp_path: Path, toy_model: DiT) -> Path:
     """A checkpoint as training leaves it."""
     state = new_state(toy_model, toy_config("supervised").method.hyperparameters, seed=0)
     state.step = 7
-    return tmp_path / save_checkpoint(state, tmp_path, identity=IDENTITY, envelope={}).name
+    return tmp_path / save_checkpoint(state, tmp_path, identity=IDENTITY, envelope={}, write_config=written).name
 
 
 def opened(base: BaseModel, folder: Path, *, data: str = "d" * 64, classes: int = NUM_CLASSES) -> DiT:
@@ -52,7 +53,7 @@ def test_other_data_another_base_model_or_other_classes_are_named(base: BaseMode
     with pytest.raises(TaskError, match=f"training data: {'d' * 64}, not {'e' * 64}") as refused:
         opened(base, folder, data="e" * 64)
     assert refused.value.code == "checkpoint_mismatch"
-    other = BaseModel(base.folder, base.card.model_copy(update={"digest": "c" * 64}))
+    other = DiTModel(base.folder, base.card.model_copy(update={"digest": "c" * 64}))
     with pytest.raises(TaskError, match=f"base model: {'b' * 64}, not {'c' * 64}"):
         opened(other, folder)
     with pytest.raises(TaskError, match="tuned has 3 classes, the data set 5"):

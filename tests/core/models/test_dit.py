@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from difftune_core.checkpoint.export import PIPELINE_NULL_LABEL, to_diffusers
+from difftune_core.families.dit.export import PIPELINE_NULL_LABEL, to_diffusers
+from difftune_core.families.dit.label_rows import told_of_rows, with_classes
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import PRESETS, DiT, timestep_embedding
-from difftune_core.models.registry import check_state
-from difftune_core.models.transfer import told_of_rows, with_classes
+from difftune_core.networks.dit import PRESETS, DiT, timestep_embedding
+from difftune_core.networks.state import check_state
 
 
 def test_xl_2_has_the_published_size() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 
 Array = np.ndarray
 

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import difftune_core
-from difftune_core.checkpoint.export import export_diffusers
-from difftune_core.checkpoint.export_card import CARD, README, pipeline_name
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.draw import sample_latents
-from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.dit import DiT
-from difftune_core.models.transfer import with_classes
+from difftune_core.families.dit.export import export_diffusers
+from difftune_core.families.dit.export_card import CARD, README, pipeline_name
+from difftune_core.families.dit.label_rows import with_classes
+from difftune_core.networks.autoencoder import Autoencoder
+from difftune_core.networks.dit import DiT
 from difftune_core.runtime.rng import generator
 
 VAE = Path(difftune_core.__path__[0]) / "weights" / "tiny-dit" / "vae"

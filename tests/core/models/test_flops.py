@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from difftune_core.checkpoint.export import _transformer_config
-from difftune_core.models.dit import PRESETS, DiT, TimestepEmbedder
+from difftune_core.families.dit.export import _transformer_config
+from difftune_core.networks.dit import PRESETS, DiT, TimestepEmbedder
 
 XL = PRESETS["DiT-XL/2"]
 

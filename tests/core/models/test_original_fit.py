@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from difftune_core.config.original_fit import how_to_load, unlike_original
-from difftune_core.models.dit import DiT, DiTConfig
-from difftune_core.models.registry import write_dit_config
+from difftune_core.families.dit.files import write_dit_config
+from difftune_core.networks.dit import DiT, DiTConfig
 
 JUDGED = {"timestep_frequencies", "process", "prediction"}
 OF_A_REFUSED_PROCESS = {"sigma_data"}

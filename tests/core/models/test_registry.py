@@ -14,12 +14,14 @@ from safetensors.torch import load_file, save_file
 
 import difftune_core
 from difftune_core.config.card import CARD_FILE
+from difftune_core.families.dit.files import load_dit, read_dit_config, write_dit_config
+from difftune_core.families.dit.label_rows import with_classes
+from difftune_core.families.table import find_base_model
 from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
-from difftune_core.models.autoencoder import Autoencoder
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import CONFIG, WEIGHTS, find_base_model, load_dit, read_dit_config, write_dit_config
-from difftune_core.models.transfer import with_classes
+from difftune_core.networks.autoencoder import Autoencoder
+from difftune_core.networks.dit import DiT
+from difftune_core.networks.state import CONFIG, WEIGHTS
 
 BUNDLED = Path(difftune_core.__path__[0]) / "weights"
 

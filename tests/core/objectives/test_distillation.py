@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from difftune_core.models.dit import DiT
+from difftune_core.families.batch import losses_of, make_batch
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.networks.dit import DiT
 from difftune_core.objectives.distillation import distillation_loss
 from difftune_core.train.state import new_state
-from difftune_core.train.step import TrainingData, losses_of, make_batch, train_step
+from difftune_core.train.step import train_step
 from tests.core.conftest import CONFIG, toy_config
 
 
@@ -25,11 +27,11 @@ def teacher() -> DiT:
 
 
 @pytest.fixture
-def data(training_data: TrainingData, teacher: DiT) -> TrainingData:
+def data(training_data: LabelledData, teacher: DiT) -> LabelledData:
     return replace(training_data, retention=None, teacher=teacher)
 
 
-def test_tau_zero_is_supervised_to_the_bit(toy_model: DiT, training_data: TrainingData, data: TrainingData) -> None:
+def test_tau_zero_is_supervised_to_the_bit(toy_model: DiT, training_data: LabelledData, data: LabelledData) -> None:
     losses = []
     for config, used in (
         (toy_config("supervised"), training_data),
@@ -41,7 +43,7 @@ def test_tau_zero_is_supervised_to_the_bit(toy_model: DiT, training_data: Traini
 
 
 def test_teacher_and_pupil_see_the_same_noised_target_images_under_their_null_rows(
-    toy_model: DiT, data: TrainingData, teacher: DiT
+    toy_model: DiT, data: LabelledData, teacher: DiT
 ) -> None:
     config = toy_config(recipe="distillation", batch_size=64)
     batch = make_batch(config, data, step=3)
@@ -49,7 +51,7 @@ def test_teacher_and_pupil_see_the_same_noised_target_images_under_their_null_ro
     assert torch.equal(batch.noised.x_t, plain.noised.x_t)
     taught = ~batch.is_target
     assert taught.any()
-    assert (batch.labels[taught] == toy_model.null_label).all()
+    assert (batch.condition[taught] == toy_model.null_label).all()
     losses = losses_of(toy_model, batch, config.method.hyperparameters, data)
     x_t, t = batch.noised.x_t[taught], batch.noised.t[taught].float()
     null = torch.full((len(t),), 1)
@@ -62,13 +64,14 @@ def test_teacher_and_pupil_see_the_same_noised_target_images_under_their_null_ro
 def test_a_pupil_that_is_its_teacher_has_nothing_to_learn_from_it(teacher: DiT) -> None:
     x, t = torch.randn(3, 4, 8, 8), torch.tensor([1.0, 500.0, 999.0])
     null = torch.full((3,), teacher.null_label)
-    assert not distillation_loss(teacher(x, t, null), teacher, (x, t), None).any()
+    taught = teacher(x, t, null)[:, :4]
+    assert not distillation_loss(teacher(x, t, null), taught, None).any()
     weight = torch.tensor([1.0, 2.0, 0.0])
     wrong = teacher(x, t, null) + 0.5
-    assert distillation_loss(wrong, teacher, (x, t), weight).tolist() == pytest.approx([0.25, 0.5, 0.0], rel=1e-3)
+    assert distillation_loss(wrong, taught, weight).tolist() == pytest.approx([0.25, 0.5, 0.0], rel=1e-3)
 
 
-def test_the_expected_step_is_the_papers_objective(toy_model: DiT, data: TrainingData) -> None:
+def test_the_expected_step_is_the_papers_objective(toy_model: DiT, data: LabelledData) -> None:
     """E[psi l_target] + 0.05 E[xi l_teacher], computed with both losses in every slot, within four standard errors."""
     config = toy_config(recipe="distillation", batch_size=1024, label_dropout=0.0)
     found, wanted = [], []
@@ -79,7 +82,7 @@ def test_the_expected_step_is_the_papers_objective(toy_model: DiT, data: Trainin
             found.append(batch.weight * losses_of(toy_model, batch, hyperparameters, data))
             plain = make_batch(toy_config("supervised", batch_size=1024, label_dropout=0.0), data, step)
             every = replace(plain, is_target=torch.ones(1024, dtype=torch.bool))
-            none = replace(plain, is_target=~every.is_target, labels=torch.full((1024,), toy_model.null_label))
+            none = replace(plain, is_target=~every.is_target, condition=torch.full((1024,), toy_model.null_label))
             target, taught = (losses_of(toy_model, one, hyperparameters, data) for one in (every, none))
             psi = (plain.noised.t + 1) / 1000
             wanted.append(psi * target + 0.05 * (1 - psi) * taught)
@@ -89,7 +92,7 @@ def test_the_expected_step_is_the_papers_objective(toy_model: DiT, data: Trainin
 
 
 def test_the_teacher_stays_as_it_is_and_every_slot_counts_as_a_target_image(
-    toy_model: DiT, data: TrainingData, teacher: DiT
+    toy_model: DiT, data: LabelledData, teacher: DiT
 ) -> None:
     before = deepcopy(teacher.state_dict())
     config = toy_config(recipe="distillation")

@@ -17,12 +17,13 @@ from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.prediction import converted
 from difftune_core.diffusion.process import DDPM, Process, make_process
 from difftune_core.diffusion.schedule import linear_betas
-from difftune_core.evaluate.forgetting import NUM_BINS, retention_loss_by_t
+from difftune_core.evaluate.forgetting import NUM_BINS
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.dit.judge import retention_loss_by_t
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT, DiTConfig
+from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.objectives.draws import draw
 from difftune_core.objectives.laws import mse_weight, psi
-from difftune_core.train.step import TrainingData
 from tests.core.conftest import CONFIG, toy_config
 from tests.core.goldens import ANATOMIES, losses
 
@@ -129,7 +130,7 @@ def test_edms_output_is_minus_v_for_data_of_unit_width() -> None:
 
 
 @pytest.fixture(params=ANATOMIES)
-def path(request: pytest.FixtureRequest, toy_model: DiT, training_data: TrainingData) -> tuple[str, DiT, TrainingData]:
+def path(request: pytest.FixtureRequest, toy_model: DiT, training_data: LabelledData) -> tuple[str, DiT, LabelledData]:
     """A name, a toy model of that process and prediction, and its training data."""
     config = replace(CONFIG, **ANATOMIES[request.param])
     model = DiT(config)
@@ -138,7 +139,7 @@ def path(request: pytest.FixtureRequest, toy_model: DiT, training_data: Training
 
 
 @pytest.mark.parametrize("recipe", ["algorithm1", "distillation"])
-def test_tau_zero_is_supervised_to_the_bit(path: tuple[str, DiT, TrainingData], recipe: str) -> None:
+def test_tau_zero_is_supervised_to_the_bit(path: tuple[str, DiT, LabelledData], recipe: str) -> None:
     _, model, data = path
     given = {"recipe": recipe, "tau": 0.0}
     if recipe == "distillation":
@@ -148,7 +149,7 @@ def test_tau_zero_is_supervised_to_the_bit(path: tuple[str, DiT, TrainingData], 
     assert not torch.equal(losses(toy_config(recipe=recipe), model, data), plain)
 
 
-def test_retention_is_judged_in_ten_bins(path: tuple[str, DiT, TrainingData]) -> None:
+def test_retention_is_judged_in_ten_bins(path: tuple[str, DiT, LabelledData]) -> None:
     _, model, data = path
     assert data.retention is not None
     found = retention_loss_by_t(model, data.retention, data.process, seed=0)

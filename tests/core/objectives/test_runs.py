@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from difftune_core.config.card import CARD_FILE, read_card
+from difftune_core.families.dit.files import read_dit_config
+from difftune_core.families.table import find_base_model
 from difftune_core.files import folder_digest
 from difftune_core.hooks import ArtifactEvent, LogEvent, PhaseEvent, TaskError
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import find_base_model, read_dit_config
+from difftune_core.networks.dit import DiT
 from tests.core.conftest import RecordingHooks
 from tests.core.runs import BUNDLED, ToyFolders, toy_folders
 

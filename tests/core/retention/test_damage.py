@@ -9,8 +9,9 @@ import torch
 
 import difftune_core
 from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.families.base_model import BaseModel
+from difftune_core.families.table import find_base_model
 from difftune_core.files import COMPUTED
-from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.retention.bank import retention_set
 from difftune_core.retention.sample import CHUNK
 

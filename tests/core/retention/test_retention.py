@@ -30,10 +30,13 @@ from difftune_core.config.retention import (
 )
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.base_model import BaseModel
 from difftune_core.families.dit.draw import sample_latents
+from difftune_core.families.preparation import Folders
+from difftune_core.families.retain import FILE, retain
+from difftune_core.families.table import find_base_model
 from difftune_core.files import COMPUTED, sha256_file, sha256_json
 from difftune_core.hooks import ProgressEvent, TaskError
-from difftune_core.models.registry import BaseModel, find_base_model
 from difftune_core.retention.bank import (
     RetentionSet,
     load_retention_set,
@@ -42,9 +45,7 @@ from difftune_core.retention.bank import (
     retention_set,
     save_retention_set,
 )
-from difftune_core.retention.make import FILE, retain
 from difftune_core.retention.sample import CHUNK, retention_labels
-from difftune_core.train.prepare import Folders
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
 
@@ -117,7 +118,7 @@ def test_what_a_stopped_process_has_sampled_is_not_sampled_again(
         first.append(first_index)
         return sampled(*args, first_index=first_index, **kwargs)
 
-    monkeypatch.setattr("difftune_core.retention.sample.sample_latents", counted)
+    monkeypatch.setattr("difftune_core.families.dit.base_model.sample_latents", counted)
     done: list[int] = []
     found = retention_set(base, QUICK, tmp_path, progress=done.append)
     assert first == [CHUNK, 2 * CHUNK]

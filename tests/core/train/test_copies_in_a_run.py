@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from difftune_core.families.preparation import Folders
+from difftune_core.families.table import find_base_model
 from difftune_core.hooks import LogEvent
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import find_base_model
-from difftune_core.train.control.run import ControlRun
-from difftune_core.train.prepare import Folders
+from difftune_core.networks.dit import DiT
 from difftune_core.train.run import prepared, train
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import ToyRuns, write_scenes, write_stable_diffusion
@@ -66,7 +65,7 @@ def test_copies_within_one_set_are_trained_on_or_judged_by_never_both(toy: ToyFo
     config = toy.config(evaluation=UNJUDGED, recipe="distillation")
     base = find_base_model("toy", folders.models)
     run = prepared(config, base, folders, RecordingHooks(), torch.device("cpu"))
-    assert (len(run.target), len(run.held_out)) == (16, 8)
+    assert [len(rows) for rows in run.task.rows] == [16, 8]
     assert (run.copies.num_shared, run.copies.num_repeated) == (0, 8)
 
 
@@ -82,7 +81,7 @@ def test_a_controlnet_is_judged_by_rows_of_pictures_that_it_has_not_seen(tmp_pat
     (toy.data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     hooks, config = RecordingHooks(), toy.config("supervised", evaluation=UNJUDGED)
     run = prepared(config, find_base_model("toy-sd", toy.models), toy.folders("out"), hooks, torch.device("cpu"))
-    assert isinstance(run, ControlRun)
-    assert set(run.target.keys).isdisjoint(run.held_out.keys)
+    target, held_out = run.task.rows
+    assert set(target.keys).isdisjoint(held_out.keys)
     assert run.copies.num_shared == 0
     assert "10 pictures occur with more than one caption." in told(hooks)

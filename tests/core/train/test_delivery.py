@@ -12,7 +12,7 @@ import pytest
 
 from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import ArtifactEvent, BestEvent, CheckpointEvent, LogEvent, MetricsEvent, TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 from tests.core.conftest import RecordingHooks
 from tests.core.runs import BUNDLED, ToyFolders, toy_folders
 

@@ -11,13 +11,15 @@ import torch
 from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, newest_whole
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.families.batch import make_batch
+from difftune_core.families.dit.batch import LabelledData
 from difftune_core.hooks import CheckpointEvent, LogEvent, MetricsEvent, TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 from difftune_core.train.loop import Loop
 from difftune_core.train.start import take_up
 from difftune_core.train.state import TrainState, new_state
-from difftune_core.train.step import TrainingData, make_batch, train_step
-from tests.core.conftest import RecordingHooks, toy_config
+from difftune_core.train.step import train_step
+from tests.core.conftest import RecordingHooks, toy_config, written
 
 ADAPTERS: dict[str, dict[str, object]] = {
     "lora": {"type": "lora", "rank": 2},
@@ -31,7 +33,7 @@ IDENTITY = {"base_model": "toy", "config": "c", "training_data": "d"}
 
 
 def loop_of(
-    config: TransferConfig, model: DiT, data: TrainingData, out: Path, hooks: RecordingHooks
+    config: TransferConfig, model: DiT, data: LabelledData, out: Path, hooks: RecordingHooks
 ) -> tuple[Loop, list[str] | None]:
     torch.set_num_threads(1)
     state = new_state(deepcopy(model), config.method.hyperparameters)
@@ -45,6 +47,7 @@ def loop_of(
         identity=IDENTITY,
         envelope={"torch": "x"},
         evaluate=lambda: evaluated(state),
+        write_config=written,
     )
     return loop, resumed
 
@@ -61,7 +64,7 @@ def digest(folder: Path) -> str:
 @pytest.mark.parametrize("method", ["supervised", "diff_tuning"])
 @pytest.mark.parametrize("cut", [1, 7, 19])
 def test_stop_and_resume_gives_the_same_bytes(
-    method: str, cut: int, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    method: str, cut: int, toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     stop_and_resume(toy_config(method), cut, toy_model, training_data, tmp_path)
 
@@ -69,12 +72,12 @@ def test_stop_and_resume_gives_the_same_bytes(
 @pytest.mark.parametrize("method", ["supervised", "diff_tuning"])
 @pytest.mark.parametrize("kind", sorted(ADAPTERS))
 def test_every_adapter_resumes_to_the_byte(
-    kind: str, method: str, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    kind: str, method: str, toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     stop_and_resume(toy_config(method, adapter=ADAPTERS[kind]), 7, toy_model, training_data, tmp_path)
 
 
-def stop_and_resume(config: TransferConfig, cut: int, toy_model: DiT, data: TrainingData, tmp_path: Path) -> None:
+def stop_and_resume(config: TransferConfig, cut: int, toy_model: DiT, data: LabelledData, tmp_path: Path) -> None:
     whole, _ = loop_of(config, toy_model, data, tmp_path / "a", RecordingHooks())
     assert whole.run() is None
 
@@ -93,7 +96,7 @@ def stop_and_resume(config: TransferConfig, cut: int, toy_model: DiT, data: Trai
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_two_runs_give_the_same_bytes(
-    threads: int, toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    threads: int, toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     """For one count of threads; another may round in other ways, so a resume tells of it."""
     digests = set()
@@ -106,7 +109,7 @@ def test_two_runs_give_the_same_bytes(
 
 
 def test_what_was_measured_before_a_resume_can_be_told_again(
-    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     config, hooks = toy_config(), RecordingHooks(stop_at=7)
     first, _ = loop_of(config, toy_model, training_data, tmp_path, hooks)
@@ -118,7 +121,7 @@ def test_what_was_measured_before_a_resume_can_be_told_again(
 
 
 def test_a_resume_without_the_moments_would_be_noticed(
-    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     """Negative control for the test above."""
     config = toy_config()
@@ -132,7 +135,7 @@ def test_a_resume_without_the_moments_would_be_noticed(
     assert digest(tmp_path / "a" / "step-00000020") != digest(tmp_path / "b" / "step-00000020")
 
 
-def test_a_torn_checkpoint_is_passed_over(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+def test_a_torn_checkpoint_is_passed_over(toy_model: DiT, training_data: LabelledData, tmp_path: Path) -> None:
     config = toy_config(checkpoint_every_steps=5)
     loop, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks())
     loop.run()
@@ -150,7 +153,7 @@ def test_a_torn_checkpoint_is_passed_over(toy_model: DiT, training_data: Trainin
     assert (state.step, resumed.changed, resumed.damaged) == (15, [], ["step-00000020"])
 
 
-def test_a_checkpoint_of_another_run_is_refused(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_refused(toy_model: DiT, training_data: LabelledData, tmp_path: Path) -> None:
     config = toy_config()
     loop, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks(stop_at=3))
     loop.run()
@@ -159,7 +162,7 @@ def test_a_checkpoint_of_another_run_is_refused(toy_model: DiT, training_data: T
         resume(state, tmp_path, identity={**IDENTITY, "training_data": "other"}, envelope={})
 
 
-def test_a_changed_envelope_is_told(toy_model: DiT, training_data: TrainingData, tmp_path: Path) -> None:
+def test_a_changed_envelope_is_told(toy_model: DiT, training_data: LabelledData, tmp_path: Path) -> None:
     config = toy_config()
     loop, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks(stop_at=3))
     loop.run()
@@ -167,7 +170,7 @@ def test_a_changed_envelope_is_told(toy_model: DiT, training_data: TrainingData,
     assert resume(state, tmp_path, identity=IDENTITY, envelope={"torch": "y"}).changed == ["torch"]
 
 
-def test_tau_zero_is_supervised_to_the_bit(toy_model: DiT, training_data: TrainingData) -> None:
+def test_tau_zero_is_supervised_to_the_bit(toy_model: DiT, training_data: LabelledData) -> None:
     losses = []
     for config in (toy_config("supervised"), toy_config("diff_tuning", tau=0.0)):
         state = new_state(deepcopy(toy_model), config.method.hyperparameters)
@@ -175,18 +178,18 @@ def test_tau_zero_is_supervised_to_the_bit(toy_model: DiT, training_data: Traini
     assert torch.equal(*losses)
 
 
-def test_a_retention_slot_has_the_null_label_and_a_retention_image(training_data: TrainingData) -> None:
+def test_a_retention_slot_has_the_null_label_and_a_retention_image(training_data: LabelledData) -> None:
     config = toy_config(batch_size=256, label_dropout=0.0)
     batch = make_batch(config, training_data, step=4)
-    assert (batch.labels[~batch.is_target] == training_data.null_label).all()
-    assert (batch.labels[batch.is_target] != training_data.null_label).all()
+    assert (batch.condition[~batch.is_target] == training_data.null_label).all()
+    assert (batch.condition[batch.is_target] != training_data.null_label).all()
     plain = make_batch(toy_config("supervised", batch_size=256, label_dropout=0.0), training_data, step=4)
     same = (batch.noised.x0 == plain.noised.x0).flatten(1).all(1)
     assert torch.equal(same, batch.is_target), "paired: target slots hold the same image in both methods"
     assert torch.equal(batch.noised.noise, plain.noised.noise)
 
 
-def test_divergence_stops_before_the_update(toy_model: DiT, training_data: TrainingData) -> None:
+def test_divergence_stops_before_the_update(toy_model: DiT, training_data: LabelledData) -> None:
     config = toy_config()
     state = new_state(toy_model, config.method.hyperparameters)
     with torch.no_grad():
@@ -199,7 +202,7 @@ def test_divergence_stops_before_the_update(toy_model: DiT, training_data: Train
 
 
 def test_checkpoints_come_when_due_and_the_last_says_so(
-    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     hooks = RecordingHooks()
     loop, _ = loop_of(toy_config(checkpoint_every_steps=8), toy_model, training_data, tmp_path, hooks)
@@ -211,7 +214,7 @@ def test_checkpoints_come_when_due_and_the_last_says_so(
 
 
 def test_who_goes_on_from_an_older_checkpoint_says_which_was_damaged(
-    toy_model: DiT, training_data: TrainingData, tmp_path: Path
+    toy_model: DiT, training_data: LabelledData, tmp_path: Path
 ) -> None:
     config = toy_config(checkpoint_every_steps=5)
     whole, _ = loop_of(config, toy_model, training_data, tmp_path, RecordingHooks())

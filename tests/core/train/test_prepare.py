@@ -10,10 +10,11 @@ import torch
 
 from difftune_core.config.dataset import DatasetOptions, Splits
 from difftune_core.data.decoded import Images
+from difftune_core.families.preparation import Folders, Preparation
+from difftune_core.families.rows import class_rows
+from difftune_core.families.table import find_base_model
 from difftune_core.hooks import TaskError
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import find_base_model
-from difftune_core.train.prepare import Folders, Preparation
+from difftune_core.networks.dit import DiT
 from tests.core.conftest import RecordingHooks
 from tests.core.runs import BUNDLED, ToyFolders, toy_folders
 
@@ -29,7 +30,7 @@ def prepared(
     models, options = [toy.models, BUNDLED], DatasetOptions(splits=splits)
     folders = Folders(data or toy.data, validation, models, toy.root / "cache", toy.root / "out", data_options=options)
     base = find_base_model("toy", models)
-    return Preparation(toy.config(evaluation={}), base, folders, RecordingHooks(), torch.device("cpu")).images()
+    return class_rows(Preparation(toy.config(evaluation={}), base, folders, RecordingHooks(), torch.device("cpu")))
 
 
 def held_out(toy: ToyFolders, names: dict[str, str]) -> Path:

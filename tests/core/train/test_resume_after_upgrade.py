@@ -13,7 +13,7 @@ import torch
 from difftune_core.data.dataset import open_dataset
 from difftune_core.files import sha256_json
 from difftune_core.hooks import LogEvent, ResumeEvent, TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 from tests.core.conftest import RecordingHooks
 from tests.core.runs import ToyFolders, toy_folders
 

@@ -20,11 +20,12 @@ from difftune_core.config.resolution import resolve
 from difftune_core.config.run import ResourcesConfig
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import TransferConfig, config_digest
+from difftune_core.families.dit.batch import LabelledData
 from difftune_core.hooks import MetricsEvent, ResumeEvent, TaskError
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 from difftune_core.train.replica import Replica
 from difftune_core.train.state import new_state
-from difftune_core.train.step import TrainingData, train_step
+from difftune_core.train.step import train_step
 from tests.core.conftest import RecordingHooks, toy_config
 from tests.core.runs import ToyFolders, toy_folders
 from tests.core.train.test_loop import ADAPTERS
@@ -89,7 +90,7 @@ def test_two_processes_do_what_one_does(toy: ToyFolders, hyperparameters: dict[s
 
 @pytest.mark.parametrize("adapter", [{"type": "full"}, *ADAPTERS.values()], ids=["full", *ADAPTERS])
 def test_every_step_uses_all_that_is_trained(
-    toy_model: DiT, training_data: TrainingData, adapter: dict[str, object]
+    toy_model: DiT, training_data: LabelledData, adapter: dict[str, object]
 ) -> None:
     """Or the processes would wait for a gradient that never comes."""
     config = toy_config(adapter=adapter)

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from difftune_core.config.transfer import TransferConfig
-from difftune_core.models.dit import DiT
-from difftune_core.models.registry import find_base_model
-from difftune_core.train.prepare import Folders
-from difftune_core.train.run import Run, prepared
+from difftune_core.families.controlnet.batch import ControlledData
+from difftune_core.families.preparation import Folders
+from difftune_core.families.table import find_base_model
+from difftune_core.networks.dit import DiT
+from difftune_core.train.run import prepared
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import ToyRuns, write_scenes, write_stable_diffusion
 from tests.core.runs import BUNDLED, toy_folders
@@ -34,16 +35,16 @@ class Family:
 
     def used(self, job: str, cache: Path) -> dict[str, Any]:
         """What a job trains on and is judged by, up to its first step: sha256 of latents and text, and references."""
-        config, data = self.jobs[job]
+        config, source = self.jobs[job]
         out = cache.with_name(f"{cache.name}-{job}")
         out.mkdir(parents=True)
-        folders = Folders(data, None, self.models, cache, out)
+        folders = Folders(source, None, self.models, cache, out)
         base = find_base_model(config.model, self.models)
         run = prepared(config, base, folders, RecordingHooks(), torch.device("cpu"))
-        found = {"latents": run.loop.envelope["target_latents"], "held_out": run.held_out.digest}
-        if isinstance(run, Run):
-            return {**found, "references": without_times(run.judge().references(lambda _: None))}
-        return {**found, "controls": run.data.target.controls.tolist(), "text": run.data.target.text.tolist()}
+        found = {"latents": run.loop.envelope["target_latents"], "held_out": run.task.rows[1].digest}
+        if isinstance(data := run.task.data, ControlledData):
+            return {**found, "controls": data.target.controls.tolist(), "text": data.target.text.tolist()}
+        return {**found, "references": without_times(run.task.judge.references(lambda _: None))}
 
 
 def without_times(references: dict[str, Any]) -> str:

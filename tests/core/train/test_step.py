@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from difftune_core.models.dit import DiT
+from difftune_core.families.batch import Batch, make_batch
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.networks.dit import DiT
 from difftune_core.objectives.denoising import variational_bound
 from difftune_core.train.state import new_state
-from difftune_core.train.step import Batch, TrainingData, make_batch, train_step
+from difftune_core.train.step import train_step
 from tests.core.conftest import toy_config
 
 SIZE = 16
@@ -41,21 +43,21 @@ def weights_by_hand(recipe: str, is_target: Tensor, t: Tensor) -> Tensor:
     }[recipe]
 
 
-def slot_losses(model: DiT, batch: Batch, data: TrainingData) -> Tensor:
+def slot_losses(model: DiT, batch: Batch, data: LabelledData) -> Tensor:
     noisy, t = batch.noised.x_t, batch.noised.t
-    output = model(noisy, t.float(), batch.labels)
+    output = model(noisy, t.float(), batch.condition)
     error = (output[:, :4] - batch.noised.noise).square().flatten(1).mean(1)
     implied = data.process.schedule.x0_from_noise(noisy, output[:, :4].detach(), t)
     losses: Tensor = error + variational_bound(implied, output[:, 4:], batch.noised, data.process.schedule)
     if data.teacher is None:
         return losses
-    null = torch.full_like(batch.labels, data.teacher.null_label)
+    null = torch.full_like(batch.condition, data.teacher.null_label)
     taught = data.teacher(noisy, t.float(), null)[:, :4].detach()
     return torch.where(batch.is_target, losses, (output[:, :4] - taught).square().flatten(1).mean(1))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_step_weighs_each_slot_as_its_recipe_says(recipe: str, toy_model: DiT, training_data: TrainingData) -> None:
+def test_a_step_weighs_each_slot_as_its_recipe_says(recipe: str, toy_model: DiT, training_data: LabelledData) -> None:
     method, fields = RECIPES[recipe]
     config = toy_config(method, batch_size=SIZE, **fields)
     teacher = deepcopy(toy_model).eval().requires_grad_(requires_grad=False) if recipe == "distillation" else None

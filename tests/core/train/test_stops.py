@@ -12,7 +12,7 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.hooks import PhaseEvent, ProgressEvent
 from difftune_core.interruption import Stopped, interruptible
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 from tests.core.conftest import RecordingHooks
 from tests.core.cuts import CuttingHooks, in_references, outcome_of, saved_step, within
 from tests.core.runs import ToyFolders, toy_folders
@@ -49,7 +49,7 @@ def test_a_stop_while_judging_or_exporting_saves_the_step_and_changes_nothing(to
 def test_an_evaluation_that_fails_does_not_cost_the_steps_before_it(
     toy: ToyFolders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("difftune_core.evaluate.judge.quality", fails)

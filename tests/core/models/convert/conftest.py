@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from difftune_core.checkpoint.export import to_diffusers_state
-from difftune_core.models.dit import DiT, DiTConfig
+from difftune_core.families.dit.export import to_diffusers_state
+from difftune_core.networks.dit import DiT, DiTConfig
 
 CONFIG = DiTConfig(input_size=8, hidden_size=32, depth=2, num_heads=2, num_classes=5)
 WEIGHTS = "diffusion_pytorch_model.safetensors"

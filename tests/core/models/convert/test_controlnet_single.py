@@ -12,9 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-from difftune_core.hooks import TaskError
-from difftune_core.models.convert import controlnet_single
-from difftune_core.models.convert.controlnet_single import (
+from difftune_core.families.controlnet.convert import controlnet_single
+from difftune_core.families.controlnet.convert.controlnet_single import (
     METADATA,
     PREFIX,
     original_names,
@@ -24,6 +23,7 @@ from difftune_core.models.convert.controlnet_single import (
     unlike_published,
     write_single_file,
 )
+from difftune_core.hooks import TaskError
 from tests.core.models.convert.published_controlnet import published_shapes
 
 State = dict[str, torch.Tensor]

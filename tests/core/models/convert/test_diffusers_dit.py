@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from difftune_core.checkpoint.export import to_diffusers, to_diffusers_state
+from difftune_core.families.dit.convert.diffusers_dit import read_diffusers
+from difftune_core.families.dit.export import to_diffusers, to_diffusers_state
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.diffusers_dit import read_diffusers
-from difftune_core.models.dit import DiT
+from difftune_core.networks.dit import DiT
 from tests.core.models.convert.conftest import CONFIG, TRANSFORMER, WEIGHTS, random_state, write_component
 
 State = dict[str, torch.Tensor]

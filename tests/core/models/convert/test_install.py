@@ -18,14 +18,15 @@ from safetensors.torch import load_file
 from difftune_core.config.card import list_cards, read_card
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.families.convert.hub import fetch
+from difftune_core.families.convert.request import ImportRequest
+from difftune_core.families.convert.vae import read_vae
+from difftune_core.families.convert.weights import Converted
+from difftune_core.families.dit.install import DIT_XL_LICENCE, _licence
+from difftune_core.families.install import install
+from difftune_core.families.table import find_base_model
 from difftune_core.hooks import OutcomeEvent, TaskError
-from difftune_core.models.convert.hub import fetch
-from difftune_core.models.convert.request import ImportRequest
-from difftune_core.models.convert.vae import read_vae
-from difftune_core.models.convert.weights import Converted
-from difftune_core.models.dit import PRESETS
-from difftune_core.models.install import DIT_XL_LICENCE, _licence, install
-from difftune_core.models.registry import find_base_model
+from difftune_core.networks.dit import PRESETS
 from tests.core.conftest import RecordingHooks
 from tests.core.models.convert.conftest import TRANSFORMER, VAE, WEIGHTS, write_component
 

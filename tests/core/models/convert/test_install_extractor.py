@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from difftune_core.config.card import list_cards, read_extractor_card
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.inception import InceptionV3
+from difftune_core.families.convert import extractors
+from difftune_core.families.convert.request import ImportRequest
+from difftune_core.families.install import install
+from difftune_core.families.install_extractor import INCEPTION_LICENCE
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert import extractors
-from difftune_core.models.convert.request import ImportRequest
-from difftune_core.models.install import install
-from difftune_core.models.install_extractor import INCEPTION_LICENCE
 from tests.core.conftest import RecordingHooks
 
 State = dict[str, torch.Tensor]

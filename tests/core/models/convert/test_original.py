@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
+from difftune_core.families.dit.convert.original import preset_name, read_original
+from difftune_core.families.dit.files import load_dit, write_dit_config
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.original import preset_name, read_original
-from difftune_core.models.dit import PRESETS, DiT, DiTConfig
-from difftune_core.models.registry import WEIGHTS, load_dit, write_dit_config
+from difftune_core.networks.dit import PRESETS, DiT, DiTConfig
+from difftune_core.networks.state import WEIGHTS
 from tests.core.models.convert.conftest import CONFIG, random_state
 
 State = dict[str, torch.Tensor]

@@ -11,13 +11,13 @@ from difftune_core.config.card import read_card
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.flow import Flow
+from difftune_core.families.convert.request import ImportRequest
+from difftune_core.families.dit.convert.original import read_original
+from difftune_core.families.dit.convert.sit import from_sit
+from difftune_core.families.install import install
+from difftune_core.families.table import find_base_model
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.original import read_original
-from difftune_core.models.convert.request import ImportRequest
-from difftune_core.models.convert.sit import from_sit
-from difftune_core.models.dit import DiT
-from difftune_core.models.install import install
-from difftune_core.models.registry import find_base_model
+from difftune_core.networks.dit import DiT
 from tests.core.conftest import RecordingHooks
 from tests.core.models.convert.conftest import CONFIG
 

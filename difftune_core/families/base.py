@@ -1,0 +1,154 @@
+"""What a model family is: the classes through which training, judging and reports see it.
+
+A family is a folder here, or a distribution of its own (`docs/extending.md`). What differs between families is behind
+these classes; everything else is written once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import nn
+
+from difftune_core.config.adapter import Adapter
+from difftune_core.config.card import BaseModelCard
+from difftune_core.data.decoded import Decoded
+from difftune_core.evaluate.judge import Judge
+from difftune_core.families.base_model import BaseModel
+from difftune_core.families.batch import TrainingData
+from difftune_core.families.convert.request import ImportRequest
+from difftune_core.families.preparation import Preparation
+from difftune_core.hooks import Hooks, OutcomeEvent
+
+Model = TypeVar("Model", bound=nn.Module)
+Installer = Callable[[ImportRequest, Hooks], OutcomeEvent]
+Entry = dict[str, Any]
+"""An evaluation: its step and its figures by name."""
+
+
+@dataclass(frozen=True)
+class Delivered(Generic[Model]):
+    """A judged model."""
+
+    step: int
+    model: Model
+    entry: Entry
+    """Its evaluation."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a family puts into the report of a run."""
+
+    grids: list[dict[str, Any]]
+    """Pictures with title and note, the first of them the samples."""
+    dataset: dict[str, Any] = field(default_factory=dict)
+    """What is to be said of the data set beside its counts."""
+    notes: Sequence[str] = ()
+    """Sentences that a reader of the figures must know."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """What of the figures' recipe the judge does not know."""
+    sections: dict[str, Any] = field(default_factory=dict)
+    """Further sections of `report.json`."""
+
+
+@dataclass
+class Task(ABC, Generic[Model]):
+    """What one run trains: its rows, its model, its judge, and what is handed over in the end.
+
+    Nothing heavy is loaded before it is asked for.
+    """
+
+    preparation: Preparation
+    label: ClassVar[str]
+    """What a row of the data set has: `class` or `caption`."""
+
+    @cached_property
+    def rows(self) -> tuple[Decoded, Decoded]:
+        """Training rows and held-out rows."""
+        return self.read()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with the run beside base model, config and training data."""
+        return {}
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """What a step reads."""
+        return self.load()
+
+    @cached_property
+    def judge(self) -> Judge[Model]:
+        """The judge, built at the first evaluation."""
+        return self.make_judge()
+
+    @abstractmethod
+    def read(self) -> tuple[Decoded, Decoded]:
+        """Read training rows and held-out rows.
+
+        Raises:
+            TaskError: why the data set does not fit.
+        """
+
+    @abstractmethod
+    def load(self) -> TrainingData:
+        """Bring the rows, and the retention set if there is one, to the device."""
+
+    @abstractmethod
+    def start(self) -> Model:
+        """Make the model as it is before the first step and without an adapter: a function of base and config."""
+
+    @abstractmethod
+    def open(self, checkpoint: Path) -> Model:
+        """Load the model of a checkpoint."""
+
+    @abstractmethod
+    def write_config(self, model: Model, folder: Path, adapter: Adapter | None) -> None:
+        """Write `config.json` beside a checkpoint's weights, with the adapter if it is still inside."""
+
+    @abstractmethod
+    def make_judge(self) -> Judge[Model]:
+        """Build the judge, with its own images of the base model."""
+
+    @abstractmethod
+    def page(self, result: Delivered[Model], evaluations: Sequence[Entry]) -> Page:
+        """Draw and tell what the report shows of the delivered model."""
+
+    def remarks(self, evaluations: Sequence[Entry]) -> list[str]:
+        """Say what the log should have of the evaluations as a whole."""
+        del evaluations
+        return []
+
+    @abstractmethod
+    def export(self, result: Delivered[Model], out: Path) -> list[tuple[str, Path]]:
+        """Write the delivered model for other programs; by kind of artifact, the files in `out`."""
+
+    def export_card(self, step: int, **own: Any) -> dict[str, Any]:
+        """Say in an export where it comes from; `own` is what the family adds."""
+        base = self.preparation.base
+        return {
+            "base_model": base.card.id,
+            "base_digest": base.card.digest,
+            **own,
+            "method": self.preparation.config.method.model_dump(mode="json"),
+            "step": step,
+            "licence": base.card.licence,
+        }
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of base model."""
+
+    base_model: Callable[[Path, BaseModelCard], BaseModel]
+    """Opens a base model's folder."""
+    task: Callable[[Preparation], Task[Any]]
+    """Makes the task of a run; finds out what the config names that is not there."""
+    installers: Mapping[str, Installer] = field(default_factory=dict)
+    """By kind of model that an operator can import, what brings it in."""

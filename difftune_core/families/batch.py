@@ -1,0 +1,133 @@
+"""The batch of a step and its losses, the same for every family: all randomness is a function of (seed, step, purpose).
+
+A family says what its data are and what condition goes with a slot; draws, order, flips, posterior and noise are drawn
+here, so that two families, or two methods of one, are paired step by step. Shapes: b slots, c latent channels, h w
+their size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
+from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.denoisers import Condition, Denoiser, rows_of
+from difftune_core.diffusion.process import Process
+from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, noised
+from difftune_core.objectives.distillation import distillation_loss
+from difftune_core.objectives.draws import draw
+from difftune_core.objectives.laws import mse_weight
+from difftune_core.runtime.rng import generator, stream_indices
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Which images stand in the slots of a batch; on the CPU."""
+
+    target: Int[Tensor, " b"]
+    """Of the target, also where the slot is not a target's."""
+    kept: Int[Tensor, " b"] | None
+    """Of the retention set; None where there is none."""
+    is_target: Bool[Tensor, " b"]
+    dropped: Bool[Tensor, " b"]
+    """Whether a target's condition is dropped, for classifier-free guidance."""
+
+
+@runtime_checkable  # the tests check arguments at run time
+class TrainingData(Protocol):
+    """What a run trains on, resident on its device."""
+
+    @property
+    def process(self) -> Process:
+        """How noise enters."""
+        ...
+
+    @property
+    def target_latents(self) -> LatentSet:
+        """The target's images."""
+        ...
+
+    @property
+    def retention_latents(self) -> LatentSet | None:
+        """The retention set's images; None where the method needs none."""
+        ...
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the frozen base model is distilled in slots that are not the target's."""
+        ...
+
+    def teach(self, x: Float[Tensor, "k c h w"], t: Float[Tensor, " k"]) -> Tensor:
+        """What the base model predicts without a condition, in as many channels as a latent has."""
+        ...
+
+    def conditions(self, slots: Slots) -> Condition:
+        """The condition of each slot, on the run's device."""
+        ...
+
+    def dropout(self, config: TransferConfig) -> float:
+        """How often a target's condition is dropped."""
+        ...
+
+    def denoiser(self, model: nn.Module) -> Denoiser:
+        """The network that is trained, as one that denoises."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input. b slots."""
+
+    noised: NoisedBatch
+    condition: Condition
+    is_target: Bool[Tensor, " b"]
+    weight: Float[Tensor, " b"]
+
+    def part(self, slots: slice) -> Batch:
+        """Some of the slots."""
+        return Batch(self.noised.part(slots), rows_of(self.condition, slots), self.is_target[slots], self.weight[slots])
+
+
+def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
+    """Make the batch of optimizer step `step` (from 0)."""
+    seed, size = config.seed, config.method.hyperparameters.batch_size
+    draws = draw(config.method, seed=seed, step=step, process=data.process)
+    latents, retained = data.target_latents, data.retention_latents
+    device, shape = latents.mean.device, (size, *latents.mean.shape[2:])
+    flip = (torch.rand(size, generator=generator(seed, step, "flip")) < 0.5).to(device)  # noqa: PLR2004  # a fair coin
+    posterior = torch.randn(shape, generator=generator(seed, step, "posterior")).to(device)
+    place: dict[str, Any] = {"start": step * size, "count": size}
+    slots = Slots(
+        target=stream_indices(seed, "target order", size=len(latents), **place),
+        kept=None if retained is None else stream_indices(seed, "retention order", size=len(retained), **place),
+        is_target=draws.is_target,
+        dropped=torch.rand(size, generator=generator(seed, step, "label")) < data.dropout(config),
+    )
+    is_target = draws.is_target.to(device)
+    x0 = latents.draw(slots.target.to(device), flip, posterior)
+    if retained is not None and slots.kept is not None:
+        x0 = torch.where(is_target[:, None, None, None], x0, retained.draw(slots.kept.to(device), flip, posterior))
+    noise = torch.randn(shape, generator=generator(seed, step, "noise")).to(device)
+    batch = noised(x0, noise, draws.t.to(device), data.process)
+    return Batch(batch, data.conditions(slots), is_target, draws.weight.to(device))
+
+
+def losses_of(
+    model: nn.Module, batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
+) -> Float[Tensor, " b"]:
+    """Compute the loss of each slot, before the draws' weight."""
+    x_t, t = batch.noised.x_t, batch.noised.t
+    x, time = data.process.network_inputs(x_t, t)
+    output = data.denoiser(model)(x, time, batch.condition)
+    weight = mse_weight(hyperparameters.loss_weighting, data.process, t)
+    losses = denoising_loss(output, batch.noised, data.process, weight)
+    if not data.has_teacher or bool(batch.is_target.all()):
+        return losses
+    taught = torch.nonzero(~batch.is_target).flatten()
+    answer, weight = data.teach(x[taught], time[taught]), None if weight is None else weight[taught]
+    return losses.index_copy(0, taught, distillation_loss(output[taught], answer, weight))

@@ -1,0 +1,70 @@
+"""What a ControlNet trains on, and the frozen denoiser that it trains through.
+
+Target slots are an image with its caption and its control; retention slots an image of the base model with the default
+prompt and the control drawn from it (Diff-Tuning, App. B.2). Shapes: b slots, l tokens of width d, s pixels a side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from difftune_core.config.transfer import TransferConfig
+from difftune_core.data.controlled import ControlledSet
+from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.denoisers import Denoiser
+from difftune_core.diffusion.process import Process
+from difftune_core.families.batch import Slots
+from difftune_core.families.controlnet.draw import denoiser_of
+
+
+@dataclass(frozen=True)
+class ControlledData:
+    """What a run trains on, and the frozen denoiser that it trains through."""
+
+    target: ControlledSet
+    retention: ControlledSet | None
+    """None where the method needs none."""
+    empty_prompt: int
+    """Row of the empty prompt among the text states."""
+    process: Process
+    unet: Any
+    has_teacher: bool = False
+    """Never: the frozen base model is inside what is trained."""
+
+    @property
+    def target_latents(self) -> LatentSet:
+        """The target's images."""
+        return self.target.latents
+
+    @property
+    def retention_latents(self) -> LatentSet | None:
+        """The retention set's images."""
+        return None if self.retention is None else self.retention.latents
+
+    def teach(self, x: Tensor, t: Tensor) -> Tensor:
+        """Nobody teaches."""
+        raise NotImplementedError
+
+    def conditions(self, slots: Slots) -> tuple[Tensor, Tensor]:
+        """Text states [b, l, d] and control images [b, 3, s, s]; a target's prompt is empty where it was dropped."""
+        device = self.target.latents.mean.device
+        controls = self.target.controls[slots.target.to(device)]
+        prompt = self.target.prompt[slots.target].masked_fill(slots.dropped, self.empty_prompt)
+        if self.retention is not None and slots.kept is not None:
+            chosen = slots.is_target.to(device)[:, None, None, None]
+            controls = torch.where(chosen, controls, self.retention.controls[slots.kept.to(device)])
+            prompt = torch.where(slots.is_target, prompt, self.retention.prompt[slots.kept])
+        return self.target.text_of(prompt), controls
+
+    def dropout(self, config: TransferConfig) -> float:
+        """How often a prompt is dropped, so that the control is heeded by itself."""
+        assert config.control is not None, "resolved at submit"
+        return config.control.prompt_dropout
+
+    def denoiser(self, model: nn.Module) -> Denoiser:
+        """The UNet with the ControlNet beside it; before its decoder nothing depends on what is trained."""
+        return denoiser_of(self.unet, model)

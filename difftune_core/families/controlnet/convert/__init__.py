@@ -1,0 +1,1 @@
+"""Reading Stable Diffusions, ControlNets and what stands beside them."""

@@ -1,0 +1,218 @@
+"""Judging a ControlNet: how closely its images follow their controls, their quality, and what of the base is left.
+
+An evaluation draws images from the same held-out controls with the same noise each time, draws their controls anew and
+compares. Quality and forgetting are measured once, of the delivered ControlNet.
+Shapes: n held-out rows, k images, s pixels a side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int, UInt8
+from torch import Tensor, nn
+
+from difftune_core.config.control import ControlConfig
+from difftune_core.data.conditions import Annotator
+from difftune_core.data.controlled import ControlledSet
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.evaluate.clip_score import ClipScorer
+from difftune_core.evaluate.controls import compare_controls
+from difftune_core.evaluate.forgetting import loss_by_t
+from difftune_core.evaluate.judge import Judge
+from difftune_core.evaluate.quality import quality
+from difftune_core.families.controlnet.base_model import StableDiffusion
+from difftune_core.families.controlnet.draw import Control, Prompted, residuals, sample_prompted
+from difftune_core.interruption import Progress, after, interruption_point
+from difftune_core.networks.autoencoder import Autoencoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNetJudge(Judge[nn.Module]):
+    """Compares results with their controls, and judges in full what is delivered."""
+
+    base: StableDiffusion
+    unet: Any
+    autoencoder: Autoencoder
+    control: ControlConfig
+    annotator: Annotator
+    clip: ClipScorer | None
+    """Who scores captions, where that was asked for."""
+    captions: tuple[str, ...]
+    """Of the held-out rows."""
+    held_out: ControlledSet
+    """The same rows with their controls and prompts."""
+    source: ControlledSet
+    """The base model's images, sampled for judging alone; their prompt is the default one."""
+    source_images: UInt8[np.ndarray, "m s s 3"]
+    source_sampling: Sampling
+    """How they were drawn."""
+    empty_prompt: int
+
+    @property
+    def num_validation(self) -> int:
+        """Images of an evaluation."""
+        return min(self.control.num_validation, len(self.held_out))
+
+    @property
+    def num_images(self) -> int:
+        """Images for quality, one for each of the first held-out rows."""
+        return min(self.config.num_images, len(self.held_out))
+
+    @property
+    def images_an_evaluation(self) -> int:
+        """Images that `figures` draws."""
+        return self.num_validation
+
+    @property
+    def images_of_references(self) -> int:
+        """Images of the base model alone."""
+        return self.num_images
+
+    @property
+    def images_of_the_result(self) -> int:
+        """Images for quality, and for forgetting."""
+        return self.num_images + len(self.source_images)
+
+    def own_recipe(self) -> dict[str, Any]:
+        """Say how results are compared with their controls and captions."""
+        scored = {} if self.clip is None else {"clip_model": self.clip.id, "clip_digest": self.clip.digest}
+        return {
+            "num_validation": self.num_validation,
+            "conditioning_scale": self.control.conditioning_scale,
+            **scored,
+        }
+
+    def draw(
+        self, controlnet: nn.Module | None, rows: Int[Tensor, " k"], progress: Progress | None = None
+    ) -> UInt8[np.ndarray, "k s s 3"]:
+        """Images of held-out rows, from their prompts and, with a ControlNet, their controls."""
+        controls = self.held_out.controls[rows.to(self.device)]
+        return self._draw(controlnet, self.held_out.prompt[rows], controls, progress)
+
+    def figures(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
+        """Measure how closely images follow their controls."""
+        return self.agreement(self.draw(controlnet, torch.arange(self.num_validation), progress))
+
+    def agreement(self, images: UInt8[np.ndarray, "k s s 3"]) -> dict[str, Any]:
+        """Of images with controls and captions of the first held-out rows: means, the main one's standard error."""
+        given = self.controls(len(images))
+        found = compare_controls(self.control.condition, given, self.annotate(images))
+        figures = {**found.values, f"{found.metric}_se": _standard_error(found.per_image), "num_compared": len(images)}
+        if self.clip is None:
+            return figures
+        scores = self.clip(images, self.captions[: len(images)])
+        return {**figures, "clip_score": float(scores.mean()), "clip_score_se": _standard_error(scores)}
+
+    def annotate(self, images: UInt8[np.ndarray, "k s s 3"]) -> UInt8[np.ndarray, "k s s 3"]:
+        """Controls drawn anew."""
+        drawn = []
+        for image in images:
+            interruption_point()
+            drawn.append(self.annotator(image))
+        return np.stack(drawn)
+
+    def controls(self, count: int) -> UInt8[np.ndarray, "{count} s s 3"]:
+        """Controls of the first held-out rows."""
+        return self.held_out.controls[:count].permute(0, 2, 3, 1).cpu().numpy()
+
+    def figures_of_the_result(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
+        """Measure quality of images from held-out controls, and forgetting."""
+        images = self.draw(controlnet, torch.arange(self.num_images), progress)
+        quality = self.quality_of(images)
+        return {**quality, "forgetting": self._forgetting(controlnet, after(self.num_images, progress))}
+
+    def references(self, progress: Progress) -> dict[str, Any]:
+        """What the figures are to be read beside.
+
+        The base model without a control; held-out images' own controls drawn anew, and the same through the
+        autoencoder: no ControlNet can follow a control more closely than that.
+        """
+        rows = torch.arange(self.num_images)
+        unguided = self.draw(None, rows, progress)
+        validated = self.real[: self.num_validation]
+        rebuilt = self.autoencoder.decode(self.held_out.latents.mean[0].float())
+        return {
+            "base_model": {
+                "step": 0,
+                **self.agreement(unguided[: self.num_validation]),
+                **self.quality_of(unguided),
+                "forgetting": self._untouched(),
+            },
+            "real_vs_real": {**self.agreement(validated), **self.quality_of_real()},
+            "autoencoder_floor": {**self.agreement(rebuilt[: self.num_validation]), **self.quality_of(rebuilt)},
+        }
+
+    def remembered(
+        self, controlnet: nn.Module, count: int, progress: Progress | None = None
+    ) -> UInt8[np.ndarray, "{count} s s 3"]:
+        """What the first of the base model's images become with an empty control beside the same noise."""
+        empty = torch.zeros_like(self.source.controls[:count])
+        return self._draw(controlnet, self.source.prompt[:count], empty, progress, self.source_sampling)
+
+    def _forgetting(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
+        """What an empty control does to the base model's images.
+
+        The same noise and the default prompt with an empty control and without a ControlNet: distance of the two sets,
+        mean squared difference of each pair, and the noise error on the base model's own images by t.
+        """
+        images = self.remembered(controlnet, len(self.source), progress)
+        main = self.extractors[0]
+        losses = self._losses(controlnet)
+        distance = quality({main.id: main(self.source_images)}, {main.id: main(images)})
+        squared = ((images.astype(np.float64) - self.source_images) / 255) ** 2
+        return {
+            "null_fid": distance["fid"],
+            "num_source": len(images),
+            "empty_control_mse": float(squared.mean()),
+            "retention_loss": losses[0],
+            "retention_loss_by_t": losses,
+        }
+
+    def _untouched(self) -> dict[str, Any]:
+        """Forgetting of the base model itself: none, by the definition of both distances."""
+        losses = self._losses(None)
+        kept = {"null_fid": 0.0, "num_source": len(self.source), "empty_control_mse": 0.0}
+        return {**kept, "retention_loss": losses[0], "retention_loss_by_t": losses}
+
+    def _losses(self, controlnet: nn.Module | None) -> list[float]:
+        """Noise error on the base model's images by t, beside an empty control or without a ControlNet."""
+        text = self.source.text_of(self.source.prompt[:1])
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            states = text.expand(len(x), -1, -1)
+            empty = torch.zeros_like(self.source.controls[:1]).expand(len(x), -1, -1, -1)
+            added = {} if controlnet is None else residuals(controlnet, x, t, text=states, controls=empty)
+            output: Tensor = self.unet(x, t, encoder_hidden_states=states, return_dict=False, **added)[0]
+            return output
+
+        return loss_by_t(denoise, self.source.latents, self.base.process(), seed=self.config.seed)
+
+    def _draw(
+        self,
+        controlnet: nn.Module | None,
+        prompts: Int[Tensor, " k"],
+        controls: UInt8[Tensor, "k 3 s s"],
+        progress: Progress | None,
+        sampling: Sampling | None = None,
+    ) -> UInt8[np.ndarray, "k s s 3"]:
+        texts = self.held_out.text
+        prompted = Prompted(texts[prompts], texts[self.empty_prompt])
+        control = None if controlnet is None else Control(controlnet, controls, self.control.conditioning_scale)
+        latents = sample_prompted(
+            self.unet,
+            self.base.noise_fields(),
+            prompted,
+            sampling or self.sampling,
+            control=control,
+            progress=progress,
+        )
+        return self.autoencoder.decode(latents)
+
+
+def _standard_error(per_image: Float64[np.ndarray, " n"]) -> float | None:
+    """Compute the standard error of the mean, None for one image."""
+    return float(per_image.std(ddof=1) / np.sqrt(len(per_image))) if len(per_image) > 1 else None

@@ -1,0 +1,229 @@
+"""One run of a ControlNet: captioned rows with their controls, a ControlNet in two forms in the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from difftune_core.adapters.merge import merged
+from difftune_core.config.adapter import Adapter
+from difftune_core.config.control import COMPUTED, ControlConfig
+from difftune_core.config.transfer import DiffTuning
+from difftune_core.data.conditions import Annotator, annotator
+from difftune_core.data.controlled import ControlledSet, as_channels, cached_controls
+from difftune_core.data.decoded import Rows
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.evaluate.clip_score import ClipScorer
+from difftune_core.evaluate.report.convergence import why_none
+from difftune_core.families.base import Delivered, Entry, Page, Task
+from difftune_core.families.controlnet.base_model import StableDiffusion, load_controlnet, new_controlnet
+from difftune_core.families.controlnet.batch import ControlledData
+from difftune_core.families.controlnet.export import export_controlnet
+from difftune_core.families.controlnet.judge import ControlNetJudge
+from difftune_core.families.controlnet.page import convergence_of, cut_captions, grids_of
+from difftune_core.families.preparation import Preparation
+from difftune_core.families.rows import captioned_rows
+from difftune_core.files import folder_digest
+from difftune_core.hooks import LogEvent
+from difftune_core.networks.state import CONFIG
+from difftune_core.networks.text import TextTable, text_table
+
+_LINES_VERSION = 1  # of the formulas for edge and sketch
+_MACHINE = "_name_or_path"  # where diffusers loaded a ControlNet from: a path of this machine
+
+
+class ControlNetTask(Task[nn.Module]):
+    """Teaches a ControlNet beside a frozen Stable Diffusion to follow a condition."""
+
+    label = "caption"
+
+    def __init__(self, preparation: Preparation) -> None:
+        """Find the models that the config names.
+
+        Raises:
+            TaskError: `model_not_found`; better now than at the first evaluation.
+        """
+        super().__init__(preparation)
+        config = preparation.config
+        self._init_from = self._named(self.control.init_from, "control.init_from")
+        is_drawn = self.control.condition not in COMPUTED
+        self._annotator_folder = self._named(self.control.annotator, "control.annotator") if is_drawn else None
+        self._clip_folder = self._named(config.evaluation.clip_model, "evaluation.clip_model")
+        _ = self.annotator
+
+    def _named(self, model_id: str | None, where: str) -> Path | None:
+        return None if model_id is None else self.preparation.model_folder(model_id, where)
+
+    @property
+    def base(self) -> StableDiffusion:
+        """The base model as what it is."""
+        assert isinstance(self.preparation.base, StableDiffusion), self.preparation.base.card.family
+        return self.preparation.base
+
+    @property
+    def control(self) -> ControlConfig:
+        """The config's part."""
+        assert self.preparation.config.control is not None, "resolved at submit"
+        return self.preparation.config.control
+
+    @cached_property
+    def annotator(self) -> Annotator:
+        """Who draws this run's condition."""
+        return annotator(self.control.condition, self._annotator_folder, self.preparation.device)
+
+    @cached_property
+    def drawn_by(self) -> str:
+        """Identifies the annotator."""
+        folder = self._annotator_folder
+        return f"lines {_LINES_VERSION}" if folder is None else folder_digest(folder)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Controls that another annotator drew are other data."""
+        return {"annotator": self.drawn_by}
+
+    @cached_property
+    def _read(self) -> tuple[Rows, Rows]:
+        return captioned_rows(self.preparation, self.preparation.begun_with)
+
+    def read(self) -> tuple[Rows, Rows]:
+        """Read training rows and held-out rows."""
+        return self._read
+
+    @cached_property
+    def unet(self) -> nn.Module:
+        """The frozen denoiser."""
+        return self.base.load_unet(self.preparation.device)
+
+    def start(self) -> nn.Module:
+        """Make the ControlNet as it is before the first step."""
+        preparation = self.preparation
+        return new_controlnet(self.unet, self._init_from, preparation.device, seed=preparation.config.seed)
+
+    @cached_property
+    def texts(self) -> TextTable:
+        """States of all prompts of the run: its captions, the default prompt and the empty one."""
+        assert self.control.default_prompt is not None, "resolved at submit"
+        preparation = self.preparation
+        prompts = [*(caption for rows in self._read for caption in rows.captions), self.control.default_prompt, ""]
+        table = text_table(prompts, self.base.folder, preparation.folders.cache, preparation.device)
+        if table.num_truncated:
+            message = f"{table.num_truncated} captions are longer than the text encoder takes; their ends are lost"
+            preparation.hooks.emit(LogEvent(level="warn", message=message))
+        return table
+
+    def load(self) -> ControlledData:
+        """Bring latents, controls and prompts of target and retention set to the device."""
+        preparation, method, target = self.preparation, self.preparation.config.method, self._read[0]
+        texts, retention = self.texts, None
+        if isinstance(method, DiffTuning):
+            bank = preparation.bank(method.hyperparameters.retention_set)
+            preparation.phase("caching_latents")
+            retention = self.controlled(bank.images, None)
+        preparation.phase("caching_latents")
+        return ControlledData(
+            target=self.controlled(target.pixels, target),
+            retention=retention,
+            empty_prompt=texts.rows[""],
+            process=self.base.process().to(preparation.device),
+            unet=self.unet,
+        )
+
+    def controlled(self, pixels: UInt8[np.ndarray, "n s s 3"], given: Rows | None) -> ControlledSet:
+        """Latents, controls and prompts; without rows (the retention set) the default prompt for every picture."""
+        preparation, texts = self.preparation, self.texts
+        latents = preparation.latents(pixels, torch.zeros(len(pixels), dtype=torch.long), flip=False)
+        controls = given.controls if given is not None else None
+        if controls is None:
+            controls = cached_controls(
+                pixels,
+                condition=self.control.condition,
+                drawn_by=self.drawn_by,
+                cache=preparation.folders.cache,
+                load_annotator=lambda: self.annotator,
+                progress=preparation.progress("caching_latents", len(pixels)),
+            )
+        captions = given.captions if given is not None else [self.control.default_prompt or ""] * len(pixels)
+        prompt = torch.tensor([texts.rows[caption] for caption in captions])
+        return ControlledSet(latents, as_channels(controls).to(preparation.device), texts.states, prompt)
+
+    def open(self, checkpoint: Path) -> nn.Module:
+        """Load a checkpoint's average."""
+        return load_controlnet(checkpoint, self.preparation.device)
+
+    def write_config(self, model: nn.Module, folder: Path, adapter: Adapter | None) -> None:
+        """Write diffusers' config; every adapter of a ControlNet is merged."""
+        del adapter
+        controlnet: Any = model
+        stated = json.loads(controlnet.to_json_string())
+        stated.pop(_MACHINE, None)
+        (folder / CONFIG).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def _judge(self) -> ControlNetJudge:
+        assert isinstance(self.judge, ControlNetJudge), "made below"
+        return self.judge
+
+    def make_judge(self) -> ControlNetJudge:
+        """Build the judge, with its own images of the base model."""
+        preparation, held_out = self.preparation, self._read[1]
+        source, settings = preparation.judged_source(prompt=self.control.default_prompt)
+        clip = None if self._clip_folder is None else ClipScorer(self._clip_folder, preparation.device)
+        return ControlNetJudge(
+            base=self.base,
+            unet=self.unet,
+            autoencoder=preparation.autoencoder,
+            config=preparation.config.evaluation,
+            control=self.control,
+            annotator=self.annotator,
+            clip=clip,
+            extractors=preparation.extractors(),
+            real=held_out.pixels,
+            real_digest=held_out.digest,
+            captions=held_out.captions,
+            held_out=self.controlled(held_out.pixels, held_out),
+            source=self.controlled(source.images, None),
+            source_images=source.images,
+            source_sampling=Sampling.of(settings),
+            empty_prompt=self.texts.rows[""],
+            device=preparation.device,
+        )
+
+    def remarks(self, evaluations: Sequence[Entry]) -> list[str]:
+        """Say when the condition was followed of a sudden, or why that cannot be said."""
+        found = convergence_of(self.control.condition, evaluations)
+        if found.step is not None:
+            return [f"sudden convergence at step {found.step}, confidence {found.confidence:.3f}"]
+        why = why_none(found.reason, found.confidence, found.share)
+        return [f"no sudden convergence of the condition {self.control.condition}: {why}"]
+
+    def page(self, result: Delivered[nn.Module], evaluations: Sequence[Entry]) -> Page:
+        """Draw how results follow their controls, and tell of captions and convergence."""
+        target, preparation = self._read[0], self.preparation
+        told = {
+            "num_captions": len(set(target.captions)),
+            "num_truncated_captions": self.texts.num_truncated,
+            "controls": "given" if target.controls is not None else "drawn",
+        }
+        return Page(
+            grids_of(result.model, self._judge, lambda total: preparation.progress("exporting", total)),
+            told,
+            cut_captions(self._judge),
+            {"annotator": self.drawn_by},
+            {"convergence": asdict(convergence_of(self.control.condition, evaluations))},
+        )
+
+    def export(self, result: Delivered[nn.Module], out: Path) -> list[tuple[str, Path]]:
+        """Write a diffusers folder, and the single file that ComfyUI and A1111 read."""
+        card = self.export_card(result.step, condition=self.control.condition)
+        folder, single = export_controlnet(merged(result.model), out, card=card)
+        return [("export_diffusers", folder), ("export_single_file", single)]

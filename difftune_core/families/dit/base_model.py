@@ -1,0 +1,64 @@
+"""A DiT as a base model: a folder with a card, the denoiser in `dit/` and its autoencoder in `vae/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.diffusion.process import Process, make_process
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.base_model import BaseModel
+from difftune_core.families.dit.draw import sample_latents
+from difftune_core.families.dit.files import adapter_in, load_dit, read_dit_config
+from difftune_core.hooks import TaskError
+from difftune_core.interruption import Progress
+from difftune_core.networks.dit import DiT, DiTConfig
+from difftune_core.retention.sample import Drawer
+
+
+@dataclass(frozen=True)
+class DiTModel(BaseModel):
+    """The folder: `card.json`, `dit/`, `vae/`."""
+
+    def dit_config(self) -> DiTConfig:
+        """Read the anatomy."""
+        return read_dit_config(self.folder / "dit")
+
+    def load_dit(self, device: torch.device | str = "cpu") -> DiT:
+        """Load the pre-trained denoiser in float32.
+
+        Raises:
+            TaskError: `adapter_not_mergeable` where it is a tuned model with an adapter inside; else as `load_dit`.
+        """
+        adapter = adapter_in(self.folder / "dit")
+        if adapter is not None:
+            kind = adapter.get("type") if isinstance(adapter, dict) else adapter
+            message = f"{self.card.id!r} has {kind} inside, which cannot be merged: only a plain DiT can be tuned"
+            raise TaskError("adapter_not_mergeable", message, "model")
+        return load_dit(self.folder / "dit", self.dit_config(), device)
+
+    def anatomy(self) -> dict[str, Any]:
+        """Read process, classes and size from the files."""
+        config = self.dit_config()
+        size = config.input_size * self.pixels_per_latent()
+        return {"process": config.process, "num_classes": config.num_classes, "image_size": size}
+
+    def process(self) -> Process:
+        """Say how noise entered in its training."""
+        return make_process(self.dit_config())
+
+    def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
+        """Load denoiser and autoencoder as a function from labels to images."""
+        model, autoencoder = self.load_dit(device).eval(), self.load_autoencoder(device)
+        sampling = Sampling.of(config)
+
+        def draw(labels: Int[Tensor, " k"], start: int, heard: Progress) -> UInt8[np.ndarray, "k s s 3"]:
+            return autoencoder.decode(sample_latents(model, labels, sampling, first_index=start, progress=heard))
+
+        return draw

@@ -1,0 +1,1 @@
+"""Reading DiTs of other programs."""

@@ -1,0 +1,188 @@
+"""Judging a tuned DiT: target quality against held-out images, forgetting against the base model's own images."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+
+from difftune_core.config.sampling import Guidance
+from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.process import Process
+from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
+from difftune_core.evaluate.forgetting import loss_by_t
+from difftune_core.evaluate.frechet import frechet_distance, moments_of
+from difftune_core.evaluate.judge import Judge
+from difftune_core.families.dit.base_model import DiTModel
+from difftune_core.families.dit.draw import sample_latents
+from difftune_core.files import build_once
+from difftune_core.interruption import Progress, after
+from difftune_core.networks.autoencoder import Autoencoder
+from difftune_core.networks.dit import DiT
+from difftune_core.runtime.caches import array_digest, place_of
+
+_FORMAT = 3
+Labels = Int[torch.Tensor, " k"]
+Pixels = UInt8[np.ndarray, "k s s 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTJudge(Judge[DiT]):
+    """Draws classes, and judges each evaluation in full."""
+
+    base: DiTModel
+    autoencoder: Autoencoder
+    real_labels: Int[torch.Tensor, " n"]
+    source: UInt8[np.ndarray, "m s s 3"]
+    """The base model's images, sampled for judging alone."""
+    source_latents: LatentSet
+    cache: Path
+
+    @cached_property
+    def base_model(self) -> DiT:
+        """The pre-trained model, loaded when it is first asked for."""
+        return self.base.load_dit(self.device).eval()
+
+    @property
+    def num_images(self) -> int:
+        """Images that are drawn for quality."""
+        return self.config.num_images
+
+    @property
+    def other_guidance(self) -> list[Guidance]:
+        """Guidances to be judged beside the main one."""
+        return [name for name in dict.fromkeys(self.config.other_guidance) if name != self.config.guidance]
+
+    @property
+    def base_guidance(self) -> list[Guidance]:
+        """The same for the base model, whose null branch is the source's own: `domain` is `cfg` to it."""
+        own: dict[Guidance, Guidance] = {"domain": "cfg"}
+        main = own.get(self.config.guidance, self.config.guidance)
+        names = dict.fromkeys(own.get(name, name) for name in self.other_guidance)
+        return [name for name in names if name != main]
+
+    @property
+    def images_an_evaluation(self) -> int:
+        """Images that `figures` draws: as many for forgetting as for quality."""
+        return 2 * self.num_images
+
+    @property
+    def images_of_references(self) -> int:
+        """Images that `references` draws where they are not cached."""
+        return self.images_an_evaluation + self.num_images * len(self.base_guidance)
+
+    @property
+    def images_of_the_result(self) -> int:
+        """Images under other guidances."""
+        return self.num_images * len(self.other_guidance)
+
+    def own_recipe(self) -> dict[str, Any]:
+        """Say of which classes images are drawn."""
+        return {"weights": "ema", "class_distribution": TOLD[self.config.class_distribution]}
+
+    def labels(self, model: DiT) -> Labels:
+        """Choose the labels of the images by which a tuned model is judged."""
+        return labels_to_draw(
+            self.config.class_distribution,
+            self.real_labels,
+            self.num_images,
+            num_classes=model.config.num_classes,
+            seed=self.config.seed,
+        )
+
+    def figures(self, model: DiT, progress: Progress) -> dict[str, Any]:
+        """Measure quality and forgetting."""
+        return self._figures(model, self.labels(model), progress)[0]
+
+    def _figures(self, model: DiT, labels: Labels, progress: Progress) -> tuple[dict[str, Any], Pixels]:
+        images = self.draw(model, labels, progress)
+        quality = self.quality_of(images)
+        return {**quality, "forgetting": self._forgetting(model, after(self.num_images, progress))}, images
+
+    def figures_of_the_result(self, model: DiT, progress: Progress) -> dict[str, Any]:
+        """Measure quality under other guidances, from the seeds and labels of the main one."""
+        names = self.other_guidance
+        return {"other_guidance": self._by_guidance(model, names, self.labels(model), progress)} if names else {}
+
+    def _by_guidance(
+        self, model: DiT, names: list[Guidance], labels: Labels, progress: Progress
+    ) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for name in names:
+            heard = after(len(found) * self.num_images, progress)
+            found[name] = self.quality_of(self.draw(model, labels, heard, guidance=name))
+        return found
+
+    def references(self, progress: Progress) -> dict[str, Any]:
+        """Measure ceiling and floor beside which a figure can be read; made once per data set and base model."""
+        inputs = {
+            "format": _FORMAT,
+            "base": self.base.card.digest,
+            "recipe": self.recipe(),
+            "metrics": self.config.metrics,
+            "extractors": [extractor.contents for extractor in self.extractors],
+            "held_out": array_digest(self.real),
+            "source": array_digest(self.source),
+            "source_latents": self.source_latents.digest,
+            "other_guidance": self.base_guidance,
+        }
+        place = place_of(self.cache, "references", inputs)
+        folder = build_once(place, lambda aside: self._build(aside, progress))
+        loaded: dict[str, Any] = json.loads((folder / "references.json").read_text(encoding="utf-8"))
+        return loaded
+
+    def _build(self, folder: Path, progress: Progress) -> None:
+        # The base model's classes are others than the held-out images', which have no say in their shares.
+        own = equal_labels(self.num_images, self.base_model.config.num_classes)
+        begin = time.monotonic()
+        figures, images = self._figures(self.base_model, own, progress)
+        entry = {"step": 0, **figures, "seconds": time.monotonic() - begin}
+        if self.base_guidance:
+            heard = after(self.images_an_evaluation, progress)
+            entry["other_guidance"] = self._by_guidance(self.base_model, self.base_guidance, own, heard)
+        mean, _ = self.autoencoder.encode(self.real)
+        references = {
+            "base_model": entry,
+            "real_vs_real": self.quality_of_real(),
+            "autoencoder_floor": self.quality_of(self.autoencoder.decode(mean.float())),
+        }
+        (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
+        np.save(folder / "base_images.npy", images, allow_pickle=False)
+
+    def draw(
+        self, model: DiT, labels: Labels, progress: Progress | None = None, *, guidance: Guidance | None = None
+    ) -> Pixels:
+        """Draw images of these labels as this judge draws, or under another guidance."""
+        sampling = replace(self.sampling, guidance=guidance or self.sampling.guidance)
+        source = self.base_model if sampling.guidance == "domain" else None
+        return self.autoencoder.decode(sample_latents(model, labels, sampling, source=source, progress=progress))
+
+    def _forgetting(self, model: DiT, progress: Progress) -> dict[str, Any]:
+        """Distance of the null branch's images to the base model's, and the loss on them by t."""
+        null = torch.full((self.num_images,), model.null_label)
+        images = self.draw(model, null, progress)
+        main = self.extractors[0]
+        losses = retention_loss_by_t(model, self.source_latents, self.base.process(), seed=self.config.seed)
+        return {
+            "null_fid": frechet_distance(moments_of(main(images)), moments_of(main(self.source))),
+            "num_source": len(self.source),
+            "retention_loss": losses[0],
+            "retention_loss_by_t": losses,
+        }
+
+
+def retention_loss_by_t(model: DiT, reference: LatentSet, process: Process, *, seed: int) -> list[float]:
+    """Compute `loss_by_t` of a DiT under its null label."""
+
+    def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = model(x, t, torch.full((len(x),), model.null_label, device=x.device))
+        return output
+
+    return loss_by_t(denoise, reference.to(model.pos_embed.device), process, seed=seed)

@@ -1,0 +1,147 @@
+"""One run of a DiT: class folders, a label table for the target's classes, a `DiTPipeline` in the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from difftune_core.adapters.merge import merged
+from difftune_core.config.adapter import Adapter
+from difftune_core.config.transfer import DiffTuning
+from difftune_core.data.decoded import Images
+from difftune_core.evaluate.classes import told_of_classes
+from difftune_core.families.base import Delivered, Entry, Page, Task
+from difftune_core.families.dit.base_model import DiTModel
+from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.dit.export import export_diffusers, zip_folder
+from difftune_core.families.dit.files import load_dit, read_dit_config, write_dit_config
+from difftune_core.families.dit.judge import DiTJudge
+from difftune_core.families.dit.label_rows import told_of_rows, with_classes
+from difftune_core.families.dit.page import grids_of
+from difftune_core.families.rows import class_rows
+from difftune_core.hooks import LogEvent
+from difftune_core.networks.dit import DiT
+
+_ARCHIVE = "diffusers.zip"
+
+
+class DiTTask(Task[DiT]):
+    """Tunes a DiT to the classes of a data set."""
+
+    label = "class"
+
+    @property
+    def base(self) -> DiTModel:
+        """The base model as what it is."""
+        assert isinstance(self.preparation.base, DiTModel), self.preparation.base.card.family
+        return self.preparation.base
+
+    @cached_property
+    def _read(self) -> tuple[Images, Images, tuple[str, ...]]:
+        return class_rows(self.preparation, self.preparation.begun_with)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the target's classes, by label."""
+        return self._read[2]
+
+    def read(self) -> tuple[Images, Images]:
+        """Read training images and held-out images."""
+        return self._read[:2]
+
+    def load(self) -> LabelledData:
+        """Bring latents of target and retention set to the device, or the teacher."""
+        preparation, method = self.preparation, self.preparation.config.method
+        flip = method.hyperparameters.horizontal_flip
+        retention, teacher = None, None
+        if method.needs_teacher:
+            teacher = self.base.load_dit(preparation.device).eval().requires_grad_(requires_grad=False)
+        elif isinstance(method, DiffTuning):
+            bank = preparation.bank(method.hyperparameters.retention_set)
+            preparation.phase("caching_latents")
+            retention = preparation.latents(bank.images, bank.labels, flip=flip)
+        preparation.phase("caching_latents")
+        target = self._read[0]
+        latents = preparation.latents(target.pixels, target.labels, flip=flip)
+        process = self.base.process().to(preparation.device)
+        return LabelledData(latents, retention, len(self.class_names), process, teacher)
+
+    def start(self) -> DiT:
+        """Make the base model with a label table of the target's classes."""
+        is_loaded = "judge" in vars(self)
+        source = self._judge.base_model if is_loaded else self.base.load_dit(self.preparation.device)
+        return with_classes(source, len(self.class_names), self.preparation.config.method.hyperparameters.label_rows)
+
+    def open(self, checkpoint: Path) -> DiT:
+        """Load a checkpoint's average."""
+        return load_dit(checkpoint, read_dit_config(checkpoint), self.preparation.device)
+
+    def write_config(self, model: DiT, folder: Path, adapter: Adapter | None) -> None:
+        """Write our own config, with the adapter where the weights are not those of a plain DiT."""
+        write_dit_config(folder, model.config, adapter)
+
+    @property
+    def _judge(self) -> DiTJudge:
+        assert isinstance(self.judge, DiTJudge), "made below"
+        return self.judge
+
+    def make_judge(self) -> DiTJudge:
+        """Build the judge, with its own images of the base model."""
+        preparation, held_out = self.preparation, self._read[1]
+        source, _ = preparation.judged_source()
+        return DiTJudge(
+            base=self.base,
+            config=preparation.config.evaluation,
+            extractors=preparation.extractors(),
+            autoencoder=preparation.autoencoder,
+            real=held_out.pixels,
+            real_labels=held_out.labels,
+            real_digest=held_out.digest,
+            source=source.images,
+            source_latents=preparation.latents(source.images, source.labels, flip=False),
+            cache=preparation.folders.cache,
+            device=preparation.device,
+        )
+
+    def page(self, result: Delivered[DiT], evaluations: Sequence[Entry]) -> Page:
+        """Draw samples by class, and tell what was done to the label table."""
+        del evaluations
+        preparation, judge = self.preparation, self._judge
+        rule = preparation.config.method.hyperparameters.label_rows
+        grids = grids_of(
+            result.model,
+            judge,
+            self._read[1],
+            self.class_names,
+            lambda total: preparation.progress("exporting", total),
+        )
+        notes = [
+            *told_of_classes(judge.labels(result.model), judge.real_labels, self.class_names),
+            told_of_rows(len(self.class_names), self.base.card.num_classes, rule),
+        ]
+        return Page(grids, {"class_names": self.class_names}, notes)
+
+    def export(self, result: Delivered[DiT], out: Path) -> list[tuple[str, Path]]:
+        """Write a `DiTPipeline`, where there can be one: it has no place for other processes and unmerged adapters."""
+        base, preparation = self.base, self.preparation
+        adapter = preparation.config.method.hyperparameters.adapter
+        why = None if adapter.mergeable else f"{adapter.type} is no change of weights and cannot be merged into them"
+        if base.card.process != "ddpm":
+            why = f"DiTPipeline cannot sample a model of the process {base.card.process!r}"
+        if why is not None:
+            preparation.hooks.emit(LogEvent(level="warn", message=f"no diffusers export: {why}"))
+            return []
+        with tempfile.TemporaryDirectory(dir=out) as folder:
+            export_diffusers(
+                merged(result.model),
+                base.folder / "vae",
+                Path(folder),
+                class_names=self.class_names,
+                card=self.export_card(result.step),
+                sampling=self._judge.sampling,
+                listen=lambda total: preparation.progress("exporting", total),
+            )
+            zip_folder(Path(folder), out / _ARCHIVE)
+        return [("export_diffusers", out / _ARCHIVE)]

@@ -1,0 +1,168 @@
+"""What every family prepares a run with: folders, hooks, and what is shared between jobs by content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from difftune_core.checkpoint.manifest import begun_with
+from difftune_core.config.about import About
+from difftune_core.config.dataset import DatasetOptions
+from difftune_core.config.resolution import resolve_retention_set
+from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.config.transfer import TransferConfig
+from difftune_core.data.latents import LatentSet, cached_latents
+from difftune_core.evaluate.extractor import FeatureExtractor
+from difftune_core.evaluate.features import load_extractor
+from difftune_core.families.base_model import BaseModel
+from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
+from difftune_core.interruption import Progress, Stopped, progress_of
+from difftune_core.networks.autoencoder import Autoencoder
+from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
+
+_REFERENCE_SEED_OFFSET = 1  # the judge's images of the base model are other images than the retention set's
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run finds and leaves things."""
+
+    data: Path
+    validation: Path | None
+    models: list[Path]
+    cache: Path
+    out: Path
+    retention: Path | None = None
+    """File of the retention set; takes the place of what the config says of it."""
+    about: About = field(default_factory=About)
+    """What the report says of whose it is."""
+    data_options: DatasetOptions = field(default_factory=DatasetOptions)
+    validation_options: DatasetOptions = field(default_factory=DatasetOptions)
+
+    @property
+    def held_out(self) -> tuple[Path, DatasetOptions] | None:
+        """Where the held-out images come from; None where they are to be split off."""
+        if self.validation is not None:
+            return self.validation, self.validation_options
+        return (self.data, self.data_options.held_out()) if self.data_options.splits == "hold_out" else None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints are."""
+        return self.out / "checkpoints"
+
+
+@dataclass
+class Preparation:
+    """Builds what training and judging need; heavy parts are loaded once and late."""
+
+    config: TransferConfig
+    base: BaseModel
+    folders: Folders
+    hooks: Hooks
+    device: torch.device
+    retention_used: dict[str, str | int | None] | None = field(default=None, init=False)
+    """Which retention set is trained on: `id` where it was named, `digest`, `num_images`."""
+
+    @cached_property
+    def begun_with(self) -> str | None:
+        """What the run's checkpoints call its training data; None without one."""
+        return begun_with(self.folders.checkpoints)
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """The base model's autoencoder."""
+        return self.base.load_autoencoder(self.device)
+
+    def phase(self, phase: Phase) -> None:
+        """Announce a phase, unless somebody asked to stop.
+
+        Raises:
+            Stopped: somebody did.
+        """
+        if self.hooks.stop_requested() is not None:
+            raise Stopped
+        self.hooks.emit(PhaseEvent(phase=phase))
+
+    def progress(self, phase: Phase, total: int) -> Progress:
+        """Make a listener that reports `done` of `total`, and is where a stop takes effect."""
+        return progress_of(self.hooks, phase, total)
+
+    def latents(self, pixels: UInt8[np.ndarray, "n s s 3"], labels: Int[Tensor, " n"], *, flip: bool) -> LatentSet:
+        """Encode images, or take their latents from the cache."""
+        cached = cached_latents(
+            pixels,
+            labels,
+            autoencoder=self.base.autoencoder_digest(),
+            flip=flip,
+            cache=self.folders.cache,
+            load_autoencoder=lambda: self.autoencoder,
+        )
+        return cached.to(self.device)
+
+    def retained(self, config: RetentionSetConfig, phase: Phase) -> RetentionSet:
+        """Find a retention set of the base model, made in the phase if the cache lacks it."""
+        self.phase(phase)
+        progress = self.progress(phase, config.num_images)
+        return retention_set(self.base, config, self.folders.cache, device=self.device, progress=progress)
+
+    def bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
+        """Find the retention set that is trained on: the file's, or sampled as stated."""
+        if self.folders.retention is not None:
+            found = load_retention_set(self.folders.retention, self.base)
+        elif isinstance(stated, RetentionSetConfig):
+            found = self.retained(stated, "building_retention_set")
+        else:
+            where = "method.diff_tuning.hyperparameters.retention_set"
+            raise TaskError("retention_set_missing", f"name the file of {stated} with --retention", where)
+        id_ = stated if isinstance(stated, str) else None
+        self.retention_used = {"id": id_, "digest": found.digest, "num_images": len(found.labels)}
+        return found
+
+    def judged_source(self, **own: Any) -> tuple[RetentionSet, RetentionSetConfig]:
+        """The base model's images that a judge compares with, and how they were drawn; `own` are a family's settings.
+
+        No method trains on them: their seed is another one than the retention set's.
+        """
+        defaults = resolve_retention_set(RetentionSetConfig(), self.base.card)
+        changes = {"seed": defaults.seed + _REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
+        settings = defaults.model_copy(update=changes | own)
+        return self.retained(settings, "drawing_base_model_images"), settings
+
+    def extractor_folders(self) -> list[Path]:
+        """Where the feature extractors are, the main one first.
+
+        Raises:
+            TaskError: `feature_extractor_not_found`.
+        """
+        ids = self.config.evaluation.feature_extractors or (self.base.card.feature_extractor,)
+        return [_extractor_folder(id_, self.folders.models) for id_ in ids]
+
+    def extractors(self) -> tuple[FeatureExtractor, ...]:
+        """Load the feature extractors, the main one first."""
+        return tuple(load_extractor(folder, self.device) for folder in self.extractor_folders())
+
+    def model_folder(self, model_id: str, where: str) -> Path:
+        """Folder of an installed model that the config names in the field `where`.
+
+        Raises:
+            TaskError: `model_not_found`.
+        """
+        for root in self.folders.models:
+            if (root / model_id).is_dir():
+                return root / model_id
+        raise TaskError("model_not_found", f"there is no {model_id!r} among the models", where)
+
+
+def _extractor_folder(extractor_id: str, roots: list[Path]) -> Path:
+    for root in roots:
+        if (root / extractor_id).is_dir():
+            return root / extractor_id
+    raise TaskError("feature_extractor_not_found", f"the feature extractor {extractor_id!r} is not installed")

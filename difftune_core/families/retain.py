@@ -1,0 +1,88 @@
+"""Making a retention set on its own, as one file: `python -m difftune_core retain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from difftune_core.checkpoint.save import file_info
+from difftune_core.config.dataset import DatasetOptions
+from difftune_core.config.retention import (
+    RetentionSetInfo,
+    RetentionSetRequest,
+    retention_fields,
+    uploaded_digest,
+)
+from difftune_core.data.dataset import ImageFolder, load_pixels, open_dataset
+from difftune_core.families.base_model import BaseModel
+from difftune_core.families.table import find_base_model
+from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
+from difftune_core.interruption import Stopped, interruptible, progress_of
+from difftune_core.retention.bank import RetentionSet, retention_set, save_retention_set
+
+FILE = "retention.safetensors"
+
+
+def retain(
+    request: RetentionSetRequest,
+    *,
+    data: Path | None,
+    options: DatasetOptions | None = None,
+    models: list[Path],
+    cache: Path,
+    out: Path,
+    hooks: Hooks,
+) -> OutcomeEvent:
+    """Sample the set that is asked for, or take the images of the archive `data`; leaves one file in `out`.
+
+    `options` are what the owner of `data` says of it.
+
+    Raises:
+        TaskError: `model_not_found`, `model_mismatch`, `label_out_of_range`, or the data set's own.
+    """
+    hooks.emit(PhaseEvent(phase="loading_model"))
+    base = find_base_model(request.model, models)
+    if request.base_digest not in {None, base.card.digest}:
+        message = f"{request.model} has digest {base.card.digest} here, not {request.base_digest}"
+        raise TaskError("model_mismatch", message, "model")
+    hooks.emit(PhaseEvent(phase="building_retention_set"))
+    try:
+        with interruptible(hooks):
+            found = _made(base, request, None if data is None else open_dataset(data, options), cache, hooks)
+    except Stopped:
+        return OutcomeEvent(code="paused" if hooks.stop_requested() == "pause" else "stopped")
+    info = RetentionSetInfo(
+        digest=found.digest,
+        model=base.card.id,
+        base_digest=base.card.digest,
+        settings=retention_fields(request) if data is None else None,
+    )
+    save_retention_set(found, info, out / FILE)
+    hooks.emit(ArtifactEvent(kind="retention_set", file=file_info(out / FILE, out)))
+    return OutcomeEvent(code="succeeded")
+
+
+def _made(
+    base: BaseModel, request: RetentionSetRequest, dataset: ImageFolder | None, cache: Path, hooks: Hooks
+) -> RetentionSet:
+    return _sampled(base, request, cache, hooks) if dataset is None else _uploaded(base, request, dataset, hooks)
+
+
+def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: Hooks) -> RetentionSet:
+    torch.set_num_threads(request.num_threads)
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)  # as the trainer, which shares the cache
+    progress = progress_of(hooks, "building_retention_set", request.num_images)
+    return retention_set(base, request, cache, device="cuda" if on_gpu else "cpu", progress=progress)
+
+
+def _uploaded(base: BaseModel, request: RetentionSetRequest, dataset: ImageFolder, hooks: Hooks) -> RetentionSet:
+    """The labels of uploaded images are another model's: all get the null label."""
+    progress = progress_of(hooks, "building_retention_set", len(dataset))
+    progress(0)
+    images = load_pixels(dataset, base.card.image_size)["image"]
+    progress(len(dataset))
+    labels = torch.full((len(images),), base.card.num_classes)
+    return RetentionSet(images, labels, uploaded_digest(base.card.digest, request.images_sha256 or dataset.digest))

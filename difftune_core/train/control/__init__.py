@@ -1,1 +1,0 @@
-"""Training a ControlNet beside a frozen Stable Diffusion."""
