@@ -54,7 +54,8 @@ class BaseModelCard(CardPart):
     schema_version: Literal[1] = 1
     id: str
     """Folder name and public id."""
-    family: Literal["dit", "stable-diffusion"]
+    family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    """Name of its model family (`difftune_core.config.families`)."""
     process: ProcessName = "ddpm"
     """How noise entered in its training: which samplers and recipes fit."""
     description: str = ""

@@ -10,12 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from difftune_core.config.adapter import check_targets
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.card import BaseModelCard
-from difftune_core.config.control import CONTROL_METRICS, ControlConfig
-from difftune_core.config.control_resolution import controlled_training, measured_of, resolve_control
+from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import PRESETS, EvaluationConfig, check_measured
+from difftune_core.config.families import rules_of
 from difftune_core.config.recipe_rules import WHERE, check_recipe
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.sampling import SAMPLERS, check_sampler
@@ -57,14 +56,11 @@ def resolve_retention_set(given: RetentionSetConfig, card: BaseModelCard, param:
     own = given.model_fields_set & RetentionSetConfig.model_fields.keys()
     stated = RetentionSetConfig.model_validate(given.model_dump(include=own))
     defaults = _of_process(card, card.defaults.retention_set)
-    if card.family == "stable-diffusion":
-        defaults = {"prompt": card.defaults.control.get("default_prompt", ""), **defaults}
+    rules = rules_of(card)
+    defaults = {**rules.retention_defaults(card), **defaults}
     resolved = RetentionSetConfig.model_validate(_with_defaults(stated, defaults, card))
     check_sampler(resolved.sampler, card.process, param)
-    if resolved.prompt is not None and card.family == "dit":
-        raise TaskError(
-            "invalid_option", f"{card.id} draws classes and takes no prompt", param.replace("sampler", "prompt")
-        )
+    rules.check_prompt(resolved.prompt, card, param.replace("sampler", "prompt"))
     return resolved
 
 
@@ -77,16 +73,11 @@ def _preset(given: EvaluationConfig, card: BaseModelCard) -> dict[str, Any]:
 def _resolve_evaluation(
     given: EvaluationConfig, card: BaseModelCard, control: ControlConfig | None
 ) -> EvaluationConfig:
-    if control is None:
-        own, measured = {}, frozenset[str]()
-        if given.clip_model is not None:
-            message = f"{card.id} draws classes: its images have no captions that a CLIP model could score"
-            raise TaskError("clip_not_for_model", message, "evaluation.clip_model")
-    else:
-        own, measured = {"best_metric": CONTROL_METRICS[control.condition]}, measured_of(control.condition)
+    rules = rules_of(card)
+    own = rules.evaluation_defaults(given, control, card)
     defaults = _of_process(card, {**card.defaults.evaluation, **_preset(given, card), **own})
     resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults, card))
-    check_measured(resolved, measured | {"clip_score"} if measured and resolved.clip_model else measured)
+    check_measured(resolved, rules.measured_along(control, resolved))
     check_sampler(resolved.sampler, card.process, "evaluation.sampler")
     return resolved
 
@@ -115,8 +106,9 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     Raises:
         TaskError: fields that do not go together; `param` names the one at fault.
     """
-    control = resolve_control(config, card)
-    given = config.method.hyperparameters
+    rules = rules_of(card)
+    control = rules.complete_control(config, card)
+    given, where = config.method.hyperparameters, f"method.{config.method.type}.hyperparameters"
     training = _with_defaults(given, card.defaults.training, card)
     _check_split(int(training["batch_size"]), config)
     steps = int(training["max_steps"])
@@ -127,10 +119,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     if isinstance(given, DiffTuningHyperparameters):
         check_recipe(given, int(training["batch_size"]), card)
         training |= _resolve_diff_tuning(given, card, control)
-    if control is not None:
-        training |= controlled_training(given)
-    else:
-        check_targets(given.adapter, f"method.{config.method.type}.hyperparameters.adapter.targets")
+    training |= rules.training(given, where)
     return TransferConfig.model_validate(
         {
             **config.model_dump(),

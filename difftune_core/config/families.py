@@ -1,0 +1,141 @@
+"""Model families, as far as a config is concerned: their rules, and where they are found. Free of torch.
+
+This package's own families are found by name, and those of other distributions by entry points of the group
+`difftune.families`, whose names are what cards say in `family`. API, command line and trainers look alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal
+
+from difftune_core.config.adapter import FullTuning, check_targets
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.control import ControlConfig
+from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
+from difftune_core.hooks import TaskError
+
+GROUP = "difftune.families"
+"""The group of entry points."""
+FAMILIES = {
+    "dit": "difftune_core.families.dit.rules:DiTRules",
+    "stable-diffusion": "difftune_core.families.controlnet.rules:ControlNetRules",
+}
+"""This package's own, by what cards say in `family`. As text: a config knows no family, it asks one that is named."""
+Form = Literal["classes", "captions"]
+
+
+class FamilyRules:
+    """Rules of a family whose models draw classes; others override what differs.
+
+    Each method is asked with what a user stated, after its schema was checked, and refuses what this family cannot do
+    by a `TaskError` that names the field.
+    """
+
+    implementation: ClassVar[str]
+    """Where the `Family` is, as `module:object`: imported where it is trained or drawn from, never in the API."""
+    form: ClassVar[Form] = "classes"
+    """What a data set must have for each image."""
+    adapters: ClassVar[tuple[type[Any], ...]] = (FullTuning,)
+    """Classes of the adapters that a network of this family takes."""
+
+    def complete_control(self, config: TransferConfig, card: BaseModelCard) -> ControlConfig | None:
+        """Complete the config's `control`; None where the family has none.
+
+        Raises:
+            TaskError: `control_not_for_model`, or what the family refuses.
+        """
+        if config.control is not None:
+            message = f"{card.id} is no Stable Diffusion: it takes no control"
+            raise TaskError("control_not_for_model", message, "control")
+        return None
+
+    def training(self, given: TrainingHyperparameters, where: str) -> dict[str, Any]:
+        """Say which training fields this family has in its own way, after checking the adapter.
+
+        Raises:
+            TaskError: `adapter_not_for_model`, or what is wrong with its targets.
+        """
+        if not isinstance(given.adapter, self.adapters):
+            message = f"this model family takes no adapter of type {given.adapter.type}"
+            raise TaskError("adapter_not_for_model", message, f"{where}.adapter")
+        check_targets(given.adapter, f"{where}.adapter.targets")
+        return {}
+
+    def evaluation_defaults(
+        self, given: EvaluationConfig, control: ControlConfig | None, card: BaseModelCard
+    ) -> dict[str, Any]:
+        """Say which defaults of `evaluation` are this family's.
+
+        Raises:
+            TaskError: `clip_not_for_model`.
+        """
+        del control
+        if given.clip_model is not None:
+            message = f"{card.id} draws classes: its images have no captions that a CLIP model could score"
+            raise TaskError("clip_not_for_model", message, "evaluation.clip_model")
+        return {}
+
+    def measured_along(self, control: ControlConfig | None, evaluation: EvaluationConfig) -> AbstractSet[str]:
+        """Name what each evaluation measures in place of the metrics, where those are measured at the end alone."""
+        del control, evaluation
+        return frozenset()
+
+    def retention_defaults(self, card: BaseModelCard) -> dict[str, Any]:
+        """Say which defaults of a retention set are this family's."""
+        del card
+        return {}
+
+    def check_prompt(self, prompt: str | None, card: BaseModelCard, param: str) -> None:
+        """Refuse a prompt for the retention set where the family draws classes.
+
+        Raises:
+            TaskError: `invalid_option`, naming `param`.
+        """
+        if prompt is not None:
+            raise TaskError("invalid_option", f"{card.id} draws classes and takes no prompt", param)
+
+
+def rules_of(card: BaseModelCard) -> FamilyRules:
+    """Find the rules of the family that a card names.
+
+    Raises:
+        TaskError: `family_unknown`, nothing that is installed brings it.
+    """
+    found = all_rules().get(card.family)
+    if found is None:
+        message = f"{card.id} is a model of the family {card.family!r}, which is not installed here"
+        raise TaskError("family_unknown", message, "model")
+    return found
+
+
+@cache
+def all_rules() -> dict[str, FamilyRules]:
+    """Load the rules of every family, this package's first.
+
+    Raises:
+        RuntimeError: an entry point is no family, cannot be loaded, or takes a name that is taken.
+    """
+    found = {name: _own(place) for name, place in FAMILIES.items()}
+    for point in entry_points(group=GROUP):
+        try:
+            kind = point.load()
+        except Exception as error:
+            raise RuntimeError(f"the entry point {point.name!r} of {GROUP} cannot be loaded: {error}") from error
+        if not (isinstance(kind, type) and issubclass(kind, FamilyRules)):
+            message = f"the entry point {point.name!r} of {GROUP} is no class of FamilyRules: {kind!r}"
+            raise RuntimeError(message)  # noqa: TRY004
+        if point.name in found:
+            raise RuntimeError(f"the model family {point.name!r} is there twice")
+        found[point.name] = kind()
+    return found
+
+
+def _own(place: str) -> FamilyRules:
+    module, _, name = place.partition(":")
+    made: FamilyRules = getattr(import_module(module), name)()
+    return made

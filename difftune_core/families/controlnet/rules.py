@@ -1,0 +1,109 @@
+"""What a config may say of a ControlNet beside a Stable Diffusion, and how it is completed."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from pydantic import ValidationError
+
+from difftune_core.config.adapter import FullTuning, Lora
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.control import COMPUTED, CONTROL_METRICS, ControlConfig
+from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.families import FamilyRules
+from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
+from difftune_core.hooks import TaskError
+
+_LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""Attention layers of diffusers' blocks, where a config names none."""
+
+
+class ControlNetRules(FamilyRules):
+    """A ControlNet follows a condition, stated in the config's `control`."""
+
+    implementation = "difftune_core.families.controlnet.family:CONTROLNET"
+    form = "captions"
+
+    def complete_control(self, config: TransferConfig, card: BaseModelCard) -> ControlConfig:
+        """Complete the condition, its annotator and the default prompt.
+
+        Raises:
+            TaskError: `control_required`, `annotator_required`, `annotator_not_used`, `recipe_not_for_model`,
+                `adapter_not_for_model`, `guidance_not_for_model` or `flip_not_for_model`, naming the field.
+        """
+        given = config.control
+        if given is None:
+            message = f"{card.id} is tuned through a ControlNet beside it: state its condition"
+            raise TaskError("control_required", message, "control.condition")
+        _check_method(config, card)
+        known = {k: v for k, v in card.defaults.control.items() if k in ControlConfig.model_fields}
+        fields = {**given.model_dump(), **known, **given.model_dump(exclude_unset=True)}
+        if fields["default_prompt"] is None:
+            fields["default_prompt"] = ""
+        fields["annotator"] = _annotator(given, fields["annotator"], card)
+        try:
+            return ControlConfig.model_validate(fields)
+        except ValidationError as error:  # what was given has been checked, so it is the card whose value is none
+            first = error.errors()[0]
+            field = "/".join(map(str, first["loc"]))
+            message = f"the card of {card.id} has a value that cannot be used: {field}: {first['msg']}"
+            raise TaskError("model_unreadable", message, "model") from None
+
+    def training(self, given: TrainingHyperparameters, where: str) -> dict[str, Any]:
+        """Nothing is mirrored, and LoRA is on attention layers."""
+        del where
+        fields: dict[str, Any] = {"horizontal_flip": False}
+        if isinstance(given.adapter, Lora) and "targets" not in given.adapter.model_fields_set:
+            fields["adapter"] = given.adapter.model_copy(update={"targets": _LORA_TARGETS})
+        return fields
+
+    def evaluation_defaults(
+        self, given: EvaluationConfig, control: ControlConfig | None, card: BaseModelCard
+    ) -> dict[str, Any]:
+        """The best is the one that follows its controls most closely."""
+        del given, card
+        assert control is not None, "completed before"
+        return {"best_metric": CONTROL_METRICS[control.condition]}
+
+    def measured_along(self, control: ControlConfig | None, evaluation: EvaluationConfig) -> AbstractSet[str]:
+        """How controls are followed, and captions where a CLIP model scores them; quality comes at the end."""
+        assert control is not None, "completed before"
+        found = {CONTROL_METRICS[control.condition]}
+        found |= {"miou"} if control.condition == "segmentation" else set()
+        return found | ({"clip_score"} if evaluation.clip_model else set())
+
+    def retention_defaults(self, card: BaseModelCard) -> dict[str, Any]:
+        """The default prompt of the card."""
+        return {"prompt": card.defaults.control.get("default_prompt", "")}
+
+    def check_prompt(self, prompt: str | None, card: BaseModelCard, param: str) -> None:
+        """Take any prompt."""
+
+
+def _annotator(given: ControlConfig, stated: str | None, card: BaseModelCard) -> str | None:
+    if given.annotator is not None and given.condition in COMPUTED:
+        message = f"{given.condition!r} is computed: no network draws it"
+        raise TaskError("annotator_not_used", message, "control.annotator")
+    found = card.annotators.get(given.condition) if stated is None else stated
+    if found is None and given.condition not in COMPUTED:
+        message = f"the condition {given.condition!r} needs a network that draws it, and {card.id} names none"
+        raise TaskError("annotator_required", message, "control.annotator")
+    return found
+
+
+def _check_method(config: TransferConfig, card: BaseModelCard) -> None:
+    given, where = config.method.hyperparameters, f"method.{config.method.type}.hyperparameters"
+    if getattr(given, "recipe", None) == "distillation":
+        message = "a ControlNet has no teacher: the frozen base model is inside it; take algorithm1 or released"
+        raise TaskError("recipe_not_for_model", message, f"{where}.recipe")
+    if not isinstance(given.adapter, FullTuning | Lora):
+        message = f"a ControlNet is tuned in full or by lora, not by {given.adapter.type}"
+        raise TaskError("adapter_not_for_model", message, f"{where}.adapter")
+    if given.horizontal_flip and "horizontal_flip" in given.model_fields_set:
+        message = "mirrored images no longer fit their captions and controls"
+        raise TaskError("flip_not_for_model", message, f"{where}.horizontal_flip")
+    if config.evaluation.guidance == "domain" or config.evaluation.other_guidance:
+        field = "guidance" if config.evaluation.guidance == "domain" else "other_guidance"
+        message = f"{card.id} is guided by the empty prompt (cfg) or not at all (none)"
+        raise TaskError("guidance_not_for_model", message, f"evaluation.{field}")
