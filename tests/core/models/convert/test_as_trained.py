@@ -11,11 +11,11 @@ from torch import Tensor
 
 import difftune_core
 from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.convert.request import ImportRequest
 from difftune_core.families.dit.draw import sample_latents
+from difftune_core.families.install import install
+from difftune_core.families.table import find_base_model
 from difftune_core.hooks import TaskError
-from difftune_core.models.convert.request import ImportRequest
-from difftune_core.models.install import install
-from difftune_core.models.registry import find_base_model
 from tests.core.conftest import RecordingHooks
 
 VAE = Path(difftune_core.__path__[0]) / "weights" / "tiny-dit" / "vae"
