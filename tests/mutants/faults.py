@@ -6,7 +6,7 @@ import ast
 import random
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,10 @@ from tests.mutants import kinds
 from tests.mutants.notes import FOLDERS
 
 _SILENT_CALLS = ("log.", "logger.", "_log.", "warnings.")
-_TOLD = {"description", "title", "examples", "json_schema_extra", "help", "summary", "responses", "tags", "stacklevel"}
+_TOLD = {
+    *("description", "title", "examples", "json_schema_extra", "help", "summary", "responses", "tags", "stacklevel"),
+    *("frozen", "slots"),  # without them nothing is done otherwise
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,13 @@ class Fault:
     after: str
     start: int
     end: int
+    read_in: frozenset[int] | None = None
+    """Lines that read what it changes, where its own line runs at import alone and says nothing of who is concerned."""
+
+    @property
+    def lines(self) -> frozenset[int]:
+        """Say which lines a test must run to be concerned."""
+        return frozenset({self.line}) if self.read_in is None else self.read_in
 
     @property
     def place(self) -> str:
@@ -65,16 +75,18 @@ def _all_faults(root: Path) -> Iterator[Fault]:
 
 def faults_of(path: str, source: bytes) -> list[Fault]:
     """Return every fault that can be put into a file."""
-    visitor = _Visitor(path, source)
-    visitor.visit(ast.parse(source))
+    tree = ast.parse(source)
+    visitor = _Visitor(path, source, reads_of(tree))
+    visitor.visit(tree)
     return visitor.faults
 
 
 class _Visitor(ast.NodeVisitor):
     """Walks the statements that do something: no annotations, no messages, no logging."""
 
-    def __init__(self, path: str, source: bytes) -> None:
-        self._path, self._source = path, source
+    def __init__(self, path: str, source: bytes, reads: Mapping[str, frozenset[int]]) -> None:
+        self._path, self._source, self._reads = path, source, reads
+        self._read_in: frozenset[int] | None = frozenset()
         self._starts = [0]
         for line in source.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
@@ -91,17 +103,22 @@ class _Visitor(ast.NodeVisitor):
         super().visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        self._inside(node.name, [*node.args.defaults, *(d for d in node.args.kw_defaults if d), *node.body])
+        defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default)]
+        self._inside(node.name, defaults, self._read_in if self._read_in is None else lines_of(node.body))
+        self._inside(node.name, node.body, None)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self.visit_FunctionDef(node)  # type: ignore[arg-type]  # read alike
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self._inside(node.name, node.body)
+        self._inside(node.name, node.body, self._read_in)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self._set(node.targets, node.value)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
-            self.visit(node.value)
+            self._set([node.target], node.value)
 
     def visit_If(self, node: ast.If) -> None:
         if "TYPE_CHECKING" not in ast.unparse(node.test):
@@ -115,11 +132,21 @@ class _Visitor(ast.NodeVisitor):
         node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _TOLD]
         self.generic_visit(node)
 
-    def _inside(self, name: str, nodes: list[ast.AST] | list[ast.stmt]) -> None:
+    def _inside(self, name: str, nodes: Sequence[ast.AST] | Sequence[ast.stmt], read_in: frozenset[int] | None) -> None:
+        outer, self._read_in = self._read_in, read_in
         self._names.append(name)
         for node in nodes:
             self.visit(node)
         self._names.pop()
+        self._read_in = outer
+
+    def _set(self, targets: Sequence[ast.expr], value: ast.expr) -> None:
+        outer = self._read_in
+        if outer is not None:
+            names = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+            self._read_in = frozenset().union(*(self._reads.get(name, frozenset()) for name in names))
+        self.visit(value)
+        self._read_in = outer
 
     def _collect(self, node: ast.expr | ast.stmt, changes: Iterator[tuple[str, str]]) -> None:
         if isinstance(node, ast.Expr) and _is_silent(node.value):
@@ -129,7 +156,27 @@ class _Visitor(ast.NodeVisitor):
         before = " ".join(self._source[start:end].decode().split())
         function = ".".join(self._names) or "<module>"
         for kind, after in changes:
-            self.faults.append(Fault(self._path, node.lineno, function, kind, before[:120], after, start, end))
+            self.faults.append(
+                Fault(self._path, node.lineno, function, kind, before[:120], after, start, end, self._read_in)
+            )
+
+
+def reads_of(tree: ast.Module) -> dict[str, frozenset[int]]:
+    """Return, for each name, the lines inside functions that read it, as a variable or as an attribute."""
+    reads: dict[str, set[int]] = defaultdict(set)
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in (inner for statement in function.body for inner in ast.walk(statement)):
+                if isinstance(node, ast.Name):
+                    reads[node.id].add(node.lineno)
+                elif isinstance(node, ast.Attribute):
+                    reads[node.attr].add(node.lineno)
+    return {name: frozenset(lines) for name, lines in reads.items()}
+
+
+def lines_of(body: Sequence[ast.stmt]) -> frozenset[int]:
+    """Return the lines on which a function's statements begin."""
+    return frozenset(node.lineno for statement in body for node in ast.walk(statement) if isinstance(node, ast.stmt))
 
 
 def _is_silent(node: ast.expr) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import coverage
@@ -33,6 +34,12 @@ class Coverers:
                 self.seconds |= {test: float(seconds) for seconds, test in rows}
             for file in folder.glob("notes.*"):
                 self._read(file, folder.parent)
+        files = {test.partition("::")[0] for test in self.seconds}
+        self._texts = {file: (folders[0].parent / file).read_text(encoding="utf-8") for file in files}
+
+    def _naming(self, module: str) -> set[str]:
+        naming = {file for file, text in self._texts.items() if module in text}
+        return {test for test in self.seconds if test.partition("::")[0] in naming}
 
     def _read(self, file: Path, root: Path) -> None:
         data = coverage.CoverageData(str(file))
@@ -44,12 +51,18 @@ class Coverers:
                 self._by_line[path, line] |= known
                 self._by_file[path] |= known
 
-    def of(self, path: str, line: int, *, budget_s: float) -> list[str]:
-        """Return the tests that run the line, cheapest first, as many as take `budget_s` together, one at least.
+    def of(self, path: str, lines: Iterable[int], *, budget_s: float, asked: Collection[str] = ()) -> list[str]:
+        """Return tests that run one of the lines but those `asked`: as many as take `budget_s`, and at least one.
 
-        A line that runs at import alone, which no test is noted for, concerns all tests of its file.
+        Those of files that name the module come first, then the cheapest.
+
+        Where no test is noted for them (what is set there is read elsewhere): those of the file, else those that
+        name its module.
         """
-        tests = sorted(self._by_line[path, line] or self._by_file[path], key=lambda test: self.seconds[test])
+        running: set[str] = set().union(*(self._by_line[path, line] for line in lines))
+        naming = self._naming(path.removesuffix(".py").replace("/", "."))
+        concerned = (running or self._by_file[path] or naming).difference(asked)
+        tests = sorted(concerned, key=lambda test: (test not in naming, self.seconds[test]))
         spent, chosen = 0.0, []
         for test in tests:
             spent += self.seconds[test]

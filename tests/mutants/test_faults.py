@@ -55,3 +55,28 @@ def test_faults_are_drawn_from_all_over_the_code() -> None:
     faults = sample(ROOT, 200, seed=0)
     assert len({(fault.path, fault.function) for fault in faults}) == len(faults)
     assert {fault.path.partition("/")[0] for fault in faults} == {"difftune_core", "worker", "api"}
+
+
+CONSTANT = b"""
+LIMIT, OTHER = 5, 6
+
+
+def inside(value, most=7):
+    held = value < LIMIT
+    return held and value < most
+
+
+class Settings:
+    patience: int = 8
+
+    def waits(self):
+        return self.patience
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "lines"), [("5", {6}), ("7", {6, 7}), ("8", {14}), ("6", {6}), ("value < LIMIT", {6})]
+)
+def test_what_is_set_at_import_concerns_who_reads_it(before: str, lines: set[int]) -> None:
+    (fault, *_) = [fault for fault in faults_of("limits.py", CONSTANT) if fault.before == before]
+    assert fault.lines == lines

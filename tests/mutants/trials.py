@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,7 +18,14 @@ from tests.mutants.faults import Fault
 
 _SUITE = "not services and not ceph and not long and not fonts"
 _QUIET = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist")
-_NO_TESTS_RAN = 5
+_CHOSEN = ("-x", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "tests.mutants.chosen", "--chosen")
+_PASSED, _FAILED, _NOT_COLLECTED, _NOT_LOADED = 0, 1, 2, 4  # pytest's exit statuses, here of sound requests
+_CAUGHT = {_FAILED, _NOT_COLLECTED, _NOT_LOADED, -signal.SIGKILL}
+
+
+def _kill(leader: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended in this moment
+        os.killpg(leader, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Copy:
         self.folder = folder
         self._root = root
         self._environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._runner: subprocess.Popen[str] | None = None
 
     def made(self) -> Self:
         """Make the copy anew."""
@@ -67,32 +77,34 @@ class Copy:
             file.write_bytes(source)
         failed = [line.removeprefix("FAILED ") for line in printed.splitlines() if line.startswith(("FAILED", "ERROR"))]
         by = failed[0][:160] if failed else ("" if code == 0 else f"exit status {code}")
-        assert code != _NO_TESTS_RAN, f"the tests chosen for {fault.place} are not there"
-        return Trial("survived" if code == 0 else "caught", round(time.monotonic() - began, 1), len(tests), by)
+        assert code in {_PASSED, *_CAUGHT}, f"pytest ended with {code} at {fault.place}:\n{printed[-2000:]}"
+        return Trial("survived" if code == _PASSED else "caught", round(time.monotonic() - began, 1), len(tests), by)
+
+    def check(self, tests: list[str], limit_s: float) -> None:
+        """Look that the tests pass where there is no fault: else every fault would count as caught."""
+        code, printed = self._run(tests, limit_s)
+        assert code == _PASSED, f"without any fault pytest ended with {code}:\n{printed[-2000:]}"
 
     def _run(self, tests: list[str], limit_s: float) -> tuple[int, str]:
-        chosen = self.folder / "chosen.json"
+        chosen, output = self.folder / "chosen.json", self.folder / "output.txt"
         chosen.write_text(json.dumps(tests), encoding="utf-8")
         files = dict.fromkeys(test.partition("::")[0] for test in tests)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            *_QUIET,
-            "-p",
-            "tests.mutants.chosen",
-            "--chosen",
-            str(chosen),
-            *files,
-        ]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(
-            command, cwd=self.folder, env=self._environment, start_new_session=True, text=True, **pipes
-        )
-        try:
-            printed, _ = process.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            return -signal.SIGKILL, "FAILED it does not end"
-        return process.returncode, printed
+        runner = self._runner = self._runner or self._started()
+        request = {"arguments": [*_QUIET, *_CHOSEN, str(chosen), *files], "output": str(output)}
+        print(json.dumps(request), file=runner.stdin, flush=True)
+        child = int(runner.stdout.readline())
+        timer = threading.Timer(limit_s, _kill, (child,))
+        timer.start()
+        code = int(runner.stdout.readline())
+        timer.cancel()
+        return code, "FAILED it does not end" if code == -signal.SIGKILL else output.read_text("utf-8", "replace")
+
+    def _started(self) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [sys.executable, "-m", "tests.mutants.preloaded"]
+        return subprocess.Popen(command, cwd=self.folder, env=self._environment, text=True, **pipes)
+
+    def close(self) -> None:
+        """End the process that runs the tests."""
+        if self._runner is not None:
+            self._runner.communicate()
