@@ -9,8 +9,8 @@ from typing import Any
 from safetensors.torch import load_file
 
 from difftune_core.checkpoint.manifest import MODEL, RESUME, newest_first
+from difftune_core.checkpoint.state import History, TrainState
 from difftune_core.hooks import TaskError
-from difftune_core.train.state import History, TrainState
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 from difftune_core.adapters.merge import merged
 from difftune_core.checkpoint.manifest import ADAPTER, MANIFEST, MODEL, RESUME, Manifest, checkpoint_name, whole
+from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.adapter import Adapter
 from difftune_core.files import folder_aside, sha256_file
 from difftune_core.hooks import CheckpointEvent, FileInfo
 from difftune_core.networks.state import CONFIG
 from difftune_core.runtime.tensors import save_tensors
-from difftune_core.train.state import TrainState
 
 WriteConfig = Callable[[Any, Path, Adapter | None], None]
 """From a model, the folder of its weights and the adapter that is still inside to `config.json` there."""

@@ -16,8 +16,8 @@ from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from difftune_core.config.card import FeatureExtractorCard
 from difftune_core.evaluate.extractor import BatchedExtractor
-from difftune_core.evaluate.features import resize
 from difftune_core.evaluate.pretrained import load_pretrained
+from difftune_core.evaluate.resizing import resize
 
 SIZE = 224
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
 from difftune_core.config.card import FeatureExtractorCard, read_extractor_card
 from difftune_core.data.images import load_rgb
 from difftune_core.evaluate.extractor import BatchedExtractor, FeatureExtractor
+from difftune_core.evaluate.resizing import resize
 from difftune_core.hooks import TaskError
 
-__all__ = ["FeatureExtractor", "TinyFeatures", "load_extractor", "resize"]
+__all__ = ["FeatureExtractor", "TinyFeatures", "load_extractor"]
 
 
 class TinyFeatures(BatchedExtractor):
@@ -94,11 +94,3 @@ def load_extractor(folder: Path, device: torch.device | str = "cpu") -> FeatureE
         return _KINDS[card.kind](folder, card, device)
     except (OSError, ValueError) as error:
         raise TaskError("feature_extractor_not_found", f"{folder.name}: {error}") from error
-
-
-def resize(images: UInt8[np.ndarray, "n h w 3"], size: int) -> UInt8[np.ndarray, "n size size 3"]:
-    """By PIL's antialiased bicubic filter, rounded to 8 bits (Parmar et al. 2022); unchanged if the size is right."""
-    if images.shape[1:3] == (size, size):
-        return np.array(images)
-    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
-    return np.stack([np.asarray(image) for image in resized])

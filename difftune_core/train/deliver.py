@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from difftune_core.checkpoint.manifest import checkpoint_name, whole
+from difftune_core.checkpoint.state import Model
 from difftune_core.evaluate.best import best_evaluation
 from difftune_core.evaluate.verdict import shortcomings
 from difftune_core.families.base import Delivered
 from difftune_core.hooks import LogEvent, TaskError
 from difftune_core.train.loop import Loop
-from difftune_core.train.state import Model
 
 
 def tell_shortcomings(loop: Loop[Model], result: Delivered[Model], references: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,8 +16,7 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.preparation import Folders
 from difftune_core.families.table import find_base_model
 from difftune_core.runtime.memory import is_out_of_memory
-from difftune_core.train.group import ADVANCE, NO_MEMORY
-from difftune_core.train.replica import join
+from difftune_core.train.group import ADVANCE, NO_MEMORY, join
 from difftune_core.train.run import configure, prepared
 
 _ORPHANED = 75  # exit status: the first process is gone

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,23 +17,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
+from torch import distributed
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # public, but not listed
 
+from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.preparation import Folders
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.interruption import Stopped
 from difftune_core.runtime.memory import out_of_memory
+from difftune_core.runtime.replica import Replica
 from difftune_core.train.loop import Loop
-from difftune_core.train.replica import join, leave
 from difftune_core.train.step import StepResult
 
 ADVANCE = b"a"
 NO_MEMORY = 76  # exit status of a process for want of it
 _NOTICED_S = 2.0  # after the death of a process the others' errors come first, and its own is noticed within this
+_PATIENCE = timedelta(days=365)
+"""How long a process waits for the others. Who is dead is noticed by its exit, who stands still by the supervisor."""
 _OWN_WORD_S = 20.0  # what fails in one process for a reason of the run fails in the first too, which names it
 
 
@@ -136,3 +144,57 @@ def _outcome(rank: int, status: int) -> OutcomeEvent:
             code="killed", message=f"The trainer's process {rank} was killed by {signal.Signals(-status).name}."
         )
     return OutcomeEvent(code="killed", message=f"The trainer's process {rank} was killed by signal {-status}.")
+
+
+def join(state: TrainState[Any], *, rank: int, world: int, meeting: Path) -> None:
+    """Train together with the processes that meet by a file; waits for all of them.
+
+    Raises:
+        RuntimeError: they do not go on from the same step.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    on_gpu = torch.cuda.is_available()
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(name, _loopback())
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=FileStore(str(meeting), world),  # no port for strangers to find
+        rank=rank,
+        world_size=world,
+        timeout=_PATIENCE,
+    )
+    with _found_by_accelerate(rank, world):
+        accelerator = Accelerator(
+            cpu=not on_gpu, kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
+        )
+    state.replica = Replica(accelerator.prepare_model(state.model), rank, world)
+    steps = state.replica.of_all(torch.tensor([float(state.step)], device=accelerator.device))
+    if len(set(steps.tolist())) > 1:
+        raise RuntimeError(f"the processes go on from different steps: {steps.tolist()}")
+
+
+def leave(state: TrainState[Any]) -> None:
+    """Train alone again."""
+    state.replica = Replica(state.model)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def _found_by_accelerate(rank: int, world: int) -> Iterator[None]:
+    """Variables as a launcher sets them, and the thread count, which accelerate would change without its variable."""
+    before = dict(os.environ)
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ.update({name: str(value) for name, value in places.items()})
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _loopback() -> str:
+    names = [name for _, name in socket.if_nameindex()]
+    return next((name for name in ("lo", "lo0") if name in names), names[0])

@@ -12,11 +12,11 @@ import torch
 
 from difftune_core.checkpoint.manifest import checkpoint_name
 from difftune_core.checkpoint.save import WriteConfig, save_checkpoint
+from difftune_core.checkpoint.state import Model, TrainState
 from difftune_core.config.evaluation import UNMEASURED, goes_by_figures
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
 from difftune_core.hooks import BestEvent, Hooks, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
-from difftune_core.train.state import Model, TrainState
 from difftune_core.train.step import StepResult
 
 _KEPT = 2  # whole checkpoints on disk: the newest, and one more in case it is found corrupt

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.figures import all_figures, default_metrics
 from difftune_core.data.copies import Copies
 from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
@@ -17,7 +18,6 @@ from difftune_core.families.base_model import BaseModel
 from difftune_core.hooks import MetricsEvent
 from difftune_core.train.deliver import tell_shortcomings
 from difftune_core.train.loop import Loop
-from difftune_core.train.state import TrainState
 
 
 def figures_event(entry: dict[str, Any]) -> MetricsEvent:

@@ -10,6 +10,7 @@ import torch
 
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.save import file_info
+from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.copies import Copies
 from difftune_core.evaluate.forgetting import l2_from_base
@@ -24,7 +25,6 @@ from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event, write_run_report
 from difftune_core.train.start import envelope_of, identity_of, name_of, take_up, tell_copies
-from difftune_core.train.state import TrainState, new_state
 from difftune_core.train.step import train_step
 
 _OUTCOMES: dict[StopKind | None, str] = {None: "succeeded", "stop": "stopped", "pause": "paused"}

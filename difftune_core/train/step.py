@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from difftune_core.checkpoint.state import TrainState, update_average
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.families.batch import TrainingData, losses_of, make_batch
 from difftune_core.hooks import TaskError
-from difftune_core.train.state import TrainState, update_average
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,13 @@ from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 from api.work.states import WorkState
 from difftune_core.checkpoint.save import save_checkpoint
+from difftune_core.checkpoint.state import new_state
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.dataset import open_dataset
 from difftune_core.families.dit.label_rows import with_classes
 from difftune_core.families.table import find_base_model
 from difftune_core.files import sha256_file
-from difftune_core.train.state import new_state
 from tests.core.conftest import written
 
 Bench = Any  # the class of conftest.py

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from difftune_core.checkpoint.state import update_average
 from difftune_core.diffusion.process import Process, make_process
 from difftune_core.families.dit.files import load_dit, write_dit_config
 from difftune_core.networks.autoencoder import Autoencoder
@@ -22,7 +23,6 @@ from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.networks.state import WEIGHTS
 from difftune_core.objectives.denoising import denoising_loss, noised
 from difftune_core.runtime.tensors import save_tensors
-from difftune_core.train.state import update_average
 from workbench.tiny.world import SOURCE_CLASSES, World
 
 CONFIG = DiTConfig(

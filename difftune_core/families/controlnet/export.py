@@ -9,8 +9,7 @@ from typing import Any
 
 from difftune_core.families.controlnet.convert.controlnet_single import unlike_published, write_single_file
 from difftune_core.families.convert.weights import DIFFUSERS_WEIGHTS
-from difftune_core.families.dit.export import zip_folder
-from difftune_core.families.dit.export_card import CARD, README, licence_of
+from difftune_core.families.export import CARD, README, licence_of, zip_folder
 from difftune_core.networks.state import CONFIG
 from difftune_core.runtime.tensors import save_tensors
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difftune_core.evaluate.inception import FEATURES, InceptionV3
+from difftune_core.families.convert.pickled import load_weights
 from difftune_core.families.convert.weights import State, check_tensors, read_json, read_safetensors, unwrapped
-from difftune_core.families.dit.convert.original import load_weights
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
 from difftune_core.networks.state import CONFIG, WEIGHTS, check_state

@@ -9,7 +9,6 @@ what that does to its images is measured (`checkpoint.deviation`) and in the car
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from torch import Tensor
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.families.dit.deviation import pipeline_deviation
-from difftune_core.families.dit.export_card import CARD, README, class_table, readme_of
+from difftune_core.families.dit.export_card import class_table, readme_of
+from difftune_core.families.export import CARD, README
 from difftune_core.interruption import Listen, unheard
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT, DiTConfig
 
 PIPELINE_NULL_LABEL = 1000
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def padded_table(table: Tensor) -> Tensor:
@@ -122,10 +121,3 @@ def export_diffusers(
     told = {**card, "classes": classes, "pipeline": deviation}
     (folder / CARD).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     (folder / README).write_text(readme_of(told, PIPELINE_NULL_LABEL), encoding="utf-8")
-
-
-def zip_folder(folder: Path, target: Path) -> None:
-    """Store a folder in a zip, the same bytes for the same content."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix(), _EPOCH), path.read_bytes())

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-README = "README.md"
-CARD = "difftune.json"
+from difftune_core.families.export import CARD, licence_of
 
 
 def pipeline_name(name: str) -> str:
@@ -25,12 +24,6 @@ def pipeline_name(name: str) -> str:
 def class_table(class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Each class: its label, its name, and its name in the pipeline."""
     return [{"id": i, "name": name, "pipeline_name": pipeline_name(name)} for i, name in enumerate(class_names)]
-
-
-def licence_of(card: dict[str, Any]) -> str:
-    """What to say of the base model's licence."""
-    known = card.get("licence")
-    return str(known) if known and known != "unknown" else "not named on its card: ask whoever published it"
 
 
 def readme_of(card: dict[str, Any], null_label: int) -> str:

@@ -11,8 +11,8 @@ import difftune_core
 from difftune_core.config.card import CARD_FILE, BaseModelCard, Defaults, list_cards
 from difftune_core.families.convert.request import ImportRequest
 from difftune_core.families.convert.vae import Vae, read_vae
-from difftune_core.families.convert.weights import Converted
 from difftune_core.families.dit.convert.diffusers_dit import read_diffusers
+from difftune_core.families.dit.convert.fitted import Converted
 from difftune_core.families.dit.convert.original import preset_name, read_original
 from difftune_core.families.dit.convert.sit import from_sit
 from difftune_core.families.dit.files import write_dit_config

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, whole
 from difftune_core.checkpoint.save import save_checkpoint
+from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.families.dit.batch import LabelledData
 from difftune_core.families.dit.export import to_diffusers
 from difftune_core.families.dit.files import load_dit, read_dit_config
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiT
 from difftune_core.networks.state import CONFIG
-from difftune_core.train.state import TrainState, new_state
 from difftune_core.train.step import train_step
 from tests.core.conftest import toy_config, written
 

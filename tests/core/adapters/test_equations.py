@@ -12,10 +12,10 @@ from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from difftune_core.adapters.initial import by_fan_in, uniform
 from difftune_core.adapters.select import adapt
+from difftune_core.checkpoint.state import new_state
 from difftune_core.families.dit.batch import LabelledData
 from difftune_core.networks.dit import DiT, DiTBlock
 from difftune_core.runtime.rng import generator
-from difftune_core.train.state import new_state
 from difftune_core.train.step import train_step
 from tests.core.adapters.test_adapters import ADAPTERS, moved, parsed
 from tests.core.conftest import toy_config

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.data.latents import LatentSet
@@ -16,7 +17,6 @@ from difftune_core.families.controlnet.batch import ControlledData
 from difftune_core.families.controlnet.draw import Control, Prompted, sample_prompted
 from difftune_core.networks.text import TextEncoder
 from difftune_core.runtime.rng import generator
-from difftune_core.train.state import TrainState, new_state
 from difftune_core.train.step import train_step
 from tests.core.control.toy import LENGTH, SIZE, WIDTH, ToyRuns
 

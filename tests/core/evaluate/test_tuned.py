@@ -8,6 +8,7 @@ import torch
 
 from difftune_core.checkpoint.manifest import MODEL
 from difftune_core.checkpoint.save import save_checkpoint
+from difftune_core.checkpoint.state import new_state
 from difftune_core.config.card import BaseModelCard
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.dit import analysis_command
@@ -15,7 +16,6 @@ from difftune_core.families.dit.base_model import DiTModel
 from difftune_core.families.dit.tuned import open_checkpoints
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiT
-from difftune_core.train.state import new_state
 from tests.core.conftest import NUM_CLASSES, RecordingHooks, toy_config, written
 
 IDENTITY = {"base_model": "b" * 64, "training_data": "d" * 64}

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from difftune_core.checkpoint.state import new_state
 from difftune_core.families.batch import losses_of, make_batch
 from difftune_core.families.dit.batch import LabelledData
 from difftune_core.networks.dit import DiT
 from difftune_core.objectives.distillation import distillation_loss
-from difftune_core.train.state import new_state
 from difftune_core.train.step import train_step
 from tests.core.conftest import CONFIG, toy_config
 

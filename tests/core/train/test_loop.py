@@ -10,6 +10,7 @@ import torch
 
 from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, newest_whole
+from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.batch import make_batch
 from difftune_core.families.dit.batch import LabelledData
@@ -17,7 +18,6 @@ from difftune_core.hooks import CheckpointEvent, LogEvent, MetricsEvent, TaskErr
 from difftune_core.networks.dit import DiT
 from difftune_core.train.loop import Loop
 from difftune_core.train.start import take_up
-from difftune_core.train.state import TrainState, new_state
 from difftune_core.train.step import train_step
 from tests.core.conftest import RecordingHooks, toy_config, written
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from difftune_core.checkpoint.manifest import MODEL, RESUME, newest_whole
+from difftune_core.checkpoint.state import new_state
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.resolution import resolve
 from difftune_core.config.run import ResourcesConfig
@@ -23,8 +24,7 @@ from difftune_core.config.transfer import TransferConfig, config_digest
 from difftune_core.families.dit.batch import LabelledData
 from difftune_core.hooks import MetricsEvent, ResumeEvent, TaskError
 from difftune_core.networks.dit import DiT
-from difftune_core.train.replica import Replica
-from difftune_core.train.state import new_state
+from difftune_core.runtime.replica import Replica
 from difftune_core.train.step import train_step
 from tests.core.conftest import RecordingHooks, toy_config
 from tests.core.runs import ToyFolders, toy_folders

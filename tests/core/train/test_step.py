@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from difftune_core.checkpoint.state import new_state
 from difftune_core.families.batch import Batch, make_batch
 from difftune_core.families.dit.batch import LabelledData
 from difftune_core.networks.dit import DiT
 from difftune_core.objectives.denoising import variational_bound
-from difftune_core.train.state import new_state
 from difftune_core.train.step import train_step
 from tests.core.conftest import toy_config
 

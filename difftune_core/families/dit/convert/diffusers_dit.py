@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difftune_core.families.convert.weights import Converted, State, fitted, read_component
+from difftune_core.families.convert.weights import State, read_component
+from difftune_core.families.dit.convert.fitted import Converted, fitted
 from difftune_core.families.dit.export import PIPELINE_NULL_LABEL
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiTConfig

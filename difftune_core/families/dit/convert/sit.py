@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from difftune_core.families.convert.weights import Converted
+from difftune_core.families.dit.convert.fitted import Converted
 from difftune_core.networks.dit import timestep_embedding
 
 _FIRST = "t_embedder.mlp.0.weight"

@@ -21,7 +21,7 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.convert.hub import fetch
 from difftune_core.families.convert.request import ImportRequest
 from difftune_core.families.convert.vae import read_vae
-from difftune_core.families.convert.weights import Converted
+from difftune_core.families.dit.convert.fitted import Converted
 from difftune_core.families.dit.install import DIT_XL_LICENCE, _licence
 from difftune_core.families.install import install
 from difftune_core.families.table import find_base_model

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from difftune_core.adapters.select import adapt
 from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.transfer import TrainingHyperparameters
-from difftune_core.train.replica import Replica
+from difftune_core.runtime.replica import Replica
 
 Model = TypeVar("Model", bound=nn.Module)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
