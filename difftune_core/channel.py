@@ -37,7 +37,6 @@ class PipeHooks:
         self._commands = os.fdopen(commands_fd, "rb")
         self._writing = threading.Lock()
         self._stop: StopKind | None = None
-        self._save = threading.Event()
         self._acknowledged: set[str] = set()
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
 
@@ -51,12 +50,6 @@ class PipeHooks:
     def stop_requested(self) -> StopKind | None:
         """What the supervisor asked for last."""
         return self._stop
-
-    def save_requested(self) -> bool:
-        """True once for each wish to save."""
-        asked = self._save.is_set()
-        self._save.clear()
-        return asked
 
     def release(self, checkpoint: Path) -> bool:
         """Whether the supervisor has stored that checkpoint."""
@@ -73,8 +66,6 @@ class PipeHooks:
     def _obey(self, command: Command) -> None:
         if command.type == "ack" and command.checkpoint:
             self._acknowledged.add(command.checkpoint)
-        elif command.type == "save":
-            self._save.set()
         elif command.type in {"stop", "pause"}:
             self._stop = "pause" if command.type == "pause" else "stop"
 
@@ -88,10 +79,6 @@ class SilentHooks:
     def stop_requested(self) -> StopKind | None:
         """Nobody asks; Ctrl-C ends the process."""
         return None
-
-    def save_requested(self) -> bool:
-        """Nobody asks."""
-        return False
 
     def release(self, checkpoint: Path) -> bool:  # noqa: ARG002  # the protocol's shape
         """Nobody wants it back: every checkpoint is kept."""

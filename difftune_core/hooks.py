@@ -21,9 +21,8 @@ Phase = Literal[
     "training",
     "evaluating",
     "exporting",
-    "uploading",
 ]
-StopKind = Literal["stop", "pause", "orphaned"]
+StopKind = Literal["stop", "pause"]
 
 
 class _Line(BaseModel):
@@ -166,9 +165,9 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Command(_Line):
-    """What the supervisor asks: `save` now, `stop` (save, then end), `pause`, or `ack` of an uploaded checkpoint."""
+    """What the supervisor asks: `stop` (save, then end), `pause`, or `ack` of an uploaded checkpoint."""
 
-    type: Literal["save", "stop", "pause", "ack"]
+    type: Literal["stop", "pause", "ack"]
     checkpoint: str | None = None
 
 
@@ -204,10 +203,6 @@ class Hooks(Protocol):
 
     def stop_requested(self) -> StopKind | None:
         """A pending wish to end, or None."""
-        ...
-
-    def save_requested(self) -> bool:
-        """Whether a checkpoint was asked for since the last call."""
         ...
 
     def release(self, checkpoint: Path) -> bool:

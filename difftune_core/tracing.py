@@ -65,10 +65,6 @@ class TracedHooks:
         """As the hooks say."""
         return self._hooks.stop_requested()
 
-    def save_requested(self) -> bool:
-        """As the hooks say."""
-        return self._hooks.save_requested()
-
     def release(self, checkpoint: Path) -> bool:
         """As the hooks say."""
         return self._hooks.release(checkpoint)

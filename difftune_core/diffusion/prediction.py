@@ -1,6 +1,6 @@
-"""What a denoiser's output means: the noise, the clean image, or a velocity; conversions among them.
+"""What a denoiser's output means: the noise, the clean image, or a velocity.
 
-With x_t = a x_0 + s eps, a the scale of the signal and s of the noise, any of them and x_t give the others:
+With x_t = a x_0 + s eps, a the scale of the signal and s of the noise, any of them and x_t give x_0:
 
 | prediction | output | x_0 |
 | --- | --- | --- |
@@ -42,31 +42,3 @@ def implied_x0(
     if prediction == "x0":
         return output
     return signal * x_t - scale * output if prediction == "v" else x_t - scale * output
-
-
-def implied_noise(
-    prediction: Output, output: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], signal: Tensor, scale: Tensor
-) -> Float[Tensor, "b ..."]:
-    """The noise that an output implies."""
-    if prediction == "epsilon":
-        return output
-    if prediction == "x0":
-        return (x_t - signal * output) / scale
-    return scale * x_t + signal * output if prediction == "v" else x_t + signal * output
-
-
-def converted(
-    output: Float[Tensor, "b ..."],
-    x_t: Float[Tensor, "b ..."],
-    signal: Tensor,
-    scale: Tensor,
-    *,
-    given: Output,
-    wanted: Output,
-) -> Float[Tensor, "b ..."]:
-    """The same prediction in other terms. Loses digits where it divides: epsilon near pure noise, x0 near the data."""
-    if given == wanted:
-        return output
-    x0 = implied_x0(given, output, x_t, signal, scale)
-    noise = implied_noise(given, output, x_t, signal, scale)
-    return output_for(wanted, x0, noise, signal, scale)

@@ -61,13 +61,6 @@ class NoiseSchedule(nn.Module):
         """x_t ~ q(x_t | x_0) (DDPM eq. 4)."""
         return self.at("sqrt_alphas_cumprod", t, x0) * x0 + self.at("sqrt_one_minus_alphas_cumprod", t, x0) * noise
 
-    def x0_from_noise(
-        self, x_t: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b ..."]:
-        """The x_0 that an epsilon prediction implies."""
-        scaled = x_t - self.at("sqrt_one_minus_alphas_cumprod", t, x_t) * noise
-        return scaled / self.at("sqrt_alphas_cumprod", t, x_t)
-
     def posterior_mean(
         self, x0: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Int[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:

@@ -63,7 +63,7 @@ class Loop(Generic[Model]):
             self._advance(log=(step + 1) % hyperparameters.log_every_steps == 0 or step + 1 == last)
             step = self.state.step
             due = step % (hyperparameters.checkpoint_every_steps or last) == 0
-            if due or step == last or self.hooks.save_requested():
+            if due or step == last:
                 self.save(is_last=step == last)
 
     def _judge(self) -> None:

@@ -38,9 +38,6 @@ class RecordingHooks:
     def stop_requested(self) -> StopKind | None:
         return "stop" if self.stop_at is not None and self.step >= self.stop_at else None
 
-    def save_requested(self) -> bool:
-        return False
-
     def release(self, checkpoint: Path) -> bool:  # noqa: ARG002  # the protocol's shape
         return True
 

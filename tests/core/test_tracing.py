@@ -23,9 +23,6 @@ class Listener:
     def stop_requested(self) -> StopKind | None:
         return "pause"
 
-    def save_requested(self) -> bool:
-        return True
-
     def release(self, checkpoint: Path) -> bool:
         return checkpoint.name == "step-00000001"
 
@@ -94,6 +91,5 @@ def test_questions_reach_who_listens() -> None:
     hooks = traced(Listener(), "train", {"TRACEPARENT": f"00-{TRACE}-{PARENT}-03"})
     hooks.emit(LogEvent(message="hello"))
     assert hooks.stop_requested() == "pause"
-    assert hooks.save_requested()
     assert hooks.release(Path("step-00000001"))
     assert not hooks.release(Path("step-00000002"))

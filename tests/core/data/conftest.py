@@ -88,9 +88,6 @@ class Recorder:
     def stop_requested(self) -> StopKind | None:
         return "stop" if self.stop_after is not None and len(self.events) >= self.stop_after else None
 
-    def save_requested(self) -> bool:
-        return False
-
     def release(self, checkpoint: Path) -> bool:
         return checkpoint.exists()
 

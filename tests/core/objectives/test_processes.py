@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.diffusion.edm import EDM
 from difftune_core.diffusion.flow import Flow
-from difftune_core.diffusion.prediction import converted
 from difftune_core.diffusion.process import DDPM, Process, make_process
 from difftune_core.diffusion.schedule import linear_betas
 from difftune_core.evaluate.forgetting import NUM_BINS
@@ -26,6 +25,7 @@ from difftune_core.objectives.draws import draw
 from difftune_core.objectives.laws import mse_weight, psi
 from tests.core.conftest import CONFIG, toy_config
 from tests.core.goldens import ANATOMIES, losses
+from tests.core.predictions import converted
 
 PROCESSES = {name: make_process(DiTConfig(**fields)) for name, fields in ANATOMIES.items()}
 every_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())

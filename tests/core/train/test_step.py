@@ -47,7 +47,7 @@ def slot_losses(model: DiT, batch: Batch, data: LabelledData) -> Tensor:
     noisy, t = batch.noised.x_t, batch.noised.t
     output = model(noisy, t.float(), batch.condition)
     error = (output[:, :4] - batch.noised.noise).square().flatten(1).mean(1)
-    implied = data.process.schedule.x0_from_noise(noisy, output[:, :4].detach(), t)
+    implied = data.process.implied_x0(output[:, :4].detach(), noisy, t)
     losses: Tensor = error + variational_bound(implied, output[:, 4:], batch.noised, data.process.schedule)
     if data.teacher is None:
         return losses
