@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 Direction = Literal["lower", "higher", "neither"]
 Group = Literal["agreement", "run", "quality", "forgetting"]
@@ -87,13 +86,6 @@ class Figure:
     def with_controls(self) -> Figure:
         """Return the figure as it is of a ControlNet."""
         return replace(self, meaning=self.meaning_with_controls or self.meaning)
-
-    def of(self, evaluation: Mapping[str, Any]) -> float | None:
-        """Its value in an evaluation; None where there is none."""
-        value: Any = evaluation
-        for name in self.path or (self.key,):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 @dataclass(frozen=True, kw_only=True)

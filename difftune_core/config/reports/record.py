@@ -19,6 +19,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True, protected_namespaces=())
     _given: tuple[str, ...] = PrivateAttr(())
+    _nulls: frozenset[str] = PrivateAttr(frozenset())
 
     @model_validator(mode="wrap")
     @classmethod
@@ -26,16 +27,17 @@ class Record(BaseModel):
         found = handler(value)
         if isinstance(value, dict):
             found._given = tuple(value)  # noqa: SLF001  # its own
+            found._nulls = frozenset(name for name in value if value[name] is None)  # noqa: SLF001
         return found
 
     @model_serializer(mode="wrap")
     def _as_given(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         dumped = handler(self)
-        return {name: dumped[name] for name in self._given}
+        return {name: None if name in self._nulls else dumped[name] for name in self._given}
 
     def given(self) -> dict[str, Any]:
         """Return what it was given, by key; parts of it are records still."""
-        return {name: self.part(name) for name in self._given}
+        return {name: None if name in self._nulls else self.part(name) for name in self._given}
 
     def part(self, name: str) -> Any:
         """Return what stands under a key, None where nothing does."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from difftune_core.config.about import About
 from difftune_core.config.comparison import ComparisonConfig, MissingRun
+from difftune_core.config.figures import Figure
+from difftune_core.config.reports.comparison import SCHEMA_VERSION, ComparisonReport
 from difftune_core.data.copies import shared_sentence
 from difftune_core.evaluate.comparison.convergence import convergences, steps_saved, steps_saved_to_equal_scores
 from difftune_core.evaluate.comparison.figures import (
@@ -29,7 +31,6 @@ from difftune_core.files import sha256_file, write_durably
 from difftune_core.hooks import ArtifactEvent, FileInfo, Hooks, OutcomeEvent, PhaseEvent
 
 JSON_FILE, HTML_FILE, GRID_FILE = "comparison.json", "comparison.html", "comparison.png"
-Comparison = dict[str, Any]
 LOWER_IS_BETTER = {"lower": True, "higher": False, "neither": None}
 _BUDGET = ("max_steps", "batch_size")
 
@@ -45,9 +46,9 @@ def compare_runs(
     hooks.emit(PhaseEvent(phase="evaluating"))
     runs, missing = load_runs(config, data)
     known = {} if about is None else about.model_dump(exclude_defaults=True)
-    comparison = plain({"about": known, **build(config, runs, missing)})
-    grids = panels(runs, comparison["paired_seeds"])
-    write_json(comparison, out / JSON_FILE)
+    comparison = build(config, runs, missing, known)
+    grids = panels(runs, list(comparison.paired_seeds))
+    write_json(plain(comparison), out / JSON_FILE)
     write_durably(out / HTML_FILE, _page(comparison, grids).encode())
     files = {"report_json": JSON_FILE, "report_html": HTML_FILE}
     if grids:
@@ -59,20 +60,40 @@ def compare_runs(
     return OutcomeEvent(code="succeeded")
 
 
-def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[MissingRun]) -> Comparison:
-    """Everything that the runs tell together."""
+def build(
+    config: ComparisonConfig, runs: list[FinishedRun], missing: list[MissingRun], about: dict[str, Any] | None = None
+) -> ComparisonReport:
+    """Everything that the runs tell together; `about` says whose report it is."""
     by_method, first = Runs(config.methods, runs), runs[0].report
-    figures = figures_in(runs)
-    return {
-        "schema_version": 1,
+    told = {
+        "about": about or {},
+        "schema_version": SCHEMA_VERSION,
         "methods": [_method(by_method, name) for name in by_method.methods],
         "seeds": list(config.seeds),
         "paired_seeds": paired_seeds(runs),
         "missing": [run.model_dump() for run in missing],
-        "model": {key: first.get("model", {}).get(key) for key in ("id", "digest")},
-        "dataset": first.get("dataset", {}),
-        "control": first.get("job", {}).get("control"),
-        "recipe": first["recipe"],
+        "shortcomings": [
+            {"method": run.method, "seed": run.seed, **told.given()} for run in runs for told in run.report.shortcomings
+        ],
+        "model": {key: first.model.get(key) for key in ("id", "digest")},
+        "dataset": first.dataset,
+        "control": first.job.get("control"),
+        "recipe": first.recipe,
+        **_measured(by_method, figures_in(runs)),
+        "convergence": convergences(by_method),
+        "steps_saved": steps_saved(by_method),
+        "steps_saved_to_equal_scores": steps_saved_to_equal_scores(by_method),
+        "training": {name: training_curve(by_method, name) for name in ("target_loss",)},
+        "retention_loss_by_t": retention_by_t(by_method),
+        "runs": [{"method": run.method, "seed": run.seed, "evaluation": run.result} for run in runs],
+        "notes": _notes(by_method, runs),
+    }
+    return ComparisonReport.model_validate(plain(told))
+
+
+def _measured(by_method: Runs, figures: list[Figure]) -> dict[str, Any]:
+    """The figures of all methods: at the end, at equal numbers of target images, of references, along the training."""
+    return {
         "figures": {
             figure.key: {
                 "label": figure.label,
@@ -90,18 +111,11 @@ def build(config: ComparisonConfig, runs: list[FinishedRun], missing: list[Missi
         ],
         "references": references(by_method),
         "curves": {figure.key: along(by_method, figure) for figure in figures},
-        "convergence": convergences(by_method),
-        "steps_saved": steps_saved(by_method),
-        "steps_saved_to_equal_scores": steps_saved_to_equal_scores(by_method),
-        "training": {name: training_curve(by_method, name) for name in ("target_loss",)},
-        "retention_loss_by_t": retention_by_t(by_method),
-        "runs": [{"method": run.method, "seed": run.seed, "evaluation": run.result} for run in runs],
-        "notes": _notes(by_method, runs),
     }
 
 
-def _page(comparison: Comparison, grids: list[Panel]) -> str:
-    names = comparison["dataset"].get("class_names") or []
+def _page(comparison: ComparisonReport, grids: list[Panel]) -> str:
+    names = list(comparison.dataset.class_names)
     classes, of_first = names[:PICTURED], one_a_column(len(names))
     images = [
         {
@@ -110,7 +124,7 @@ def _page(comparison: Comparison, grids: list[Panel]) -> str:
             "width": panel.image.width,
             "src": data_uri(panel.image),
             "columns": classes,
-            "rows": FOLLOWING if comparison["control"] else [],
+            "rows": FOLLOWING if comparison.control else [],
         }
         for panel in grids
     ]
@@ -121,15 +135,12 @@ def _page(comparison: Comparison, grids: list[Panel]) -> str:
 def _method(runs: Runs, name: str) -> dict[str, Any]:
     by_seed = runs.of(name)
     some = next(iter(by_seed.values())).report
-    method = some.get("job", {}).get("method", {})
-    hyperparameters = method.get(method.get("type", ""), {}).get("hyperparameters", {})
-    trained = some.get("model", {}).get("trainable_parameters")
     return {
         "name": name,
         "seeds": list(by_seed),
-        "type": method.get("type"),
-        "hyperparameters": hyperparameters,
-        "trainable_parameters": trained,
+        "type": some.job.get("method", {}).get("type"),
+        "hyperparameters": some.hyperparameters,
+        "trainable_parameters": some.model.get("trainable_parameters"),
     }
 
 
@@ -141,23 +152,23 @@ def _notes(runs: Runs, found: list[FinishedRun]) -> list[str]:
         if len(set(budgets.values())) > 1:
             told = ", ".join(f"{name} {value}" for name, value in budgets.items())
             notes.append(f"The budgets are not equal: {field.replace('_', ' ')} of {told}.")
-    if len({run.result["step"] for run in found}) > 1:
+    if len({run.result.step for run in found}) > 1:
         notes.append("Not all results are of the same step: runs have stopped early, or deliver their best checkpoint.")
     if len(runs.methods) > 1 and max(len(runs.common(*pair)) for pair in runs.pairs()) == 1:
         notes.append("There is one seed in common: differences have no interval, and nothing is tested.")
-    if len({run.report["recipe"].get("reference_set_digest") for run in found}) > 1:
+    if len({run.report.recipe.reference_set_digest for run in found}) > 1:
         text = "The held-out images were drawn from the training file by the seed, so they differ between seeds"
         notes.append(f"{text}; within a seed they are the same for all methods.")
     notes += _shared(found)
-    warnings = [text for run in found for entry in run.report["evaluations"] for text in entry.get("warnings", [])]
+    warnings = [text for run in found for entry in run.report.evaluations for text in entry.warnings]
     return [*notes, *dict.fromkeys(warnings)]
 
 
 def _shared(found: list[FinishedRun]) -> list[str]:
     """Held-out images that were trained on, by seed; reports of earlier versions do not say."""
-    of_seed = {run.seed: run.report.get("dataset", {}) for run in found}
+    of_seed = {run.seed: run.report.dataset for run in found}
     return [
-        f"Seed {seed}: {shared_sentence(data['num_shared'], data['num_held_out'])}"
+        f"Seed {seed}: {shared_sentence(data.num_shared, data.num_held_out or 0)}"
         for seed, data in of_seed.items()
-        if data.get("num_shared")
+        if data.num_shared
     ]

@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from difftune_core.config.control import CONTROL_METRICS
+from difftune_core.config.reports.comparison import ComparisonReport, SavedTold
+from difftune_core.config.reports.evaluation import Convergence
+from difftune_core.config.reports.run import RunReport
 from difftune_core.evaluate import equal_scores
 from difftune_core.evaluate.best import is_higher_better
 from difftune_core.evaluate.comparison.figures import Runs
 from difftune_core.evaluate.comparison.statistics import spread
 from difftune_core.evaluate.report.numbers import number
 
-Report = dict[str, Any]
 _REASONS = {
     "too_few_evaluations": "too few evaluations",
     "not_significant": "no jump beyond noise",
@@ -43,12 +45,12 @@ class ConvergenceTable:
     """A sentence for each pair of methods."""
 
 
-def convergences(runs: Runs) -> dict[str, dict[int, dict[str, Any]]]:
+def convergences(runs: Runs) -> dict[str, dict[int, Convergence]]:
     """What the rule found, by method and seed; empty for models that draw classes."""
     return {
-        method: {seed: run.report["convergence"] for seed, run in runs.of(method).items() if run.controlled}
+        method: found
         for method in runs.methods
-        if any(run.controlled for run in runs.of(method).values())
+        if (found := {s: c for s, run in runs.of(method).items() if (c := run.report.convergence) is not None})
     }
 
 
@@ -69,24 +71,30 @@ def steps_saved_to_equal_scores(runs: Runs) -> list[dict[str, Any]]:
     return _by_pair(runs, saved_to_equal_scores)
 
 
-def saved_to_convergence(plain: Report, other: Report) -> float | None:
+def saved_to_convergence(plain: RunReport, other: RunReport) -> float | None:
     """Share of the steps to sudden convergence that one run saves; None where one of them did not converge."""
-    ours, theirs = other["convergence"]["step"], plain["convergence"]["step"]
+    if plain.convergence is None or other.convergence is None:
+        return None
+    ours, theirs = other.convergence.step, plain.convergence.step
     return 1 - ours / theirs if ours is not None and theirs else None
 
 
-def saved_to_equal_scores(plain: Report, other: Report) -> float | None:
+def saved_to_equal_scores(plain: RunReport, other: RunReport) -> float | None:
     """Share of the steps that one run saves on the way to equal agreement with the controls, if it can be said."""
-    metric = CONTROL_METRICS[plain["job"]["control"]["condition"]]
-    scores = [{e["step"]: e[metric] for e in report["evaluations"] if metric in e} for report in (plain, other)]
-    steps = sorted(scores[0].keys() & scores[1].keys())
+    metric = CONTROL_METRICS[plain.job["control"]["condition"]]
+    theirs, ours = (_scores(report, metric) for report in (plain, other))
+    steps = sorted(theirs.keys() & ours.keys())
     if not steps:
         return None
-    theirs, ours = ([found[step] for step in steps] for found in scores)
-    return equal_scores.steps_saved(steps, theirs, ours, higher_is_better=is_higher_better(metric))
+    found = ([scores[step] for step in steps] for scores in (theirs, ours))
+    return equal_scores.steps_saved(steps, *found, higher_is_better=is_higher_better(metric))
 
 
-def _by_pair(runs: Runs, saved_by: Callable[[Report, Report], float | None]) -> list[dict[str, Any]]:
+def _scores(report: RunReport, metric: str) -> dict[int, float]:
+    return {entry.step: value for entry in report.evaluations if (value := entry.value(metric)) is not None}
+
+
+def _by_pair(runs: Runs, saved_by: Callable[[RunReport, RunReport], float | None]) -> list[dict[str, Any]]:
     shares = []
     for first, second in runs.pairs() if convergences(runs) else []:
         pairs = [(runs.of(first)[seed].report, runs.of(second)[seed].report) for seed in runs.common(first, second)]
@@ -96,32 +104,33 @@ def _by_pair(runs: Runs, saved_by: Callable[[Report, Report], float | None]) -> 
     return shares
 
 
-def convergence_table(comparison: dict[str, Any]) -> ConvergenceTable | None:
-    """From the comparison's dict; None for models that draw classes."""
-    by_method = comparison["convergence"]
+def convergence_table(comparison: ComparisonReport) -> ConvergenceTable | None:
+    """The table of a comparison; None for models that draw classes."""
+    by_method = comparison.convergence
     if not by_method:
         return None
-    seeds = [seed for seed in comparison["seeds"] if any(str(seed) in found for found in by_method.values())]
+    seeds = [seed for seed in comparison.seeds if any(str(seed) in found for found in by_method.values())]
     rows = []
-    for place, method in enumerate(comparison["methods"]):
-        found = by_method.get(method["name"], {})
-        count = sum(each["step"] is not None for each in found.values())
+    for place, method in enumerate(comparison.names):
+        found = by_method.get(method, {})
+        count = sum(each.step is not None for each in found.values())
         cells = [_cell(found.get(str(seed))) for seed in seeds]
-        rows.append(ConvergenceRow(method["name"], f"s{place}", f"{count} of {len(found)}", cells))
-    saved = [f"{_sentence(pair)}, those in which both converged." for pair in comparison["steps_saved"]]
-    equal = [f"To equal scores, {_sentence(pair)}." for pair in comparison["steps_saved_to_equal_scores"]]
+        rows.append(ConvergenceRow(method, f"s{place}", f"{count} of {len(found)}", cells))
+    saved = [f"{_sentence(pair)}, those in which both converged." for pair in comparison.steps_saved]
+    equal = [f"To equal scores, {_sentence(pair)}." for pair in comparison.steps_saved_to_equal_scores]
     return ConvergenceTable(seeds, rows, [*saved, *equal])
 
 
-def _cell(found: dict[str, Any] | None) -> str:
+def _cell(found: Convergence | None) -> str:
     if found is None:
         return number(None)
-    return number(found["step"]) if found["step"] is not None else _REASONS[found["reason"]]
+    return number(found.step) if found.step is not None else _REASONS[found.reason]
 
 
-def _sentence(pair: dict[str, Any]) -> str:
+def _sentence(pair: SavedTold) -> str:
     """How many steps the second method of a pair saves, and of how many pairs that is known."""
-    spread_of = "" if pair["sd"] is None else f" \u00b1 {pair['sd']:.0%} (standard deviation over seeds)"
-    counted = f"{pair['n']} of {pair['num_pairs']} pairs of runs"
-    way = "fewer" if pair["mean"] >= 0 else "more"
-    return f"{pair['second']} takes {abs(pair['mean']):.0%}{spread_of} {way} steps than {pair['first']}: {counted}"
+    spread_of = "" if pair.sd is None else f" \u00b1 {pair.sd:.0%} (standard deviation over seeds)"
+    counted = f"{pair.n} of {pair.num_pairs} pairs of runs"
+    share = pair.mean or 0.0
+    way = "fewer" if share >= 0 else "more"
+    return f"{pair.second} takes {abs(share):.0%}{spread_of} {way} steps than {pair.first}: {counted}"

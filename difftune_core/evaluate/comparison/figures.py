@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from difftune_core.config.figures import Figure, all_figures
+from difftune_core.config.reports.evaluation import Judged
 from difftune_core.evaluate.comparison.runs import FinishedRun
 from difftune_core.evaluate.comparison.statistics import holm, paired, spread
 from difftune_core.evaluate.report.numbers import Number
 
-Evaluation = dict[str, Any]
 EQUAL_WITHIN = 0.1
 """Numbers of target images that differ by less than this share count as equal."""
 
@@ -51,7 +51,7 @@ def at_equal_steps(runs: Runs, figure: Figure) -> dict[str, Any]:
     """
     methods = {}
     for method in runs.methods:
-        values = {seed: value for seed, run in runs.of(method).items() if (value := figure.of(run.result)) is not None}
+        values = {seed: value for seed, run in runs.of(method).items() if (value := run.result.at(figure)) is not None}
         if values:
             methods[method] = {**asdict(spread(list(values.values()))), "values": values}
     pairs = [
@@ -111,10 +111,10 @@ def along(runs: Runs, figure: Figure) -> dict[str, list[dict[str, Any]]]:
     for method in runs.methods:
         found: dict[int, list[tuple[float, Number | None]]] = defaultdict(list)
         for run in runs.of(method).values():
-            for entry in run.report["evaluations"]:
-                value = figure.of(entry)
+            for entry in run.report.evaluations:
+                value = entry.at(figure)
                 if value is not None:
-                    found[int(entry["step"])].append((value, entry.get("target_images")))
+                    found[entry.step].append((value, entry.target_images))
         curves[method] = [
             {"step": step, "target_images": _mean([i for _, i in values]), **asdict(spread([v for v, _ in values]))}
             for step, values in sorted(found.items())
@@ -128,7 +128,7 @@ def training_curve(runs: Runs, name: str) -> dict[str, list[list[Number]]]:
     for method in runs.methods:
         found: dict[Number, list[Number]] = defaultdict(list)
         for run in runs.of(method).values():
-            for step, value in run.report.get("curves", {}).get(name, []):
+            for step, value in run.report.curves.get(name, []):
                 if value is not None:
                     found[step].append(value)
         if found:
@@ -139,11 +139,11 @@ def training_curve(runs: Runs, name: str) -> dict[str, list[list[Number]]]:
 def retention_by_t(runs: Runs) -> dict[str, list[dict[str, Any]]]:
     """Loss on the base model's images in equal bins of t, the data's end first, by method; `base_model` beside them."""
     found = {
-        method: [run.result["forgetting"].get("retention_loss_by_t") for run in runs.of(method).values()]
+        method: [run.result.forgetting.retention_loss_by_t for run in runs.of(method).values()]
         for method in runs.methods
     }
-    base = [run.report.get("references", {}).get("base_model", {}) for run in runs.of(runs.methods[0]).values()]
-    found["base_model"] = [entry.get("forgetting", {}).get("retention_loss_by_t") for entry in base]
+    base = [run.report.reference("base_model") for run in runs.of(runs.methods[0]).values()]
+    found["base_model"] = [entry.forgetting.retention_loss_by_t for entry in base]
     whole = {name: [series for series in lists if series] for name, lists in found.items()}
     return {
         name: [asdict(spread(values)) for values in zip(*lists, strict=True)] for name, lists in whole.items() if lists
@@ -152,27 +152,27 @@ def retention_by_t(runs: Runs) -> dict[str, list[dict[str, Any]]]:
 
 def references(runs: Runs) -> dict[str, dict[str, Any]]:
     """What a figure is read beside (base model, real against real, ...): spreads over seeds."""
-    of_seed: dict[int, dict[str, Any]] = {}
+    of_seed: dict[int, dict[str, Judged]] = {}
     for method in runs.methods:
         for seed, run in runs.of(method).items():
-            of_seed.setdefault(seed, run.report.get("references", {}))
+            of_seed.setdefault(seed, run.report.references)
     found: dict[str, dict[str, Any]] = {}
     for name in {name: None for entry in of_seed.values() for name in entry}:
         for figure in all_figures():
-            values = [figure.of(entry[name]) for entry in of_seed.values() if name in entry]
+            values = [entry[name].at(figure) for entry in of_seed.values() if name in entry]
             if known := [value for value in values if value is not None]:
                 found.setdefault(name, {})[figure.key] = asdict(spread(known))
     return found
 
 
 def _compared(
-    runs: Runs, figure: Figure, pair: tuple[str, str], at: Callable[[FinishedRun], Evaluation]
+    runs: Runs, figure: Figure, pair: tuple[str, str], at: Callable[[FinishedRun], Judged]
 ) -> dict[str, Any] | None:
     """`second - first` where both have the figure, None where no seed has."""
     first, second = pair
     found: list[tuple[int, float, float]] = []
     for seed in runs.common(first, second):
-        one, other = (figure.of(at(runs.of(method)[seed])) for method in pair)
+        one, other = (at(runs.of(method)[seed]).at(figure) for method in pair)
         if one is not None and other is not None:
             found.append((seed, one, other))
     if not found:
@@ -189,15 +189,15 @@ def _corrected(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return pairs
 
 
-def _at(run: FinishedRun, *, steps: dict[str, int]) -> Evaluation:
+def _at(run: FinishedRun, *, steps: dict[str, int]) -> Judged:
     """The run's evaluation at its method's step."""
-    return next((entry for entry in run.report["evaluations"] if entry["step"] == steps[run.method]), {})
+    return next((entry for entry in run.report.evaluations if entry.step == steps[run.method]), Judged())
 
 
 def _images_by_step(runs: list[FinishedRun]) -> dict[int, float]:
     """Mean count of target images at each step that all runs were evaluated at."""
     counts = [
-        {int(e["step"]): float(e["target_images"]) for e in run.report["evaluations"] if e.get("target_images")}
+        {entry.step: float(entry.target_images) for entry in run.report.evaluations if entry.target_images}
         for run in runs
     ]
     shared = set.intersection(*map(set, counts)) if counts else set()

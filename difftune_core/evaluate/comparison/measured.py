@@ -12,15 +12,15 @@ from difftune_core.evaluate.comparison.runs import FinishedRun
 def figures_in(runs: Sequence[FinishedRun]) -> list[Figure]:
     """The figures that any of the runs has, those under other guidances and in other features among them."""
     ends = [run.result for run in runs]
-    extractors = {name: None for run in runs for name in run.report["recipe"].get("other_feature_extractors") or {}}
-    guidances = {name: None for end in ends for name in end.get("other_guidance") or {}}
+    extractors = {name: None for run in runs for name in run.report.recipe.other_feature_extractors}
+    guidances = {name: None for end in ends for name in end.other_guidance}
     others = [*_under(guidances), *map(distance_of, extractors)]
     table = all_figures()
     first = [figure.key for figure in table].index("fid") + 1
     known = [*table[:first], *others, *table[first:]]
     if any(run.controlled for run in runs):
         known = [figure.with_controls() for figure in known]
-    return [figure for figure in known if any(figure.of(end) is not None for end in ends)]
+    return [figure for figure in known if any(end.at(figure) is not None for end in ends)]
 
 
 def _under(guidances: Iterable[str]) -> list[Figure]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from difftune_core.config.comparison import MAX_METHODS, MAX_SEEDS, ComparisonConfig, MissingRun
+from difftune_core.config.reports.evaluation import Evaluation, Judged
+from difftune_core.config.reports.record import changed
+from difftune_core.config.reports.run import SCHEMA_VERSION, RunReport
 from difftune_core.hooks import TaskError
 
 REPORT, SAMPLES = "report.json", "samples.png"
@@ -28,23 +32,24 @@ class FinishedRun:
 
     method: str
     seed: int
-    report: dict[str, Any]
+    report: RunReport
     samples: Path | None
     """The grid of its samples."""
 
-    @property
-    def result(self) -> dict[str, Any]:
+    @cached_property
+    def result(self) -> Evaluation:
         """The evaluation of the checkpoint that it delivers: the last one, or the best where it was asked for that.
 
         Of a ControlNet with `convergence`, what the rule of sudden convergence found in the whole run.
         """
-        found = {"convergence": self.report["convergence"]} if self.controlled else {}
-        return {**_delivered(self.report), **found}
+        delivered = self.report.result
+        assert delivered is not None, "a whole report has evaluations"
+        return changed(delivered, convergence=self.report.convergence) if self.controlled else delivered
 
     @property
     def controlled(self) -> bool:
         """Whether it is of a ControlNet."""
-        return "convergence" in self.report
+        return self.report.convergence is not None
 
     @property
     def name(self) -> str:
@@ -76,7 +81,8 @@ def load_runs(config: ComparisonConfig, data: Path) -> tuple[list[FinishedRun], 
     """The runs under `data` in the order of the config's methods and seeds, and those that are missing.
 
     Raises:
-        TaskError: `damaged_report`, `recipes_differ`, or `too_few_runs`: no two methods have a seed in common.
+        TaskError: `damaged_report`, `report_of_newer_version`, `recipes_differ`, or `too_few_runs`: no two methods have
+            a seed in common.
     """
     reasons = {(run.method, run.seed): run.reason for run in config.missing}
     runs, missing = [], []
@@ -121,31 +127,35 @@ def check_recipes(runs: list[FinishedRun]) -> None:
 def _load(folder: Path, method: str, seed: int) -> FinishedRun:
     path = folder / REPORT
     try:
-        report = json.loads(path.read_bytes())
-        # A ControlNet's images are judged by FID once, of what is delivered.
-        judged = [_delivered(report)] if "convergence" in report else report["evaluations"]
-        has_figures = all({"step", "fid", "forgetting"} <= entry.keys() for entry in judged)
-        whole = has_figures and bool(report["evaluations"]) and isinstance(report["recipe"], dict)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        whole = False
-    if not whole:
+        content = json.loads(path.read_bytes())
+        _check_version(content, f"{method}/{seed}/{REPORT}")
+        report = RunReport.model_validate(content)
+    except ValueError:
+        report = RunReport()
+    # A ControlNet's images are judged by FID once, of what is delivered.
+    judged = report.evaluations if report.convergence is None else [report.result or Judged()]
+    has_figures = all(entry.has_own("fid") and entry.has_own("forgetting") for entry in judged)
+    if not (report.evaluations and has_figures and "recipe" in report.given()):
         raise TaskError("damaged_report", f"{method}/{seed}/{REPORT} is no whole report of a run.", "data")
     samples = folder / SAMPLES
     return FinishedRun(method, seed, report, samples if samples.is_file() else None)
 
 
-def _delivered(report: dict[str, Any]) -> dict[str, Any]:
-    evaluations, step = report["evaluations"], report.get("delivered_step")
-    return dict(next((entry for entry in evaluations if entry["step"] == step), evaluations[-1]))
+def _check_version(content: Any, name: str) -> None:
+    version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        message = f"{name} is of schema version {version}; this version reads {SCHEMA_VERSION}: upgrade this one."
+        raise TaskError("report_of_newer_version", message, "data")
 
 
-def _recipe(report: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _recipe(report: RunReport) -> Iterator[tuple[str, Any]]:
     """Everything on which a figure depends besides the tuned weights, by dotted name."""
-    yield from _flat("recipe", {key: value for key, value in report["recipe"].items() if key != _WEIGHTS})
-    control = report.get("job", {}).get("control") or {}
+    told = report.recipe.model_dump(mode="json")
+    yield from _flat("recipe", {key: value for key, value in told.items() if key != _WEIGHTS})
+    control = report.job.get("control") or {}
     yield from ((f"control.{name}", control[name]) for name in _OF_CONTROL if name in control)
-    yield "model.digest", report.get("model", {}).get("digest")
-    yield "dataset.digest", report.get("dataset", {}).get("digest")
+    yield "model.digest", report.model.get("digest")
+    yield "dataset.digest", report.dataset.digest
 
 
 def _flat(prefix: str, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
