@@ -20,6 +20,7 @@ from api.work import service as work
 from api.work.states import Slot, WorkKind
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.families import rules_of
 from difftune_core.config.sampling import check_sampler
 
 
@@ -67,16 +68,15 @@ def check_config(config: ChainOfForgetting, cards: dict[str, BaseModelCard]) -> 
     """Refuse what the base model cannot do.
 
     Raises:
-        InvalidInputError: `model_not_found`, the base model was removed since; `analysis_not_for_model`, it draws no
-            classes, and a ControlNet has no chain to hand over: its base model draws every step.
+        InvalidInputError: `model_not_found`, the base model was removed since; `analysis_not_for_model`, its family
+            has no chain to hand over.
         TaskError: `sampler_not_for_process`, naming the field.
     """
     if config.model not in cards:
         message = f"The base model {config.model!r} of the checkpoints is not installed any more."
         raise InvalidInputError("model_not_found", message, param="checkpoints.0")
-    if cards[config.model].family != "dit":
-        message = f"A chain of forgetting is of class-conditional models; these are ControlNets on {config.model}."
-        raise InvalidInputError("analysis_not_for_model", message, param="checkpoints.0")
+    if why := rules_of(cards[config.model]).no_chain(cards[config.model]):
+        raise InvalidInputError("analysis_not_for_model", why, param="checkpoints.0")
     check_sampler(config.evaluation.sampler, cards[config.model].process, "evaluation.sampler")
 
 

@@ -120,7 +120,7 @@ def dataset_settled(session: Session, dataset: Dataset) -> None:
             _fail_invalid(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
         elif dataset.id == job.training_file and (excess := _excess_of_classes(dataset)):
             _fail(session, job, "too_many_classes", "training_file", excess)
-        elif wrong := _wrong_form(job.transfer.control is not None, dataset):
+        elif wrong := _wrong_form(job.transfer.data_form, dataset):
             param = next(param for param, id_ in named.items() if id_ == dataset.id)
             _fail(session, job, "wrong_dataset_form", param, wrong)
         elif dataset.status == DatasetStatus.READY:
@@ -190,9 +190,8 @@ def _report_url(dataset_id: str) -> str:
     return f"/v1/datasets/{dataset_id}/report"
 
 
-def _wrong_form(controlled: bool, dataset: Dataset) -> str | None:
+def _wrong_form(wanted: str, dataset: Dataset) -> str | None:
     """What to say of a set that has been validated and is not of the form that the base model takes."""
-    wanted = "captioned" if controlled else "class_folders"
     if dataset.form in {None, wanted}:
         return None
     names = {
@@ -204,7 +203,7 @@ def _wrong_form(controlled: bool, dataset: Dataset) -> str | None:
 
 def _check_forms(used: dict[str, Dataset], config: TransferConfig) -> None:
     for param, dataset in used.items():
-        if wrong := _wrong_form(config.control is not None, dataset):
+        if wrong := _wrong_form(config.data_form, dataset):
             raise InvalidInputError("wrong_dataset_form", wrong, param=param, report_url=_report_url(dataset.id))
 
 
@@ -267,7 +266,7 @@ def _num_held_out(training: Dataset, config: TransferConfig) -> int | None:
     counts: dict[str, int] = report.get("class_counts") or {}
     if report.get("num_held_out"):
         return int(report["num_held_out"])
-    if not counts or config.control is not None:
+    if not counts or config.data_form != "class_folders":
         return None
     fraction = config.evaluation.holdout_fraction
     return sum(min(max(1, round(fraction * count)), count - 1) for count in counts.values())

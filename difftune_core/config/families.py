@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from difftune_core.config.adapter import FullTuning, check_targets
 from difftune_core.config.card import BaseModelCard
@@ -26,7 +26,6 @@ FAMILIES = {
     "stable-diffusion": "difftune_core.families.controlnet.rules:ControlNetRules",
 }
 """This package's own, by what cards say in `family`. As text: a config knows no family, it asks one that is named."""
-Form = Literal["classes", "captions"]
 
 
 class FamilyRules:
@@ -38,8 +37,6 @@ class FamilyRules:
 
     implementation: ClassVar[str]
     """Where the `Family` is, as `module:object`: imported where it is trained or drawn from, never in the API."""
-    form: ClassVar[Form] = "classes"
-    """What a data set must have for each image."""
     adapters: ClassVar[tuple[type[Any], ...]] = (FullTuning,)
     """Classes of the adapters that a network of this family takes."""
 
@@ -89,6 +86,10 @@ class FamilyRules:
         """Say which defaults of a retention set are this family's."""
         del card
         return {}
+
+    def no_chain(self, card: BaseModelCard) -> str | None:
+        """Say why no chain of forgetting is drawn of such models; None where one is."""
+        return f"A chain of forgetting is of DiTs; these are of the family {card.family!r}, on {card.id}."
 
     def check_prompt(self, prompt: str | None, card: BaseModelCard, param: str) -> None:
         """Refuse a prompt for the retention set where the family draws classes.

@@ -28,6 +28,8 @@ def unlike_original(config: Mapping[str, Any]) -> str | None:
     Args:
         config: a checkpoint's `config.json`; what it does not say is as in the original.
     """
+    if config and "hidden_size" not in config:
+        return "It is no DiT."
     adapter = config.get("adapter")
     if adapter is not None:
         return f"Its adapter, {adapter['type']}, is no change of weights: the original code has no place for it."

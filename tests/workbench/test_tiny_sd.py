@@ -12,8 +12,8 @@ from cli.demo.scenes import VOCABULARY, Scenes, Split
 from difftune_core.config.card import read_card
 from difftune_core.data.conditions import annotator
 from difftune_core.diffusion.reverse import Sampling
-from difftune_core.evaluate.controls import compare_controls
 from difftune_core.families.controlnet.base_model import StableDiffusion
+from difftune_core.families.controlnet.controls import compare_controls
 from difftune_core.families.controlnet.draw import Prompted, sample_prompted
 from difftune_core.families.table import find_base_model
 from difftune_core.files import folder_digest

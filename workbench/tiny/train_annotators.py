@@ -20,7 +20,7 @@ from torch import Tensor
 from cli.demo.scenes import Scenes, Split
 from cli.demo.scenes.controls import SEGMENT_COLOURS, SEGMENTS
 from difftune_core.data.conditions import annotator
-from difftune_core.evaluate.controls import compare_controls
+from difftune_core.families.controlnet.controls import compare_controls
 from difftune_core.files import folder_aside, folder_digest
 from workbench.tiny.train_sd_autoencoder import POOLS, SIZE
 from workbench.tiny.train_sd_text import pixels_of

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cli.demo.scenes import Split
 from difftune_core.data.conditions.lines import edge
-from difftune_core.evaluate.controls import compare_controls
+from difftune_core.families.controlnet.controls import compare_controls
 from workbench.tiny.scene_pool import scene_pool
 from workbench.tiny.train_autoencoder import EMA_DECAY, latent_scale, loss_of, reconstruct, report, save
 from workbench.tiny.training import Schedule, arguments, save_json, to_tensor

@@ -20,11 +20,11 @@ from difftune_core.data.conditions import Annotator
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
-from difftune_core.evaluate.controls import compare_controls
 from difftune_core.evaluate.forgetting import loss_by_t
 from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.quality import quality
 from difftune_core.families.controlnet.base_model import StableDiffusion
+from difftune_core.families.controlnet.controls import compare_controls
 from difftune_core.families.controlnet.draw import Control, Prompted, residuals, sample_prompted
 from difftune_core.interruption import Progress, after, interruption_point
 from difftune_core.networks.autoencoder import Autoencoder

@@ -23,7 +23,6 @@ class ControlNetRules(FamilyRules):
     """A ControlNet follows a condition, stated in the config's `control`."""
 
     implementation = "difftune_core.families.controlnet.family:CONTROLNET"
-    form = "captions"
 
     def complete_control(self, config: TransferConfig, card: BaseModelCard) -> ControlConfig:
         """Complete the condition, its annotator and the default prompt.
@@ -76,6 +75,10 @@ class ControlNetRules(FamilyRules):
     def retention_defaults(self, card: BaseModelCard) -> dict[str, Any]:
         """The default prompt of the card."""
         return {"prompt": card.defaults.control.get("default_prompt", "")}
+
+    def no_chain(self, card: BaseModelCard) -> str:
+        """A ControlNet has no chain to hand over: its base model draws every step."""
+        return f"A chain of forgetting is of class-conditional models; these are ControlNets on {card.id}."
 
     def check_prompt(self, prompt: str | None, card: BaseModelCard, param: str) -> None:
         """Take any prompt."""

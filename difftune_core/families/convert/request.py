@@ -27,9 +27,10 @@ class ImportRequest(BaseModel):
     """Public id: the name of the model's folder."""
     models: Path
     """Folder of base models."""
-    kind: Literal["dit", "stable-diffusion", "controlnet", "annotator", "clip", "inception", "dinov2"] = "dit"
+    kind: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = "dit"
     """A base model (`dit`, `stable-diffusion`), a `controlnet` to go on from, an `annotator` that draws control images,
-    a `clip` model that scores captions, or a feature extractor: `inception` of FID, or `dinov2`."""
+    a `clip` model that scores captions, or a feature extractor: `inception` of FID, or `dinov2`; or what a family from
+    elsewhere brings in."""
     resizing: InceptionResizing = "clean-fid"
     """Of `inception`: whose way of bringing images to 299 pixels is followed."""
     vae: str | None = None

@@ -5,7 +5,7 @@ import pytest
 
 from cli.demo.scenes import CONDITIONS, Scenes
 from cli.demo.scenes.controls import SEGMENT_COLOURS
-from difftune_core.evaluate.controls import blurred, compare_controls, ssim
+from difftune_core.families.controlnet.controls import blurred, compare_controls, ssim
 from difftune_core.hooks import TaskError
 
 

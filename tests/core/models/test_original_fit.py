@@ -37,6 +37,10 @@ def test_what_would_draw_other_images_is_refused_with_the_reason(config: dict[st
     assert said in str(unlike_original({**asdict(DiTConfig()), **config}))
 
 
+def test_a_network_of_another_family_is_none_of_its() -> None:
+    assert unlike_original({"num_classes": 3}) == "It is no DiT."
+
+
 def test_every_field_of_the_anatomy_is_told_or_judged() -> None:
     """One that comes later must not be passed over in silence."""
     told = {
