@@ -144,7 +144,7 @@ class Run:
         further = judge.figures_of_the_result(result.model, after(first, progress))
         if further:
             result.entry.update(further)
-            hooks.emit(figures_event(result.entry))
+            hooks.emit(figures_event({"step": result.step, **further}))
         for message in task.remarks(evaluations):
             hooks.emit(LogEvent(message=message))
         task.preparation.phase("exporting")
