@@ -21,6 +21,7 @@ from difftune_core.config import about
 from difftune_core.config.card import find_card
 from difftune_core.config.comparison import ComparisonConfig
 from difftune_core.config.figures import default_metrics, named_metrics, page
+from difftune_core.config.reports.schema import REPORTS, json_schema
 from difftune_core.config.resolution import resolve, resolve_retention_set
 from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
@@ -184,6 +185,11 @@ def _figures(_args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
     return OutcomeEvent(code="succeeded")
 
 
+def _schema(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
+    print(json_schema(args.report), end="")  # noqa: T201  # the command's output
+    return OutcomeEvent(code="succeeded")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m difftune_core", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="name")
@@ -231,6 +237,9 @@ def _add_answers(commands: Any) -> None:
         ("figures", "every figure that an evaluation can have, as a table in Markdown", _figures),
     ):
         commands.add_parser(name, help=told).set_defaults(command=command, events_fd=None)
+    schema = commands.add_parser("schema", help="the JSON Schema of a report")
+    schema.set_defaults(command=_schema, events_fd=None)
+    schema.add_argument("report", choices=list(REPORTS), help="report.json, comparison.json or chain.json")
 
 
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from api.settings import SECRETS_DIR, Settings
 from difftune_core.config.figures.page import table
+from difftune_core.config.reports.schema import REPORTS, json_schema
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,3 +38,9 @@ def test_defaults_in_the_table_of_the_services_settings() -> None:
 
 def test_the_table_of_figures_is_the_one_that_the_source_has() -> None:
     assert table() in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_published_schema_of_a_report_is_that_of_its_class(name: str) -> None:
+    """Made by `python -m difftune_core schema`."""
+    assert (ROOT / "docs" / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8") == json_schema(name)

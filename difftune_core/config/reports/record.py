@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PrivateAttr,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 Kind = TypeVar("Kind", bound="Record")
 
@@ -56,5 +64,6 @@ def _or_empty(value: Any) -> Any:
 
 OrEmpty = BeforeValidator(_or_empty)
 """Of a part that may be null: what reads it finds nothing in it."""
-Described = Annotated[dict[str, Any], OrEmpty]
+_NULLABLE: dict[str, Any] = {"type": ["object", "null"], "additionalProperties": True}
+Described = Annotated[dict[str, Any], OrEmpty, WithJsonSchema(_NULLABLE)]
 """A part that has a schema elsewhere or none: a job's config, a model's card."""

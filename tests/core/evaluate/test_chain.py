@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from difftune_core.config.reports.chain import ChainCheckpoint, ChainReport
 from difftune_core.diffusion.denoisers import HandOver, Remembering
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.frechet import frechet_difference, frechet_estimate
@@ -166,7 +167,9 @@ def test_the_minimum_counts_only_beyond_the_error_of_all_comparisons(
 ) -> None:
     found = minimum(points(*changes))
     assert (found["fraction"], found["is_below_tuned"], found["worse_from"]) == (fraction, below, worse_from)
-    assert words in finding({"name": "tuned", "points": points(*changes), "minimum": found})
+    assert words in finding(
+        ChainCheckpoint.model_validate({"name": "tuned", "points": points(*changes), "minimum": found})
+    )
 
 
 def test_the_page_says_where_the_images_are_too_few() -> None:
@@ -177,6 +180,6 @@ def test_the_page_says_where_the_images_are_too_few() -> None:
     recipe = {"feature_extractor": "tiny-features", "num_generated": 50, "num_real": 50}
     result = {"base_model": {"id": "tiny-dit"}, "class_names": ["0"], "fractions": [0.0, 0.5, 1.0], "recipe": recipe,
               "comparable_with_published": False, "environment": {}, "checkpoints": [checkpoint]}  # fmt: skip
-    page = chain_page(result, {})
+    page = chain_page(ChainReport.model_validate(result), {})
     assert page.count("too few images, see the notes; lowest 45.0 at 50") == 1
     assert page.count("± 1.0, too few images</td>") == len(judged)

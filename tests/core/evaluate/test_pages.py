@@ -12,6 +12,7 @@ import pytest
 from difftune_core.config.about import About
 from difftune_core.config.comparison import ComparisonConfig
 from difftune_core.config.recipe_rules import idle
+from difftune_core.config.reports.chain import ChainReport
 from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.evaluate.comparison.build import compare_runs
 from difftune_core.evaluate.grids import by_class, image_grid, scale_for
@@ -52,7 +53,7 @@ def analysis_page(_out: Path, about: dict[str, Any]) -> str:
     result = {"about": about, "base_model": {"id": "tiny-dit"}, "class_names": ["one", "two", "three"]}
     result |= {"fractions": [0.0, 1.0], "recipe": {"feature_extractor": "f", "num_generated": 2, "num_real": 2}}
     result |= {"comparable_with_published": True, "checkpoints": [tuned], "environment": {}}
-    return chain_page(result, {"a": image_grid(np.zeros((4, 2, 2, 3), np.uint8), 2)})
+    return chain_page(ChainReport.model_validate(result), {"a": image_grid(np.zeros((4, 2, 2, 3), np.uint8), 2)})
 
 
 PAGES = pytest.mark.parametrize("page", [job_page, comparison_page, analysis_page])
