@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.recipes import all_recipes
 from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.hooks import TaskError
 
 WHERE = "method.diff_tuning.hyperparameters"
-_RECIPE_OF = {"retention_share": "released", "retention_weight": "released", "distillation_weight": "distillation"}
 
 
 def check_recipe(given: DiffTuningHyperparameters, batch_size: int, card: BaseModelCard) -> None:
@@ -23,41 +23,42 @@ def check_recipe(given: DiffTuningHyperparameters, batch_size: int, card: BaseMo
     Raises:
         TaskError: `recipe_not_for_process`, `invalid_option`, `no_retention`, naming the field.
     """
-    if given.recipe == "released":
-        _check_released(given, batch_size, card)
-    for field, recipe in _RECIPE_OF.items():
-        if given.recipe != recipe and _is_stated(given, field, card):
-            raise _refused(field, f"{field} belongs to the recipe {recipe!r}, not to {given.recipe!r}")
+    recipe = all_recipes()[given.recipe]
+    if recipe.processes is not None and card.process not in recipe.processes:
+        model = f"{card.id} is a model of the process {card.process!r}"
+        message = f"the recipe {recipe.name!r} {recipe.why_processes}; {model}"
+        raise TaskError("recipe_not_for_process", message, f"{WHERE}.recipe")
+    for field, (value, why) in recipe.fixed.items():
+        if (stated := getattr(given, field)) != value:
+            raise _refused(field, why.format(value=stated))
+    if "retention_share" in recipe.own and int(batch_size * given.retention_share) == 0:
+        message = f"retention_share {given.retention_share} of a batch of {batch_size} is not one retention image"
+        raise TaskError("no_retention", message, f"{WHERE}.retention_share")
+    for field, owner in _owners().items():
+        if owner != given.recipe and _is_stated(given, field, card):
+            raise _refused(field, f"{field} belongs to the recipe {owner!r}, not to {given.recipe!r}")
     if given.psi == "snr" and _is_stated(given, "tau", card):
         raise _refused("tau", "tau is the exponent of psi 'power'; psi 'snr' has none")
-    if given.recipe == "distillation" and isinstance(given.retention_set, str) and given.retention_set != "auto":
-        raise _refused("retention_set", "the recipe 'distillation' takes no retention set: the base model teaches")
+    if recipe.has_teacher and isinstance(given.retention_set, str) and given.retention_set != "auto":
+        message = f"the recipe {recipe.name!r} takes no retention set: the base model teaches"
+        raise _refused("retention_set", message)
 
 
 def idle(hyperparameters: dict[str, Any], *, controlled: bool) -> set[str]:
     """Names of a method's settings that change nothing in a resolved config; `controlled`: of a ControlNet."""
     found = {"label_rows", "label_dropout"} if controlled else set()
-    recipe = hyperparameters.get("recipe")
-    if recipe is None:  # plain fine-tuning
+    name = hyperparameters.get("recipe")
+    if name is None:  # plain fine-tuning
         return found
-    found |= {field for field, of in _RECIPE_OF.items() if recipe != of}
+    found |= {field for field, owner in _owners().items() if owner != name}
     found |= {"tau"} if hyperparameters.get("psi") == "snr" else set()
-    found |= {"components"} if recipe == "released" else set()
-    return found | ({"retention_set"} if recipe == "distillation" else set())
+    recipe = all_recipes().get(name)  # of one that is not installed here it is shown what the config has
+    return found | (recipe.unused if recipe is not None else set())
 
 
-def _check_released(given: DiffTuningHyperparameters, batch_size: int, card: BaseModelCard) -> None:
-    if card.process != "ddpm":
-        message = f"the recipe 'released' draws DDPM timesteps; {card.id} is a model of the process {card.process!r}"
-        raise TaskError("recipe_not_for_process", message, f"{WHERE}.recipe")
-    if given.components != "both":
-        message = f"components {given.components!r} is an ablation of Algorithm 1; the recipe 'released' has none"
-        raise _refused("components", message)
-    if given.psi != "power":
-        raise _refused("psi", "the recipe 'released' draws t by a power law; psi 'snr' is of the other recipes")
-    if int(batch_size * given.retention_share) == 0:
-        message = f"retention_share {given.retention_share} of a batch of {batch_size} is not one retention image"
-        raise TaskError("no_retention", message, f"{WHERE}.retention_share")
+def _owners() -> dict[str, str]:
+    """Setting -> the one recipe that it means something in."""
+    return {field: recipe.name for recipe in all_recipes().values() for field in sorted(recipe.own)}
 
 
 def _is_stated(given: DiffTuningHyperparameters, field: str, card: BaseModelCard) -> bool:

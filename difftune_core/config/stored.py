@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from difftune_core.config.figures.fields import STORED
 from difftune_core.config.frozen import Frozen
+from difftune_core.config.named import STORED
 from difftune_core.hooks import TaskError
 
 SCHEMA_VERSION = 1

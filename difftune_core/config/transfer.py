@@ -15,6 +15,7 @@ from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.frozen import Frozen
 from difftune_core.config.model_ids import ModelId, NamedModel, named_models
+from difftune_core.config.recipes import RecipeName, has_teacher
 from difftune_core.config.retention import RetentionSetConfig, RetentionSetId
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
 from difftune_core.config.stored import without_former
@@ -64,7 +65,7 @@ class DiffTuningHyperparameters(TrainingHyperparameters):
     """`power`: psi = (t/T)^tau. `snr`: psi = 1 / (1 + SNR(t)), the paper's alternative."""
     tau: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Exponent of psi. 0 is plain fine-tuning; 1 is the paper's default."""
-    recipe: Literal["algorithm1", "released", "distillation"] = "algorithm1"
+    recipe: RecipeName = "algorithm1"
     """`algorithm1`: t uniform, the source of each image drawn by psi(t), unweighted loss (App. B.2). `released`: as the
     authors' code: a fixed share of the batch is retention, t drawn by a law of its own for each source. `distillation`:
     as `algorithm1`, but the base model teaches on target images in place of a retention set (App. C)."""
@@ -123,7 +124,7 @@ class DiffTuning(Frozen):
     @property
     def needs_teacher(self) -> bool:
         """Whether the base model is asked in every step."""
-        return self.hyperparameters.recipe == "distillation"
+        return has_teacher(self.hyperparameters)
 
 
 Method = Annotated[Supervised | DiffTuning, Field(discriminator="type")]

@@ -7,8 +7,25 @@ alone is held, not a learned variance. Shapes: k slots of the distillation, c la
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from difftune_core.config.transfer import DiffTuningHyperparameters
+from difftune_core.diffusion.process import Process
+from difftune_core.objectives import algorithm1
+from difftune_core.objectives.draws import Draws
+
+
+def draw(hyperparameters: DiffTuningHyperparameters, *, seed: int, step: int, process: Process) -> Draws:
+    """The slots that retention would have in Algorithm 1 are the teacher's, at a small weight.
+
+    In expectation that is psi(t) of the target loss plus `distillation_weight` of E[xi(t) ||f_0 - f||^2], with one pass
+    of the student a step.
+    """
+    draws = algorithm1.draw(hyperparameters, seed=seed, step=step, process=process)
+    weight = torch.where(draws.is_target, 1.0, hyperparameters.distillation_weight)
+    return Draws(draws.t, draws.is_target, draws.weight * weight)
 
 
 def distillation_loss(

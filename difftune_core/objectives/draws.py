@@ -1,5 +1,7 @@
 """Which time and which source each slot of a batch gets: all that distinguishes one method from another.
 
+`supervised` draws here; how a recipe of Diff-Tuning does is a file of its own, which `config.recipes` names.
+
 The draws of a step are a function of (seed, step). Two methods with the same seed see the same images and noise slot by
 slot, and the same times where both draw them uniformly; they differ in which slots the retention set takes.
 """
@@ -7,15 +9,18 @@ slot, and the same times where both draw them uniformly; they differ in which sl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
+from difftune_core.config.recipes import all_recipes
 from difftune_core.config.transfer import DiffTuning, DiffTuningHyperparameters, Supervised
-from difftune_core.diffusion.process import DDPM, Process
+from difftune_core.diffusion.process import Process
 from difftune_core.hooks import TaskError
-from difftune_core.objectives.laws import draw_timesteps, power_law, psi
 from difftune_core.runtime.rng import generator
 
 
@@ -31,69 +36,47 @@ class Draws:
     """Weight of the slot's loss; the step's loss is the mean of the weighted losses."""
 
 
+@runtime_checkable  # the tests check arguments at run time
+class Draw(Protocol):
+    """The draws of a recipe."""
+
+    def __call__(self, hyperparameters: DiffTuningHyperparameters, *, seed: int, step: int, process: Process) -> Draws:
+        """Draw for one optimizer step: a function of its arguments."""
+
+
 def draw(method: Supervised | DiffTuning, *, seed: int, step: int, process: Process) -> Draws:
-    """The draws of one optimizer step. `supervised` is psi = 1, so tau = 0 gives the same draws bit for bit."""
-    if isinstance(method, DiffTuning) and method.hyperparameters.recipe == "released":
-        return _released(method.hyperparameters, seed=seed, step=step, num_timesteps=_num_timesteps(process))
+    """The draws of one optimizer step. `supervised` is psi = 1, so tau = 0 gives the same draws bit for bit.
+
+    Raises:
+        TaskError: as `check_recipe_is_here`.
+    """
+    if isinstance(method, DiffTuning):
+        return _draw_of(method.hyperparameters.recipe)(method.hyperparameters, seed=seed, step=step, process=process)
     size = method.hyperparameters.batch_size
     t = process.draw_times(size, generator(seed, step, "timestep"))
-    if isinstance(method, Supervised):
-        return Draws(t, torch.ones(size, dtype=torch.bool), torch.ones(size))
-    draws = _algorithm1(method.hyperparameters, t, generator(seed, step, "source"), process)
-    return _distilled(method.hyperparameters, draws) if method.hyperparameters.recipe == "distillation" else draws
+    return Draws(t, torch.ones(size, dtype=torch.bool), torch.ones(size))
 
 
-def _algorithm1(
-    hyperparameters: DiffTuningHyperparameters, t: Real[Tensor, " b"], stream: torch.Generator, process: Process
-) -> Draws:
-    """The paper's Algorithm 1 (App. B.2): a slot is target with probability psi(t), else retention; unweighted loss.
+def check_recipe_is_here(method: Supervised | DiffTuning) -> None:
+    """Refuse a recipe that this installation cannot draw by, before anything is prepared for it.
 
-    The two ablations keep their expected losses, psi l_target and l_target + xi l_retention, by weights.
+    Raises:
+        TaskError: `recipe_unknown`, `recipe_unloadable`.
     """
-    target = psi(hyperparameters, process, t)
-    chance = torch.rand(len(t), dtype=torch.float64, generator=stream)
-    if hyperparameters.components == "reconsolidation":
-        return Draws(t, torch.ones_like(t, dtype=torch.bool), target.float())
-    if hyperparameters.components == "retention":
-        total = 2 - target  # 1 for the target and xi = 1 - psi for retention
-        return Draws(t, chance < 1 / total, total.float())
-    return Draws(t, chance < target, torch.ones(len(t)))
+    if isinstance(method, DiffTuning):
+        _draw_of(method.hyperparameters.recipe)
 
 
-def _distilled(hyperparameters: DiffTuningHyperparameters, draws: Draws) -> Draws:
-    """Knowledge distillation (App. C): the slots that retention would have are the teacher's, at a small weight.
-
-    In expectation that is psi(t) of the target loss plus `distillation_weight` of E[xi(t) ||f_0 - f||^2], with one pass
-    of the student a step.
-    """
-    weight = torch.where(draws.is_target, 1.0, hyperparameters.distillation_weight)
-    return Draws(draws.t, draws.is_target, draws.weight * weight)
-
-
-def _num_timesteps(process: Process) -> int:
-    if isinstance(process, DDPM):
-        return process.schedule.num_timesteps
+@cache
+def _draw_of(name: str) -> Draw:
     field = "method.diff_tuning.hyperparameters.recipe"
-    raise TaskError("recipe_not_for_process", "the recipe 'released' draws DDPM timesteps; this model has none", field)
-
-
-def _released(hyperparameters: DiffTuningHyperparameters, *, seed: int, step: int, num_timesteps: int) -> Draws:
-    """The authors' code: the last share of the batch is retention, and each source has a law of t of its own.
-
-    Its loss is mean(target) + weight * mean(retention); tau is its `prob_scale`.
-    """
-    size = hyperparameters.batch_size
-    kept = int(size * hyperparameters.retention_share)
-    laws = [power_law(num_timesteps, hyperparameters.tau, rising=rising) for rising in (True, False)]
-    counts = (size - kept, kept)
-    t = torch.cat(
-        [
-            draw_timesteps(law, count, generator(seed, step, "timestep", i))
-            for i, (law, count) in enumerate(zip(laws, counts, strict=True))
-            if count
-        ]
-    )
-    is_target = torch.arange(size) < counts[0]
-    weight = torch.full((size,), size / counts[0])
-    weight[counts[0] :] = hyperparameters.retention_weight * size / max(kept, 1)
-    return Draws(t, is_target, weight)
+    recipe = all_recipes().get(name)
+    if recipe is None:
+        message = f"there is no recipe {name!r} here: known are {', '.join(all_recipes())}"
+        raise TaskError("recipe_unknown", message, field)
+    module, _, function = recipe.draw.partition(":")
+    try:
+        found: Draw = getattr(import_module(module), function)
+    except Exception as error:  # whatever a stranger's module raises
+        raise TaskError("recipe_unloadable", f"the recipe {name!r} cannot be loaded: {error}", field) from error
+    return found

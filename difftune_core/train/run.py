@@ -20,6 +20,7 @@ from difftune_core.families.preparation import Folders, Preparation
 from difftune_core.families.table import family_of, find_base_model
 from difftune_core.hooks import ArtifactEvent, Hooks, LogEvent, OutcomeEvent, StopKind, TaskError
 from difftune_core.interruption import Stopped, after, interruptible
+from difftune_core.objectives.draws import check_recipe_is_here
 from difftune_core.train.deliver import delivered
 from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
@@ -85,6 +86,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     """
     preparation = Preparation(config, base, folders, hooks, device)
     preparation.extractor_folders()  # what is missing ends the run now, not at its first evaluation
+    check_recipe_is_here(config.method)
     task = family_of(base.card).task(preparation)
     preparation.phase("loading_model")
     target, held_out = task.rows

@@ -1,13 +1,11 @@
 """Fields of configs that name a metric or a figure: what they take and how the schema tells it come from the table.
 
 Both are read when a config is judged or its schema made, so a metric that was registered after the import counts too.
-A stored config (`STORED`) is not judged anew: one whose metric is no longer installed can still be read and shown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,9 +14,7 @@ from pydantic_core import PydanticKnownError, core_schema
 
 from difftune_core.config.figures.registry import all_figures, named_metrics
 from difftune_core.config.model_ids import EXTRACTOR_ID
-
-STORED = {"is_stored": True}
-"""The validation context of a config that was judged when it was submitted."""
+from difftune_core.config.named import OneOf, unless_stored
 
 
 def best_metrics() -> list[str]:
@@ -26,27 +22,10 @@ def best_metrics() -> list[str]:
     return [figure.key for figure in all_figures() if figure.is_along]
 
 
-def _unless_stored(check: Callable[[str], str], schema: core_schema.CoreSchema) -> core_schema.CoreSchema:
-    return core_schema.with_info_after_validator_function(
-        lambda value, info: value if info.context == STORED else check(value), schema
-    )
-
-
-@dataclass(frozen=True)
-class _MetricName:
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return _unless_stored(_known_metric, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "string", "enum": list(named_metrics())}
-
-
 @dataclass(frozen=True)
 class _FigureKey:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return _unless_stored(_known_key, handler(source))
+        return unless_stored(_known_key, handler(source))
 
     def __get_pydantic_json_schema__(
         self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
@@ -54,22 +33,14 @@ class _FigureKey:
         return {"type": "string", "pattern": _pattern()}
 
 
-MetricName = Annotated[str, _MetricName()]
+MetricName = Annotated[str, OneOf(lambda: list(named_metrics()))]
 """The name of a metric that can be asked for."""
 FigureKey = Annotated[str, _FigureKey()]
 """The key of a figure by which the best checkpoint can be chosen; `fd_<id>` of a further feature extractor."""
 
 
-def _known_metric(name: str) -> str:
-    known = list(named_metrics())
-    if name not in known:
-        expected = " or ".join([", ".join(map(repr, known[:-1])), repr(known[-1])])
-        raise PydanticKnownError("literal_error", {"expected": expected})
-    return name
-
-
-def _known_key(key: str) -> str:
-    if not re.fullmatch(_pattern(), key):
+def _known_key(key: Any) -> Any:
+    if isinstance(key, str) and not re.fullmatch(_pattern(), key):
         raise PydanticKnownError("string_pattern_mismatch", {"pattern": _pattern()})
     return key
 

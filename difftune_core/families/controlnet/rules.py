@@ -97,7 +97,7 @@ def _annotator(given: ControlConfig, stated: str | None, card: BaseModelCard) ->
 
 def _check_method(config: TransferConfig, card: BaseModelCard) -> None:
     given, where = config.method.hyperparameters, f"method.{config.method.type}.hyperparameters"
-    if getattr(given, "recipe", None) == "distillation":
+    if config.method.needs_teacher:
         message = "a ControlNet has no teacher: the frozen base model is inside it; take algorithm1 or released"
         raise TaskError("recipe_not_for_model", message, f"{where}.recipe")
     if not isinstance(given.adapter, FullTuning | Lora):

@@ -1,0 +1,102 @@
+"""The recipes of Diff-Tuning: what each is, and which of the method's settings mean something in it. Free of torch.
+
+Another distribution brings a recipe by an entry point of the group `difftune.recipes`, the name of a `Recipe`. API,
+command line and trainers find it alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Annotated, Any
+
+from difftune_core.config.named import OneOf
+from difftune_core.config.sampling import ProcessName
+
+GROUP = "difftune.recipes"
+"""The group of entry points."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How each step chooses the time, the source and the weight of every slot of its batch."""
+
+    name: str
+    """As `recipe` names it."""
+    draw: str
+    """`module:function` that makes a step's `objectives.draws.Draws`; only trainers import it."""
+    own: frozenset[str] = frozenset()
+    """Settings that belong to it alone: stated beside another recipe they are refused."""
+    fixed: Mapping[str, tuple[object, str]] = field(default_factory=dict)
+    """Settings of all recipes of which it allows one value, with the reason that another is refused for; `{value}` in
+    it is that one."""
+    unused: frozenset[str] = frozenset()
+    """Settings of all recipes that change nothing in it; pages do not show them."""
+    processes: frozenset[ProcessName] | None = None
+    """The processes that it is defined for; None for all."""
+    why_processes: str = ""
+    """Why for these alone: what follows its name in the refusal."""
+    has_teacher: bool = False
+    """Whether the base model teaches on target images in place of a retention set."""
+
+
+_OWN = (
+    Recipe(name="algorithm1", draw="difftune_core.objectives.algorithm1:draw"),
+    Recipe(
+        name="released",
+        draw="difftune_core.objectives.released:draw",
+        own=frozenset({"retention_share", "retention_weight"}),
+        fixed={
+            "components": (
+                "both",
+                "components {value!r} is an ablation of Algorithm 1; the recipe 'released' has none",
+            ),
+            "psi": (
+                "power",
+                "the recipe 'released' draws t by a power law; psi 'snr' is of the other recipes",
+            ),
+        },
+        unused=frozenset({"components"}),
+        processes=frozenset({"ddpm"}),
+        why_processes="draws DDPM timesteps",
+    ),
+    Recipe(
+        name="distillation",
+        draw="difftune_core.objectives.distillation:draw",
+        own=frozenset({"distillation_weight"}),
+        unused=frozenset({"retention_set"}),
+        has_teacher=True,
+    ),
+)
+
+
+@cache
+def all_recipes() -> dict[str, Recipe]:
+    """Every recipe by name, this package's first.
+
+    Raises:
+        RuntimeError: an entry point is no recipe, cannot be loaded, or takes a name that is taken.
+    """
+    found = {recipe.name: recipe for recipe in _OWN}
+    for point in entry_points(group=GROUP):
+        try:
+            brought = point.load()
+        except Exception as error:
+            raise RuntimeError(f"the entry point {point.name!r} of {GROUP} cannot be loaded: {error}") from error
+        if not isinstance(brought, Recipe):
+            raise RuntimeError(f"the entry point {point.name!r} of {GROUP} is no Recipe: {brought!r}")  # noqa: TRY004
+        if brought.name in found:
+            raise RuntimeError(f"the recipe {brought.name!r} is there twice")
+        found[brought.name] = brought
+    return found
+
+
+RecipeName = Annotated[str, OneOf(lambda: list(all_recipes()))]
+
+
+def has_teacher(hyperparameters: Any) -> bool:
+    """Whether the base model is asked in every step; of a recipe that is not installed here nobody knows, so no."""
+    recipe = all_recipes().get(getattr(hyperparameters, "recipe", ""))
+    return recipe is not None and recipe.has_teacher

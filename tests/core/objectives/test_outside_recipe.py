@@ -1,0 +1,119 @@
+"""The recipe of docs/extending.md, brought by another distribution."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from difftune_core.config import recipes
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.recipe_rules import idle
+from difftune_core.config.resolution import resolve
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import DiffTuning, TransferConfig
+from difftune_core.diffusion.process import DDPM
+from difftune_core.hooks import TaskError
+from difftune_core.networks.dit import DiT
+from difftune_core.objectives import draws
+from tests.core.objectives.test_runs import finish
+from tests.core.runs import toy_folders
+
+DOC = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8").split("## A recipe")[1]
+EXAMPLE = re.findall(r"```python\n# my_recipes/(\w+)\.py\n(.*?)```", DOC, re.DOTALL)
+POINTS = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)[0]
+CARD = BaseModelCard(id="toy", family="dit", image_size=32, feature_extractor="none", digest="toy")
+
+
+def given(**hyperparameters: object) -> TransferConfig:
+    method = {"type": "diff_tuning", "diff_tuning": {"hyperparameters": {"recipe": "cosine", **hyperparameters}}}
+    return TransferConfig.model_validate({"model": "toy", "method": method})
+
+
+def forget() -> None:
+    recipes.all_recipes.cache_clear()
+    draws._draw_of.cache_clear()
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of Python's path with the distribution."""
+    root = tmp_path / "site"
+    (root / "my_recipes").mkdir(parents=True)
+    for name, source in EXAMPLE:
+        (root / "my_recipes" / f"{name}.py").write_text(source)
+    ((group, points),) = tomllib.loads(POINTS)["project"]["entry-points"].items()
+    folder = root / "my_recipes-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: my-recipes\nVersion: 1.0\n")
+    lines = [f"{key} = {value}\n" for key, value in points.items()]
+    (folder / "entry_points.txt").write_text(f"[{group}]\n{''.join(lines)}")
+    monkeypatch.syspath_prepend(root)
+    forget()
+    yield root
+    for module in [name for name in sys.modules if name.startswith("my_recipes")]:
+        del sys.modules[module]
+    forget()
+
+
+@pytest.mark.usefixtures("installed")
+def test_slots_are_drawn_as_it_says(ddpm: DDPM) -> None:
+    method = resolve(given(batch_size=65_536), CARD, num_threads=1).method
+    found = draws.draw(method, seed=3, step=0, process=ddpm)
+    assert torch.equal(found.weight, torch.ones(65_536))
+    for low in range(0, 1000, 100):
+        chosen = (found.t >= low) & (found.t < low + 100)
+        wanted = ((1 - torch.cos(torch.pi * (torch.arange(low, low + 100) + 1) / 1000)) / 2).mean()
+        assert abs(float(found.is_target[chosen].double().mean()) - float(wanted)) < 0.03
+    same = resolve(TransferConfig.model_validate({"model": "toy"}), CARD, num_threads=1).method
+    assert isinstance(same, DiffTuning)
+    other = same.model_copy(update={"diff_tuning": method.diff_tuning})  # type: ignore[union-attr]
+    assert torch.equal(draws.draw(other, seed=3, step=0, process=ddpm).t, found.t), "paired by seed"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_job_of_it_is_tuned_and_reported(toy_model: DiT, tmp_path: Path) -> None:
+    report, _ = finish(toy_folders(toy_model, tmp_path), recipe="cosine")
+    assert report["job"]["method"]["diff_tuning"]["hyperparameters"]["recipe"] == "cosine"
+    assert report["retention_set"]["num_images"] > 0
+
+
+@pytest.mark.usefixtures("installed")
+def test_schema_rules_and_pages_know_it() -> None:
+    definitions = TransferConfig.model_json_schema()["$defs"]
+    named = definitions["DiffTuningHyperparameters"]["properties"]["recipe"]["enum"]
+    assert named == ["algorithm1", "released", "distillation", "cosine"]
+    with pytest.raises(TaskError, match="psi 'snr' is of others"):
+        resolve(given(psi="snr"), CARD, num_threads=1)
+    with pytest.raises(TaskError, match="retention_weight belongs to the recipe 'released', not to 'cosine'"):
+        resolve(given(retention_weight=0.5), CARD, num_threads=1)
+    unused = idle(given().method.hyperparameters.model_dump(), controlled=False)
+    assert unused == {"tau", "components", "retention_share", "retention_weight", "distillation_weight"}
+
+
+def test_without_it_a_config_is_refused_and_a_stored_one_can_be_read(ddpm: DDPM) -> None:
+    with pytest.raises(ValidationError, match="'algorithm1', 'released' or 'distillation'"):
+        given()
+    stored = resolve(TransferConfig(model="toy"), CARD, num_threads=1).model_dump(mode="json")
+    stored["method"]["diff_tuning"]["hyperparameters"]["recipe"] = "cosine"
+    method = read_stored(TransferConfig, stored).method
+    assert not method.needs_teacher
+    assert "tau" not in idle(method.hyperparameters.model_dump(), controlled=False), "shown as it stands"
+    for use in (lambda: draws.check_recipe_is_here(method), lambda: draws.draw(method, seed=0, step=0, process=ddpm)):
+        with pytest.raises(TaskError, match="no recipe 'cosine' here: known are algorithm1, ") as refused:
+            use()
+        assert refused.value.code == "recipe_unknown"
+
+
+def test_one_whose_code_does_not_load_is_named(installed: Path) -> None:
+    (installed / "my_recipes" / "drawn.py").write_text("import nowhere_at_all\n")
+    method = given().method
+    with pytest.raises(TaskError, match="'cosine' cannot be loaded: No module named 'nowhere_at_all'") as refused:
+        draws.check_recipe_is_here(method)
+    assert refused.value.code == "recipe_unloadable"
