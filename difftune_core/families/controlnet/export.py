@@ -9,13 +9,12 @@ from typing import Any
 
 from difftune_core.families.controlnet.convert.controlnet_single import unlike_published, write_single_file
 from difftune_core.families.convert.weights import DIFFUSERS_WEIGHTS
-from difftune_core.families.export import CARD, README, licence_of, zip_folder
+from difftune_core.families.export import CARD, README, licence_of, stated_config, zip_folder
 from difftune_core.networks.state import CONFIG
 from difftune_core.runtime.tensors import save_tensors
 
 ARCHIVE = "diffusers.zip"
 SINGLE_FILE = "controlnet.safetensors"
-_MACHINE = "_name_or_path"  # where the ControlNet that training began with lay
 
 
 def export_controlnet(model: Any, out: Path, *, card: dict[str, Any]) -> tuple[Path, Path]:
@@ -33,7 +32,7 @@ def export_controlnet(model: Any, out: Path, *, card: dict[str, Any]) -> tuple[P
         TaskError: `model_mismatch`, the original's names cannot hold this ControlNet; `not_finite`.
     """
     archive, single = out / ARCHIVE, out / SINGLE_FILE
-    config = {name: value for name, value in json.loads(model.to_json_string()).items() if name != _MACHINE}
+    config = stated_config(model)
     told = {**card, "unlike_stable_diffusion": unlike_published(config)}
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     write_single_file(state, config, single, told)

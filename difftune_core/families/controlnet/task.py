@@ -30,6 +30,7 @@ from difftune_core.families.controlnet.batch import ControlledData
 from difftune_core.families.controlnet.export import export_controlnet
 from difftune_core.families.controlnet.judge import ControlNetJudge
 from difftune_core.families.controlnet.page import convergence_of, cut_captions, grids_of
+from difftune_core.families.export import stated_config
 from difftune_core.families.preparation import Preparation
 from difftune_core.families.rows import captioned_rows
 from difftune_core.files import folder_digest
@@ -38,7 +39,6 @@ from difftune_core.networks.state import CONFIG
 from difftune_core.networks.text import TextTable, text_table
 
 _LINES_VERSION = 1  # of the formulas for edge and sketch
-_MACHINE = "_name_or_path"  # where diffusers loaded a ControlNet from: a path of this machine
 
 
 class ControlNetTask(Task[nn.Module]):
@@ -163,10 +163,7 @@ class ControlNetTask(Task[nn.Module]):
     def write_config(self, model: nn.Module, folder: Path, adapter: Adapter | None) -> None:
         """Write diffusers' config; every adapter of a ControlNet is merged."""
         del adapter
-        controlnet: Any = model
-        stated = json.loads(controlnet.to_json_string())
-        stated.pop(_MACHINE, None)
-        (folder / CONFIG).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(json.dumps(stated_config(model), indent=2) + "\n", encoding="utf-8")
 
     @property
     def _judge(self) -> ControlNetJudge:

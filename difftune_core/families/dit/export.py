@@ -20,10 +20,11 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_scheduler
 from difftune_core.families.dit.deviation import pipeline_deviation
 from difftune_core.families.dit.export_card import class_table, readme_of
-from difftune_core.families.export import CARD, README
+from difftune_core.families.export import CARD, README, forget_place
 from difftune_core.interruption import Listen, unheard
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT, DiTConfig
+from difftune_core.networks.state import CONFIG
 
 PIPELINE_NULL_LABEL = 1000
 
@@ -115,6 +116,7 @@ def export_diffusers(
     pipeline: Any = DiTPipeline(to_diffusers(model), vae.float(), scheduler, id2label=labels)
     pipeline.register_to_config(id2label=labels)  # its class takes the names and forgets to save them
     pipeline.save_pretrained(folder, safe_serialization=True)
+    forget_place(folder / "vae" / CONFIG)
     device = model.pos_embed.device
     autoencoder = Autoencoder(autoencoder_folder, device)
     deviation = pipeline_deviation(pipeline.to(device), model, autoencoder, sampling or Sampling(), listen=listen)

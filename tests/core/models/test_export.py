@@ -18,8 +18,9 @@ import difftune_core
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.families.dit.export import export_diffusers
-from difftune_core.families.dit.export_card import CARD, README, pipeline_name
+from difftune_core.families.dit.export_card import pipeline_name
 from difftune_core.families.dit.label_rows import with_classes
+from difftune_core.families.export import CARD, README
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT
 from difftune_core.runtime.rng import generator
@@ -142,3 +143,10 @@ def test_the_export_tells_its_classes_and_its_licence(toy_model: DiT, tmp_path: 
     code = readme.split("```python")[1].split("```")[0].replace("THIS_FOLDER", str(tmp_path))
     code = code.replace("num_inference_steps=50", "num_inference_steps=1")
     exec(code, {})  # what the README says, as a reader would run it
+
+
+def test_the_export_names_no_place_of_this_machine(toy_model: DiT, tmp_path: Path) -> None:
+    exported(toy_model, "original", tmp_path)
+    texts = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.suffix in {".json", ".md"}]
+    assert len(texts) > 4
+    assert not [text for text in texts if str(VAE.parents[1]) in text or str(tmp_path) in text]
