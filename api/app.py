@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
 import anyio.to_thread
@@ -48,6 +49,7 @@ from api.schemas import Problem
 from api.settings import Settings
 from api.storage import open_store
 from api.strict import StrictRoute, only_known_parameters
+from api.subjects.kinds import kinds
 from api.together import Together
 from api.tracing import flush_tracing
 from api.units import MAX_CONNECTIONS, Units
@@ -108,6 +110,8 @@ def _include_routers(app: FastAPI) -> None:
         app.include_router(router, dependencies=needs_key)
     for router in (checkpoints, comparisons, retention_sets, analyses):
         app.include_router(router, dependencies=needs_key)
+    for path in (kind.router for kind in kinds() if kind.router is not None):  # of other packages
+        app.include_router(resolve_name(path), dependencies=needs_key)
     for router in (objects, health, docs, _description(app)):
         app.include_router(router, dependencies=checked)
 

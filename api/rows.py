@@ -12,6 +12,7 @@ from api.keys.models import ApiKey
 from api.logs.models import LogChunk
 from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.subjects.models import ResultFile
+from api.subjects.plain import PlainSubject
 from api.uploads.models import Upload, UploadPart
 from api.work.models import Attempt, Offer, WorkItem
 
@@ -30,6 +31,7 @@ __all__ = [
     "LogChunk",
     "Metric",
     "Offer",
+    "PlainSubject",
     "ResultFile",
     "RetentionArtifact",
     "RetentionSet",

@@ -21,9 +21,9 @@ from sqlalchemy.orm import Session
 from api.checkpoints import keeping
 from api.db import Database
 from api.jobs.models import Job
-from api.objects.named import named_in, swept
 from api.storage import ObjectInfo, ObjectStore
 from api.storage.cleaning import delete_objects
+from api.subjects.references import named_in, swept
 from api.work.models import WorkItem
 from api.work.repository import Lease
 from api.work.states import WorkState

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import structlog
 
-from api.objects.named import owner_of
 from api.storage.cleaning import delete_objects
 from api.subjects.kinds import kind_of
 from api.subjects.kinds import kinds as known_kinds
+from api.subjects.references import owner_of
 from api.tracing import current_traceparent, span
 from api.work import repository
 from api.work.endings import SUCCEEDED, Ending, Settled

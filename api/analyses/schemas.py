@@ -9,7 +9,7 @@ from api.analyses.states import AnalysisStatus
 from api.jobs.models import Job
 from api.schemas import In, Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
 from api.subjects.models import ResultFile
-from api.subjects.schemas import Report, reports_of
+from api.subjects.schemas import Failure, Progress, Report, reports_of
 from difftune_core.config.analysis import MAX_CHECKPOINTS, ChainOfForgetting, Fractions
 from difftune_core.config.evaluation import ClassDistribution, EvaluationConfig, GuidanceInterval
 from difftune_core.config.sampling import Guidance, Sampler
@@ -70,19 +70,12 @@ class AnalysedCheckpoint(Out):
     step: int
 
 
-class AnalysisError(Out):
+class AnalysisError(Failure):
     """Why an analysis failed."""
 
-    code: str
-    message: str
-    param: str | None
 
-
-class AnalysisProgress(Out):
+class AnalysisProgress(Progress):
     """Images that are drawn and judged, of all."""
-
-    done: int
-    total: int
 
 
 class AnalysisReport(Report):
@@ -113,7 +106,6 @@ class AnalysisOut(Listed):
 
 def analysis_out(analysis: Analysis, files: list[ResultFile]) -> AnalysisOut:
     config = analysis.chain
-    code, message = analysis.error_code, analysis.error_message
     return AnalysisOut(
         id=analysis.id,
         type=analysis.type,
@@ -127,7 +119,7 @@ def analysis_out(analysis: Analysis, files: list[ResultFile]) -> AnalysisOut:
         progress=AnalysisProgress(done=analysis.done, total=analysis.total),
         reports=reports_of(AnalysisReport, files, f"/v1/analyses/{analysis.id}"),
         metadata=analysis.metadata_,
-        error=AnalysisError(code=code, message=message or "", param=analysis.error_param) if code else None,
+        error=AnalysisError.of(analysis),
         created_at=int(analysis.created_at),
         started_at=seconds(analysis.started_at),
         finished_at=seconds(analysis.finished_at),

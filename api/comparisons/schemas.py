@@ -159,7 +159,7 @@ def comparison_out(row: Comparison, members: list[Member], files: list[ResultFil
         priority=row.priority,
         jobs=[_job(member) for member in members],
         reports=reports_of(ComparisonReport, files, f"/v1/comparisons/{row.id}"),
-        error=_error(row.error_code, row.error_message, row.error_param),
+        error=JobError.of(row),
     )
 
 
@@ -183,9 +183,5 @@ def _job(member: Member) -> ComparedJob:
         status=JobStatus(job.status),
         step=job.step,
         total_steps=job.total_steps,
-        error=_error(job.error_code, job.error_message, job.error_param),
+        error=JobError.of(job),
     )
-
-
-def _error(code: str | None, message: str | None, param: str | None) -> JobError | None:
-    return None if code is None else JobError(code=code, message=message or "", param=param)

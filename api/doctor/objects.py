@@ -7,9 +7,9 @@ from sqlalchemy import inspect
 
 from api.db import Database
 from api.findings import Finding, bad, good
-from api.objects.named import named_keys, owner_of
 from api.settings import Settings
 from api.storage import ObjectStore, open_store
+from api.subjects.references import named_keys, owner_of
 
 _CHECK = "objects"
 _SAMPLE = 100

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Query, Request, Response, params
+from fastapi import APIRouter, Query, Request, Response, params
 from pydantic_core import to_json
 from sqlalchemy.orm import Session
 
 from api.base_models import service as models
-from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant
 from api.errors import InvalidInputError, not_found
 from api.ids import cursor
 from api.jobs import removal, repository, retention, service, stops
@@ -18,11 +19,11 @@ from api.jobs.shared_images import tell_shared
 from api.jobs.shown import shown
 from api.jobs.states import JobStatus
 from api.routing import DirectRoute, KeyedRoute
-from api.schemas import Deleted, Page, page_of
-from api.storage.cleaning import delete_objects
+from api.schemas import Page, page_of
 from api.subjects import files
 from api.subjects.models import ResultFile
 from api.subjects.repository import get
+from api.subjects.routes import Asked, Routes
 from difftune_core.config.resolution import resolve
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
@@ -45,28 +46,19 @@ _BY_METADATA = {
 _REPORTS = {"report_json", "report_html", "samples"}
 
 
-@router.post("")
-def create_job(
-    body: JobCreate,
-    *,
-    tenant: Tenant,
-    used: ServicesDep,
-    session: WriteSession,
-    once: OnceDep,
-    background: BackgroundTasks,
-) -> JobOut:
-    """Submit a job. What is left out comes from the base model's card; the answer shows it all."""
-    background.add_task(used.doorbell.ring)
-    return once.answer(session, body, JobOut, lambda: _created(body, tenant, used, session, background))
+def _shown(session: Session, rows: Sequence[Job]) -> list[JobOut]:
+    session.flush()
+    found = shown(session.connection(), [row.id for row in rows])
+    return [JobOut.model_validate(found[row.id]) for row in rows]
 
 
-def _created(body: JobCreate, tenant: str, used: Services, session: Session, background: BackgroundTasks) -> JobOut:
-    config = body.transfer_config()
-    card = models.card_for_job(used.settings, used.store, config.model)
-    resolved = resolve(config, card, num_threads=used.settings.num_threads)
-    models.check_companions(used.settings, used.store, resolved, card)
+def _created(body: JobCreate, asked: Asked) -> Job:
+    config, settings, store = body.transfer_config(), asked.used.settings, asked.used.store
+    card = models.card_for_job(settings, store, config.model)
+    resolved = resolve(config, card, num_threads=settings.num_threads)
+    models.check_companions(settings, store, resolved, card)
     retention.check_settings(card, resolved)
-    asked = service.Submission(
+    submission = service.Submission(
         config=resolved,
         training_file=body.training_file,
         validation_file=body.validation_file,
@@ -75,9 +67,37 @@ def _created(body: JobCreate, tenant: str, used: Services, session: Session, bac
         priority=body.priority,
         base_digest=card.digest,
     )
-    job = service.create(session, tenant, asked)
-    background.add_task(tell_shared, used, tenant, [job.id], body.training_file, body.validation_file)
-    return _shown(session, job)
+    job = service.create(asked.session, asked.tenant, submission)
+    named = (body.training_file, body.validation_file)
+    asked.background.add_task(tell_shared, asked.used, asked.tenant, [job.id], *named)
+    return job
+
+
+def _cancelled(asked: Asked, job_id: str) -> Job:
+    job = get(asked.session, Job, asked.tenant, job_id)
+    service.request_cancel(asked.session, job)
+    return job
+
+
+def _paused(asked: Asked, job_id: str) -> Job:
+    job = get(asked.session, Job, asked.tenant, job_id)
+    stops.request_pause(asked.session, job)
+    return job
+
+
+def _resumed(asked: Asked, job_id: str) -> Job:
+    job = get(asked.session, Job, asked.tenant, job_id)
+    card = models.cards(asked.used.settings, asked.used.store).get(job.model)
+    stops.request_resume(asked.session, job, asked.used.store, card)
+    return job
+
+
+_routes = Routes(router, Job, JobOut, _shown)
+_routes.create(
+    JobCreate,
+    "Submit a job. What is left out comes from the base model's card; the answer shows it all.",
+    _created,
+)
 
 
 @router.get("", response_model=Page[JobOut], openapi_extra=_BY_METADATA)
@@ -131,76 +151,22 @@ def add_status(app_router: APIRouter, dependencies: list[params.Depends]) -> Non
     )
 
 
-@router.post("/{job_id}/cancel")
-def cancel_job(
-    job_id: str,
-    *,
-    tenant: Tenant,
-    used: ServicesDep,
-    session: WriteSession,
-    once: OnceDep,
-    background: BackgroundTasks,
-) -> JobOut:
-    """Cancel a job: at once if it does not run, else `cancelling` until its trainer has saved a checkpoint."""
-
-    def cancel() -> JobOut:
-        job = get(session, Job, tenant, job_id)
-        service.request_cancel(session, job)
-        return _shown(session, job)
-
-    background.add_task(used.doorbell.ring)  # a worker that holds the job looks at once, not at its next heartbeat
-    return once.answer(session, None, JobOut, cancel)
-
-
-@router.delete("/{job_id}")
-def delete_job(
-    job_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
-) -> Deleted:
-    """Delete a job that has ended, with its events, metrics, checkpoints and reports."""
-    background.add_task(delete_objects, used.store, removal.delete_job(session, tenant, job_id))
-    return Deleted(id=job_id, object="fine_tuning.job")
-
-
-@router.post("/{job_id}/pause")
-def pause_job(
-    job_id: str,
-    *,
-    tenant: Tenant,
-    used: ServicesDep,
-    session: WriteSession,
-    once: OnceDep,
-    background: BackgroundTasks,
-) -> JobOut:
-    """Pause a job: at once if it waits, else `pausing` until its trainer has saved a checkpoint and freed its slot."""
-
-    def pause() -> JobOut:
-        job = get(session, Job, tenant, job_id)
-        stops.request_pause(session, job)
-        return _shown(session, job)
-
-    background.add_task(used.doorbell.ring)
-    return once.answer(session, None, JobOut, pause)
-
-
-@router.post("/{job_id}/resume")
-def resume_job(
-    job_id: str,
-    *,
-    tenant: Tenant,
-    used: ServicesDep,
-    session: WriteSession,
-    once: OnceDep,
-    background: BackgroundTasks,
-) -> JobOut:
-    """Go on with a paused job: `resuming` until a worker takes it; `attempts[].resumed` then says whether exactly."""
-
-    def resume() -> JobOut:
-        job = get(session, Job, tenant, job_id)
-        stops.request_resume(session, job, used.store, models.cards(used.settings, used.store).get(job.model))
-        return _shown(session, job)
-
-    background.add_task(used.doorbell.ring)
-    return once.answer(session, None, JobOut, resume)
+_routes.act(
+    "cancel",
+    "Cancel a job: at once if it does not run, else `cancelling` until its trainer has saved a checkpoint.",
+    _cancelled,
+)
+_routes.delete("Delete a job that has ended, with its events, metrics, checkpoints and reports.", removal.delete_job)
+_routes.act(
+    "pause",
+    "Pause a job: at once if it waits, else `pausing` until its trainer has saved a checkpoint and freed its slot.",
+    _paused,
+)
+_routes.act(
+    "resume",
+    "Go on with a paused job: `resuming` until a worker takes it; `attempts[].resumed` then says whether exactly.",
+    _resumed,
+)
 
 
 @router.get("/{job_id}/metrics")
@@ -226,11 +192,6 @@ def list_reports(job_id: str, tenant: Tenant, session: ReadSession) -> Page[Repo
     found = files.of(session, [job_id], by=ResultFile.id)[job_id]
     rows = [file for file in found if file.kind in _REPORTS]
     return page_of(rows, len(rows), report_out)
-
-
-def _shown(session: Session, job: Job) -> JobOut:
-    session.flush()
-    return JobOut.model_validate(shown(session.connection(), [job.id])[job.id])
 
 
 def _metadata(request: Request) -> dict[str, str]:

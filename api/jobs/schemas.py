@@ -9,6 +9,7 @@ from api.jobs.openai import refuse_legacy, without_auto
 from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, finite
 from api.subjects.models import ResultFile
+from api.subjects.schemas import Failure
 from difftune_core.config.transfer import TransferConfig
 
 _MAX_METADATA = 16
@@ -41,11 +42,9 @@ class JobCreate(TransferConfig):
         return TransferConfig.model_validate(given)
 
 
-class JobError(Out):
+class JobError(Failure):
     """Why a job failed."""
 
-    code: str
-    message: str
     param: str | None
     """The field or file at fault."""
 

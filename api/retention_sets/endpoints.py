@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Query, Response
-from sqlalchemy.orm import Session
+from fastapi import APIRouter, Query, Response
 
 from api.base_models import service as models
-from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, ServicesDep, Tenant, WriteSession
+from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant
 from api.errors import ConflictError, InvalidInputError, NotYetError
 from api.ids import cursor
 from api.objects import answers
@@ -17,41 +16,33 @@ from api.retention_sets.models import RetentionSet
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
 from api.retention_sets.states import RetentionSetStatus
 from api.routing import KeyedRoute
-from api.schemas import Deleted, Page, page_of
-from api.storage.cleaning import delete_objects
+from api.schemas import Page, page_of
 from api.subjects.repository import get, page
+from api.subjects.routes import Asked, Routes
 from api.subjects.states import FINAL
 from difftune_core.config.resolution import resolve_retention_set
 
 router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"], route_class=KeyedRoute)
 
 
-@router.post("")
-def create_retention_set(
-    body: RetentionSetCreate,
-    *,
-    tenant: Tenant,
-    used: ServicesDep,
-    session: WriteSession,
-    once: OnceDep,
-    background: BackgroundTasks,
-) -> RetentionSetOut:
-    """Have a retention set made; the same settings for the same base model give the set that is there."""
-    background.add_task(used.doorbell.ring)
-    return once.answer(session, body, RetentionSetOut, lambda: _created(body, tenant, used, session))
-
-
-def _created(body: RetentionSetCreate, tenant: str, used: Services, session: Session) -> RetentionSetOut:
-    card = models.card_for_job(used.settings, used.store, body.model)
+def _created(body: RetentionSetCreate, asked: Asked) -> RetentionSet:
+    card = models.card_for_job(asked.used.settings, asked.used.store, body.model)
     if body.training_file is None:
         wanted = service.sampled(card, resolve_retention_set(body, card))
     else:
         for name in body.stated_settings():
             message = f"{name} says how images are sampled; those of training_file are not."
             raise InvalidInputError("not_with_training_file", message, param=name)
-        wanted = service.uploaded(session, tenant, card, body.training_file)
-    made = service.create(session, tenant, card, wanted, body.metadata)
-    return retention_set_out(made)
+        wanted = service.uploaded(asked.session, asked.tenant, card, body.training_file)
+    return service.create(asked.session, asked.tenant, card, wanted, body.metadata)
+
+
+_routes = Routes(router, RetentionSet, RetentionSetOut, lambda _, rows: [retention_set_out(row) for row in rows])
+_routes.create(
+    RetentionSetCreate,
+    "Have a retention set made; the same settings for the same base model give the set that is there.",
+    _created,
+)
 
 
 @router.get("")
@@ -72,39 +63,13 @@ def list_retention_sets(
     return page_of(rows, limit, retention_set_out)
 
 
-@router.get("/{retention_set_id}")
-def retrieve_retention_set(retention_set_id: str, tenant: Tenant, session: ReadSession) -> RetentionSetOut:
-    """One retention set, with its progress."""
-    return retention_set_out(get(session, RetentionSet, tenant, retention_set_id))
-
-
-@router.post("/{retention_set_id}/cancel")
-def cancel_retention_set(
-    retention_set_id: str,
-    *,
-    tenant: Tenant,
-    used: ServicesDep,
-    session: WriteSession,
-    once: OnceDep,
-    background: BackgroundTasks,
-) -> RetentionSetOut:
-    """Give up a set that is not made yet; refused while a job waits for it."""
-
-    def cancel() -> RetentionSetOut:
-        return retention_set_out(service.request_cancel(session, tenant, retention_set_id))
-
-    background.add_task(used.doorbell.ring)
-    return once.answer(session, None, RetentionSetOut, cancel)
-
-
-@router.delete("/{retention_set_id}")
-def delete_retention_set(
-    retention_set_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
-) -> Deleted:
-    """Delete a set; refused while a job that is not final uses it."""
-    background.add_task(delete_objects, used.store, service.delete(session, tenant, retention_set_id))
-    background.add_task(used.doorbell.ring)
-    return Deleted(id=retention_set_id, object="retention_set")
+_routes.retrieve("One retention set, with its progress.")
+_routes.act(
+    "cancel",
+    "Give up a set that is not made yet; refused while a job waits for it.",
+    lambda asked, id_: service.request_cancel(asked.session, asked.tenant, id_),
+)
+_routes.delete("Delete a set; refused while a job that is not final uses it.", service.delete)
 
 
 @router.get("/{retention_set_id}/content", response_model=DownloadLink, responses={302: {}})

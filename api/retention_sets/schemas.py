@@ -7,6 +7,7 @@ from pydantic import Field
 from api.retention_sets.models import RetentionSet
 from api.retention_sets.states import RetentionSetStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, seconds
+from api.subjects.schemas import Progress
 from difftune_core.config.retention import RetentionSetConfig
 
 _MAX_METADATA = 16
@@ -34,11 +35,8 @@ class RetentionSetError(Out):
     message: str
 
 
-class RetentionSetProgress(Out):
+class RetentionSetProgress(Progress):
     """Images that are there, of all."""
-
-    done: int
-    total: int
 
 
 class RetentionSetOut(Listed):

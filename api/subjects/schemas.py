@@ -1,11 +1,33 @@
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from api.schemas import Out
-from api.subjects.models import ResultFile
+from api.subjects.models import ResultFile, Subject
 
 ReportT = TypeVar("ReportT", bound="Report")
+
+
+class Failure(Out):
+    """Why the work on a subject failed."""
+
+    code: str
+    message: str
+    param: str | None
+
+    @classmethod
+    def of(cls, subject: Subject) -> Self | None:
+        """None of a subject that has not failed."""
+        if subject.error_code is None:
+            return None
+        return cls(code=subject.error_code, message=subject.error_message or "", param=subject.error_param)
+
+
+class Progress(Out):
+    """Images that are there, of all."""
+
+    done: int
+    total: int
 
 
 class Report(Out):

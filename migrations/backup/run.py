@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 
 from api import __version__
 from api.db import Database
-from api.objects.named import named_keys
 from api.private import make_private_folder
 from api.settings import Settings
 from api.storage import ObjectStore, open_store
 from api.storage.s3 import S3Store
+from api.subjects.references import named_keys
 from api.work.models import WorkItem
 from api.work.states import WorkState
 from difftune_core.files import sha256_file

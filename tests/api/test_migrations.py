@@ -83,6 +83,7 @@ def test_the_database_itself_refuses_an_unknown_status(url: str) -> None:
         "ck_datasets_status",
         "ck_jobs_status",
         "ck_retention_artifacts_status",
+        "ck_subjects_status",
         "ck_uploads_status",
         "ck_work_items_state",
     }

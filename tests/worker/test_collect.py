@@ -13,9 +13,9 @@ from sqlalchemy import update
 
 from api.jobs import lifecycle
 from api.jobs.models import Job
-from api.objects.named import named_in, named_keys
 from api.subjects import files as result_files
 from api.subjects.files import StoredFile
+from api.subjects.references import named_in, named_keys
 from api.uploads.models import Upload, UploadPart
 from api.work.models import WorkItem
 from api.work.states import WorkState
