@@ -124,7 +124,7 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
 def _start(run: Run, activity: Activity, arguments: list[str], gpu: str | None, lock: int) -> Child:
     folder, traceparent = run.workspace.folder, current_traceparent()
     child = Child(
-        [*run.tools.trainer_command, *activity.command, *arguments],
+        [*activity.program(), *arguments],
         environment=child_environment(folder, num_threads=activity.num_threads, gpu=gpu, traceparent=traceparent),
         folder=folder,
         log=log_file(run.tools.settings.data_dir, run.lease),

@@ -122,6 +122,11 @@ def register(added: Owner) -> None:
         raise
 
 
+def forget() -> None:
+    """Look for entry points anew when a kind is asked for next."""
+    _table.cache_clear()
+
+
 def owners() -> tuple[Owner, ...]:
     """All that owns objects, kinds of work among them."""
     return tuple(_table().values())

@@ -20,7 +20,7 @@ _NEEDED = frozenset({MODEL, MANIFEST, "config.json"})
 class AnalysisRun(Activity):
     """One attempt. Chains that an earlier one has drawn on this node lie in the cache, where the child finds them."""
 
-    command = ("analyse",)
+    command = "analyse"
     least_files = 3
     goes_on = True
 

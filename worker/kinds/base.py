@@ -25,8 +25,8 @@ class Activity(ABC):
     Files that the child names are stored and get their rows, and a progress is noted, without more words.
     """
 
-    command: ClassVar[tuple[str, ...]]
-    """Begins the child's command line, after the interpreter's or `DIFFTUNE_TRAINER_COMMAND`."""
+    command: ClassVar[str] = ""
+    """Of `python -m difftune_core`; a kind with a program of its own has none."""
     least_files: ClassVar[int] = 1
     """Of a child that has succeeded; one with fewer has crashed."""
     goes_on: ClassVar[bool] = False
@@ -42,6 +42,10 @@ class Activity(ABC):
         self.found: Any = None
         """What the kind's `settle` is told beside files."""
         self._progress = ProgressNotes(run, self._note)
+
+    def program(self) -> list[str]:
+        """What the child's command line begins with; `--events-fd` and `--commands-fd` end it."""
+        return [*self.run.tools.trainer_command, self.command]
 
     @abstractmethod
     def prepare(self) -> list[str] | None:

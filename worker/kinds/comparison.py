@@ -22,7 +22,7 @@ _KINDS = {"report_json": "report.json", "samples": "samples.png"}
 class Comparing(Activity):
     """One attempt at a joint report."""
 
-    command = ("compare",)
+    command = "compare"
 
     def prepare(self) -> list[str]:
         """Fetch the jobs' reports and sample grids; the child's arguments.

@@ -21,7 +21,7 @@ from worker.workspace import Check, ensure_file
 class RetentionSetMaking(Activity):
     """One attempt. What an earlier one has sampled on this node lies in the cache, where the child finds it."""
 
-    command = ("retain",)
+    command = "retain"
 
     def prepare(self) -> list[str]:
         """Fetch the archive of uploaded images; the child's arguments.

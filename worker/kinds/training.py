@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class Training(Activity):
     """One attempt at a job."""
 
-    command = ("train",)
+    command = "train"
     goes_on = True
 
     def __init__(self, run: Run) -> None:

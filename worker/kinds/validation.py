@@ -21,7 +21,7 @@ _REPORT = "validation_report"
 class Validation(Activity):
     """One attempt at a validation. A bad data set is a result, not a failure."""
 
-    command = ("validate",)
+    command = "validate"
 
     def __init__(self, run: Run) -> None:
         """Nothing happens yet."""
