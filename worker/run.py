@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ from api.work import repository
 from api.work.endings import Ending
 from api.work.models import WorkItem
 from api.work.repository import Lease
+from api.work.states import Request
 from difftune_core.hooks import FileInfo, TaskError
 from worker.lease import Heartbeat
 from worker.workspace import Workspace
@@ -32,19 +32,7 @@ _T = TypeVar("_T")
 log = structlog.get_logger(__name__)
 
 
-class Wish(StrEnum):
-    """Why a run is to end early."""
-
-    CANCEL = "cancel"
-    PAUSE = "pause"
-    PREEMPT = "preempt"
-    DRAIN = "drain"
-
-
-_ENDINGS = {Wish.CANCEL: "cancelled", Wish.PAUSE: "paused", Wish.PREEMPT: "preempted", Wish.DRAIN: "drain"}
-
-
-class Interrupted(Exception):  # noqa: N818  # no error: somebody wished it
+class Interrupted(Exception):  # noqa: N818  # no error: somebody asked for it
     """The run ends before its child has started."""
 
 
@@ -71,12 +59,9 @@ class Run:
     workspace: Workspace
 
     @property
-    def wish(self) -> Wish | None:
-        """Whether the run is to end early; a user's wish goes before the worker's own."""
-        request = self.heartbeat.request
-        if request is not None:
-            return Wish(request.value)
-        return Wish.DRAIN if self.tools.drain.is_set() else None
+    def request(self) -> Request | None:
+        """Why the run is to end early, if it is; a user's request goes before the worker's own."""
+        return self.heartbeat.request or (Request.DRAIN if self.tools.drain.is_set() else None)
 
     def check(self) -> None:
         """Nothing, while the run goes on. To be called while something gets on: a download, for example.
@@ -87,12 +72,12 @@ class Run:
         """
         self.heartbeat.check()
         self.heartbeat.progressed()
-        if self.wish is not None:
+        if self.request is not None:
             raise Interrupted
 
-    def interrupted(self, wish: Wish | None, message: str = "") -> Ending:
-        """The ending of a run that stopped because of `wish`."""
-        return Ending(_ENDINGS[wish], message) if wish else Ending("stopped", message)
+    def interrupted(self, request: Request | None, message: str = "") -> Ending:
+        """The ending of a run that stopped because of a request, or of itself."""
+        return Ending(request.came_of_it if request else "stopped", message)
 
     @contextmanager
     def unit(self) -> Iterator[tuple[Session, WorkItem]]:

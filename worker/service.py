@@ -27,7 +27,7 @@ from api.work.states import Slot, WorkState
 from difftune_core.files import outdated_caches
 from worker.alive import show_life
 from worker.gpus import Gpus, gpus_of
-from worker.places import Places
+from worker.slots import Slots
 from worker.run import Run, Tools
 from worker.supervise import supervise, take
 from worker.workspace import INCOMING
@@ -60,7 +60,7 @@ class Worker:
         self._looked_at: dict[tuple[Slot, int], float] = {}
         self._ended = threading.Event()
         self._gpus = gpus_of(settings)
-        self._places = {Slot.GPU: Places(self._gpus), Slot.CPU: Places(Gpus((), 1))}
+        self._slots = {Slot.GPU: Slots(self._gpus), Slot.CPU: Slots(Gpus((), 1))}
         self._offered_at = -math.inf
         self._forgot_at = time.monotonic()
         wanted = {Slot.GPU: self._gpus.slots, Slot.CPU: settings.cpu_slots}
@@ -121,20 +121,20 @@ class Worker:
         self._looked_at[slot, number] = time.monotonic()
         if slot == Slot.GPU and not self._is_well(number):
             return False
-        places = self._places[slot]
-        with places.claiming(number) as free:
-            taken = take(self.tools, slot, self.worker_id, free=len(free), total=places.at_once) if free else None
-            used = places.take(free[: taken[0].slots]) if taken else []
+        slots = self._slots[slot]
+        with slots.claiming(number) as free:
+            taken = take(self.tools, slot, self.worker_id, free=len(free), total=slots.at_once) if free else None
+            used = slots.take(free[: taken[0].slots]) if taken else []
         self._looked_at[slot, number] = time.monotonic()
         if taken is None:
             return False
         lease, since = taken
         structlog.contextvars.bind_contextvars(subject=lease.subject_id, attempt=lease.fence)
         try:
-            place = places.gpus.place_of(used)
+            place = slots.gpus.place_of(used)
             supervise(self.tools, lease, since, place=place, on_run=lambda run: self._note(slot, number, run))
         finally:
-            places.give_back(used)
+            slots.give_back(used)
             self._runs.pop((slot, number), None)
             structlog.contextvars.clear_contextvars()
         self._doorbell.ring()  # a settled data set lets jobs go on; a drained job wants another worker
@@ -143,11 +143,11 @@ class Worker:
 
     def _is_well(self, number: int) -> bool:
         """Whether the slot's GPU can take a job now, alone or with others; tells others of this worker's slots."""
-        places = self._places[Slot.GPU]
-        if places.is_taken(number):
+        slots = self._slots[Slot.GPU]
+        if slots.is_taken(number):
             return False
         fault = self._gpus.fault_of(number)
-        places.tell(number, ready=fault is None)
+        slots.tell(number, ready=fault is None)
         if fault is not None:
             log.error("gpu_takes_no_job", fault=fault)
             self.tools.drain.wait(_PAUSE_AFTER_FAULT_S)
@@ -155,7 +155,7 @@ class Worker:
         if time.monotonic() - self._offered_at > _OFFER_EVERY_S:
             self._offered_at = time.monotonic()
             with self.tools.database.write() as session:
-                repository.offer(session, self.worker_id, gpu_slots=places.at_once)
+                repository.offer(session, self.worker_id, gpu_slots=slots.at_once)
         return True
 
     def _note(self, slot: Slot, number: int, run: Run) -> None:

@@ -108,7 +108,7 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
             os.close(lock)
         return activity.complete(_follow(run, activity, child, place.slot))
     except Interrupted:
-        return run.interrupted(run.wish)
+        return run.interrupted(run.request)
     except LeaseLostError:
         raise
     except LostObjectError as error:

@@ -10,10 +10,11 @@ import structlog
 
 from api.subjects.kinds import kind_of
 from api.work.endings import Ending
+from api.work.states import Request
 from difftune_core.hooks import Command
 from worker.child import Child
 from worker.memory import resident_bytes
-from worker.run import Run, Wish
+from worker.run import Run
 
 _TICK_S = 0.05
 _MEASURE_S = 0.5
@@ -30,7 +31,7 @@ class Watch(threading.Thread):
         super().__init__(name=f"watch {child.pid}", daemon=True)
         self.status = 0
         """The child's exit status, once the thread has ended."""
-        self.asked: Wish | None = None
+        self.asked: Request | None = None
         """What the child was asked for last."""
         self.verdict: Ending | None = None
         """Why the child was killed, where that was for a fault of its own."""
@@ -61,9 +62,9 @@ class Watch(threading.Thread):
             self.verdict = fault
             self._child.signal(signal.SIGKILL)
             return
-        now, wish = time.monotonic(), self._run.wish
-        if wish is not None and wish != self.asked:
-            self._ask(wish)
+        now, request = time.monotonic(), self._run.request
+        if request is not None and request != self.asked:
+            self._ask(request)
         if self._child.outcome is not None and self._deadline is None:
             self._deadline = now + _EXIT_GRACE_S
         if self._deadline is not None and now > self._deadline:
@@ -84,8 +85,8 @@ class Watch(threading.Thread):
             return None
         return Ending("out_of_memory", f"The {self._child_name} held {held:,} bytes of memory; it may hold {limit:,}.")
 
-    def _ask(self, wish: Wish) -> None:
-        self._child.send(Command(type="pause" if wish == Wish.PAUSE else "stop"))
-        self.asked = wish
+    def _ask(self, request: Request) -> None:
+        self._child.send(Command(type="pause" if request == Request.PAUSE else "stop"))
+        self.asked = request
         if self._deadline is None:
             self._deadline = time.monotonic() + self._run.tools.settings.stop_grace_s

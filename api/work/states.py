@@ -29,9 +29,24 @@ class Slot(StrEnum):
 
 
 class Request(StrEnum):
-    """What the holder of a lease is asked to do, read at its heartbeat."""
+    """What the holder of a lease is asked to do: by a user or the sweep, in the item's row, or by its own worker."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
     PREEMPT = "preempt"
     """Save and give the slot to more important work; the job goes back to the queue."""
+    DRAIN = "drain"
+    """The worker is to end. It asks this of its own runs, and no row ever says so."""
+
+    @property
+    def came_of_it(self) -> str:
+        """How an attempt is remembered that ended because of it."""
+        return _CAME_OF_IT[self]
+
+
+_CAME_OF_IT = {
+    Request.CANCEL: "cancelled",
+    Request.PAUSE: "paused",
+    Request.PREEMPT: "preempted",
+    Request.DRAIN: "drain",
+}

@@ -31,7 +31,7 @@ from difftune_core.networks.dit import DiT
 from tests.core.conftest import CONFIG
 from tests.core.runs import toy_folders
 from worker.gpus import Gpus, gpus_of
-from worker.places import Places
+from worker.slots import Slots
 
 Bench = Any  # the class of conftest.py
 KINDS = list(WorkKind)
@@ -140,7 +140,7 @@ def test_slots_of_one_gpu_count_once(settings: Settings) -> None:
 
 def test_no_slot_is_given_twice() -> None:
     """Threads that want one slot or all of them, at once and again."""
-    places, held, most = Places(Gpus((), 4)), [0] * 4, threading.Lock()
+    places, held, most = Slots(Gpus((), 4)), [0] * 4, threading.Lock()
 
     def live(own: int) -> int:
         worked = 0

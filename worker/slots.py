@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from worker.gpus import Gpus
 
 
-class Places:
+class Slots:
     """Each slot has a thread that looks for work for it; an item of several slots takes those of others along."""
 
     def __init__(self, gpus: Gpus) -> None:
