@@ -27,8 +27,8 @@ from api.work.states import Slot, WorkState
 from difftune_core.files import outdated_caches
 from worker.alive import show_life
 from worker.gpus import Gpus, gpus_of
-from worker.slots import Slots
 from worker.run import Run, Tools
+from worker.slots import Slots
 from worker.supervise import supervise, take
 from worker.workspace import INCOMING
 
