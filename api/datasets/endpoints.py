@@ -1,40 +1,29 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Query
+from fastapi import APIRouter, BackgroundTasks
 from sqlalchemy.orm import Session
 
-from api.datasets import imports, repository, service
+from api.datasets import imports, service
 from api.datasets.items import item_page
+from api.datasets.models import Dataset
 from api.datasets.schemas import DatasetImport, DatasetItem, DatasetOut, DatasetReport, dataset_out, report_out
 from api.datasets.states import DatasetStatus
-from api.deps import After, Limit, OnceDep, Order, ReadSession, ServicesDep, Tenant, WriteSession
+from api.deps import After, Limit, OnceDep, ReadSession, ServicesDep, Tenant
 from api.errors import InvalidInputError
-from api.ids import cursor
 from api.objects.lost import look_for
 from api.routing import KeyedRoute
-from api.schemas import Deleted, Page, page_of
-from api.storage.cleaning import delete_objects
+from api.schemas import Page, page_of
+from api.subjects.routes import Routes
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=KeyedRoute)
 
 
-@router.get("")
-def list_datasets(
-    tenant: Tenant,
-    session: ReadSession,
-    *,
-    after: After = None,
-    limit: Limit = 20,
-    order: Order = "desc",
-    status: Annotated[DatasetStatus | None, Query(description="Only data sets of this status.")] = None,
-) -> Page[DatasetOut]:
-    """The data sets, newest first."""
-    ascending, since = order == "asc", cursor(after, "ds")
-    rows = repository.page(session, tenant, after=since, limit=limit + 1, ascending=ascending, status=status)
-    return page_of(rows, limit, dataset_out)
+_routes = Routes(router, Dataset, DatasetOut, lambda _, rows: [dataset_out(row) for row in rows])
+_routes.pages(
+    "The data sets, newest first.", prefix="ds", statuses=DatasetStatus, about="Only data sets of this status."
+)
 
 
 @router.post("/import")
@@ -62,19 +51,8 @@ async def import_dataset(
     return made
 
 
-@router.get("/{dataset_id}")
-def retrieve_dataset(dataset_id: str, tenant: Tenant, session: ReadSession) -> DatasetOut:
-    """One data set."""
-    return dataset_out(service.get(session, tenant, dataset_id))
-
-
-@router.delete("/{dataset_id}")
-def delete_dataset(
-    dataset_id: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
-) -> Deleted:
-    """Delete a data set and its files; refused while a job that is not final uses it."""
-    background.add_task(delete_objects, used.store, service.delete(session, tenant, dataset_id))
-    return Deleted(id=dataset_id, object="dataset")
+_routes.retrieve("One data set.")
+_routes.delete("Delete a data set and its files; refused while a job that is not final uses it.", service.delete)
 
 
 @router.get("/{dataset_id}/report")

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Double, String
+from sqlalchemy import JSON, BigInteger, ColumnElement, Double, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.datasets.states import ALLOWED, DatasetStatus
 from api.db import Base
-from api.subjects.models import Stated, one_of
+from api.subjects.models import Owned, Stated, one_of
 from difftune_core.config.dataset import DatasetOptions, identity
 
 
-class Dataset(Stated, Base):
+class Dataset(Owned, Stated, Base):
     """An uploaded archive of images and what its validation found."""
 
     __tablename__ = "datasets"
@@ -19,8 +19,6 @@ class Dataset(Stated, Base):
     noun = "dataset"
     transitions = ALLOWED
 
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(40), index=True)
     status: Mapped[str] = mapped_column(String(16), default=DatasetStatus.VALIDATING)
     filename: Mapped[str] = mapped_column(String(255))
     purpose: Mapped[str] = mapped_column(String(32))
@@ -46,9 +44,13 @@ class Dataset(Stated, Base):
     """JSON Lines, one accepted image each: path, class, width, height, sha256."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(String(2000))
-    created_at: Mapped[float] = mapped_column(Double)
     settled_at: Mapped[float | None] = mapped_column(Double)
     deleted_at: Mapped[float | None] = mapped_column(Double)
+
+    @classmethod
+    def seen_by(cls, tenant_id: str) -> list[ColumnElement[bool]]:
+        """Those that are not deleted: their rows stay for the jobs that used them."""
+        return [*super().seen_by(tenant_id), cls.deleted_at.is_(None)]
 
     @property
     def form(self) -> str | None:

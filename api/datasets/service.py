@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.datasets import repository
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.errors import NotYetError, not_found
+from api.errors import NotYetError
 from api.ids import new_id
 from api.subjects.kinds import refuse_used
+from api.subjects.repository import get
 from api.work import service as work
 from api.work.states import WorkKind
 from difftune_core.config.dataset import DatasetOptions
@@ -49,18 +49,6 @@ def create(
     return dataset
 
 
-def get(session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False) -> Dataset:
-    """The tenant's data set.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    dataset = repository.find(session, tenant_id, dataset_id, lock=lock)
-    if dataset is None:
-        raise not_found("dataset", dataset_id)
-    return dataset
-
-
 def settled(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
     """A data set whose validation has ended.
 
@@ -68,7 +56,7 @@ def settled(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
         NotFoundError: there is none.
         NotYetError: it is still validating.
     """
-    dataset = get(session, tenant_id, dataset_id)
+    dataset = get(session, Dataset, tenant_id, dataset_id)
     if dataset.status == DatasetStatus.VALIDATING:
         message = f"The data set {dataset_id} is still being validated."
         raise NotYetError("dataset_validating", message, retry_after_s=5)
@@ -84,7 +72,7 @@ def delete(session: Session, tenant_id: str, dataset_id: str) -> list[str]:
         NotFoundError: there is none.
         NotYetError: a job or an analysis that is not final uses it, or a retention set is being made from it.
     """
-    dataset = get(session, tenant_id, dataset_id, lock=True)
+    dataset = get(session, Dataset, tenant_id, dataset_id, lock=True)
     refuse_used(session, tenant_id, [dataset_id], "dataset_in_use", f"The data set {dataset_id} is")
     dataset.deleted_at = time.time()
     return dataset.keys

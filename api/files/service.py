@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from api.datasets import repository as datasets
 from api.datasets import service as dataset_service
 from api.datasets.models import Dataset
 from api.errors import not_found
 from api.files.schemas import RESULTS, File, file_of_dataset, file_of_result
 from api.ids import cursor
 from api.jobs.models import Job
+from api.subjects import repository
 from api.subjects.models import ResultFile
-from api.subjects.repository import paged
 
 PREFIX = "file"  # ids of result files; data sets have `ds`
 DATASETS = "fine-tune"
@@ -37,7 +38,7 @@ def find(session: Session, tenant_id: str, file_id: str) -> Dataset | ResultFile
     Raises:
         NotFoundError: the tenant has none with this id.
     """
-    return datasets.find(session, tenant_id, file_id) or result(session, tenant_id, file_id)
+    return repository.find(session, Dataset, tenant_id, file_id) or result(session, tenant_id, file_id)
 
 
 def delete(session: Session, tenant_id: str, file_id: str) -> list[str]:
@@ -66,7 +67,8 @@ def page(
     files: list[File] = []
     if purpose in {None, DATASETS}:
         since = f"ds_{moment}" if moment else None
-        rows = datasets.page(session, tenant_id, after=since, limit=limit, ascending=ascending)
+        order: Literal["asc", "desc"] = "asc" if ascending else "desc"
+        rows = repository.page(session, Dataset, tenant_id, after=since, limit=limit, order=order)
         files += map(file_of_dataset, rows)
     if purpose in {None, RESULTS}:
         since = f"{PREFIX}_{moment}" if moment else None
@@ -75,7 +77,7 @@ def page(
 
 
 def _results(session: Session, tenant_id: str, *, after: str | None, limit: int, ascending: bool) -> list[ResultFile]:
-    query = paged(_of_jobs(tenant_id), ResultFile.id, after=after, limit=limit, ascending=ascending)
+    query = repository.paged(_of_jobs(tenant_id), ResultFile.id, after=after, limit=limit, ascending=ascending)
     return list(session.scalars(query))
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from api.datasets.models import Dataset
-from api.jobs import lifecycle, service
+from api.jobs import lifecycle, moves, service
 from api.jobs.models import Checkpoint, Job
 from api.jobs.states import FINAL, JobStatus
 from api.retention_sets.models import RetentionArtifact
@@ -47,7 +47,7 @@ class _Training(Kind):
     def admit(self, session: Session, item: WorkItem) -> bool:
         job = lifecycle.lock(session, item.subject_id)
         if job.status == JobStatus.CANCELLING:
-            lifecycle.cancelled(session, job)
+            moves.cancelled(session, job)
         if job.status not in _WAITING:
             return False
         lifecycle.started(session, job, attempt=item.fence)
@@ -69,7 +69,7 @@ class _Training(Kind):
         elif verdict is None:
             lifecycle.succeeded(session, job)
         elif job.status == JobStatus.CANCELLING:
-            lifecycle.cancelled(session, job)
+            moves.cancelled(session, job)
             reason = "cancelled"
         elif job.status == JobStatus.PAUSING and (outcome.again or reason == "paused"):
             lifecycle.paused(session, job)
@@ -78,7 +78,7 @@ class _Training(Kind):
             lifecycle.requeued(session, job, message=verdict.message)
             return Settled(reason, again=True, over=False, kept=True)
         else:
-            lifecycle.failed(session, job, code=verdict.code, message=verdict.message, param=ending.param)
+            moves.failed(session, job, code=verdict.code, message=verdict.message, param=ending.param)
         return Settled(reason, kept=True)
 
     def moved(self, session: Session, other: Any) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from api.ids import new_id
 from api.jobs import events
 from api.jobs.models import Checkpoint, Job, Metric
-from api.jobs.service import move
+from api.jobs.moves import end, move, reset_phase
 from api.jobs.states import JobStatus
 from api.subjects import repository as subjects
 
@@ -40,14 +40,14 @@ def lock(session: Session, job_id: str) -> Job:
 def started(session: Session, job: Job, *, attempt: int) -> None:
     """A worker has claimed the job."""
     job.started_at = job.started_at or time.time()
-    _reset_phase(job, "starting")
+    reset_phase(job, "starting")
     again = "" if attempt == 1 else f" again (attempt {attempt})"
     move(session, job, JobStatus.RUNNING, f"Fine-tuning job started{again}")
 
 
 def entered_phase(session: Session, job: Job, phase: str) -> None:
     """The trainer entered a phase."""
-    _reset_phase(job, phase)
+    reset_phase(job, phase)
     events.append(session, job, "phase", phase.replace("_", " "), data={"phase": phase})
 
 
@@ -184,7 +184,7 @@ def succeeded(session: Session, job: Job) -> None:
     best = job.best_checkpoint if delivers_best(job) else None
     job.fine_tuned_model = best or (newest.id if newest else None)
     job.step = newest.step if newest else job.step
-    _end(session, job, JobStatus.SUCCEEDED, "The job has successfully completed")
+    end(session, job, JobStatus.SUCCEEDED, "The job has successfully completed")
 
 
 def delivers_best(job: Job) -> bool:
@@ -192,35 +192,14 @@ def delivers_best(job: Job) -> bool:
     return job.transfer.evaluation.deliver == "best"
 
 
-def failed(session: Session, job: Job, *, code: str, message: str, param: str | None) -> None:
-    """The job has failed for a reason that the user sees. What was saved stays."""
-    job.error_code, job.error_message, job.error_param = code[:64], message[:4000], param[:255] if param else None
-    _end(session, job, JobStatus.FAILED, f"Fine-tuning job failed: {message}"[:4000], level="error")
-
-
-def cancelled(session: Session, job: Job) -> None:
-    """The job was cancelled. Its checkpoints stay."""
-    _end(session, job, JobStatus.CANCELLED, "Fine-tuning job cancelled")
-
-
 def paused(session: Session, job: Job) -> None:
     """The job has saved its state and holds no worker."""
-    _reset_phase(job, None)
+    reset_phase(job, None)
     move(session, job, JobStatus.PAUSED, "Fine-tuning job paused")
 
 
 def requeued(session: Session, job: Job, *, message: str) -> None:
     """The attempt is over and another follows; `message` says why."""
     job.recoveries += 1
-    _reset_phase(job, None)
+    reset_phase(job, None)
     move(session, job, JobStatus.QUEUED, f"{message} Waiting for another attempt."[:4000], level="warn")
-
-
-def _reset_phase(job: Job, phase: str | None) -> None:
-    job.phase, job.phase_done, job.phase_total = phase, None, None
-
-
-def _end(session: Session, job: Job, status: JobStatus, message: str, *, level: str = "info") -> None:
-    job.finished_at = time.time()
-    _reset_phase(job, None)
-    move(session, job, status, message, level=level)

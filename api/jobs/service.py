@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.datasets import repository as datasets
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.errors import ConflictError, InvalidInputError
 from api.ids import new_id
 from api.jobs import events, repository, retention
 from api.jobs.models import Job
+from api.jobs.moves import cancelled, failed, move
 from api.jobs.states import JobStatus
 from api.retention_sets.models import RetentionArtifact
 from api.retention_sets.states import RetentionSetStatus
-from api.subjects.kinds import announce
-from api.subjects.repository import open_work
+from api.subjects.repository import find, open_work
 from api.work import service as work
 from api.work.repository import most_slots
 from api.work.states import Slot, WorkKind, WorkState
@@ -119,10 +118,10 @@ def dataset_settled(session: Session, dataset: Dataset) -> None:
         if dataset.status == DatasetStatus.INVALID:
             _fail_invalid(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
         elif dataset.id == job.training_file and (excess := _excess_of_classes(dataset)):
-            _fail(session, job, "too_many_classes", "training_file", excess)
+            failed(session, job, code="too_many_classes", param="training_file", message=excess)
         elif wrong := _wrong_form(job.transfer.data_form, dataset):
             param = next(param for param, id_ in named.items() if id_ == dataset.id)
-            _fail(session, job, "wrong_dataset_form", param, wrong)
+            failed(session, job, code="wrong_dataset_form", param=param, message=wrong)
         elif dataset.status == DatasetStatus.READY:
             _queue_if_ready(session, job)
 
@@ -135,7 +134,7 @@ def retention_set_settled(session: Session, artifact: RetentionArtifact) -> None
             _queue_if_ready(session, job)
             continue
         message = f"The retention set {job.retention_set} could not be made: {artifact.error_message}"
-        _fail(session, job, "retention_set_failed", retention.FIELD, message)
+        failed(session, job, code="retention_set_failed", param=retention.FIELD, message=message)
 
 
 def request_cancel(session: Session, job: Job) -> None:
@@ -154,25 +153,12 @@ def request_cancel(session: Session, job: Job) -> None:
     if job.status not in waiting:
         raise ConflictError("job_not_cancellable", f"Job {job.id} is {job.status} and cannot be cancelled.")
     work.withdraw(item)
-    job.finished_at = time.time()
-    move(session, job, JobStatus.CANCELLED, "Fine-tuning job cancelled")
-
-
-def move(session: Session, job: Job, status: JobStatus, message: str, *, level: str = "info") -> None:
-    """Change the status and say so: every change of status goes through here.
-
-    Raises:
-        ValueError: the transition is not allowed.
-    """
-    job.set_status(status)
-    session.flush()
-    events.append(session, job, "status", message, data={"status": str(status)}, level=level)
-    announce(session, job)
+    cancelled(session, job)
 
 
 def _usable(session: Session, tenant_id: str, param: str, dataset_id: str) -> Dataset:
     """Locked, so that a validation that ends meanwhile sees the new job, or the new job sees its end."""
-    found = datasets.find(session, tenant_id, dataset_id, lock=True)
+    found = find(session, Dataset, tenant_id, dataset_id, lock=True)
     if found is None:
         raise InvalidInputError("dataset_not_found", f"There is no data set {dataset_id!r}.", param=param)
     if found.status == DatasetStatus.INVALID:
@@ -274,10 +260,5 @@ def _num_held_out(training: Dataset, config: TransferConfig) -> int | None:
 
 def _fail_invalid(session: Session, job: Job, param: str, dataset: Dataset) -> None:
     which = f"The {_NAMES[param]} data set {dataset.id} ({dataset.filename})"
-    _fail(session, job, "dataset_invalid", param, f"{which} is invalid: {dataset.error_message or 'see its report'}")
-
-
-def _fail(session: Session, job: Job, code: str, param: str, message: str) -> None:
-    job.error_code, job.error_param, job.error_message = code, param, message
-    job.finished_at = time.time()
-    move(session, job, JobStatus.FAILED, f"Fine-tuning job failed: {message}"[:4000], level="error")
+    message = f"{which} is invalid: {dataset.error_message or 'see its report'}"
+    failed(session, job, code="dataset_invalid", param=param, message=message)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import structlog
 from sqlalchemy.orm import Session
 
-from api.datasets import repository as datasets
 from api.datasets.items import lines_of
+from api.datasets.models import Dataset
 from api.db import is_busy
 from api.deps import Services
 from api.errors import ServiceError
@@ -33,7 +33,7 @@ async def tell_shared(
         return
 
     def keys_of(session: Session) -> list[str]:
-        found = [datasets.find(session, tenant_id, id_) for id_ in (training_file, validation_file)]
+        found = [find(session, Dataset, tenant_id, id_) for id_ in (training_file, validation_file)]
         return [dataset.items_key for dataset in found if dataset is not None and dataset.items_key]
 
     def tell(session: Session, message: str) -> None:

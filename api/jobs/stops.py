@@ -10,7 +10,7 @@ from api.datasets.models import Dataset
 from api.errors import ConflictError, NotYetError
 from api.jobs import lifecycle, repository, retention
 from api.jobs.models import Checkpoint, Job
-from api.jobs.service import move
+from api.jobs.moves import move
 from api.jobs.states import JobStatus
 from api.storage import ObjectStore
 from api.subjects.repository import open_work

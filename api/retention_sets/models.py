@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from api.db import Base
 from api.retention_sets.states import RetentionSetStatus
-from api.subjects.models import Counted, Owned, Subject, one_of
+from api.subjects.models import Counted, Labelled, Owned, Subject, one_of
 
 
 class RetentionArtifact(Counted, Subject, Base):
@@ -33,7 +33,7 @@ class RetentionArtifact(Counted, Subject, Base):
     """Of the stored file."""
 
 
-class RetentionSet(Owned, Base):
+class RetentionSet(Labelled, Owned, Base):
     """A tenant's own name for an artifact."""
 
     __tablename__ = "retention_sets"

@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from api.datasets import service as datasets
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetError
@@ -58,7 +57,7 @@ def uploaded(session: Session, tenant_id: str, card: BaseModelCard, dataset_id: 
         ConflictError: it is not ready.
     """
     try:
-        dataset = datasets.get(session, tenant_id, dataset_id, lock=True)
+        dataset = get(session, Dataset, tenant_id, dataset_id, lock=True)
     except NotFoundError as error:
         raise InvalidInputError(error.code, error.message, param="training_file") from None
     if dataset.status != DatasetStatus.READY or dataset.identity is None:

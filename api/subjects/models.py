@@ -48,7 +48,6 @@ class Owned(Dated):
 
     noun: ClassVar[str]
     tenant_id: Mapped[str] = mapped_column(String(40), index=True)
-    metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSON)
 
     @classmethod
     def seen_by(cls, tenant_id: str) -> list[ColumnElement[bool]]:
@@ -82,7 +81,13 @@ class Subject(Dated, Stated):
         self.end(Status.FAILED)
 
 
-class OwnedSubject(Owned, Subject):
+class Labelled:
+    """What its owner has written on it."""
+
+    metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSON)
+
+
+class OwnedSubject(Labelled, Owned, Subject):
     """A subject that is one tenant's."""
 
 

@@ -17,18 +17,22 @@ RowT = TypeVar("RowT")
 _FRESH = {"populate_existing": True}
 
 
-def find(session: Session, row: type[OwnedT], tenant_id: str, id_: str) -> OwnedT | None:
-    """The tenant's row of this id, as it is committed."""
-    return session.scalar(select(row).where(row.id == id_, *row.seen_by(tenant_id)), execution_options=_FRESH)
+def find(session: Session, row: type[OwnedT], tenant_id: str, id_: str, *, lock: bool = False) -> OwnedT | None:
+    """The tenant's row of this id, as it is committed; locked, its status stands still until the transaction ends.
+
+    Not its key: who only writes rows that name it, as workers do all the time, must not wait for a submission.
+    """
+    query = select(row).where(row.id == id_, *row.seen_by(tenant_id))
+    return session.scalar(query.with_for_update(key_share=True) if lock else query, execution_options=_FRESH)
 
 
-def get(session: Session, row: type[OwnedT], tenant_id: str, id_: str) -> OwnedT:
-    """The tenant's row of this id.
+def get(session: Session, row: type[OwnedT], tenant_id: str, id_: str, *, lock: bool = False) -> OwnedT:
+    """The tenant's row of this id, as `find` gives it.
 
     Raises:
         NotFoundError: there is none.
     """
-    found = find(session, row, tenant_id, id_)
+    found = find(session, row, tenant_id, id_, lock=lock)
     if found is None:
         raise not_found(row.noun, id_)
     return found

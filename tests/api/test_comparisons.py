@@ -15,6 +15,7 @@ from api.comparisons.states import ComparisonStatus
 from api.datasets.states import DatasetStatus
 from api.deps import Services
 from api.jobs import lifecycle as jobs
+from api.jobs import moves
 from api.subjects.files import StoredFile
 from api.work import repository as work
 from api.work.models import WorkItem
@@ -46,7 +47,7 @@ def end(rows: Rows) -> Callable[..., None]:
             if how == "succeeded":
                 jobs.succeeded(session, job)
             else:
-                jobs.failed(session, job, code="diverged", message="the loss is no number", param=None)
+                moves.failed(session, job, code="diverged", message="the loss is no number", param=None)
             work.finish(session, item, how)
 
         rows(act)
@@ -211,7 +212,7 @@ def test_cancelling_waits_for_the_job_that_runs(
     assert (shown["status"], shown["status_details"]["cancel_requested"]) == ("running", True)
     assert shown["status_details"]["jobs"] == {"succeeded": 1, "cancelling": 1, "cancelled": 2}
     assert_problem(client.post(f"{URL}/{made['id']}/cancel"), 409, "comparison_not_cancellable")
-    rows(lambda session: jobs.cancelled(session, jobs.lock(session, running)))
+    rows(lambda session: moves.cancelled(session, jobs.lock(session, running)))
     assert client.get(f"{URL}/{made['id']}").json()["status"] == "cancelled"
 
 

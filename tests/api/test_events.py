@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from api.deps import Services
 from api.jobs import events
 from api.jobs.models import Job
-from api.jobs.service import move
+from api.jobs.moves import move
 from api.jobs.states import JobStatus
 
 pytestmark = pytest.mark.both_databases

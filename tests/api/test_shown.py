@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from api.deps import Services
-from api.jobs import lifecycle
+from api.jobs import lifecycle, moves
 from api.jobs.models import Job
 from api.jobs.schemas import JobOut
 from api.subjects import files as result_files
@@ -70,7 +70,7 @@ WRITES: dict[str, tuple[Callable[[Session, Job], object], Callable[[Any], Any], 
     "file": (lambda s, j: result_files.add(s, j, [REPORT]), lambda o: len(o["result_files"]), 1),
     "checkpoint": (saved, lambda o: o["status_details"]["latest_checkpoint"][:5], "ckpt_"),
     "failure": (
-        lambda s, j: (lifecycle.started(s, j, attempt=1), lifecycle.failed(s, j, code="c", message="m", param=None)),
+        lambda s, j: (lifecycle.started(s, j, attempt=1), moves.failed(s, j, code="c", message="m", param=None)),
         lambda o: (o["status"], o["error"]),
         ("failed", {"code": "c", "message": "m", "param": None}),
     ),

@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from api.datasets import repository as datasets
+from api.datasets.models import Dataset
 from api.db import Database
 from api.ids import new_id
 from api.jobs import events
 from api.jobs.models import Job
+from api.subjects.repository import find
 from api.work import repository
 from api.work import service as work
 from api.work.models import Attempt, WorkItem
@@ -102,7 +103,7 @@ def test_a_submission_that_takes_long_stops_no_running_job(bench: Bench) -> None
     """It locks the data set; a worker that writes the job's row twice has its reference to the data set checked."""
     job = bench.get(Job, bench.job())
     with bench.database.write() as submitting:
-        assert datasets.find(submitting, "t", job.training_file, lock=True) is not None
+        assert find(submitting, Dataset, "t", job.training_file, lock=True) is not None
         with bench.database.write() as session:
             session.execute(text("SET LOCAL lock_timeout = 1000"))
             for message in ("one", "two"):

@@ -5,10 +5,11 @@ from typing import Literal
 from colours.kind import COLOUR_COUNTS, ColourCount
 from fastapi import APIRouter
 
-from api.datasets import service as datasets
+from api.datasets.models import Dataset
 from api.routing import KeyedRoute
 from api.schemas import In
 from api.subjects.plain import PlainOut, plain_out
+from api.subjects.repository import get
 from api.subjects.routes import Asked, Routes
 from api.subjects.states import Status
 
@@ -27,7 +28,7 @@ class ColourCountOut(PlainOut):
 
 
 def _created(body: ColourCountCreate, asked: Asked) -> ColourCount:
-    dataset = datasets.get(asked.session, asked.tenant, body.training_file, lock=True)
+    dataset = get(asked.session, Dataset, asked.tenant, body.training_file, lock=True)
     config = {"training_file": dataset.id}
     return COLOUR_COUNTS.create(asked.session, asked.tenant, config, needs=[dataset.id], total=3)
 
