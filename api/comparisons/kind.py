@@ -34,21 +34,21 @@ class _Comparisons(OwnedKind[Comparison]):
     row = Comparison
 
     def users(self, session: Session, tenant_id: str, ids: Collection[str]) -> list[str]:
-        """The comparisons that jobs belong to, as long as there are any."""
+        """List the comparisons that jobs belong to, final ones too."""
         del tenant_id
         return sorted({found for job_id in ids if (found := repository.of_job(session, job_id)) is not None})
 
     def admit(self, session: Session, item: WorkItem) -> bool:
-        """Whether it runs, as it does since its first job began."""
+        """Want the report of a comparison that runs, as it does since its first job began."""
         comparison = self.lock(session, item.subject_id)
         return comparison.status == Status.RUNNING and not self.is_given_up(comparison)
 
     def is_given_up(self, subject: Comparison) -> bool:
-        """Its cancel has been asked for; it ends with the last that is at work on it."""
+        """Tell a comparison whose cancel has been asked for: it ends with the last that is at work on it."""
         return subject.cancel_requested_at is not None
 
     def requeue(self, subject: Comparison) -> None:
-        """It goes on running."""
+        """Let it go on running."""
 
     def cancel(self, session: Session, tenant_id: str, id_: str) -> Comparison:
         """Cancel each job that is not final; the comparison ends with the last of them, without a report.
@@ -75,7 +75,7 @@ class _Comparisons(OwnedKind[Comparison]):
         return comparison
 
     def delete(self, session: Session, tenant_id: str, id_: str, *, with_jobs: bool = False) -> list[str]:
-        """As of any kind. Its jobs become jobs like any other, or go with it.
+        """Delete a final comparison with its report. Its jobs become jobs like any other, or go with it.
 
         Raises:
             NotFoundError: there is none.
@@ -91,7 +91,7 @@ class _Comparisons(OwnedKind[Comparison]):
         return keys
 
     def moved(self, session: Session, other: Any) -> None:
-        """One of its jobs began or ended."""
+        """Move the comparison on whose job began or ended."""
         if isinstance(other, Job):
             lifecycle.job_moved(session, other)
 

@@ -23,14 +23,14 @@ class _Validation(Kind):
     activity = "worker.kinds.validation:Validation"
 
     def named(self, session: Session, subject_id: str | None = None) -> dict[str, str | None]:
-        """The file's parts, and what its validation has left."""
+        """Name the file's parts, and what its validation has left."""
         query = select(Dataset).where(Dataset.deleted_at.is_(None))
         if subject_id is not None:
             query = query.where(Dataset.id == subject_id)
         return dict.fromkeys(key for dataset in session.scalars(query) for key in dataset.keys)
 
     def brought_bytes(self, session: Session, tenant_id: str) -> int:
-        """The files of data sets that are not deleted."""
+        """Count the files of data sets that are not deleted."""
         query = select(func.sum(Dataset.bytes)).where(Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
         return int(session.scalar(query) or 0)
 
@@ -39,7 +39,7 @@ class _Validation(Kind):
         return dataset.status == DatasetStatus.VALIDATING and dataset.deleted_at is None
 
     def settle(self, session: Session, subject_id: str, outcome: Outcome) -> Settled:
-        """By what was found, or, where validation itself broke, by another attempt or as invalid."""
+        """Settle the data set by what was found; where validation itself broke, try again or call it invalid."""
         dataset, finding, verdict = lifecycle.lock(session, subject_id), outcome.found, outcome.verdict
         if dataset.deleted_at is not None:
             return Settled("not_wanted")

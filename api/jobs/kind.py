@@ -32,14 +32,14 @@ class _Training(Kind):
     uses = frozenset({"ds", "rset"})
 
     def named(self, session: Session, subject_id: str | None = None) -> dict[str, str | None]:
-        """The files of checkpoints."""
+        """Name the files of checkpoints."""
         query = select(Checkpoint.files)
         if subject_id is not None:
             query = query.where(Checkpoint.job_id == subject_id)
         return {file["key"]: file["sha256"] for stored in session.scalars(query) for file in stored}
 
     def users(self, session: Session, tenant_id: str, ids: Collection[str]) -> list[str]:
-        """Jobs that are not final and name one of these."""
+        """List the jobs that are not final and name one of these."""
         named = or_(Job.training_file.in_(ids), Job.validation_file.in_(ids), Job.retention_set.in_(ids))
         query = select(Job.id).where(Job.tenant_id == tenant_id, named, Job.status.not_in(FINAL))
         return list(session.scalars(query.order_by(Job.id)))
@@ -55,11 +55,11 @@ class _Training(Kind):
         return True
 
     def got_to(self, session: Session, subject_id: str) -> int:
-        """The step of the newest checkpoint."""
+        """Give the step of the newest checkpoint."""
         return lifecycle.newest_step(session, subject_id)
 
     def settle(self, session: Session, subject_id: str, outcome: Outcome) -> Settled:
-        """With the rows of its last result files, whatever came of the attempt."""
+        """Move the job on, with the rows of its last result files, whatever came of the attempt."""
         job = lifecycle.lock(session, subject_id)
         files.add(session, job, outcome.files)
         ending, verdict = outcome.ending, outcome.verdict
@@ -82,7 +82,7 @@ class _Training(Kind):
         return Settled(reason, kept=True)
 
     def moved(self, session: Session, other: Any) -> None:
-        """Jobs that waited for a data set or a retention set go on, or end with it."""
+        """Let jobs that waited for a data set or a retention set go on, or end with it."""
         if isinstance(other, Dataset):
             service.dataset_settled(session, other)
         elif isinstance(other, RetentionArtifact):

@@ -24,25 +24,25 @@ class _RetentionSets(SimpleKind[RetentionArtifact]):
     row = RetentionArtifact
 
     def named(self, session: Session, subject_id: str | None = None) -> dict[str, str | None]:
-        """The images, which the artifact's own row names."""
+        """Name the images."""
         query = select(RetentionArtifact.key, RetentionArtifact.sha256).where(RetentionArtifact.key.is_not(None))
         if subject_id is not None:
             query = query.where(RetentionArtifact.id == subject_id)
         return {row.key: row.sha256 for row in session.execute(query)}
 
     def users(self, session: Session, tenant_id: str, ids: Collection[str]) -> list[str]:
-        """Sets that are being made from one of these data sets."""
+        """List the sets that are being made from one of these data sets."""
         query = select(RetentionSet.id).join(RetentionArtifact, RetentionArtifact.id == RetentionSet.artifact_id)
         query = query.where(RetentionArtifact.dataset_id.in_(ids), RetentionArtifact.status.not_in(FINAL))
         query = query.where(RetentionSet.tenant_id == tenant_id, RetentionSet.deleted_at.is_(None))
         return list(session.scalars(query.order_by(RetentionSet.id)))
 
     def got_to(self, session: Session, subject_id: str) -> int:
-        """Images that are there: an attempt after which there are more counts as one that got on."""
+        """Count the images that are there: an attempt after which there are more has got on."""
         return self.lock(session, subject_id).done
 
     def keep(self, session: Session, subject: RetentionArtifact, stored: Sequence[StoredFile]) -> None:
-        """One file, which is no result of one tenant's."""
+        """Name the one file in the artifact's own row: it is no result of one tenant's."""
         del session
         (images,) = stored
         subject.key, subject.bytes, subject.sha256 = images.key, images.bytes, images.sha256
@@ -56,7 +56,7 @@ class _RetentionSets(SimpleKind[RetentionArtifact]):
         message: str,
         param: str | None = None,
     ) -> None:
-        """Whoever asks again has it tried again."""
+        """End it so that whoever asks again has it tried again."""
         subject.live_key = None
         super().fail(session, subject, code=code, message=message, param=param)
 

@@ -60,7 +60,7 @@ class Kind(Owner):
     """One kind of work."""
 
     name: ClassVar[str]
-    """Of its work items."""
+    """Stands in its work items."""
     child: ClassVar[str]
     """What its child process is called in messages."""
     activity: ClassVar[str]
@@ -84,7 +84,7 @@ class Kind(Owner):
         """
 
     def got_to(self, session: Session, subject_id: str) -> int | None:
-        """How far the subject is, for kinds whose attempts go on where the last one ended."""
+        """Tell how far the subject is, of kinds whose attempts go on where the last one ended."""
         del session, subject_id
         return None
 
@@ -97,10 +97,10 @@ class Kind(Owner):
         """
 
     def progressed(self, session: Session, subject_id: str, *, done: int, total: int) -> None:
-        """`done` of `total` units are there."""
+        """Note that `done` of `total` units are there."""
 
     def moved(self, session: Session, other: Any) -> None:
-        """Some subject of any kind has a new status, in this transaction: what waited for it may go on."""
+        """Hear that a subject of some kind has a new status, in this transaction: what waited for it may go on."""
 
 
 _registered: list[Owner] = []

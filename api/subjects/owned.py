@@ -17,7 +17,7 @@ OwnedT = TypeVar("OwnedT", bound=OwnedSubject)
 
 
 class OwnedKind(SimpleKind[OwnedT]):
-    """As `SimpleKind`, of subjects that a tenant sees, cancels and deletes."""
+    """Adds to `SimpleKind` what a tenant does with its subject: see, cancel and delete it."""
 
     def get(self, session: Session, tenant_id: str, id_: str) -> OwnedT:
         """The tenant's subject.

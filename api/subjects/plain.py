@@ -35,9 +35,9 @@ class PlainSubject(Counted, OwnedSubject, Base):
     noun = "subject"
 
     kind: Mapped[str] = mapped_column(String(32), index=True)
-    """Of its work."""
+    """Name of the kind of work."""
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
-    """Complete: what its child process is given."""
+    """All that its child process is told."""
     needs: Mapped[list[str]] = mapped_column(JSON)
     """Ids of the data sets, checkpoints and retention sets that it works on."""
 
@@ -46,7 +46,7 @@ class PlainKind(OwnedKind[PlainT]):
     """A kind of work on plain subjects."""
 
     prefix: ClassVar[str]
-    """Of the ids of its subjects."""
+    """Begins the ids of its subjects."""
     slot: ClassVar[Slot] = Slot.CPU
 
     def create(

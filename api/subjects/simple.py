@@ -32,7 +32,7 @@ class SimpleKind(Kind, Generic[SubjectT]):
         return repository.lock(session, self.row, subject_id)
 
     def admit(self, session: Session, item: WorkItem) -> bool:
-        """Whether it waits; then it runs from now on."""
+        """Let a subject that waits run from now on; no other is wanted."""
         subject = self.lock(session, item.subject_id)
         if subject.status != Status.QUEUED:
             return False
@@ -43,7 +43,7 @@ class SimpleKind(Kind, Generic[SubjectT]):
         return True
 
     def settle(self, session: Session, subject_id: str, outcome: Outcome) -> Settled:
-        """Its end, or its way back to the queue."""
+        """End the subject, or put it back into the queue, by the outcome."""
         subject, reason, verdict = self.lock(session, subject_id), outcome.ending.code, outcome.verdict
         if subject.status in FINAL:
             return Settled("cancelled" if subject.status == Status.CANCELLED else "not_wanted")
@@ -60,16 +60,16 @@ class SimpleKind(Kind, Generic[SubjectT]):
         return Settled(reason)
 
     def is_given_up(self, subject: SubjectT) -> bool:
-        """Whether its cancel has been asked for, where that is no status of its own."""
+        """Say whether a cancel has been asked for, of kinds where that is no status of its own."""
         del subject
         return False
 
     def requeue(self, subject: SubjectT) -> None:
-        """The attempt is over and another follows."""
+        """Note that the attempt is over and another follows."""
         subject.set_status(Status.QUEUED)
 
     def succeed(self, session: Session, subject: SubjectT, stored: Sequence[StoredFile]) -> None:
-        """Its files are in the store; what waited for it goes on."""
+        """End a subject whose files are in the store; what waited for it goes on."""
         self.keep(session, subject, stored)
         if isinstance(subject, Counted):
             subject.done = subject.total
@@ -78,7 +78,7 @@ class SimpleKind(Kind, Generic[SubjectT]):
         announce(session, subject)
 
     def fail(self, session: Session, subject: SubjectT, *, code: str, message: str, param: str | None = None) -> None:
-        """It has failed for a reason that the user sees; what waited for it fails by its name."""
+        """End a subject that has failed for a reason that the user sees; what waited for it fails by its name."""
         subject.fail(code=code, message=message, param=param)
         session.flush()
         announce(session, subject)
@@ -89,7 +89,7 @@ class SimpleKind(Kind, Generic[SubjectT]):
         files.add(session, subject, stored)
 
     def progressed(self, session: Session, subject_id: str, *, done: int, total: int) -> None:
-        """Noted where the subject has room for it."""
+        """Note the progress, where the subject has columns for it."""
         subject = self.lock(session, subject_id)
         if isinstance(subject, Counted):
             subject.done, subject.total = done, total

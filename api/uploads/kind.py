@@ -17,9 +17,9 @@ class _Uploads(Owner):
     noun = "upload"
 
     def named(self, session: Session, subject_id: str | None = None) -> dict[str, str | None]:
-        """Of one that became a data set, what the data set names; else its parts, until the sweep has forgotten them.
+        """Name the parts of one until the sweep has forgotten them; once it is a data set, what that names.
 
-        Of all, the parts that have come for uploads that go on.
+        Of all uploads, the parts that have come for those that go on.
         """
         if subject_id is None:
             pending = (
@@ -34,12 +34,12 @@ class _Uploads(Owner):
         return dict.fromkeys(session.scalars(select(UploadPart.key).where(UploadPart.upload_id == subject_id)))
 
     def brought_bytes(self, session: Session, tenant_id: str) -> int:
-        """What is announced and still to come, or to become a data set."""
+        """Count what is announced and still to come, or to become a data set."""
         pending = (Upload.tenant_id == tenant_id, Upload.status == UploadStatus.PENDING)
         return int(session.scalar(select(func.sum(Upload.bytes)).where(*pending)) or 0)
 
     def holder_of(self, session: Session, key: str) -> str:
-        """The data set that a part belongs to by now, if there is one."""
+        """Name the data set that a part belongs to by now, if there is one."""
         holds_it = cast(Dataset.parts, Text).contains(f'"{key}"', autoescape=True)
         dataset_id = session.scalar(select(Dataset.id).where(holds_it).limit(1))
         return super().holder_of(session, key) if dataset_id is None else f"{VALIDATION.noun} {dataset_id}"

@@ -26,9 +26,9 @@ class Activity(ABC):
     """
 
     command: ClassVar[str] = ""
-    """Of `python -m difftune_core`; a kind with a program of its own has none."""
+    """Subcommand of `python -m difftune_core`; a kind with a program of its own has none."""
     least_files: ClassVar[int] = 1
-    """Of a child that has succeeded; one with fewer has crashed."""
+    """Files that a child which has succeeded has brought; one with fewer has crashed."""
     goes_on: ClassVar[bool] = False
     """Whether the next attempt on this node goes on from what this one leaves in the workspace."""
 
@@ -56,10 +56,10 @@ class Activity(ABC):
         """
 
     def begin(self, child: Child) -> None:  # noqa: B027  # most have nothing to tell it
-        """The child has started."""
+        """Tell a child that has started what it must know."""
 
     def handle(self, event: Event) -> None:
-        """The child has said something."""
+        """Hear an event of the child: note a progress, store a file."""
         if isinstance(event, ProgressEvent):
             self._progress.heard(event)
         elif isinstance(event, ArtifactEvent):
@@ -67,11 +67,11 @@ class Activity(ABC):
             self.stored.append(store_result(self.run, event, self.prefix))
 
     def idle(self) -> None:
-        """Called several times a second."""
+        """Do what is due; called several times a second."""
         self._progress.flush_if_due()
 
     def complete(self, ending: Ending) -> Ending:
-        """The child has ended: write what is left; how the attempt has ended, then."""
+        """Write what is left once the child has ended; how the attempt has ended, then."""
         self._progress.flush()
         if ending.code == SUCCEEDED and len(self.stored) < self.least_files:
             return Ending("crashed", f"The {self.kind.child} ended without all of its files.")

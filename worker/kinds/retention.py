@@ -44,7 +44,7 @@ class RetentionSetMaking(Activity):
         return [str(workspace.write_config(request)), *arguments]
 
     def handle(self, event: Event) -> None:
-        """As of any kind; the file also goes into this node's cache, for jobs that wait for it."""
+        """Put the file, which is stored, into this node's cache too, for jobs that wait for it."""
         super().handle(event)
         if isinstance(event, ArtifactEvent):
             cached = cached_retention_set(self.run.tools.settings.data_dir, event.file.sha256)

@@ -54,7 +54,7 @@ class Validation(Activity):
         return [str(workspace.write_config({})), *data, "--out", str(workspace.out)]
 
     def handle(self, event: Event) -> None:
-        """As of any kind; the report is read, too."""
+        """Read the report, which is stored like any file."""
         super().handle(event)
         if isinstance(event, ArtifactEvent) and event.kind == _REPORT:
             self._report = json.loads(inside(self.run.workspace.out, event.file.path).read_bytes())
