@@ -22,6 +22,7 @@ from api.room import Reserve
 from api.settings import Settings
 from api.storage import open_store
 from api.storage.cleaning import delete_objects
+from api.subjects.kinds import kinds
 from api.uploads import service as uploads
 from api.uploads.models import Upload, UploadPart
 from api.uploads.states import UploadStatus
@@ -78,20 +79,23 @@ class Sweep:
         """Settle attempts whose worker fell silent; how many there were."""
         with self._database.read() as session:
             silent = repository.expired(session)
-        recovered = 0
-        for item_id in silent:
-            with self._database.write() as session:
-                item = repository.take_expired(session, item_id)
-                if item is not None:
-                    message = "The worker fell silent."
-                    ending = Ending("worker_lost", message)
-                    with recovery_span(repository.lease_of(item)):
-                        settle(session, item, ending, settings=self.settings)
-                        log.warning("lease_expired", subject=item.subject_id, attempt=item.fence, worker=item.worker_id)
-                    LEASES_EXPIRED.labels(item.kind).inc()
-                    ATTEMPTS.labels(item.kind, ending.code).inc()
-                    recovered += 1
-        return recovered
+        return sum(self._recovered(item_id) for item_id in silent)
+
+    def _recovered(self, item_id: str) -> bool:
+        with self._database.write() as session:
+            item = repository.take_expired(session, item_id)
+            if item is None:
+                return False
+            if item.kind not in {kind.name for kind in kinds()}:  # of a package that is not installed here
+                log.error("kind_of_work_unknown", kind=item.kind, subject=item.subject_id)
+                return False
+            ending = Ending("worker_lost", "The worker fell silent.")
+            with recovery_span(repository.lease_of(item)):
+                settle(session, item, ending, settings=self.settings)
+                log.warning("lease_expired", subject=item.subject_id, attempt=item.fence, worker=item.worker_id)
+            LEASES_EXPIRED.labels(item.kind).inc()
+            ATTEMPTS.labels(item.kind, ending.code).inc()
+        return True
 
     def recover_all(self) -> int:
         """Settle every attempt, at once: to be called where no worker can live, with the data folder locked. Of a

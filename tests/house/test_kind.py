@@ -22,10 +22,13 @@ from api.storage import open_store
 from api.subjects import kinds
 from api.subjects.kinds import Kind, register
 from api.subjects.references import named_keys
+from api.work import repository
 from api.work.models import WorkItem
+from api.work.states import Slot
 from migrations.run import check, upgrade
 from worker.collect import collect
 from worker.service import Worker
+from worker.sweep import Sweep
 
 COUNTS = "/v1/colour_counts"
 Json = dict[str, Any]
@@ -158,6 +161,25 @@ def test_its_objects_are_kept_and_what_no_row_names_is_collected(
     assert list(used.store.list("colour_counts/")) == []
     with used.database.read() as session:
         assert session.query(WorkItem).all() == []
+
+
+def test_a_sweep_that_lacks_the_package_leaves_its_work_alone(
+    client: TestClient, settings: Settings, count: Callable[[bytes], Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, database = count(b"red"), client.app.state.services.database
+    with database.write() as session:
+        taken = {"kinds": ["count_colours"], "slot": Slot.CPU, "worker_id": "lost", "lease_s": -1.0}
+        assert kinds.kind_of("count_colours").admit(session, repository.claim(session, **taken))
+    sweep = Sweep(settings)
+    with monkeypatch.context() as without:
+        without.setattr(kinds, "entry_points", lambda **_: [])
+        kinds.forget()
+        assert sweep.recover() == 0
+    kinds.forget()
+    assert client.get(f"{COUNTS}/{made['id']}").json()["status"] == "running"
+    assert sweep.recover() == 1
+    assert client.get(f"{COUNTS}/{made['id']}").json()["status"] == "queued"
+    sweep.close()
 
 
 def test_lists_idempotency_and_the_openapi_document(client: TestClient, count: Callable[[bytes], Json]) -> None:
