@@ -21,7 +21,7 @@ class RepeatedFieldError(json.JSONDecodeError):
 
     def __init__(self, field: str, doc: str) -> None:
         """`field` is the name, `doc` the body."""
-        super().__init__(f"the field {field!r} is there twice", doc, max(doc.rfind(json.dumps(field)), 0))
+        super().__init__(f"the field {field!r} is there twice", doc, 0)
         self.field = field
 
 

@@ -104,7 +104,7 @@ def current_traceparent() -> str | None:
 
 def context_of(traceparent: str | None) -> Context:
     """The context in which the span of a `traceparent` is the current one; without it, that of a new trace."""
-    return _propagator.extract({"traceparent": traceparent} if traceparent else {})
+    return _propagator.extract({"traceparent": traceparent or ""})
 
 
 def add_trace_id(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

@@ -61,11 +61,8 @@ class _Bounded(io.RawIOBase):
 
 def is_tar(path: Path) -> bool:
     """Whether the file begins with a tar header, plain or within gzip."""
-    try:
-        with _stream(path) as file:
-            return begins_as_tar(file)
-    except BROKEN:
-        return False
+    with _stream(path) as file:
+        return begins_as_tar(file)
 
 
 def begins_as_tar(stream: io.BufferedIOBase) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from api.checkpoints.keeping import collect_surplus
 from api.deps import Services
 from api.jobs.models import Checkpoint, Job, Metric
 from api.jobs.states import JobStatus
@@ -60,6 +61,34 @@ def test_a_list_goes_on_only_after_a_checkpoint_of_the_job(
     other = f"/v1/fine_tuning/jobs/{add_job()['id']}/checkpoints"
     for url in (f"{other}?after=ckpt_75", f"/v1/fine_tuning/jobs/{job_id}/checkpoints?after=ckpt_1"):
         assert_problem(client.get(url), 422, "invalid_cursor", param="after")
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([10], None),
+        ([10, 20], "Deleted the checkpoint of step 10: checkpoints.keep_last is 1."),
+        ([10, 20, 30], "Deleted the checkpoints of steps 10, 20: checkpoints.keep_last is 1."),
+        ([10, 20, 30, 40], "Deleted the checkpoints of steps 10, 20, 30: checkpoints.keep_last is 1."),
+    ],
+)
+def test_what_was_deleted_beyond_those_that_are_kept_is_said_once(
+    client: TestClient, add_job: Callable[..., Any], rows: Any, steps: list[int], told: str | None
+) -> None:
+    job_id = add_job(checkpoints={"keep_last": 1})["id"]
+
+    def collect(session: Session) -> list[str]:
+        job = session.get_one(Job, job_id)
+        for step in steps:
+            files = [{"name": "model.safetensors", "key": f"k/{step}", "bytes": 1, "sha256": "0" * 64}]
+            row = {"tenant_id": "default", "job_id": job_id, "fence": 1, "created_at": 1.0, "files": files}
+            session.add(Checkpoint(**row, id=f"ckpt_{step}", name=f"s-{step}", step=step, resume_available=False))
+        session.flush()
+        return collect_surplus(session, job)
+
+    assert sorted(rows(collect)) == [f"k/{step}" for step in steps[:-1]]
+    events = client.get(f"/v1/fine_tuning/jobs/{job_id}/events").json()["data"]
+    assert [e["message"] for e in events if e["message"].startswith("Deleted")] == ([told] if told else [])
 
 
 def test_a_download_redirects_to_a_link(client: TestClient, job_id: str) -> None:

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
+
+from tests.api.walking import operations
 
 
 @pytest.mark.parametrize("page", ["/", "/docs"])
@@ -35,6 +38,16 @@ def test_the_docs_page_is_swagger_ui_over_our_description(client: TestClient) ->
     assert b"SwaggerUIBundle" in bundle.content
     assert '"openapi.json"' in client.get("/docs/start.js").text
     assert client.get("/openapi.json").json()["openapi"].startswith("3.1")
+
+
+def test_every_operation_stands_under_one_heading_with_the_others_of_its_subject(app: FastAPI) -> None:
+    headings: dict[str, set[str]] = {}
+    for operation in operations(app):
+        assert len(operation.document.get("tags", [])) == 1, operation.path
+        headings.setdefault(operation.document["tags"][0], set()).update(operation.path.split("/")[2:3])
+    assert headings["comparisons"] == {"comparisons"}
+    assert headings["fine-tuning"] == {"fine_tuning"}
+    assert headings["checkpoints"] == {"checkpoints", "fine_tuning"}
 
 
 def test_there_is_no_other_asset(client: TestClient, assert_problem: Callable[..., dict[str, Any]]) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api.datasets import imports
+from api.datasets.models import Dataset
 from api.deps import Services
-from api.jobs.models import Checkpoint, Job
+from api.jobs.models import Checkpoint
+from api.settings import Settings
 from api.storage import ObjectInfo
 
 JOBS = "/v1/fine_tuning/jobs"
 UPLOAD = {"filename": "a", "bytes": 1, "purpose": "fine-tune"}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"import_prefixes": ["s3://open/"]})
 
 
 @pytest.fixture
@@ -50,8 +55,7 @@ def test_for_data_sets(client: TestClient, sends: Any, rings: list[bool]) -> Non
     sends(f"/v1/uploads/{upload}/complete", json={"part_ids": [part]})
 
 
-def test_for_an_imported_data_set(app: FastAPI, sends: Any, services: Services, monkeypatch: Any) -> None:
-    monkeypatch.setattr(services, "settings", services.settings.model_copy(update={"import_prefixes": ["s3://open/"]}))
+def test_for_an_imported_data_set(sends: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     there = ObjectInfo("a.zip", 3, None, "etag", 1.0)
     monkeypatch.setattr(imports.Source, "stat", lambda _self: there)  # the bucket's part is in tests/services
     made = sends("/v1/datasets/import", json={"uri": "s3://open/a.zip"})
@@ -76,11 +80,11 @@ def test_for_retention_sets(sends: Any) -> None:
     sends(f"/v1/retention_sets/{made}", "DELETE")
 
 
-def test_for_analyses(sends: Any, add_job: Any, set_job: Any, rows: Any) -> None:
+def test_for_analyses(sends: Any, ready: str, add_job: Any, set_job: Any, rows: Any) -> None:
     job = add_job()["id"]
     set_job(job, status="succeeded")
     saved = {"step": 1, "name": "step-1", "fence": 1, "files": [], "created_at": 1.0, "job_id": job}
     rows(lambda session: session.add(Checkpoint(id="ckpt_1", tenant_id="default", **saved)))
-    rows(lambda session: setattr(session.get_one(Job, job).training, "sha256", "a" * 64))
+    rows(lambda session: setattr(session.get_one(Dataset, ready), "sha256", "a" * 64))
     made = sends("/v1/analyses", json={"type": "chain_of_forgetting", "checkpoints": ["ckpt_1"]})["id"]
     sends(f"/v1/analyses/{made}/cancel")

@@ -120,16 +120,25 @@ def test_list_pages_through_both_kinds_newest_first(
     assert_problem(client.get("/v1/files?after=nonsense"), 422, "invalid_cursor", param="after")
 
 
+@pytest.mark.parametrize("use", ["training_file", "validation_file"])
 def test_a_file_that_a_live_job_uses_is_kept(
-    client: TestClient, add_job: Callable[..., dict[str, str]], assert_problem: Callable[..., dict[str, Any]]
+    client: TestClient,
+    add_job: Callable[..., dict[str, str]],
+    add_file: Callable[..., str],
+    *,
+    settle: Callable[..., None],
+    assert_problem: Callable[..., dict[str, Any]],
+    use: str,
 ) -> None:
-    job = add_job()
-    body = assert_problem(client.delete(f"/v1/files/{job['training_file']}"), 409, "dataset_in_use")
-    assert body["jobs"] == [job["id"]]
+    used = add_file()
+    settle(used)
+    job = add_job(**{use: used})
+    for url in (f"/v1/files/{used}", f"/v1/datasets/{used}"):
+        assert assert_problem(client.delete(url), 409, "dataset_in_use")["jobs"] == [job["id"]]
     client.post(f"/v1/fine_tuning/jobs/{job['id']}/cancel")
-    assert client.delete(f"/v1/files/{job['training_file']}").json()["deleted"] is True
-    assert_problem(client.get(f"/v1/files/{job['training_file']}"), 404, "file_not_found")
-    assert client.get(f"/v1/fine_tuning/jobs/{job['id']}").json()["training_file"] == job["training_file"]
+    assert client.delete(f"/v1/files/{used}").json()["deleted"] is True
+    assert_problem(client.get(f"/v1/files/{used}"), 404, "file_not_found")
+    assert client.get(f"/v1/fine_tuning/jobs/{job['id']}").json()[use] == used
 
 
 def test_deleting_a_data_set_deletes_its_objects(

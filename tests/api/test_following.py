@@ -47,6 +47,16 @@ def test_one_reader_asks_for_all_who_listen(
     assert all(answer == answers[0] for answer in answers)
 
 
+def test_who_comes_when_all_is_quiet_goes_on_from_where_the_reader_began() -> None:
+    """A job of whose many events none is in memory yet: what came before is read again, nothing is asked for twice."""
+    watched = following.Watched("ftjob_1")
+    assert (watched.known, watched.after(0)) == (0, [])
+    watched.take(following.News("t", since=7, events=[], is_over=False))
+    assert (watched.known, watched.after(6), watched.after(7)) == (7, None, [])
+    watched.take(following.News("t", since=7, events=[(8, b"a"), (9, b"b")], is_over=False))
+    assert (watched.known, watched.after(7), watched.after(8)) == (9, [(8, b"a"), (9, b"b")], [(9, b"b")])
+
+
 def test_older_events_than_are_kept_in_memory_are_read_again(
     client: TestClient, add_job: Callable[..., Any], rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

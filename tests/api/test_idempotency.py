@@ -7,12 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import pytest
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
 from api.deps import Services
-from api.idempotency import repository
+from api.errors import NotYetError
+from api.idempotency import in_flight, repository
 from api.idempotency.models import IdempotencyKey
 from api.jobs.models import Job
 
@@ -54,6 +56,26 @@ def test_parallel_requests_make_one_job(client: TestClient, services: Services, 
     assert len({answer.json()["id"] for answer in done}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in done) == 1
     assert count(services, Job) == 1
+
+
+def test_of_equal_requests_one_goes_at_a_time_and_who_waits_too_long_is_sent_away_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_flight, "PATIENCE_S", 0.05)
+
+    async def send() -> None:
+        flight = in_flight.InFlight()
+        async with flight.alone("a"):
+            async with flight.alone("b"):
+                pass  # another place is free
+            with pytest.raises(NotYetError) as caught:
+                async with flight.alone("a"):
+                    pytest.fail("there were two at once")
+        assert (caught.value.code, caught.value.retry_after_s) == ("idempotency_key_in_use", 1)
+        async with flight.alone("a"):
+            pass  # it is free again
+
+    anyio.run(send)
 
 
 def test_another_body_is_refused(

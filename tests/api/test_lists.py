@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ FLOOR_LISTS = 12
 
 @pytest.fixture
 def places(
-    client: TestClient, ready: str, add_job: Any, add_file: Any, compare: Any, services: Services, rows: Any
+    client: TestClient, ready: str, *, add_job: Any, add_file: Any, compare: Any, services: Services, rows: Any
 ) -> dict[str, str]:
     """At least three of everything; by the name of a parameter in a path the id of what has them."""
     job_id: str = [add_job()["id"] for _ in range(3)][-1]
@@ -56,22 +56,21 @@ def parameters(operation: Operation) -> set[str]:
     return {parameter["name"] for parameter in operation.document.get("parameters", ())}
 
 
-def test_every_list_is_whole_in_pages_of_any_size(
-    app: FastAPI, client: TestClient, places: dict[str, str]
-) -> None:
+def page_of(client: TestClient, url: str, **params: Any) -> dict[str, Any]:
+    answer = client.get(url, params=params)
+    assert answer.status_code == 200, (url, answer.text)
+    found: dict[str, Any] = answer.json()
+    ids = [row["id"] for row in found["data"]]
+    assert (found["first_id"], found["last_id"]) == (ids[0], ids[-1]), url
+    return found
+
+
+def test_every_list_is_whole_in_pages_of_any_size(app: FastAPI, client: TestClient, places: dict[str, str]) -> None:
     lists = [operation for operation in operations(app) if "limit" in parameters(operation)]
     assert len(lists) >= FLOOR_LISTS
     for operation in lists:
         url = operation.path.format(**places)
-
-        def page(**params: Any) -> dict[str, Any]:
-            answer = client.get(url, params=params)
-            assert answer.status_code == 200, (url, answer.text)
-            found: dict[str, Any] = answer.json()
-            ids = [row["id"] for row in found["data"]]
-            assert (found["first_id"], found["last_id"]) == (ids[0], ids[-1]), url
-            return found
-
+        page = partial(page_of, client, url)
         whole = page(limit=100)["data"]
         assert len(whole) >= 3, url
         assert not page(limit=len(whole))["has_more"], f"{url}: all of them fill the page exactly"

@@ -53,14 +53,15 @@ def test_every_post_declares_the_header_as_it_is(app: FastAPI, client: TestClien
 def test_a_file_that_is_sent_again_is_one_data_set(
     client: TestClient, services: Services, assert_problem: Problem
 ) -> None:
-    def send(content: bytes = b"zip", name: str = "a.zip") -> Any:
-        form = {"files": {"file": (name, content)}, "data": {"purpose": "fine-tune"}}
+    def send(content: bytes = b"zip", name: str = "a.zip", **fields: str) -> Any:
+        form = {"files": {"file": (name, content)}, "data": {"purpose": "fine-tune", **fields}}
         return client.post("/v1/files", **form, headers=KEY)
 
     first, second = send(), send()
     assert (first.json(), second.headers["idempotent-replayed"]) == (second.json(), "true")
     assert (count(services, Dataset), stored(services)) == (1, 1)
-    for other in (send(content=b"zap"), send(name="b.zip")):
+    settings = ({"on_bad_files": "skip"}, {"max_skipped_share": "0.5"}, {"splits": "train"})
+    for other in (send(content=b"zap"), send(name="b.zip"), *(send(**fields) for fields in settings)):
         assert_problem(other, 422, "idempotency_key_reused")
     assert (count(services, Dataset), stored(services)) == (1, 1)
 

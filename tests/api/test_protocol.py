@@ -80,6 +80,20 @@ def test_a_body_that_nobody_needs_is_not_waited_for(port: int) -> None:
         assert ended(connection)
 
 
+def test_what_a_head_was_given_does_not_end_what_comes_after_it(port: int, token: str) -> None:
+    """A body may take longer than a head, and so may the pause before the next request."""
+    head = b"POST /v1/uploads HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token.encode() + b"\r\n"
+    body = b'{"filename": "a", "bytes": 3, "purpose": "fine-tune"}'
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with connected(port, head + body[:9]) as connection:
+        time.sleep(0.7)
+        connection.sendall(body[9:])
+        assert read_answer(connection)[0] == 200
+        time.sleep(0.7)
+        connection.sendall(GET + b"\r\n")
+        assert read_answer(connection)[0] == 200
+
+
 def test_requests_sent_at_once_are_all_answered(port: int) -> None:
     with connected(port, (GET + b"\r\n") * 3) as connection:
         received = b""

@@ -112,6 +112,8 @@ _BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"images": 3}, "#/images", "unknown_field"),
     ({"class_distribution": [{"label": -1}]}, "#/class_distribution/0/label", "invalid_value"),
     ({"class_distribution": [{"label": 52}]}, "#/class_distribution", "label_out_of_range"),
+    ({"class_distribution": [{"label": 52}, {"label": 0}]}, "#/class_distribution", "label_out_of_range"),
+    ({"class_distribution": [{"label": 0}, {"label": 52}]}, "#/class_distribution", "label_out_of_range"),
     ({"class_distribution": [{"label": 1}, {"label": 1}]}, "#/class_distribution", "invalid_value"),
     ({"training_file": "ds_nope"}, "#/training_file", "dataset_not_found"),
     ({"training_file": "ds_nope", "seed": 1}, "#/seed", "not_with_training_file"),

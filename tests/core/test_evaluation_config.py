@@ -7,7 +7,9 @@ from difftune_core.config.card import BaseModelCard
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.figures import default_metrics, named_metrics
 from difftune_core.config.resolution import resolve
+from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.hooks import TaskError
 
 CARD = BaseModelCard(
@@ -48,6 +50,10 @@ def test_a_preset_leaves_another_process_its_own_sampler(process: str) -> None:
     assert judged(card.model_copy(update={"defaults": defaults}), preset="paper").sampler == "dpmsolver++"
     with pytest.raises(TaskError, match="does not fit a model of the process"):
         judged(card, preset="paper", sampler="ddpm")
+
+
+def test_what_is_sampled_without_a_word_is_as_a_config_without_a_word_says() -> None:
+    assert Sampling() == Sampling.of(EvaluationConfig()) == Sampling.of(RetentionSetConfig())
 
 
 def test_without_a_preset_the_card_counts() -> None:

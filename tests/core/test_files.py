@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from difftune_core.__main__ import _guarded
 from difftune_core.channel import ConsoleHooks
-from difftune_core.files import build_once, folder_aside, is_disk_full, write_durably
+from difftune_core.files import build_once, folder_aside, folder_digest, is_disk_full, write_durably
 
 
 def _build(root: Path) -> None:
@@ -21,6 +21,25 @@ def _build(root: Path) -> None:
         (folder / "content").write_text("whole")
 
     build_once(root / "cache" / "digest", build)
+
+
+def test_a_models_digest_goes_by_each_file_that_decides_what_it_does(tmp_path: Path) -> None:
+    """By the names, too; and by nothing that only describes it."""
+    deciding = ["model.safetensors", "unet/config.json", "preprocessor_config.json", "palette.json"]
+    deciding += ["tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer.json", "other.safetensors"]
+    seen = [folder_digest(tmp_path)]
+    for name in deciding:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        for content in ("a", "b"):
+            file.write_text(content)
+            seen.append(folder_digest(tmp_path))
+    (tmp_path / "other.safetensors").rename(tmp_path / "renamed.safetensors")
+    seen.append(folder_digest(tmp_path))
+    assert len(set(seen)) == len(seen)
+    for name in ("card.json", "README.md", "model.bin"):
+        (tmp_path / name).write_text("c")
+    assert folder_digest(tmp_path) == seen[-1]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

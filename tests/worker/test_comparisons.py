@@ -39,7 +39,9 @@ def settings(settings: Settings) -> Settings:
 def compare(bench: Bench) -> Callable[..., str]:
     """A comparison of two methods, by its id."""
 
-    def make(plan: dict[str, Any] | None = None, *, seeds: tuple[int, ...] = (0, 1), steps: int = 6) -> str:
+    def make(
+        plan: dict[str, Any] | None = None, *, seeds: tuple[int, ...] = (0, 1), steps: int = 6, **fields: Any
+    ) -> str:
         dataset = bench.dataset({"steps": steps, "step_s": 0.0, **(plan or {})})
         kinds = {"plain": "supervised", "diff": "diff_tuning"}
         methods = [
@@ -48,6 +50,7 @@ def compare(bench: Bench) -> Callable[..., str]:
         ]
         body = ComparisonCreate.model_validate(
             {"model": "tiny-dit", "training_file": dataset, "methods": methods, "seeds": list(seeds), "num_threads": 1}
+            | fields
         )
         with bench.database.write() as session:
             configs = service.resolved(body, CARD, num_threads=1)
@@ -79,7 +82,7 @@ def job_of(bench: Bench, comparison_id: str, method: str, seed: int) -> str:
 
 @pytest.mark.both_databases
 def test_jobs_become_one_report(bench: Bench, compare: Callable[..., str], ended: Callable[..., Comparison]) -> None:
-    comparison_id = compare()
+    comparison_id = compare(validation_file=bench.dataset({"held": "out"}))
     with bench.worker():
         row = ended(comparison_id)
     assert (row.status, row.error_message) == ("succeeded", None)
@@ -91,7 +94,7 @@ def test_jobs_become_one_report(bench: Bench, compare: Callable[..., str], ended
     assert report["missing"] == []
     assert b"plain and diff on tiny-dit" in found["comparison.html"]
     about = {"id": comparison_id, "created_at": int(row.created_at), "data": "digits.zip"}
-    assert report["about"] == about
+    assert report["about"] == about | {"validation": "digits.zip"}
     assert bench.reasons(comparison_id) == ["succeeded"]
     bench.wait(lambda: not bench.workspace(comparison_id).exists())
 

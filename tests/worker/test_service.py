@@ -51,6 +51,16 @@ def test_a_worker_removes_caches_that_nothing_reads_once_they_are_old(bench: Ben
     assert [name for name in names if (cache / name).exists()] == [COMPUTED, "datasets", "text"]
 
 
+def test_a_request_is_heard_when_the_bell_rings_not_at_the_next_heartbeat(bench: Bench) -> None:
+    bench.settings = bench.settings.model_copy(update={"heartbeat_s": 600.0, "lease_s": 1800.0})
+    job_id = bench.job({"steps": 100_000, "step_s": 0.02, "every": 100_000})
+    with bench.worker() as worker:
+        bench.wait(lambda: bench.get(Job, job_id).step > 0)
+        bench.cancel(job_id)
+        worker.look()
+        assert bench.wait_final(job_id).status == "cancelled"
+
+
 def test_two_slots_work_side_by_side(bench: Bench) -> None:
     bench.settings = bench.settings.model_copy(update={"gpu_slots": 2})
     first, second = (bench.job({"steps": 2000, "step_s": 0.02, "every": 10_000}) for _ in range(2))

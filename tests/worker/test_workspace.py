@@ -15,7 +15,7 @@ import pytest
 from api.storage.local import LocalStore
 from difftune_core.hooks import TaskError
 from worker import workspace as module
-from worker.workspace import Workspace, cached_dataset, fetch_dataset
+from worker.workspace import Workspace, aside_of, cached_dataset, fetch_dataset
 
 
 @pytest.fixture
@@ -103,3 +103,20 @@ def test_a_link_has_its_owners_name_and_never_leaves_its_folder(tmp_path: Path, 
     link = workspace.input_file("data", given, cached)
     assert link == workspace.folder / "inputs" / "data" / name
     assert link.read_bytes() == b"images"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
+def test_what_was_left_unfinished_is_removed_and_what_was_finished_stays(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "cache"
+    with pytest.raises(OSError, match="broken off"), aside_of(folder) as aside:  # noqa: PT012  # what is interrupted
+        if kind == "folder":
+            aside.mkdir()
+            (aside / "half").touch()
+        elif kind == "file":
+            aside.write_bytes(b"half")
+        raise OSError("broken off")
+    assert list(folder.iterdir()) == []
+    with aside_of(folder) as aside:
+        aside.write_bytes(b"whole")
+        aside.rename(folder / "done")
+    assert [path.name for path in folder.iterdir()] == ["done"]

@@ -13,7 +13,7 @@ from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import FeatureExtractor, load_extractor, resize
 from difftune_core.evaluate.folders import evaluate_folders
 from difftune_core.evaluate.grids import image_grid
-from difftune_core.evaluate.tiny_features import TinyFeatureNet
+from difftune_core.evaluate.tiny_features import TinyFeatureNet, load_feature_net
 from difftune_core.files import sha256_file
 from difftune_core.hooks import TaskError
 
@@ -57,6 +57,14 @@ def test_features_do_not_depend_on_the_batch(extractor_folder: Path) -> None:
     assert together.shape == (300, 64)
     assert np.concatenate([extractor(images[:7]), extractor(images[7:])]) == pytest.approx(together, abs=1e-4)
     assert extractor(images[:0]).shape == (0, 64)
+
+
+def test_the_network_sees_levels_from_0_to_1(extractor_folder: Path) -> None:
+    images = pictures(0, 5)
+    levels = torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255
+    with torch.inference_mode():
+        expected = load_feature_net(extractor_folder)(levels.float()).numpy()
+    assert load_extractor(extractor_folder)(images) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def test_other_sizes_are_brought_to_the_input_size_by_pil(extractor_folder: Path) -> None:

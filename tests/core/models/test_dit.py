@@ -43,6 +43,22 @@ def test_new_model_predicts_zero() -> None:
     assert not out.any()
 
 
+def test_a_new_model_begins_as_the_paper_says() -> None:
+    """Xavier's bounds for linear maps, normal(0.02) for embedders, and zero for every bias, gate and output."""
+    torch.manual_seed(0)
+    model = DiT(replace(PRESETS["DiT-S/8"], depth=1))
+    named = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    assert all(not parameter.any() for name, parameter in named.items() if name.endswith("bias"))
+    gates = [name for name in named if "adaLN" in name or "final_layer.linear" in name]
+    assert len(gates) == 6
+    assert not any(named[name].any() for name in gates)
+    for name in ("y_embedder.embedding_table.weight", "t_embedder.mlp.0.weight", "t_embedder.mlp.2.weight"):
+        assert float(named[name].std()) == pytest.approx(0.02, rel=0.02)
+    for name in ("blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "x_embedder.proj.weight"):
+        fan_out, fan_in = named[name].flatten(1).shape
+        assert float(named[name].abs().max()) == pytest.approx(math.sqrt(6 / (fan_in + fan_out)), rel=0.01)
+
+
 @pytest.mark.parametrize(("convention", "divisor"), [("original", 4), ("diffusers", 3)])
 def test_timestep_frequencies_follow_their_convention(convention: str, divisor: int) -> None:
     t, dim = 17.0, 8

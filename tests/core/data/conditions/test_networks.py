@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 
 from cli.demo.scenes import Scenes
 from difftune_core.data.conditions import annotator
@@ -59,6 +60,30 @@ def test_depth_is_the_network_s_inverted_where_it_is_metric(depth_folder: Path) 
 
 def test_depth_comes_back_at_the_picture_s_size(depth_folder: Path) -> None:
     assert annotator("depth", depth_folder)(IMAGE[:50, :61]).shape == (50, 61, 3)
+
+
+def test_what_a_network_finds_is_brought_to_the_picture_s_size_pixel_centre_on_pixel_centre(
+    depth_folder: Path, segmentation_folder: Path
+) -> None:
+    """As the pipelines do whose maps ControlNets were trained on: corners are not aligned."""
+    image = IMAGE[:50, :61]
+
+    def sized(found: torch.Tensor, mode: str) -> torch.Tensor:
+        return torch.nn.functional.interpolate(found, image.shape[:2], mode=mode, align_corners=False)[0]
+
+    def pixels(folder: Path) -> torch.Tensor:
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+        return processor(Image.fromarray(image), return_tensors="pt")["pixel_values"]
+
+    with torch.inference_mode():
+        model = transformers.GLPNForDepthEstimation.from_pretrained(depth_folder).eval()
+        depth = model(pixel_values=pixels(depth_folder)).predicted_depth
+        classifier = transformers.SegformerForSemanticSegmentation.from_pretrained(segmentation_folder).eval()
+        scores = classifier(pixel_values=pixels(segmentation_folder)).logits
+    expected = to_unit_range(sized(1 / depth[:, None], "bicubic")[0].numpy())
+    assert Depth(depth_folder).inverse_depth(image) == pytest.approx(expected, abs=1e-6)
+    classes = Segmentation(segmentation_folder).classes(image)
+    assert np.array_equal(classes, sized(scores, "bilinear").argmax(dim=0).numpy())
 
 
 def test_normals_follow_the_depth(depth_folder: Path) -> None:

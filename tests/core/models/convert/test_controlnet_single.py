@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,26 @@ def test_names_at_fault_are_listed() -> None:
     refused(r"other shape \['controlnet_down_blocks.0.weight'\]", to_diffusers, misshapen, SMALL)
     broken = original | {"control_model.zero_convs.0.0.weight": zero * float("nan")}
     assert refused("NaN", to_diffusers, broken, SMALL).code == "not_finite"
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (torch.tensor([float("nan")]), "not_finite"),
+        (torch.tensor([1e300], dtype=torch.float64), "not_finite"),
+        (torch.tensor([1], dtype=torch.int8), "model_mismatch"),
+    ],
+    ids=["NaN", "infinite as the float32 that it is loaded as", "integers"],
+)
+def test_a_file_with_numbers_that_no_weights_have_is_refused_by_name(
+    tmp_path: Path, bad: torch.Tensor, code: str
+) -> None:
+    name = "control_model.zero_convs.0.0.bias"
+    state = to_original(made(SMALL).state_dict(), SMALL)
+    state[name] = bad.expand(state[name].shape).contiguous()
+    save_file(state, tmp_path / "bad.safetensors")
+    error = refused(re.escape(name), read_single_file, tmp_path / "bad.safetensors", SMALL)
+    assert (error.code, error.param) == (code, name)
 
 
 def test_what_is_no_controlnet_of_stable_diffusion_is_refused(tmp_path: Path) -> None:

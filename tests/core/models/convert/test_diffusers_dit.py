@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 from safetensors.torch import save, save_file
 
-from difftune_core.families.dit.convert.diffusers_dit import read_diffusers
+from difftune_core.families.dit.convert.diffusers_dit import _Config, read_diffusers
 from difftune_core.families.dit.export import to_diffusers, to_diffusers_state
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiT
@@ -24,6 +26,12 @@ def refused(folder: Path, match: str, **options: Any) -> TaskError:
     with pytest.raises(TaskError, match=match) as caught:
         read_diffusers(folder, **options)
     return caught.value
+
+
+def test_where_a_config_is_silent_diffusers_defaults_hold() -> None:
+    theirs = inspect.signature(DiTTransformer2DModel.__init__).parameters
+    ours = {name: field.default for name, field in _Config.model_fields.items() if name != "class_name"}
+    assert ours == {name: theirs[name].default for name in ours}
 
 
 def test_ours_to_diffusers_and_back_is_the_same(tmp_path: Path) -> None:

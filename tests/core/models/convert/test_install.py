@@ -58,6 +58,22 @@ def refused(asked: ImportRequest, match: str) -> TaskError:
     return caught.value
 
 
+@pytest.mark.parametrize(
+    ("form", "options", "match"),
+    [
+        ("file", {"num_classes": 5}, "an original checkpoint has no option num_classes"),
+        ("file", {"timestep_frequencies": "original"}, "an original checkpoint has no option timestep_frequencies"),
+        ("folder", {}, "a diffusers folder has no option num_heads"),
+        ("folder", {"num_heads": None, "input_size": 8}, "a diffusers folder has no option input_size"),
+    ],
+)
+def test_an_option_of_the_other_form_is_refused(
+    tmp_path: Path, original: Path, form: str, options: dict[str, Any], match: str
+) -> None:
+    error = refused(request(tmp_path, original if form == "file" else tmp_path, **options), match)
+    assert (error.code, error.param) == ("invalid_option", match.rpartition(" ")[2])
+
+
 def test_an_original_checkpoint_becomes_a_base_model(tmp_path: Path, original: Path, vae: Path, state: State) -> None:
     outcome = install(request(tmp_path, original, vae=str(vae)), RecordingHooks())
     assert outcome == OutcomeEvent(code="succeeded", message=outcome.message)
@@ -128,11 +144,6 @@ def test_the_licence_is_asked_for(tmp_path: Path, original: Path, vae: Path) -> 
 
 def test_an_original_without_an_autoencoder_is_refused(tmp_path: Path, original: Path) -> None:
     assert refused(request(tmp_path, original), "has no vae").code == "vae_missing"
-
-
-def test_an_option_of_the_other_form_is_refused(tmp_path: Path, original: Path, vae: Path) -> None:
-    assert refused(request(tmp_path, original, vae=str(vae), num_classes=5), "no option").param == "num_classes"
-    assert refused(request(tmp_path, vae, vae=str(vae)), "no option").param == "num_heads"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""The bucket is made where it is missing, and only there; what the store answers is botocore's own stub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from botocore.stub import Stubber
+from pydantic import SecretStr
+
+from api.settings import Settings
+from api.storage import StoreError
+from api.storage.s3 import S3Store
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return Settings(
+        data_dir=tmp_path,
+        store_url="s3://bucket",
+        s3_endpoint_url="http://127.0.0.1:1",
+        s3_region="eu-1",
+        s3_access_key_id=SecretStr("key"),
+        s3_secret_access_key=SecretStr("secret"),
+    )
+
+
+def test_a_missing_bucket_is_made_and_one_that_is_there_is_left_alone(settings: Settings) -> None:
+    store = S3Store(settings)
+    with Stubber(store._client) as answers:
+        answers.add_client_error("head_bucket", "404", http_status_code=404)
+        answers.add_response("create_bucket", {}, {"Bucket": "bucket"})
+        assert store.ensure_bucket()
+        answers.add_response("head_bucket", {})
+        assert not store.ensure_bucket()
+        answers.add_response("head_bucket", {})
+        store.check()
+        answers.assert_no_pending_responses()
+
+
+def test_a_bucket_that_is_missing_or_refused_is_named(settings: Settings) -> None:
+    store = S3Store(settings)
+    with Stubber(store._client) as answers:
+        answers.add_client_error("head_bucket", "404", http_status_code=404)
+        with pytest.raises(StoreError, match="the bucket bucket does not exist"):
+            store.check()
+        answers.add_client_error("head_bucket", "403", http_status_code=403)
+        with pytest.raises(StoreError):
+            store.ensure_bucket()
