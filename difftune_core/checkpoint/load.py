@@ -42,8 +42,7 @@ def resume(state: TrainState[Any], checkpoints: Path, *, identity: dict[str, Any
         raise TaskError("checkpoint_mismatch", f"{folder.name} belongs to another run: {', '.join(differing)} differ")
     state.step = manifest.step
     state.target_images = manifest.target_images
-    curves = {name: [(int(s), float(v)) for s, v in points] for name, points in manifest.history["curves"].items()}
-    state.history = History(curves, manifest.history["evaluations"])
+    state.history = History.of(manifest.history)
     state.load_resume_tensors(load_file(folder / RESUME), load_file(folder / MODEL))
     return Resumed(_differing(envelope, manifest.envelope), damaged, manifest.envelope)
 

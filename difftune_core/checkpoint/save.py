@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def _write(
         target_images=state.target_images,
         identity=identity,
         envelope=envelope,
-        history=asdict(state.history),
+        history=state.history.dumped(),
         files=[file_info(folder / name, folder) for name in names],
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from difftune_core.adapters.select import adapt
 from difftune_core.config.adapter import Adapter, FullTuning
+from difftune_core.config.reports.evaluation import Evaluation
+from difftune_core.config.reports.record import changed
 from difftune_core.config.transfer import TrainingHyperparameters
 from difftune_core.runtime.replica import Replica
 
@@ -23,7 +26,7 @@ class History:
     """Curves and evaluations up to now; travels with the checkpoint so that the report of a resumed run is whole."""
 
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Append one point to each named curve."""
@@ -42,7 +45,23 @@ class History:
 
     def evaluated(self, step: int) -> bool:
         """Whether this step was evaluated already."""
-        return any(entry["step"] == step for entry in self.evaluations)
+        return any(entry.step == step for entry in self.evaluations)
+
+    def complete(self, entry: Evaluation, figures: Mapping[str, Any]) -> Evaluation:
+        """Put an evaluation with further figures in its place, and return it."""
+        whole = changed(entry, **figures)
+        self.evaluations[self.evaluations.index(entry)] = whole
+        return whole
+
+    def dumped(self) -> dict[str, Any]:
+        """Return it as a checkpoint keeps it."""
+        return {"curves": self.curves, "evaluations": [entry.model_dump() for entry in self.evaluations]}
+
+    @classmethod
+    def of(cls, dumped: Mapping[str, Any]) -> History:
+        """Make it of what a checkpoint keeps."""
+        curves = {name: [(int(s), float(v)) for s, v in points] for name, points in dumped["curves"].items()}
+        return cls(curves, [Evaluation.model_validate(entry) for entry in dumped["evaluations"]])
 
 
 @dataclass

@@ -7,18 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.figures import find_figure
-
-Entry = dict[str, Any]
-
-
-def figure(entry: Entry, metric: str) -> float | None:
-    """The value of a metric in an evaluation; None where it was not measured or is no finite number."""
-    value = entry.get(metric, entry.get("forgetting", {}).get(metric))
-    return float(value) if value is not None and math.isfinite(value) else None
+from difftune_core.config.reports.evaluation import Evaluation, Judged
 
 
 def is_higher_better(metric: str) -> bool:
@@ -27,19 +19,19 @@ def is_higher_better(metric: str) -> bool:
     return found is not None and found.better == "higher"
 
 
-def cost(entry: Entry, metric: str) -> float | None:
+def cost(entry: Judged, metric: str) -> float | None:
     """Return the value of a metric with the sign that makes lower better; None where there is none."""
-    value = figure(entry, metric)
+    value = entry.value(metric)
     return None if value is None else -value if is_higher_better(metric) else value
 
 
-def best_evaluation(entries: Sequence[Entry], metric: str) -> Entry | None:
+def best_evaluation(entries: Sequence[Evaluation], metric: str) -> Evaluation | None:
     """The evaluation with the best value, the earliest of equals; None where none has a value."""
     costs = _costs(entries, metric)
     return entries[min(costs, key=lambda index: costs[index])] if costs else None
 
 
-def evaluations_in_vain(entries: Sequence[Entry], metric: str, min_delta: float) -> int:
+def evaluations_in_vain(entries: Sequence[Evaluation], metric: str, min_delta: float) -> int:
     """How many evaluations followed the last one that improved by more than `min_delta` on the one before that did."""
     reference, count = math.inf, 0
     for value in _costs(entries, metric).values():
@@ -49,7 +41,7 @@ def evaluations_in_vain(entries: Sequence[Entry], metric: str, min_delta: float)
     return count
 
 
-def stopped_early(entries: Sequence[Entry], config: EvaluationConfig) -> str | None:
+def stopped_early(entries: Sequence[Evaluation], config: EvaluationConfig) -> str | None:
     """Why training ends with the newest evaluation, as a sentence; None where it goes on."""
     limit = config.early_stopping
     if limit is None:
@@ -60,12 +52,12 @@ def stopped_early(entries: Sequence[Entry], config: EvaluationConfig) -> str | N
         return None
     margin = f" by more than {limit.min_delta:g}" if limit.min_delta else ""
     return (
-        f"Stopped early at step {entries[-1]['step']}: {config.best_metric} has not improved{margin} in "
-        f"{in_vain} evaluations; the best is {figure(best, config.best_metric):.6g} at step {best['step']}."
+        f"Stopped early at step {entries[-1].step}: {config.best_metric} has not improved{margin} in "
+        f"{in_vain} evaluations; the best is {best.value(config.best_metric):.6g} at step {best.step}."
     )
 
 
-def _costs(entries: Sequence[Entry], metric: str) -> dict[int, float]:
+def _costs(entries: Sequence[Evaluation], metric: str) -> dict[int, float]:
     """Measured values by index, with the sign that makes lower better."""
     found = {index: cost(entry, metric) for index, entry in enumerate(entries)}
     return {index: value for index, value in found.items() if value is not None}

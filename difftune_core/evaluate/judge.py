@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from torch import nn
 
 from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import DEFAULT_METRICS
 from difftune_core.evaluate.extractor import FeatureExtractor
@@ -71,11 +72,11 @@ class Judge(ABC, Generic[Model]):
     def references(self, progress: Progress) -> dict[str, Any]:
         """Measure what the figures are to be read beside, as `base_model`, `real_vs_real` and `autoencoder_floor`."""
 
-    def judge(self, model: Model, step: int, progress: Progress) -> dict[str, Any]:
-        """Make the entry of one evaluation: step, figures and how long it took."""
+    def judge(self, model: Model, step: int, progress: Progress) -> Evaluation:
+        """Make one evaluation: step, figures and how long it took."""
         begin = time.monotonic()
         figures = self.figures(model, progress)
-        return {"step": step, **figures, "seconds": time.monotonic() - begin}
+        return Evaluation.model_validate({"step": step, **figures, "seconds": time.monotonic() - begin})
 
     @property
     def sampling(self) -> Sampling:

@@ -14,7 +14,8 @@ from statistics import NormalDist
 from typing import Any
 
 from difftune_core.config.figures import find_figure
-from difftune_core.evaluate.best import Entry, cost, figure
+from difftune_core.config.reports.evaluation import Evaluation, Judged
+from difftune_core.evaluate.best import cost
 from difftune_core.evaluate.report.entries import title_of
 from difftune_core.evaluate.report.numbers import number
 
@@ -48,7 +49,7 @@ class Shortcoming:
         return {"code": CODE, "message": self.message, **asdict(self)}
 
 
-def shortcomings(entries: Sequence[Entry], delivered: Entry, base: Entry, metric: str) -> list[Shortcoming]:
+def shortcomings(entries: Sequence[Evaluation], delivered: Evaluation, base: Judged, metric: str) -> list[Shortcoming]:
     """What is better than `delivered` beyond the error: the best other evaluation by `metric`, and the base model.
 
     Args:
@@ -57,24 +58,24 @@ def shortcomings(entries: Sequence[Entry], delivered: Entry, base: Entry, metric
         base: the base model's figures, as a reference.
         metric: `evaluation.best_metric`. Where that is one of forgetting the base model is compared by FID.
     """
-    candidates = [entry for entry in entries if entry["step"] != delivered["step"]]
+    candidates = [entry for entry in entries if entry.step != delivered.step]
     better = [entry for entry in candidates if _is_better(entry, delivered, metric, comparisons=len(candidates))]
     found = [min(better, key=lambda entry: cost(entry, metric) or 0.0)] if better else []
-    told = [_shortcoming(delivered, entry, metric, step=entry["step"]) for entry in found]
+    told = [_shortcoming(delivered, entry, metric, step=entry.step) for entry in found]
     of_images = "fid" if _is_of_forgetting(metric) else metric
     if _is_better(base, delivered, of_images, comparisons=1):
         told.append(_shortcoming(delivered, base, of_images, step=0))
     return told
 
 
-def _shortcoming(delivered: Entry, other: Entry, metric: str, *, step: int) -> Shortcoming:
-    value, better = figure(delivered, metric), figure(other, metric)
+def _shortcoming(delivered: Evaluation, other: Judged, metric: str, *, step: int) -> Shortcoming:
+    value, better = delivered.value(metric), other.value(metric)
     assert value is not None, "compared"
     assert better is not None, "compared"
-    return Shortcoming(metric, delivered["step"], value, step, better)
+    return Shortcoming(metric, delivered.step, value, step, better)
 
 
-def _is_better(entry: Entry, than: Entry, metric: str, *, comparisons: int) -> bool:
+def _is_better(entry: Judged, than: Judged, metric: str, *, comparisons: int) -> bool:
     """Whether the difference is beyond the error; not where a figure has none that should have one."""
     own, reference = cost(entry, metric), cost(than, metric)
     if own is None or reference is None:
@@ -86,13 +87,13 @@ def _is_better(entry: Entry, than: Entry, metric: str, *, comparisons: int) -> b
     return reference - own > factor * error
 
 
-def _error(first: Entry, second: Entry, metric: str) -> float | None:
+def _error(first: Judged, second: Judged, metric: str) -> float | None:
     """Standard error of a difference; 0 of figures that are no samples, None where it is not known."""
     name = f"{metric}_se"
-    if name not in first and name not in second:
+    if not first.has_own(name) and not second.has_own(name):
         return 0.0
-    errors = [first.get(name), second.get(name)]
-    return None if None in errors else math.hypot(*(float(error) for error in errors if error is not None))
+    own, other = first.error(metric), second.error(metric)
+    return None if own is None or other is None else math.hypot(own, other)
 
 
 def _is_of_forgetting(metric: str) -> bool:

@@ -17,6 +17,7 @@ from torch import nn
 
 from difftune_core.config.adapter import Adapter
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.data.decoded import Decoded
 from difftune_core.evaluate.judge import Judge
 from difftune_core.families.base_model import BaseModel
@@ -27,8 +28,6 @@ from difftune_core.hooks import Hooks, OutcomeEvent
 
 Model = TypeVar("Model", bound=nn.Module)
 Installer = Callable[[ImportRequest, Hooks], OutcomeEvent]
-Entry = dict[str, Any]
-"""An evaluation: its step and its figures by name."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Delivered(Generic[Model]):
 
     step: int
     model: Model
-    entry: Entry
+    entry: Evaluation
     """Its evaluation."""
 
 
@@ -117,10 +116,10 @@ class Task(ABC, Generic[Model]):
         """Build the judge, with its own images of the base model."""
 
     @abstractmethod
-    def page(self, result: Delivered[Model], evaluations: Sequence[Entry]) -> Page:
+    def page(self, result: Delivered[Model], evaluations: Sequence[Evaluation]) -> Page:
         """Draw and tell what the report shows of the delivered model."""
 
-    def remarks(self, evaluations: Sequence[Entry]) -> list[str]:
+    def remarks(self, evaluations: Sequence[Evaluation]) -> list[str]:
         """Say what the log should have of the evaluations as a whole."""
         del evaluations
         return []

@@ -14,8 +14,9 @@ from difftune_core.checkpoint.manifest import checkpoint_name
 from difftune_core.checkpoint.save import WriteConfig, save_checkpoint
 from difftune_core.checkpoint.state import Model, TrainState
 from difftune_core.config.evaluation import UNMEASURED, goes_by_figures
+from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import TransferConfig
-from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
+from difftune_core.evaluate.best import best_evaluation, stopped_early
 from difftune_core.hooks import BestEvent, Hooks, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
 from difftune_core.train.step import StepResult
 
@@ -84,9 +85,9 @@ class Loop(Generic[Model]):
         """After the first evaluation: what was asked for and does nothing, for want of the figure that it goes by."""
         settings, entries = self.config.evaluation, self.state.history.evaluations
         asked = goes_by_figures(settings)
-        if not asked or len(entries) > 1 or figure(entries[0], settings.best_metric) is not None:
+        if not asked or len(entries) > 1 or entries[0].value(settings.best_metric) is not None:
             return
-        why = f" ({'; '.join(entries[0]['warnings'])})" if entries[0].get("warnings") else ""
+        why = f" ({'; '.join(entries[0].warnings)})" if entries[0].warnings else ""
         message = (
             f"The evaluation at step {self.state.step} has no {settings.best_metric}{why}: {asked} does nothing, and "
             "the last step is delivered, unless a later evaluation has one."
@@ -110,7 +111,7 @@ class Loop(Generic[Model]):
         )
         self._saved = self.state.step
         best = self._best()
-        kept = None if best is None else checkpoint_name(best["step"])
+        kept = None if best is None else checkpoint_name(best.step)
         for folder in sorted(self.checkpoints.glob("step-*"))[:-_KEPT]:
             if folder.name != kept and self.hooks.release(folder):
                 shutil.rmtree(folder)
@@ -118,17 +119,17 @@ class Loop(Generic[Model]):
     def tell_best(self) -> None:
         """Announce the best checkpoint so far, if there is one."""
         best, metric = self._best(), self.config.evaluation.best_metric
-        value = None if best is None else figure(best, metric)
+        value = None if best is None else best.value(metric)
         if best is not None and value is not None:
-            self.hooks.emit(BestEvent(step=best["step"], metric=metric, value=value))
+            self.hooks.emit(BestEvent(step=best.step, metric=metric, value=value))
 
-    def _best(self) -> dict[str, Any] | None:
+    def _best(self) -> Evaluation | None:
         return best_evaluation(self.state.history.evaluations, self.config.evaluation.best_metric)
 
     def _keep_if_best(self) -> None:
         """Save the checkpoint of this evaluation if it is the best so far, and say so."""
         best = self._best()
-        if best is not None and best["step"] == self.state.step:
+        if best is not None and best.step == self.state.step:
             if self._saved != self.state.step:
                 self.save()
             self.tell_best()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 
 from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.figures import all_figures, default_metrics
+from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.data.copies import Copies
-from difftune_core.evaluate.best import best_evaluation, figure, stopped_early
+from difftune_core.evaluate.best import best_evaluation, stopped_early
 from difftune_core.evaluate.report import write_report
 from difftune_core.families.base import Delivered, Task
 from difftune_core.families.base_model import BaseModel
@@ -20,26 +22,26 @@ from difftune_core.train.deliver import tell_shortcomings
 from difftune_core.train.loop import Loop
 
 
-def figures_event(entry: dict[str, Any]) -> MetricsEvent:
+def figures_event(entry: Evaluation) -> MetricsEvent:
     """An evaluation as metrics."""
     known = [measured.key for measured in all_figures() if measured.is_along]
-    distances = [name for name in entry if name.startswith("fd_") and f"{name}_se" in entry]
-    values = {f"eval_{name}": value for name in (*known, *distances) if (value := figure(entry, name)) is not None}
-    return MetricsEvent(step=entry["step"], values=values | _of_guidance(entry))
+    distances = [name for name in entry.given() if name.startswith("fd_") and entry.has_own(f"{name}_se")]
+    values = {f"eval_{name}": value for name in (*known, *distances) if (value := entry.value(name)) is not None}
+    return MetricsEvent(step=entry.step, values=values | _of_guidance(entry))
 
 
-def _of_guidance(entry: dict[str, Any]) -> dict[str, float]:
+def _of_guidance(entry: Evaluation) -> dict[str, float]:
     """FID and KID, whose names are their metrics', under other guidances."""
     return {
         f"eval_{name}_guidance_{guidance}": value
-        for guidance, found in entry.get("other_guidance", {}).items()
+        for guidance, found in entry.other_guidance.items()
         for name in default_metrics()
-        if (value := figure(found, name)) is not None
+        if (value := found.value(name)) is not None
     }
 
 
 def write_run_report(
-    task: Task[Any], loop: Loop[Any], copies: Copies, references: dict[str, Any], result: Delivered[Any]
+    task: Task[Any], loop: Loop[Any], copies: Copies, references: Mapping[str, Judged], result: Delivered[Any]
 ) -> None:
     """Write `report.json`, `report.html` and `samples.png`."""
     state, preparation, judge = loop.state, task.preparation, task.judge
@@ -65,7 +67,7 @@ def write_run_report(
             "delivered_step": result.step,
             "best": _best_of(loop),
             "shortcomings": tell_shortcomings(loop, result, references),
-            "references": references,
+            "references": dict(references),
             "grids": page.grids,
             "recipe": judge.recipe() | page.recipe | {"weights": _weights_of(loop)},
             "environment": _environment(judge.device),
@@ -91,7 +93,7 @@ def _best_of(loop: Loop[Any]) -> dict[str, Any] | None:
     """Which evaluation was the best, by what, and its value."""
     metric = loop.config.evaluation.best_metric
     best = best_evaluation(loop.state.history.evaluations, metric)
-    return None if best is None else {"metric": metric, "step": best["step"], "value": figure(best, metric)}
+    return None if best is None else {"metric": metric, "step": best.step, "value": best.value(metric)}
 
 
 def _weights_of(loop: Loop[Any]) -> str:

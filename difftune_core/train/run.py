@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.save import file_info
 from difftune_core.checkpoint.state import TrainState, new_state
+from difftune_core.config.reports.evaluation import Evaluation, Judged
+from difftune_core.config.reports.record import changed
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.copies import Copies
 from difftune_core.evaluate.forgetting import l2_from_base
@@ -120,8 +122,8 @@ def evaluate(task: Task[Any], state: TrainState[Any]) -> None:
     entry = judge.judge(state.average, state.step, preparation.progress("evaluating", judge.images_an_evaluation))
     config = preparation.config
     start = adapt(task.start(), config.method.hyperparameters.adapter, seed=config.seed)
-    entry["target_images"] = state.target_images
-    entry["l2_from_base"] = l2_from_base(state.average_trainable(), start)
+    distance = l2_from_base(state.average_trainable(), start)
+    entry = changed(entry, target_images=state.target_images, l2_from_base=distance)
     state.history.evaluations.append(entry)
     preparation.hooks.emit(figures_event(entry))
 
@@ -137,17 +139,17 @@ class Run:
     def finish(self) -> None:
         """Judge, report and export the model that is delivered."""
         task, judge, hooks = self.task, self.task.judge, self.loop.hooks
-        evaluations, out = self.loop.state.history.evaluations, task.preparation.folders.out
+        history, out = self.loop.state.history, task.preparation.folders.out
         result = delivered(self.loop, task.open)
         task.preparation.phase("evaluating")
         first = judge.images_of_references
         progress = task.preparation.progress("evaluating", first + judge.images_of_the_result)
-        references = judge.references(progress)
+        references = {name: Judged.model_validate(found) for name, found in judge.references(progress).items()}
         further = judge.figures_of_the_result(result.model, after(first, progress))
         if further:
-            result.entry.update(further)
-            hooks.emit(figures_event({"step": result.step, **further}))
-        for message in task.remarks(evaluations):
+            result = replace(result, entry=history.complete(result.entry, further))
+            hooks.emit(figures_event(Evaluation.model_validate({"step": result.step, **further})))
+        for message in task.remarks(history.evaluations):
             hooks.emit(LogEvent(message=message))
         task.preparation.phase("exporting")
         exported = task.export(result, out)

@@ -112,7 +112,7 @@ def test_its_figure_is_on_the_pages_and_among_a_job_s_metrics() -> None:
     assert "Sharpness gap" in [name for name, _ in page["glossary"]]
     assert "Sharpness gap" in [tile.label for tile in page["tiles"]]
     assert "`sharpness_gap`" in table()
-    assert figures_event(report["evaluations"][0]).values["eval_sharpness_gap"] == 7
+    assert figures_event(Evaluation.model_validate(report["evaluations"][0])).values["eval_sharpness_gap"] == 7
     run = FinishedRun("plain", 0, RunReport.model_validate(report), None)
     assert "sharpness_gap" in [figure.key for figure in figures_in([run])]
 

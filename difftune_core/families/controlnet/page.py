@@ -10,22 +10,22 @@ import torch
 from torch import nn
 
 from difftune_core.config.control import CONTROL_METRICS, Condition
+from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.evaluate.best import is_higher_better
 from difftune_core.evaluate.convergence import Convergence, sudden_convergence
 from difftune_core.evaluate.grids import image_grid, scale_for
 from difftune_core.evaluate.report.pictured import FOLLOWING
-from difftune_core.families.base import Entry
 from difftune_core.families.controlnet.judge import ControlNetJudge
 from difftune_core.interruption import Listen, after
 
 _SHOWN = 8  # validation rows in a grid
 
 
-def convergence_of(condition: Condition, evaluations: Sequence[Entry]) -> Convergence:
+def convergence_of(condition: Condition, evaluations: Sequence[Evaluation]) -> Convergence:
     """Find the step of sudden convergence, by the evaluations up to now."""
     metric = CONTROL_METRICS[condition]
-    steps, scores = [entry["step"] for entry in evaluations], [entry[metric] for entry in evaluations]
-    return sudden_convergence(steps, scores, higher_is_better=is_higher_better(metric))
+    scores = {entry.step: value for entry in evaluations if (value := entry.value(metric)) is not None}
+    return sudden_convergence(list(scores), list(scores.values()), higher_is_better=is_higher_better(metric))
 
 
 def cut_captions(judge: ControlNetJudge) -> list[str]:

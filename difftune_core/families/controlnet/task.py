@@ -17,6 +17,7 @@ from torch import nn
 from difftune_core.adapters.merge import merged
 from difftune_core.config.adapter import Adapter
 from difftune_core.config.control import COMPUTED, ControlConfig
+from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.conditions import Annotator, annotator
 from difftune_core.data.controlled import ControlledSet, as_channels, cached_controls
@@ -24,7 +25,7 @@ from difftune_core.data.decoded import Rows
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.report.convergence import why_none
-from difftune_core.families.base import Delivered, Entry, Page, Task
+from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.controlnet.base_model import StableDiffusion, load_controlnet, new_controlnet
 from difftune_core.families.controlnet.batch import ControlledData
 from difftune_core.families.controlnet.export import export_controlnet
@@ -195,7 +196,7 @@ class ControlNetTask(Task[nn.Module]):
             device=preparation.device,
         )
 
-    def remarks(self, evaluations: Sequence[Entry]) -> list[str]:
+    def remarks(self, evaluations: Sequence[Evaluation]) -> list[str]:
         """Say when the condition was followed of a sudden, or why that cannot be said."""
         found = convergence_of(self.control.condition, evaluations)
         if found.step is not None:
@@ -203,7 +204,7 @@ class ControlNetTask(Task[nn.Module]):
         why = why_none(found.reason, found.confidence, found.share)
         return [f"no sudden convergence of the condition {self.control.condition}: {why}"]
 
-    def page(self, result: Delivered[nn.Module], evaluations: Sequence[Entry]) -> Page:
+    def page(self, result: Delivered[nn.Module], evaluations: Sequence[Evaluation]) -> Page:
         """Draw how results follow their controls, and tell of captions and convergence."""
         target, preparation = self._read[0], self.preparation
         told = {

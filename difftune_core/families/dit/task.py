@@ -9,10 +9,11 @@ from pathlib import Path
 
 from difftune_core.adapters.merge import merged
 from difftune_core.config.adapter import Adapter
+from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.decoded import Images
 from difftune_core.evaluate.classes import told_of_classes
-from difftune_core.families.base import Delivered, Entry, Page, Task
+from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.dit.base_model import DiTModel
 from difftune_core.families.dit.batch import LabelledData
 from difftune_core.families.dit.export import export_diffusers
@@ -106,7 +107,7 @@ class DiTTask(Task[DiT]):
             device=preparation.device,
         )
 
-    def page(self, result: Delivered[DiT], evaluations: Sequence[Entry]) -> Page:
+    def page(self, result: Delivered[DiT], evaluations: Sequence[Evaluation]) -> Page:
         """Draw samples by class, and tell what was done to the label table."""
         del evaluations
         preparation, judge = self.preparation, self._judge

@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 
 from difftune_core.config.evaluation import EvaluationConfig, told_unmeasured
+from difftune_core.config.reports.evaluation import Evaluation
+from difftune_core.config.reports.record import changed
 from difftune_core.evaluate.quality import quality
 from difftune_core.evaluate.verdict import shortcomings
 
-BASE = {"step": 0, "fid": 90.0, "fid_se": 1.0}
+BASE = Evaluation.model_validate({"step": 0, "fid": 90.0, "fid_se": 1.0})
 
 
-def entry(step: int, fid: float | None, se: float | None = 0.1, **more: Any) -> dict[str, Any]:
-    return {"step": step, "fid": fid, "fid_se": se, **more}
+def entry(step: int, fid: float | None, se: float | None = 0.1, **more: Any) -> Evaluation:
+    return Evaluation.model_validate({"step": step, "fid": fid, "fid_se": se, **more})
 
 
-def said(entries: list[dict[str, Any]], base: dict[str, Any] = BASE, metric: str = "fid") -> list[str]:
+def said(entries: list[Evaluation], base: Evaluation = BASE, metric: str = "fid") -> list[str]:
     return [found.message for found in shortcomings(entries, entries[-1], base, metric)]
 
 
@@ -31,7 +33,7 @@ def test_a_worse_checkpoint_than_an_earlier_one_is_named_with_both_figures() -> 
 
 
 def test_a_worse_checkpoint_than_the_base_model_is_named() -> None:
-    base = {"step": 0, "fid": 9.0, "fid_se": 0.1}
+    base = entry(0, 9.0)
     assert said([entry(400, 12.3)], base) == [
         "The delivered checkpoint (step 400, FID 12.30) is worse than the base model, which was not tuned (FID 9.000)."
     ]
@@ -51,8 +53,8 @@ def test_without_an_error_where_there_should_be_one_nothing_is_said(unknown: flo
 
 
 def test_higher_is_better_for_agreement_with_controls() -> None:
-    scored = [{"step": 2, "ssim": 0.9, "ssim_se": 0.01}, {"step": 4, "ssim": 0.5, "ssim_se": 0.01}]
-    base = {"step": 0, "ssim": 0.1, "ssim_se": 0.01}
+    steps = {2: 0.9, 4: 0.5, 0: 0.1}
+    *scored, base = (entry(step, None, ssim=ssim, ssim_se=0.01) for step, ssim in steps.items())
     assert said(scored, base, "ssim") == [
         "The delivered checkpoint (step 4, SSIM 0.5000) is worse than step 2 (SSIM 0.9000)."
     ]
@@ -61,7 +63,7 @@ def test_higher_is_better_for_agreement_with_controls() -> None:
 
 def test_by_forgetting_the_base_model_is_better_by_definition() -> None:
     forgetful = [entry(2, 5.0, l2_from_base=1.0), entry(4, 4.0, l2_from_base=2.0)]
-    [told] = said(forgetful, {**BASE, "l2_from_base": 0.0}, "l2_from_base")
+    [told] = said(forgetful, changed(BASE, l2_from_base=0.0), "l2_from_base")
     assert "step 2" in told
 
 

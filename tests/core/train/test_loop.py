@@ -11,6 +11,7 @@ import torch
 from difftune_core.checkpoint.load import resume
 from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, newest_whole
 from difftune_core.checkpoint.state import TrainState, new_state
+from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.batch import make_batch
 from difftune_core.families.dit.batch import LabelledData
@@ -53,7 +54,7 @@ def loop_of(
 
 
 def evaluated(state: TrainState) -> None:
-    state.history.evaluations.append({"step": state.step})
+    state.history.evaluations.append(Evaluation(step=state.step))
 
 
 def digest(folder: Path) -> str:
