@@ -39,6 +39,18 @@ class FamilyRules:
     """Where the `Family` is, as `module:object`: imported where it is trained or drawn from, never in the API."""
     adapters: ClassVar[tuple[type[Any], ...]] = (FullTuning,)
     """Classes of the adapters that a network of this family takes."""
+    has_teacher: ClassVar[bool] = False
+    """Whether its training data can ask the base model in each step, as some recipes do."""
+
+    def check_method(self, config: TransferConfig, card: BaseModelCard) -> None:
+        """Refuse a recipe that asks the base model where this family cannot.
+
+        Raises:
+            TaskError: `recipe_not_for_model`.
+        """
+        if config.method.needs_teacher and not self.has_teacher:
+            message = f"the base model is not asked while a model of the family {card.family!r} is trained"
+            raise TaskError("recipe_not_for_model", message, "method.diff_tuning.hyperparameters.recipe")
 
     def complete_control(self, config: TransferConfig, card: BaseModelCard) -> ControlConfig | None:
         """Complete the config's `control`; None where the family has none.

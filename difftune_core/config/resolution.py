@@ -108,6 +108,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     """
     rules = rules_of(card)
     control = rules.complete_control(config, card)
+    rules.check_method(config, card)
     given, where = config.method.hyperparameters, f"method.{config.method.type}.hyperparameters"
     training = _with_defaults(given, card.defaults.training, card)
     _check_split(int(training["batch_size"]), config)

@@ -12,8 +12,8 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import DDPM
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
-from difftune_core.families.dit.batch import LabelledData
 from difftune_core.families.dit.files import write_dit_config
+from difftune_core.families.labelled import LabelledData
 from difftune_core.hooks import Event, StopKind
 from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.runtime.rng import generator

@@ -22,7 +22,7 @@ import torch
 from difftune_core.checkpoint.state import new_state
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.process import make_process
-from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.labelled import LabelledData
 from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.train.step import train_step
 from tests.core.conftest import CONFIG, NUM_CLASSES, latent_set, toy_config

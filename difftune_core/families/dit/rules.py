@@ -10,6 +10,7 @@ from difftune_core.config.families import FamilyRules
 class DiTRules(FamilyRules):
     """A DiT draws classes and takes every adapter."""
 
+    has_teacher = True
     implementation = "difftune_core.families.dit.family:DIT"
     adapters = (FullTuning, Lora, DiffFit, BitFit, AdaptFormer, VisualPrompt)
 

@@ -15,13 +15,13 @@ from difftune_core.data.decoded import Images
 from difftune_core.evaluate.classes import told_of_classes
 from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.dit.base_model import DiTModel
-from difftune_core.families.dit.batch import LabelledData
 from difftune_core.families.dit.export import export_diffusers
 from difftune_core.families.dit.files import load_dit, read_dit_config, write_dit_config
 from difftune_core.families.dit.judge import DiTJudge
 from difftune_core.families.dit.label_rows import told_of_rows, with_classes
 from difftune_core.families.dit.page import grids_of
 from difftune_core.families.export import zip_folder
+from difftune_core.families.labelled import LabelledData
 from difftune_core.families.rows import class_rows
 from difftune_core.hooks import LogEvent
 from difftune_core.networks.dit import DiT

@@ -12,9 +12,9 @@ from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, whole
 from difftune_core.checkpoint.save import save_checkpoint
 from difftune_core.checkpoint.state import TrainState, new_state
-from difftune_core.families.dit.batch import LabelledData
 from difftune_core.families.dit.export import to_diffusers
 from difftune_core.families.dit.files import load_dit, read_dit_config
+from difftune_core.families.labelled import LabelledData
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiT
 from difftune_core.networks.state import CONFIG

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812  # its usual name
 from difftune_core.adapters.initial import by_fan_in, uniform
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.state import new_state
-from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.labelled import LabelledData
 from difftune_core.networks.dit import DiT, DiTBlock
 from difftune_core.runtime.rng import generator
 from difftune_core.train.step import train_step

@@ -113,6 +113,25 @@ def test_a_job_of_it_is_tuned_judged_and_reported(pixels: Pixels) -> None:
     assert {event.kind for event in hooks.events if event.type == "artifact"} >= {"report_json", "report_html"}
 
 
+def test_a_recipe_may_ask_its_base_model(pixels: Pixels) -> None:
+    assert pixels.train(pixels.config(recipe="distillation", max_steps=2), "out", RecordingHooks()) == "succeeded"
+    report = json.loads((pixels.root / "out" / "report.json").read_text())
+    assert report["retention_set"] is None
+    assert report["curves"]["retention_loss"]
+
+
+def test_a_recipe_that_asks_it_is_refused_where_the_family_cannot(
+    pixels: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(rules_of(pixels.card)), "has_teacher", False)
+    with pytest.raises(TaskError) as refused:
+        pixels.config(recipe="distillation")
+    assert (refused.value.code, refused.value.param) == (
+        "recipe_not_for_model",
+        "method.diff_tuning.hyperparameters.recipe",
+    )
+
+
 def test_it_goes_on_where_it_stopped_with_the_same_bytes(pixels: Pixels) -> None:
     config = pixels.config(log_every_steps=1)
     assert pixels.train(config, "once", RecordingHooks()) == "succeeded"

@@ -8,7 +8,7 @@ import torch
 
 from difftune_core.checkpoint.state import new_state
 from difftune_core.families.batch import losses_of, make_batch
-from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.labelled import LabelledData
 from difftune_core.networks.dit import DiT
 from difftune_core.objectives.distillation import distillation_loss
 from difftune_core.train.step import train_step

@@ -17,8 +17,8 @@ from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.process import DDPM, Process, make_process
 from difftune_core.diffusion.schedule import linear_betas
 from difftune_core.evaluate.forgetting import NUM_BINS
-from difftune_core.families.dit.batch import LabelledData
 from difftune_core.families.dit.judge import retention_loss_by_t
+from difftune_core.families.labelled import LabelledData
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.objectives.draws import draw

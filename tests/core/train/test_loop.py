@@ -14,7 +14,7 @@ from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.batch import make_batch
-from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.labelled import LabelledData
 from difftune_core.hooks import CheckpointEvent, LogEvent, MetricsEvent, TaskError
 from difftune_core.networks.dit import DiT
 from difftune_core.train.loop import Loop

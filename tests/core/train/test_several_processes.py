@@ -21,7 +21,7 @@ from difftune_core.config.resolution import resolve
 from difftune_core.config.run import ResourcesConfig
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import TransferConfig, config_digest
-from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.labelled import LabelledData
 from difftune_core.hooks import MetricsEvent, ResumeEvent, TaskError
 from difftune_core.networks.dit import DiT
 from difftune_core.runtime.replica import Replica

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from difftune_core.checkpoint.state import new_state
 from difftune_core.families.batch import Batch, make_batch
-from difftune_core.families.dit.batch import LabelledData
+from difftune_core.families.labelled import LabelledData
 from difftune_core.networks.dit import DiT
 from difftune_core.objectives.denoising import variational_bound
 from difftune_core.train.step import train_step

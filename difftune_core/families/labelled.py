@@ -1,8 +1,12 @@
-"""What a DiT trains on: latents with labels, and the base model where it is distilled. Shapes: b slots."""
+"""What a network of classes trains on: latents with labels, and the base model where it is distilled.
+
+Such a network is called with latents, times and labels, and has a `null_label`. Shapes: b slots, k of them taught.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +17,6 @@ from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.denoisers import Denoiser
 from difftune_core.diffusion.process import Process
 from difftune_core.families.batch import Slots
-from difftune_core.networks.dit import DiT
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class LabelledData:
     """None where the method needs none."""
     null_label: int
     process: Process
-    teacher: DiT | None = None
+    teacher: nn.Module | None = None
     """The frozen base model, where it is distilled."""
 
     @property
@@ -45,11 +48,10 @@ class LabelledData:
 
     def teach(self, x: Float[Tensor, "k c h w"], t: Float[Tensor, " k"]) -> Float[Tensor, "k c h w"]:
         """What the base model predicts under its null label: it has no row for the target's classes."""
-        assert self.teacher is not None, "the method needs one"
-        null = torch.full((len(x),), self.teacher.null_label, device=x.device)
+        teacher: Any = self.teacher
         with torch.no_grad():
-            output: Tensor = self.teacher(x, t, null)
-        return output[:, : self.teacher.config.in_channels]
+            output: Tensor = teacher(x, t, torch.full((len(x),), teacher.null_label, device=x.device))
+        return output[:, : self.target.mean.shape[2]]
 
     def conditions(self, slots: Slots) -> Int[Tensor, " b"]:
         """Label of a target that was not dropped; else the null label, on whose branch retention acts."""
@@ -62,5 +64,5 @@ class LabelledData:
         return config.method.hyperparameters.label_dropout
 
     def denoiser(self, model: nn.Module) -> Denoiser:
-        """A DiT denoises as it is."""
+        """A network of classes denoises as it is."""
         return model
