@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.statistics import spread
 from cli.demo.scene_zips import TRAIN_FILE, VALIDATION_FILE, write_scenes
-from difftune_core.config.control import CONDITIONS, CONTROL_METRICS
+from difftune_core.config.conditions import all_conditions, find_condition
 from difftune_core.evaluate.comparison.convergence import saved_to_convergence, saved_to_equal_scores
 from difftune_core.files import build_once
 
@@ -89,7 +89,7 @@ def _train(folder: Path, key: Key, args: argparse.Namespace) -> None:
 
 def row(condition: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
     """One method's figures over seeds."""
-    metric, last = CONTROL_METRICS[condition], [report["evaluations"][-1] for report in reports]
+    metric, last = find_condition(condition).figures[0], [report["evaluations"][-1] for report in reports]
     return {
         "convergence_steps": [report["convergence"]["step"] for report in reports],
         "reasons": [report["convergence"]["reason"] for report in reports],
@@ -116,7 +116,7 @@ def gains(reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="edge, two methods, one seed, 160 steps, 16 evaluations")
-    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
+    parser.add_argument("--conditions", nargs="+", choices=list(all_conditions()), default=list(all_conditions()))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["supervised", "diff_tuning"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=400)

@@ -8,16 +8,17 @@ from typing import Any
 from benchmarks.plots import plot_agreement
 from benchmarks.statistics import spread
 from benchmarks.tables import NOT_MEASURED, cell, line
-from difftune_core.config.control import CONTROL_METRICS
+from difftune_core.config.conditions import all_conditions
 
 RESULTS = Path("benchmarks/results/controlnet.json")
+METRICS = {name: condition.figures[0] for name, condition in all_conditions().items()}
 _TITLES = {"supervised": "supervised", "diff_tuning": "Diff-Tuning (Algorithm 1)", "released": "released"}
 _SAVED = {"convergence": "steps saved to sudden convergence", "equal_scores": "steps saved to equal scores"}
 
 
 def controlnet_block(results: dict[str, Any], image: Path) -> list[str]:
     """The table of conditions and methods, what is saved over all of them, and the plot of the curves."""
-    plot_agreement(results["runs"], CONTROL_METRICS, image)
+    plot_agreement(results["runs"], METRICS, image)
     return [*_table(results["rows"]), "", *_overall(results["rows"]), "", f"![Agreement by step](images/{image.name})"]
 
 
@@ -25,7 +26,7 @@ def _table(rows: dict[str, Any]) -> list[str]:
     heads = ["condition", "method", "agreement", "FID", "forgetting", "drift", "converged suddenly", *_SAVED.values()]
     lines = [line(heads), line(["---"] * len(heads))]
     for condition, methods in rows.items():
-        metric, reached = CONTROL_METRICS[condition], methods["gain"]
+        metric, reached = METRICS[condition], methods["gain"]
         for name, figures in methods.items():
             if name == "gain":
                 continue

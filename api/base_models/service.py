@@ -14,7 +14,6 @@ from api.errors import InvalidInputError, NotFoundError, not_found
 from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.config.card import BaseModelCard, CardT, CompanionCard, list_cards, read_card_of
-from difftune_core.config.control import Condition
 from difftune_core.config.controlnet_fit import check_cards_fit
 from difftune_core.config.model_ids import CompanionKind
 from difftune_core.config.transfer import DiffTuning, Supervised, TransferConfig
@@ -115,7 +114,7 @@ def check_companions(settings: Settings, store: ObjectStore, config: TransferCon
                 _check_draws(found, wanted, config.control.condition)
 
 
-def _check_draws(found: dict[str, CompanionCard], wanted: str, condition: Condition) -> None:
+def _check_draws(found: dict[str, CompanionCard], wanted: str, condition: str) -> None:
     """Refuse an annotator whose card says that it draws other conditions."""
     drawn = found[wanted].conditions
     if not drawn or condition in drawn:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import Field
 
+from difftune_core.config.conditions import ConditionName, ControlCondition, find_condition
 from difftune_core.config.frozen import Frozen
 from difftune_core.config.model_ids import ModelId
-
-Condition = Literal["edge", "sketch", "depth", "normal", "segmentation"]
-CONDITIONS: tuple[Condition, ...] = get_args(Condition)
-COMPUTED: tuple[Condition, ...] = ("edge", "sketch")
-"""Drawn by a formula; the others need a network."""
-CONTROL_METRICS: dict[Condition, str] = {
-    "edge": "ssim",
-    "sketch": "ssim",
-    "depth": "mse",
-    "normal": "mse",
-    "segmentation": "pixel_accuracy",
-}
-"""How results are compared with their controls; segmentation has `miou` beside it."""
 
 
 class ControlConfig(Frozen):
     """A ControlNet's condition, where it starts, and how closely its results are compared with their controls."""
 
-    condition: Condition
+    condition: ConditionName
     """What control images show: `edge` (Canny), `sketch`, `depth`, `normal` or `segmentation`."""
     annotator: ModelId | None = None
     """Id of the network that draws depth, normal or segmentation of pictures: of the retention set's, of results to
@@ -41,3 +29,12 @@ class ControlConfig(Frozen):
     """Held-out rows from whose controls images are drawn at each evaluation, always the same with the same noise."""
     conditioning_scale: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Factor of the ControlNet's output when images are drawn."""
+
+    @property
+    def definition(self) -> ControlCondition:
+        """What its condition is.
+
+        Raises:
+            TaskError: `condition_unknown`, nothing that is installed brings it.
+        """
+        return find_condition(self.condition)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 from difftune_core.config.named import OneOf
+from difftune_core.config.outside import brought
 from difftune_core.config.sampling import ProcessName
 
 GROUP = "difftune.recipes"
@@ -80,16 +80,10 @@ def all_recipes() -> dict[str, Recipe]:
         RuntimeError: an entry point is no recipe, cannot be loaded, or takes a name that is taken.
     """
     found = {recipe.name: recipe for recipe in _OWN}
-    for point in entry_points(group=GROUP):
-        try:
-            brought = point.load()
-        except Exception as error:
-            raise RuntimeError(f"the entry point {point.name!r} of {GROUP} cannot be loaded: {error}") from error
-        if not isinstance(brought, Recipe):
-            raise RuntimeError(f"the entry point {point.name!r} of {GROUP} is no Recipe: {brought!r}")  # noqa: TRY004
-        if brought.name in found:
-            raise RuntimeError(f"the recipe {brought.name!r} is there twice")
-        found[brought.name] = brought
+    for recipe in brought(GROUP, Recipe):
+        if recipe.name in found:
+            raise RuntimeError(f"the recipe {recipe.name!r} is there twice")
+        found[recipe.name] = recipe
     return found
 
 

@@ -6,14 +6,13 @@ line and trainers find them alike, because they are found through what is instal
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
 
 from difftune_core.config.figures.agreement import AGREEMENT
 from difftune_core.config.figures.figure import Figure, Group, Metric
 from difftune_core.config.figures.forgetting import FORGETTING
 from difftune_core.config.figures.quality import QUALITY
+from difftune_core.config.outside import brought
 
 GROUP = "difftune.figures"
 """The group of entry points."""
@@ -98,16 +97,5 @@ def _installed() -> None:
     Raises:
         RuntimeError: an entry point is no metric, or cannot be loaded; the service does not start half known.
     """
-    for metric in _brought():
+    for metric in brought(GROUP, Metric):
         _add(metric)
-
-
-def _brought() -> Iterator[Metric]:
-    for point in entry_points(group=GROUP):
-        try:
-            found = point.load()
-        except Exception as error:
-            raise RuntimeError(f"the entry point {point.name!r} of {GROUP} cannot be loaded: {error}") from error
-        if not isinstance(found, Metric):
-            raise RuntimeError(f"the entry point {point.name!r} of {GROUP} is no Metric: {found!r}")  # noqa: TRY004
-        yield found

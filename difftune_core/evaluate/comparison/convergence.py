@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from difftune_core.config.control import CONTROL_METRICS
+from difftune_core.config.conditions import all_conditions
 from difftune_core.config.reports.comparison import ComparisonReport, SavedTold
 from difftune_core.config.reports.evaluation import Convergence
 from difftune_core.config.reports.run import RunReport
@@ -81,7 +81,10 @@ def saved_to_convergence(plain: RunReport, other: RunReport) -> float | None:
 
 def saved_to_equal_scores(plain: RunReport, other: RunReport) -> float | None:
     """Share of the steps that one run saves on the way to equal agreement with the controls, if it can be said."""
-    metric = CONTROL_METRICS[plain.job["control"]["condition"]]
+    condition = all_conditions().get(plain.job["control"]["condition"])
+    if condition is None:  # brought by what is not installed any more
+        return None
+    metric = condition.figures[0]
     theirs, ours = (_scores(report, metric) for report in (plain, other))
     steps = sorted(theirs.keys() & ours.keys())
     if not steps:

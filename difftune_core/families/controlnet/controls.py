@@ -6,18 +6,24 @@ Shapes: n pictures, h w pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from scipy.ndimage import correlate1d, gaussian_filter
 
+from difftune_core.config.conditions import find_condition
+from difftune_core.config.outside import load
 from difftune_core.hooks import TaskError
 
 BLUR = 1 / 64
 """Sigma of the blur before SSIM over the shorter side: lines that are off by a pixel in 64 still agree in part."""
 _WINDOW, _WINDOW_SIGMA = 11, 1.5
 _K1, _K2, _RANGE = 0.01, 0.03, 255.0
+
+Controls = UInt8[np.ndarray, "n h w 3"]
+Palette = UInt8[np.ndarray, "classes 3"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +36,19 @@ class Agreement:
     values: dict[str, float]
 
 
+Comparison = Callable[[Controls, Controls, Palette | None], Agreement]
+
+
 def compare_controls(
     condition: str,
-    given: UInt8[np.ndarray, "n h w 3"],
-    drawn: UInt8[np.ndarray, "n h w 3"],
-    palette: UInt8[np.ndarray, "classes 3"] | None = None,
+    given: Controls,
+    drawn: Controls,
+    palette: Palette | None = None,
 ) -> Agreement:
     """Agreement of the controls `drawn` from results with those `given`.
 
     Args:
-        condition: `edge`, `sketch`, `depth`, `normal` or `segmentation`.
+        condition: one of `config.conditions`.
         given: control images, as the annotators draw them.
         drawn: control images of the results.
         palette: the classes' colours for segmentation, each pixel going to the nearest; without it equal colours are
@@ -50,17 +59,42 @@ def compare_controls(
     """
     if not len(given):
         raise TaskError("too_few_images", "there is no picture to compare with its control")
-    if condition in {"edge", "sketch"}:
-        pairs = zip(given[..., 0], drawn[..., 0], strict=True)
-        scores = np.array([ssim(*(blurred(levels) for levels in pair)) for pair in pairs])
-        return Agreement("ssim", higher_is_better=True, per_image=scores, values={"ssim": float(scores.mean())})
-    if condition in {"depth", "normal"}:
-        squared = ((given.astype(np.float64) - drawn) / _RANGE) ** 2
-        scores = squared.mean(axis=(1, 2, 3))
-        return Agreement("mse", higher_is_better=False, per_image=scores, values={"mse": float(scores.mean())})
-    if condition == "segmentation":
-        return _segmentation(_classes(given, palette), _classes(drawn, palette))
-    raise TaskError("condition_unknown", f"there is no condition {condition!r}", "condition")
+    return comparison_of(condition)(given, drawn, palette)
+
+
+def comparison_of(condition: str) -> Comparison:
+    """How results of a condition are compared with their controls.
+
+    Raises:
+        TaskError: `condition_unknown`; `condition_unloadable`, its code cannot be imported.
+    """
+    try:
+        found: Comparison = load(find_condition(condition).compare)
+    except TaskError:
+        raise
+    except Exception as error:  # whatever a stranger's module raises
+        message = f"the condition {condition!r} cannot be loaded: {error}"
+        raise TaskError("condition_unloadable", message, "condition") from error
+    return found
+
+
+def by_similarity(given: Controls, drawn: Controls, _palette: Palette | None = None) -> Agreement:
+    """SSIM of both, blurred; of one channel, which maps of lines repeat."""
+    pairs = zip(given[..., 0], drawn[..., 0], strict=True)
+    scores = np.array([ssim(*(blurred(levels) for levels in pair)) for pair in pairs])
+    return Agreement("ssim", higher_is_better=True, per_image=scores, values={"ssim": float(scores.mean())})
+
+
+def by_difference(given: Controls, drawn: Controls, _palette: Palette | None = None) -> Agreement:
+    """Mean squared difference of levels from 0 to 1."""
+    squared = ((given.astype(np.float64) - drawn) / _RANGE) ** 2
+    scores = squared.mean(axis=(1, 2, 3))
+    return Agreement("mse", higher_is_better=False, per_image=scores, values={"mse": float(scores.mean())})
+
+
+def by_classes(given: Controls, drawn: Controls, palette: Palette | None = None) -> Agreement:
+    """Share of pixels of the same class, and the classes' mean overlap."""
+    return _segmentation(_classes(given, palette), _classes(drawn, palette))
 
 
 def blurred(levels: UInt8[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
@@ -106,9 +140,7 @@ def _segmentation(given: Int64[np.ndarray, "n h w"], drawn: Int64[np.ndarray, "n
     return Agreement("pixel_accuracy", higher_is_better=True, per_image=scores, values=values)
 
 
-def _classes(
-    controls: UInt8[np.ndarray, "n h w 3"], palette: UInt8[np.ndarray, "classes 3"] | None
-) -> Int64[np.ndarray, "n h w"]:
+def _classes(controls: Controls, palette: Palette | None) -> Int64[np.ndarray, "n h w"]:
     """Each pixel's class: the nearest colour's place in the palette, or the colour itself as a number."""
     packed: Int64[np.ndarray, "n h w"] = controls.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     if palette is None:

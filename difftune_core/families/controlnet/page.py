@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from difftune_core.config.control import CONTROL_METRICS, Condition
+from difftune_core.config.conditions import find_condition
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.evaluate.best import is_higher_better
 from difftune_core.evaluate.convergence import Convergence, sudden_convergence
@@ -21,9 +21,9 @@ from difftune_core.interruption import Listen, after
 _SHOWN = 8  # validation rows in a grid
 
 
-def convergence_of(condition: Condition, evaluations: Sequence[Evaluation]) -> Convergence:
+def convergence_of(condition: str, evaluations: Sequence[Evaluation]) -> Convergence:
     """Find the step of sudden convergence, by the evaluations up to now."""
-    metric = CONTROL_METRICS[condition]
+    metric = find_condition(condition).figures[0]
     scores = {entry.step: value for entry in evaluations if (value := entry.value(metric)) is not None}
     return sudden_convergence(list(scores), list(scores.values()), higher_is_better=is_higher_better(metric))
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from difftune_core.config.adapter import FullTuning, Lora
 from difftune_core.config.card import BaseModelCard
-from difftune_core.config.control import COMPUTED, CONTROL_METRICS, ControlConfig
+from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.families import FamilyRules
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
@@ -63,14 +63,12 @@ class ControlNetRules(FamilyRules):
         """The best is the one that follows its controls most closely."""
         del given, card
         assert control is not None, "completed before"
-        return {"best_metric": CONTROL_METRICS[control.condition]}
+        return {"best_metric": control.definition.figures[0]}
 
     def measured_along(self, control: ControlConfig | None, evaluation: EvaluationConfig) -> AbstractSet[str]:
         """How controls are followed, and captions where a CLIP model scores them; quality comes at the end."""
         assert control is not None, "completed before"
-        found = {CONTROL_METRICS[control.condition]}
-        found |= {"miou"} if control.condition == "segmentation" else set()
-        return found | ({"clip_score"} if evaluation.clip_model else set())
+        return {*control.definition.figures, *(["clip_score"] if evaluation.clip_model else [])}
 
     def retention_defaults(self, card: BaseModelCard) -> dict[str, Any]:
         """The default prompt of the card."""
@@ -85,11 +83,11 @@ class ControlNetRules(FamilyRules):
 
 
 def _annotator(given: ControlConfig, stated: str | None, card: BaseModelCard) -> str | None:
-    if given.annotator is not None and given.condition in COMPUTED:
+    if given.annotator is not None and given.definition.is_computed:
         message = f"{given.condition!r} is computed: no network draws it"
         raise TaskError("annotator_not_used", message, "control.annotator")
     found = card.annotators.get(given.condition) if stated is None else stated
-    if found is None and given.condition not in COMPUTED:
+    if found is None and not given.definition.is_computed:
         message = f"the condition {given.condition!r} needs a network that draws it, and {card.id} names none"
         raise TaskError("annotator_required", message, "control.annotator")
     return found

@@ -16,7 +16,7 @@ from torch import nn
 
 from difftune_core.adapters.merge import merged
 from difftune_core.config.adapter import Adapter
-from difftune_core.config.control import COMPUTED, ControlConfig
+from difftune_core.config.control import ControlConfig
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.conditions import Annotator, annotator
@@ -28,6 +28,7 @@ from difftune_core.evaluate.report.convergence import why_none
 from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.controlnet.base_model import StableDiffusion, load_controlnet, new_controlnet
 from difftune_core.families.controlnet.batch import ControlledData
+from difftune_core.families.controlnet.controls import comparison_of
 from difftune_core.families.controlnet.export import export_controlnet
 from difftune_core.families.controlnet.judge import ControlNetJudge
 from difftune_core.families.controlnet.page import convergence_of, cut_captions, grids_of
@@ -38,8 +39,6 @@ from difftune_core.files import folder_digest
 from difftune_core.hooks import LogEvent
 from difftune_core.networks.state import CONFIG
 from difftune_core.networks.text import TextTable, text_table
-
-_LINES_VERSION = 1  # of the formulas for edge and sketch
 
 
 class ControlNetTask(Task[nn.Module]):
@@ -56,10 +55,10 @@ class ControlNetTask(Task[nn.Module]):
         super().__init__(preparation)
         config = preparation.config
         self._init_from = self._named(self.control.init_from, "control.init_from")
-        is_drawn = self.control.condition not in COMPUTED
+        is_drawn = not self.control.definition.is_computed
         self._annotator_folder = self._named(self.control.annotator, "control.annotator") if is_drawn else None
         self._clip_folder = self._named(config.evaluation.clip_model, "evaluation.clip_model")
-        _ = self.annotator
+        _ = self.annotator, comparison_of(self.control.condition)
 
     def _named(self, model_id: str | None, where: str) -> Path | None:
         return None if model_id is None else self.preparation.model_folder(model_id, where)
@@ -85,7 +84,7 @@ class ControlNetTask(Task[nn.Module]):
     def drawn_by(self) -> str:
         """Identifies the annotator."""
         folder = self._annotator_folder
-        return f"lines {_LINES_VERSION}" if folder is None else folder_digest(folder)
+        return self.control.definition.formula if folder is None else folder_digest(folder)
 
     @property
     def identity(self) -> dict[str, Any]:

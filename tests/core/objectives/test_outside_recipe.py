@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,12 +19,10 @@ from difftune_core.diffusion.process import DDPM
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiT
 from difftune_core.objectives import draws
+from tests.core.distributions import documented
 from tests.core.objectives.test_runs import finish
 from tests.core.runs import toy_folders
 
-DOC = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8").split("## A recipe")[1]
-EXAMPLE = re.findall(r"```python\n# my_recipes/(\w+)\.py\n(.*?)```", DOC, re.DOTALL)
-POINTS = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)[0]
 CARD = BaseModelCard(id="toy", family="dit", image_size=32, feature_extractor="none", digest="toy")
 
 
@@ -43,22 +38,9 @@ def forget() -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of Python's path with the distribution."""
-    root = tmp_path / "site"
-    (root / "my_recipes").mkdir(parents=True)
-    for name, source in EXAMPLE:
-        (root / "my_recipes" / f"{name}.py").write_text(source)
-    ((group, points),) = tomllib.loads(POINTS)["project"]["entry-points"].items()
-    folder = root / "my_recipes-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: my-recipes\nVersion: 1.0\n")
-    lines = [f"{key} = {value}\n" for key, value in points.items()]
-    (folder / "entry_points.txt").write_text(f"[{group}]\n{''.join(lines)}")
-    monkeypatch.syspath_prepend(root)
     forget()
-    yield root
-    for module in [name for name in sys.modules if name.startswith("my_recipes")]:
-        del sys.modules[module]
+    with documented("A recipe", "my_recipes", tmp_path, monkeypatch) as site:
+        yield site
     forget()
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from difftune_core.config.control import CONDITIONS
+from difftune_core.config.conditions import all_conditions, drawn_by_networks
 from difftune_core.data.conditions.networks import PALETTE_FILE
 from difftune_core.families.controlnet.convert.controlnet_single import read_single_file, to_original
 from difftune_core.families.controlnet.convert.stable_diffusion import tokenizer_files
@@ -23,7 +23,6 @@ from difftune_core.hooks import TaskError
 from difftune_core.networks.state import CONFIG, WEIGHTS
 from difftune_core.runtime.foreign import PREPROCESSOR, check_sizes, check_volume, kept, reading
 
-_TASKS = {"ForDepthEstimation": ("depth", "normal"), "ForSemanticSegmentation": ("segmentation",)}
 _OURS = "difftune.json"  # beside the weights in an export of ours
 
 
@@ -55,7 +54,7 @@ def read_controlnet(source: Path) -> Companion:
     told = read_json(source / _OURS) if (source / _OURS).is_file() else {}
     condition = told.get("condition")
     ours = {"_class_name": "ControlNetModel", **kept(config)}
-    return Companion(ours, state, (condition,) if condition in CONDITIONS else ())
+    return Companion(ours, state, (condition,) if condition in all_conditions() else ())
 
 
 def read_annotator(folder: Path) -> Companion:
@@ -67,7 +66,9 @@ def read_annotator(folder: Path) -> Companion:
     config = _config_of_whole(folder, "annotator")
     stated = config.get("architectures")
     named = [str(name) for name in stated] if isinstance(stated, list) else []
-    conditions = next((drawn for end, drawn in _TASKS.items() if any(name.endswith(end) for name in named)), None)
+    conditions = next(
+        (drawn for end, drawn in drawn_by_networks().items() if any(name.endswith(end) for name in named)), None
+    )
     if conditions is None:
         message = f"{CONFIG}, architectures: {stated!r}: neither a depth estimator nor a semantic segmentation"
         raise TaskError("model_mismatch", message, "architectures")
@@ -75,7 +76,7 @@ def read_annotator(folder: Path) -> Companion:
         message = f"{CONFIG}, use_pretrained_backbone: a part of its weights would be downloaded by whoever opens it"
         raise TaskError("unsafe_weights", message, "use_pretrained_backbone")
     state = _floating(folder)
-    has_palette = conditions == ("segmentation",) and (folder / PALETTE_FILE).is_file()
+    has_palette = "segmentation" in conditions and (folder / PALETTE_FILE).is_file()
     further = [folder / PREPROCESSOR, *([folder / PALETTE_FILE] if has_palette else [])]
     return Companion(kept(config), state, conditions, tuple(further))
 
@@ -169,4 +170,4 @@ def _floating(folder: Path) -> State:
 
 
 def _task(conditions: tuple[str, ...]) -> str:
-    return next(end for end, drawn in _TASKS.items() if drawn == conditions)
+    return next(end for end, drawn in drawn_by_networks().items() if drawn == conditions)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cli.demo.scenes import Scenes
-from difftune_core.data.conditions import CONDITIONS, annotator
+from difftune_core.config.conditions import all_conditions
+from difftune_core.data.conditions import annotator
 from difftune_core.hooks import TaskError
 
 
@@ -72,7 +73,7 @@ def test_unknown_conditions_and_missing_networks_are_named() -> None:
     with pytest.raises(TaskError, match=r"'scribble'.*edge, sketch, depth") as caught:
         annotator("scribble")
     assert (caught.value.code, caught.value.param) == ("condition_unknown", "condition")
-    for condition in CONDITIONS[2:]:
+    for condition in (name for name, found in all_conditions().items() if not found.is_computed):
         with pytest.raises(TaskError, match=condition) as caught:
             annotator(condition)
         assert caught.value.code == "annotator_not_found"
