@@ -95,6 +95,14 @@ class Service:
             time.sleep(0.1)
         raise AssertionError(f"{file_id} is still being validated")
 
+    def ended(self, path: str, timeout_s: float = 240) -> dict[str, Any]:
+        """What is at a path of its own, once it is final."""
+        deadline = time.monotonic() + timeout_s
+        while (found := self.http.get(path).json())["status"] not in {"succeeded", "failed", "cancelled"}:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.2)
+        return found
+
     def finished(self, job_id: str, timeout_s: float = 240) -> Any:
         return self.wait(job_id, lambda job: job.status in {"succeeded", "failed", "cancelled"}, timeout_s)
 
