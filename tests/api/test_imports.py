@@ -17,6 +17,7 @@ HTTP = {
     "deps.py",
     "error_handlers.py",
     "middleware.py",
+    "routes.py",
     "routing.py",
     "strict.py",
     "verbs.py",
