@@ -15,6 +15,7 @@ from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.config.reports.record import changed
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.copies import Copies
+from difftune_core.evaluate.compare import check_known
 from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.families.base import Task
 from difftune_core.families.base_model import BaseModel
@@ -87,7 +88,8 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
         Stopped: somebody asked to.
     """
     preparation = Preparation(config, base, folders, hooks, device)
-    preparation.extractor_folders()  # what is missing ends the run now, not at its first evaluation
+    check_known(config.evaluation.metrics)  # what is missing ends the run now, not at its first evaluation
+    preparation.extractor_folders()
     check_recipe_is_here(config.method)
     task = family_of(base.card).task(preparation)
     preparation.phase("loading_model")

@@ -71,7 +71,7 @@ class ShortcomingTold(Record):
     """Something of the result that its owner should know before all else."""
 
     code: str
-    """`delivered_worse`, `metric_without_figure`."""
+    """`delivered_worse`: an earlier checkpoint or the base model is better than the result, beyond the error."""
     message: str
     """A sentence."""
 
@@ -109,7 +109,7 @@ class RunReport(Record):
     best: Best | None = None
     """The best evaluation by `evaluation.best_metric`."""
     shortcomings: tuple[ShortcomingTold, ...] = ()
-    """What is better than the result, and what was asked for and did nothing."""
+    """What is better than the result."""
     references: dict[str, Judged] = Field(default_factory=dict)
     """What the figures are to be read beside: `base_model`, `real_vs_real`, `autoencoder_floor`."""
     grids: tuple[GridTold, ...] = ()

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from difftune_core.checkpoint.manifest import whole
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import ArtifactEvent, BestEvent, CheckpointEvent, LogEvent, MetricsEvent, TaskError
 from difftune_core.networks.dit import DiT
 from tests.core.conftest import RecordingHooks
@@ -84,6 +86,15 @@ def test_an_extractor_that_is_not_installed_ends_the_run_before_any_work(toy: To
     config = toy.config(evaluation={"feature_extractors": ["tiny-features", "nowhere"]})
     with pytest.raises(TaskError, match="'nowhere' is not installed"):
         toy.train(config, "out", RecordingHooks())
+    assert not (toy.root / "cache").exists()
+
+
+def test_a_metric_that_is_no_longer_installed_ends_the_run_before_any_work(toy: ToyFolders) -> None:
+    settings = toy.config(evaluation={}).model_dump(mode="json")
+    settings["evaluation"] |= {"metrics": ["fid", "gone"]}
+    with pytest.raises(TaskError, match="no metric 'gone'") as caught:
+        toy.train(read_stored(TransferConfig, settings), "out", RecordingHooks())
+    assert caught.value.code == "metric_unknown"
     assert not (toy.root / "cache").exists()
 
 
