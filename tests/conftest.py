@@ -21,6 +21,7 @@ from migrations.run import upgrade
 from tests import s3_servers
 from tests.s3_servers import BUCKET, CephServer, S3Server, SwiftServer
 from tests.servers import PostgresServer, RedisServer, missing
+from tests.small_s3 import SmallS3
 
 _MIGRATED = "migrated"
 _LONGEST = ("e2e/", "test_retention_sets.py", "worker/test_analyses.py", "retention/test_retention.py", "test_up.py")
@@ -125,6 +126,15 @@ def redis(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture(scope="session")
+def small_server() -> Iterator[SmallS3]:
+    """A store in memory, of this process, that speaks S3."""
+    server = SmallS3(BUCKET)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def swift_server() -> Iterator[S3Server]:
     """An OpenStack Swift of this session's own, which speaks S3, with a bucket."""
     yield from _s3_server("swift", SwiftServer)
@@ -155,7 +165,7 @@ def swift(swift_server: S3Server) -> dict[str, Any]:
     return new_store(swift_server)
 
 
-def new_store(server: S3Server) -> dict[str, Any]:
+def new_store(server: S3Server | SmallS3) -> dict[str, Any]:
     """Settings of a store that nobody else uses."""
     server.start()
     return {**server.settings, "store_url": f"s3://{BUCKET}/{secrets.token_hex(6)}"}

@@ -1,4 +1,4 @@
-"""Which objects may be imported; that they are is in tests/services."""
+"""Which objects may be imported; that they are is in `test_importing.py`."""
 
 from __future__ import annotations
 

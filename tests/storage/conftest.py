@@ -11,6 +11,7 @@ from tests.conftest import new_store
 
 SERVERS = [
     "local",
+    "small",
     pytest.param("swift", marks=pytest.mark.services),
     pytest.param("ceph", marks=pytest.mark.ceph),
 ]
@@ -18,7 +19,8 @@ SERVERS = [
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store_kind" in metafunc.fixturenames:
-        kinds = SERVERS[1:] if metafunc.definition.get_closest_marker("s3") else SERVERS
+        marked = metafunc.definition.get_closest_marker
+        kinds = SERVERS[2:] if marked("real_s3") else SERVERS[1:] if marked("s3") else SERVERS
         metafunc.parametrize("store_kind", kinds)
 
 

@@ -1,4 +1,4 @@
-"""What every store does: the same tests on a folder, on OpenStack Swift and on Ceph RGW."""
+"""What every store does: the same tests on a folder, on S3 in memory, on OpenStack Swift and on Ceph RGW."""
 
 from __future__ import annotations
 

@@ -82,6 +82,7 @@ def test_a_read_goes_on_where_the_connection_broke(remote: S3Store, proxy: Fault
     assert b"".join(remote.read("a/b", 100, 3_000_000)) == data[100:3_000_000]
 
 
+@pytest.mark.real_s3
 def test_a_read_that_breaks_again_and_again_says_so(remote: S3Store, proxy: FaultyProxy) -> None:
     remote.put_stream("a/b", [b"x" * 1_000_000])
     proxy.cut_next(100, after=300)
@@ -104,6 +105,7 @@ def test_a_store_that_is_slow_or_gone_is_given_up_in_time(remote: S3Store, proxy
     assert list(remote.list("a/")) == []
 
 
+@pytest.mark.real_s3
 def test_a_clock_that_is_off_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where awscrt signs."""
     late = datetime.now(UTC) + timedelta(hours=1)
@@ -114,6 +116,7 @@ def test_a_clock_that_is_off_is_named(settings: Settings, monkeypatch: pytest.Mo
         store.put_stream("a/b", [b"x"])
 
 
+@pytest.mark.real_s3
 @pytest.mark.parametrize(("field", "reason"), [("s3_access_key_id", "key"), ("s3_secret_access_key", "key")])
 def test_wrong_credentials_are_named(settings: Settings, field: str, reason: str) -> None:
     store = S3Store(settings.model_copy(update={field: SecretStr("wrong:one")}))
