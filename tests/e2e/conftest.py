@@ -95,6 +95,12 @@ class Service:
             time.sleep(0.1)
         raise AssertionError(f"{file_id} is still being validated")
 
+    def files_of(self, job_id: str) -> dict[str, bytes]:
+        """The result files of a job by the ends of their names."""
+        job = self.client.fine_tuning.jobs.retrieve(job_id)
+        named = {self.client.files.retrieve(file_id).filename: file_id for file_id in job.result_files}
+        return {name.rpartition(".")[2]: self.client.files.content(id_).read() for name, id_ in named.items()}
+
     def ended(self, path: str, timeout_s: float = 240) -> dict[str, Any]:
         """What is at a path of its own, once it is final."""
         deadline = time.monotonic() + timeout_s

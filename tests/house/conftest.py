@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all of them, which is on the path of no process yet."""
     folder = tmp_path_factory.mktemp("site")
-    for heading in ("A metric", "A model family"):
+    for heading in ("A metric", "A recipe", "A condition", "A model family", "A kind of work"):
         outside.install(folder, heading)
     return folder
 
@@ -62,3 +62,16 @@ def python(environment: Mapping[str, str]) -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def objects(python: Callable[..., str], service: Service) -> Callable[[str], set[str]]:
+    """What lies in the store below a prefix once the sweep has collected all that no row names, however young."""
+    code = (
+        "import sys; from pathlib import Path; from api.db import Database; from api.settings import Settings;"
+        "from api.storage import open_store; from worker.collect import collect;"
+        "settings = Settings(data_dir=Path(sys.argv[1])); store = open_store(settings);"
+        "collect(Database(settings.database), store, grace_s=-1.0);"
+        "print(*(found.key for found in store.list(sys.argv[2])), sep='\\n')"
+    )
+    return lambda prefix: set(python("-c", code, str(service.data_dir), prefix).split())

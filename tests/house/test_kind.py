@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from api.work import repository
 from api.work.models import WorkItem
 from api.work.states import Slot
 from migrations.run import check, upgrade
+from tests import outside
+from tests.e2e.conftest import Service, image_zip
 from worker.collect import collect
 from worker.service import Worker
 from worker.sweep import Sweep
@@ -36,13 +39,10 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module", autouse=True)
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The package `colours` with its metadata, in a folder of the path as pip would leave it."""
+    """The package of docs/extending.md, with a child that does as it is told, in a folder of the path."""
     site = tmp_path_factory.mktemp("site")
-    (site / "colours").symlink_to(Path(__file__).with_name("colours"))
-    about = site / "colours-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: colours\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[{kinds.GROUP}]\ncount_colours = colours.kind:COLOUR_COUNTS\n")
+    outside.install(site, "A kind of work")
+    shutil.copy(Path(__file__).with_name("colour_words.py"), site / "colours" / "child.py")
     sys.path.insert(0, str(site))
     kinds.forget()
     yield
@@ -104,7 +104,7 @@ def wait(client: TestClient, made: Json, *statuses: str) -> Json:
 @pytest.mark.usefixtures("worker")
 def test_its_work_is_done_and_its_report_is_there(client: TestClient, count: Callable[[bytes], Json]) -> None:
     made = count(b"red red blue")
-    assert (made["object"], made["status"], made["progress"]) == ("colour_count", "queued", {"done": 0, "total": 3})
+    assert (made["object"], made["status"], made["progress"]) == ("colour_count", "queued", {"done": 0, "total": 0})
     done = wait(client, made, "succeeded", "failed")
     assert (done["status"], done["progress"], done["error"]) == ("succeeded", {"done": 3, "total": 3}, None)
     (report,) = done["reports"]
@@ -205,3 +205,15 @@ def test_two_kinds_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="colour_counts"):
         register(taken)
     assert kinds.kind_of("count_colours") is taken
+
+
+def test_it_is_at_home_in_the_embedded_service(service: Service, objects: Callable[[str], set[str]]) -> None:
+    file_id = service.upload(image_zip(classes=2, each=2))
+    assert service.wait_file(file_id) == "processed"
+    made = service.http.post(COUNTS, json={"training_file": file_id}).json()
+    ended = service.ended(f"{COUNTS}/{made['id']}")
+    assert (ended["status"], ended["progress"]) == ("succeeded", {"done": 4, "total": 4})
+    assert service.http.get(ended["reports"][0]["url"], follow_redirects=True).json() == {"red": 4}
+    assert objects(f"colour_counts/{made['id']}/") == {f"colour_counts/{made['id']}/1/count.json"}
+    assert service.http.delete(f"{COUNTS}/{made['id']}").status_code == 200
+    assert objects(f"colour_counts/{made['id']}/") == set()

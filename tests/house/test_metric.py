@@ -43,13 +43,6 @@ def comparison(service: Service) -> Json:
     return service.ended(f"/v1/comparisons/{answer.json()['id']}")
 
 
-def files_of(service: Service, job_id: str) -> dict[str, bytes]:
-    """The result files of a job by the ends of their names."""
-    job = service.client.fine_tuning.jobs.retrieve(job_id)
-    named = {service.client.files.retrieve(file_id).filename: file_id for file_id in job.result_files}
-    return {name.rpartition(".")[2]: service.client.files.content(id_).read() for name, id_ in named.items()}
-
-
 def test_the_schema_names_it(service: Service) -> None:
     schemas = service.http.get("/openapi.json").json()["components"]["schemas"]
     fields = next(schema for name, schema in schemas.items() if name.startswith("EvaluationConfig"))["properties"]
@@ -60,7 +53,7 @@ def test_the_schema_names_it(service: Service) -> None:
 def test_each_evaluation_has_its_figure_and_the_best_checkpoint_goes_by_it(service: Service, comparison: Json) -> None:
     assert comparison["status"] == "succeeded", comparison["error"]
     job_id = comparison["jobs"][0]["id"]
-    files = files_of(service, job_id)
+    files = service.files_of(job_id)
     report = json.loads(files["json"])
     values = {entry["step"]: entry["sharpness_gap"] for entry in report["evaluations"]}
     assert all(value > 0 for value in values.values())

@@ -132,9 +132,9 @@ def _load(folder: Path, method: str, seed: int) -> FinishedRun:
         report = RunReport.model_validate(content)
     except ValueError:
         report = RunReport()
-    # A ControlNet's images are judged by FID once, of what is delivered.
+    # A ControlNet's images are judged by FID once, of what is delivered; a family need not measure forgetting.
     judged = report.evaluations if report.convergence is None else [report.result or Judged()]
-    has_figures = all(entry.has_own("fid") and entry.has_own("forgetting") for entry in judged)
+    has_figures = all(entry.has_own("fid") for entry in judged)
     if not (report.evaluations and has_figures and "recipe" in report.given()):
         raise TaskError("damaged_report", f"{method}/{seed}/{REPORT} is no whole report of a run.", "data")
     samples = folder / SAMPLES

@@ -1,3 +1,5 @@
+"""A child of the kind `colours` that counts the words of a text, and does what they say."""
+
 from __future__ import annotations
 
 import argparse
