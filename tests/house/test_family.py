@@ -69,6 +69,7 @@ def test_they_are_compared(service: Service, comparison: Json) -> None:
     assert "cosine" in service.http.get(files["html"], follow_redirects=True).text
 
 
+@pytest.mark.long
 def test_a_job_is_paused_resumed_exactly_cancelled_and_deleted(
     service: Service, model: str, objects: Callable[[str], set[str]]
 ) -> None:
