@@ -13,7 +13,7 @@ from api.analyses.models import Analysis
 from api.comparisons.models import Comparison
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
-from api.jobs import lifecycle
+from api.jobs import lifecycle, moves
 from api.jobs.models import Checkpoint
 from api.retention_sets.models import RetentionSet
 
@@ -46,7 +46,7 @@ def make(client: TestClient, ready: str, *, add_job: Any, compare: Any, set_job:
 
 
 def fail_job(session: Session, id_: str, reason: Any) -> None:
-    lifecycle.failed(session, lifecycle.lock(session, id_), **reason)
+    moves.failed(session, lifecycle.lock(session, id_), **reason)
 
 
 def fail_dataset(session: Session, id_: str, reason: Any) -> None:
