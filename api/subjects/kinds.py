@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from functools import cache
-from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session
 from api.errors import NotYetError
 from api.work.endings import Outcome, Settled
 from api.work.models import WorkItem
+from difftune_core.config.outside import brought
 
 GROUP = "difftune.kinds"
 _BUILT_IN = (
@@ -195,5 +195,5 @@ def _table() -> dict[str, Owner]:
 
 def _all() -> Iterator[Owner]:
     yield from (resolve_name(path) for path in _BUILT_IN)
-    yield from (entry.load() for entry in entry_points(group=GROUP))
+    yield from brought(GROUP, Owner)
     yield from _registered

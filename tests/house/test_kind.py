@@ -172,7 +172,7 @@ def test_a_sweep_that_lacks_the_package_leaves_its_work_alone(
         assert kinds.kind_of("count_colours").admit(session, repository.claim(session, **taken))
     sweep = Sweep(settings)
     with monkeypatch.context() as without:
-        without.setattr(kinds, "entry_points", lambda **_: [])
+        without.setattr(kinds, "brought", lambda *_: [])
         kinds.forget()
         assert sweep.recover() == 0
     kinds.forget()
@@ -205,6 +205,15 @@ def test_two_kinds_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="colour_counts"):
         register(taken)
     assert kinds.kind_of("count_colours") is taken
+
+
+def test_an_entry_point_that_brings_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside.write(tmp_path, {"nothing/kind.py": "NOTHING = 1\n"}, kinds.GROUP, {"nothing": "nothing.kind:NOTHING"})
+    monkeypatch.syspath_prepend(tmp_path)
+    kinds.forget()
+    with pytest.raises(RuntimeError, match=r"'nothing' of difftune\.kinds is no Owner: 1"):
+        kinds.kinds()
+    kinds.forget()
 
 
 def test_it_is_at_home_in_the_embedded_service(service: Service, objects: Callable[[str], set[str]]) -> None:
