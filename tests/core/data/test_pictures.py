@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 from typing import Any
 
@@ -45,6 +46,35 @@ def test_a_profile_is_applied_in_every_mode_of_colour(mode: str, kind: str) -> N
     image = red.quantize(4) if mode == "P" else red.convert(mode)
     seen = load_rgb(encoded(image, kind, icc_profile=swapped_profile()), SIZE)
     assert np.abs(seen.astype(int) - [0, 0, 255]).max() <= 3
+
+
+def grey_profile() -> bytes:
+    """Of light itself: a level of 128 is half of the light, which sRGB writes as 188."""
+    tags = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"grey\0" + bytes(79),
+        b"wtpt": b"XYZ " + bytes(4) + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D),
+        b"kTRC": b"curv" + bytes(8),
+    }
+    table, data, begin = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">2I", begin + len(data), len(content))
+        data += content + bytes(-len(content) % 4)
+    head = struct.pack(">I4sI4s4s4s12x4s", begin + len(data), b"lcms", 0x2400000, b"mntr", b"GRAY", b"XYZ ", b"acsp")
+    return head.ljust(68, b"\0") + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D) + bytes(48) + table + data
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_a_profile_of_grey_is_applied_to_what_has_no_colour_however_it_is_stored(mode: str) -> None:
+    grey = Image.new("L", (40, 40), 128)
+    image = grey.convert("RGB").quantize(4) if mode == "P" else grey.convert(mode)
+    seen = load_rgb(encoded(image, icc_profile=grey_profile()), SIZE)
+    assert np.abs(seen.astype(int) - 188).max() <= 1
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (128, 128, 127)])
+def test_a_profile_of_grey_takes_no_colour_away(colour: tuple[int, int, int]) -> None:
+    seen = load_rgb(encoded(Image.new("RGB", (40, 40), colour), icc_profile=grey_profile()), SIZE)
+    assert (seen == colour).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
