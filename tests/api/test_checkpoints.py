@@ -207,7 +207,7 @@ def test_weights_for_the_original_code_say_how_they_are_loaded(client: TestClien
 def test_weights_that_the_original_code_would_misread_are_refused(
     client: TestClient, services: Services, assert_problem: Problem, config: dict[str, Any]
 ) -> None:
-    with_config(services, config)
+    with_config(services, {"hidden_size": 384, "num_heads": 6, "num_classes": 10, **config})
     answer = client.get("/v1/checkpoints/ckpt_150/download?format=original")
     detail = assert_problem(answer, 409, "export_not_possible")["detail"]
     assert "would load in the original DiT code and draw other images" in detail
