@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,69 @@ def test_they_are_compared(service: Service, comparison: Json) -> None:
     figures = service.http.get(files["json"], follow_redirects=True).json()["figures"]
     assert {name: spread["n"] for name, spread in figures["fid"]["methods"].items()} == {"plain": 1, "cosine": 1}
     assert "cosine" in service.http.get(files["html"], follow_redirects=True).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        (
+            {"method": method("supervised", adapter={"type": "lora"})},
+            "adapter_not_for_model",
+            "method.supervised.hyperparameters.adapter",
+        ),
+        ({"control": {"condition": "light"}}, "control_not_for_model", "control"),
+        ({"evaluation": {"clip_model": "tiny-clip"}}, "clip_not_for_model", "evaluation.clip_model"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(service: Service, model: str, fields: Json, code: str, param: str) -> None:
+    body = {"model": model, "training_file": service.upload(image_zip()), "method": method("supervised"), **fields}
+    refused = service.http.post("/v1/fine_tuning/jobs", json=body).json()
+    assert (refused["code"], refused["error"]["param"]) == (code, param)
+
+
+def test_its_chain_of_forgetting_is_refused_by_its_name(service: Service, comparison: Json) -> None:
+    job = service.client.fine_tuning.jobs.retrieve(comparison["jobs"][0]["id"])
+    body = {"type": "chain_of_forgetting", "checkpoints": [job.fine_tuned_model]}
+    refused = service.http.post("/v1/analyses", json=body).json()
+    assert refused["code"] == "analysis_not_for_model"
+    assert "'pixels'" in refused["detail"]
+
+
+def test_its_result_is_downloaded_and_other_forms_are_refused(service: Service, comparison: Json) -> None:
+    job = service.client.fine_tuning.jobs.retrieve(comparison["jobs"][0]["id"])
+    path = f"/v1/checkpoints/{job.fine_tuned_model}/download"
+    assert service.http.get(path, follow_redirects=True).status_code == 200
+    for other in ("diffusers", "original", "single_file"):
+        assert service.http.get(path, params={"format": other}).is_client_error, other
+
+
+def test_a_retention_set_of_its_images_is_made(
+    service: Service, model: str, objects: Callable[[str], set[str]]
+) -> None:
+    body = {"model": model, "num_images": 12, "num_inference_steps": 2}
+    made = service.http.post("/v1/retention_sets", json=body).json()
+    path = f"/v1/retention_sets/{made['id']}"
+    ended = service.ended(path)
+    assert (ended["status"], ended["progress"]["done"]) == ("succeeded", 12)
+    before = objects("retention_sets/")
+    assert service.http.delete(path).status_code == 200
+    assert objects("retention_sets/") < before
+
+
+def test_commands_list_its_model_and_run_a_job_by_hand(
+    python: Callable[..., str], service: Service, model: str, tmp_path: Path
+) -> None:
+    address = ("--url", str(service.http.base_url), "--key", service.client.api_key)
+    assert model in python("-m", "cli", "models", "list", *address)
+    config, data, out = (tmp_path / name for name in ("config.json", "images.zip", "out"))
+    evaluation = {"num_images": 8, "num_inference_steps": 2}
+    config.write_text(
+        json.dumps({"model": model, "method": method("supervised", max_steps=2), "evaluation": evaluation})
+    )
+    data.write_bytes(image_zip())
+    places = ("--data", data, "--models", service.data_dir / "models", "--out", out)
+    python("-m", "difftune_core", "train", str(config), *map(str, places))
+    assert json.loads((out / "report.json").read_text())["model"]["family"] == "pixels"
 
 
 @pytest.mark.long
