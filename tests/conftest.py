@@ -24,7 +24,14 @@ from tests.servers import PostgresServer, RedisServer, missing
 from tests.small_s3 import SmallS3
 
 _MIGRATED = "migrated"
-_LONGEST = ("e2e/", "test_retention_sets.py", "worker/test_analyses.py", "retention/test_retention.py", "test_up.py")
+_LONGEST = (
+    "e2e/",
+    "house/test_family.py",
+    "test_retention_sets.py",
+    "worker/test_analyses.py",
+    "retention/test_retention.py",
+    "test_up.py",
+)
 _OF_THE_USER = ("DIFFTUNE_", "OTEL_", "AWS_", "PG")
 
 
