@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,32 +29,18 @@ from difftune_core.evaluate.report.view import context
 from difftune_core.evaluate.report.write import plain
 from difftune_core.hooks import TaskError
 from difftune_core.train.report import figures_event
+from tests.core.distributions import documented
 from tests.core.evaluate.test_report import full
 
-DOC = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8").split("## A metric")[1]
-EXAMPLE = re.findall(r"```python\n# my_metrics/(\w+)\.py\n(.*?)```", DOC, re.DOTALL)
-POINTS = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)[0]
 WITH_SHARPNESS = {"metrics": ("fid", "sharpness"), "best_metric": "sharpness_gap"}
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of Python's path with the distribution of docs/extending.md."""
-    (tmp_path / "my_metrics").mkdir()
-    for name, source in EXAMPLE:
-        (tmp_path / "my_metrics" / f"{name}.py").write_text(source)
-    ((name, points),) = tomllib.loads(POINTS)["project"]["entry-points"].items()
-    folder = tmp_path / "my_metrics-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: my-metrics\nVersion: 1.0\n")
-    lines = [f"{key} = {value}\n" for key, value in points.items()]
-    (folder / "entry_points.txt").write_text(f"[{name}]\n{''.join(lines)}")
-    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
     registry._installed.cache_clear()
-    yield tmp_path
-    for module in [name for name in sys.modules if name.startswith("my_metrics")]:
-        del sys.modules[module]
+    with documented("A metric", "my_metrics", tmp_path, monkeypatch) as site:
+        yield site
     registry._installed.cache_clear()
 
 

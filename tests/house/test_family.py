@@ -32,7 +32,7 @@ def comparison(service: Service, model: str) -> Json:
     retained = {"recipe": "cosine", "retention_set": {"num_images": 12, "num_inference_steps": 2}}
     methods = [
         {"name": "plain", "method": method("supervised", max_steps=4)},
-        {"name": "cosine", "method": method("diff_tuning", max_steps=4, **retained)},
+        {"name": "tuned", "method": method("diff_tuning", max_steps=4, **retained)},
     ]
     body = {"model": model, "training_file": service.upload(image_zip()), "methods": methods, "seeds": [0]}
     evaluation = {"num_images": 16, "num_inference_steps": 2, "every_steps": 2, "other_guidance": ["none"]}
@@ -58,15 +58,16 @@ def test_its_jobs_have_reports(service: Service, comparison: Json) -> None:
         assert [entry["step"] for entry in report["evaluations"]] == [2, 4]
         assert all(entry["fid"] > 0 for entry in report["evaluations"])
         assert report["dataset"]["class_names"] == ["class-0", "class-1", "class-2"]
-        assert report["job"]["method"]["type"] == {"plain": "supervised", "cosine": "diff_tuning"}[name]
+        assert report["job"]["method"]["type"] == {"plain": "supervised", "tuned": "diff_tuning"}[name]
         assert "Samples of the tuned model" in files["html"].decode()
     assert report["job"]["method"]["diff_tuning"]["hyperparameters"]["recipe"] == "cosine"
+    assert "cosine" in files["html"].decode()
 
 
 def test_they_are_compared(service: Service, comparison: Json) -> None:
     files = {file["filename"].rpartition(".")[2]: file["url"] for file in comparison["reports"]}
     figures = service.http.get(files["json"], follow_redirects=True).json()["figures"]
-    assert {name: spread["n"] for name, spread in figures["fid"]["methods"].items()} == {"plain": 1, "cosine": 1}
+    assert {name: spread["n"] for name, spread in figures["fid"]["methods"].items()} == {"plain": 1, "tuned": 1}
     assert "cosine" in service.http.get(files["html"], follow_redirects=True).text
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +27,9 @@ from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
+from tests.core.distributions import documented
 from tests.core.runs import BUNDLED
 
-DOC = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8").split("## A model family")[1]
-EXAMPLE = re.findall(r"```python\n# my_family/(\w+)\.py\n(.*?)```", DOC, re.DOTALL)
-POINTS = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)[0]
 QUICK: dict[str, Any] = {
     "retention_set": {"num_images": 12, "num_inference_steps": 2},
     "evaluation": {"num_images": 16, "num_inference_steps": 2, "every_steps": 2},
@@ -42,21 +38,9 @@ QUICK: dict[str, Any] = {
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of Python's path with the distribution."""
-    (tmp_path / "my_family").mkdir()
-    for name, source in EXAMPLE:
-        (tmp_path / "my_family" / f"{name}.py").write_text(source)
-    ((group, points),) = tomllib.loads(POINTS)["project"]["entry-points"].items()
-    folder = tmp_path / "my_family-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: my-family\nVersion: 1.0\n")
-    lines = [f"{key} = {value}\n" for key, value in points.items()]
-    (folder / "entry_points.txt").write_text(f"[{group}]\n{''.join(lines)}")
-    monkeypatch.syspath_prepend(tmp_path)
     families.all_rules.cache_clear()
-    yield tmp_path
-    for module in [name for name in sys.modules if name.startswith("my_family")]:
-        del sys.modules[module]
+    with documented("A model family", "my_family", tmp_path, monkeypatch) as site:
+        yield site
     families.all_rules.cache_clear()
 
 
