@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from cli.card import moment
-from cli.printing import table
+from cli.printing import printable, table
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
 from cli.transfer import bar, told
@@ -57,7 +57,7 @@ def upload(
         found = asked.validated(uploaded)
         report = asked.ask(f"/v1/datasets/{uploaded}/report")
     for warning in report.get("warnings") or []:
-        typer.echo(f"{warning['path'] or archive.name}: {warning['message']}", err=True)
+        typer.echo(printable(f"{warning['path'] or archive.name}: {warning['message']}"), err=True)
     typer.echo(f"{archive.name}: {found['num_items']} images", err=True)
     typer.echo(uploaded)
 
@@ -94,7 +94,8 @@ def report(
     typer.echo(f"{dataset} is {found['status']}: " + ", ".join(f"{found.get(name, 0)} {name}" for name in _COUNTS))
     for kind in ("errors", "warnings"):
         for fault in found.get(kind) or []:
-            typer.echo(f"{kind[:-1]}: {fault['path'] or 'the data set'}: {fault['message']} ({fault['code']})")
+            said = f"{kind[:-1]}: {fault['path'] or 'the data set'}: {fault['message']} ({fault['code']})"
+            typer.echo(printable(said))
 
 
 @datasets.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 _MAX_CELL = 40
@@ -16,10 +17,18 @@ def table(found: list[dict[str, Any]], columns: dict[str, str]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def printable(text: str) -> str:
+    """Return text of strangers as a terminal may be given it: what would move its cursor or colour it is escaped."""
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in {"Cc", "Cf", "Cs"} else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
 def _cell(value: Any) -> str:
     value = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
     value = ", ".join(value) if isinstance(value, list | tuple) else value
-    text = f"{value:,}" if isinstance(value, int) else str(value or "").split("\n")[0]
+    text = f"{value:,}" if isinstance(value, int) else printable(str(value or "")).split("\n")[0]
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
 
 
@@ -27,6 +36,10 @@ def sheet(found: dict[str, Any]) -> str:
     """One line a field; what has parts of its own as JSON."""
     lines = []
     for name, value in found.items():
-        text = json.dumps(value, indent=1).replace("\n", "\n  ") if isinstance(value, dict | list) else str(value)
+        text = (
+            json.dumps(value, indent=1).replace("\n", "\n  ")
+            if isinstance(value, dict | list)
+            else printable(str(value))
+        )
         lines.append(f"{name}: {text}")
     return "\n".join(lines)

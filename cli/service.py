@@ -13,7 +13,10 @@ from cli.client import Service, ServiceError, local_service
 from cli.settings import failed, read_settings
 
 Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="The service; default: the one on this machine.")]
-Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
+Key = Annotated[
+    str | None,
+    typer.Option(envvar="DIFFTUNE_API_KEY", help="API key; default: that of the data folder.", show_envvar=True),
+]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
@@ -22,12 +25,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 def service(url: str | None, key: str | None, data_dir: Path | None) -> Iterator[Service]:
     """Connect to the service that was named, or else to the one that runs over the data folder.
 
+    A `key` is used for either; without one the folder's own.
+
     Raises:
         typer.Exit: there is none, or it refuses what is asked within the context; stderr says why.
     """
     if url and not key:
         raise failed("--url needs an API key: --key, or DIFFTUNE_API_KEY in the environment")
-    address, secret = (url, key or "") if url else _here(data_dir)
+    address, own = (url, "") if url else _here(data_dir)
+    secret = key or own
     try:
         with Service(address, secret) as found:
             yield found

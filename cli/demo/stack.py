@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from cli.client import Service
 
@@ -23,6 +23,7 @@ class DemoStack:
         """Nothing runs yet."""
         self._data_dir = data_dir
         self._process: subprocess.Popen[bytes] | None = None
+        self._ended_by: Any = signal.SIG_DFL
         self.url = ""
         self.key = ""
 
@@ -31,7 +32,15 @@ class DemoStack:
         return Service(self.url, self.key)
 
     def __enter__(self) -> Self:
-        """Wait until the API is ready."""
+        """Wait until the API is ready. SIGTERM ends this process as an exit does, and so the stack with it."""
+        self._ended_by = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        try:
+            return self._started()
+        except BaseException:
+            self._stop()
+            raise
+
+    def _started(self) -> Self:
         self._data_dir.mkdir(parents=True, exist_ok=True)
         log = (self._data_dir / "up.log").open("wb")
         command = [sys.executable, "-m", "cli", "up", "--data-dir", str(self._data_dir), "--port", "0"]
@@ -51,6 +60,7 @@ class DemoStack:
     ) -> None:
         """Stop everything."""
         self._stop()
+        signal.signal(signal.SIGTERM, self._ended_by)
 
     def _stop(self) -> None:
         if self._process is None:

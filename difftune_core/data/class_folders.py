@@ -118,11 +118,14 @@ class _Reader:
         return Scan(self._found, refused, ignored, warnings, self._faults(), keys=self._keys)
 
     def _class_of(self, member: Member) -> str:
-        """Raises `RefusedError`: `no_class_folder`, `nested_folder`, `missing_label`."""
+        """Raises `RefusedError`: `no_class_folder`, `nested_folder`, `missing_label`, `unsafe_name`."""
         if self._labels is not None:
             if member.path not in self._labels:
                 raise RefusedError("missing_label", "no .cls file of its stem says its class, as others have one")
-            return self._labels[member.path]
+            label = self._labels[member.path]
+            if isinstance(label, RefusedError):
+                raise label
+            return label
         parts = self._within(self._view.names[member.path]).split("/")
         if len(parts) < _CLASS_PATH_PARTS:
             raise RefusedError("no_class_folder", "the image lies in no class folder; put it in <class>/<file>")

@@ -118,6 +118,20 @@ def clean_path(name: str) -> str:
     return path
 
 
+def clean_name(text: str) -> str:
+    """Return a class's name that a file's content gives, under the rules of folders' names: NFC, single spaces.
+
+    Raises:
+        RefusedError: `unsafe_name` for control characters and for what no folder could be called.
+    """
+    name = " ".join(unicodedata.normalize("NFC", text).split())
+    if any(_is_forbidden(c) for c in name):
+        raise RefusedError("unsafe_name", "the class name holds control characters or is not valid text")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise RefusedError("unsafe_name", f"the class name is longer than {MAX_NAME_BYTES} bytes")
+    return name
+
+
 def is_junk(path: str) -> bool:
     """Whether an operating system or tool left this file; it is ignored, and listed."""
     *folders, name = path.split("/")

@@ -21,6 +21,7 @@ from difftune_core.data.tables import (
     IMAGE_COLUMNS,
     TABLE_NAMES,
     UNREAD_TABLE,
+    columns_of,
     find,
     rows_of,
     table_name,
@@ -103,24 +104,25 @@ def _why_stray(view: View, member: Member, read: set[str]) -> str:
     other = next((path for path in read if path.rpartition("/")[0] == folder), None)
     if other is not None:
         return f"{other} is read instead"
-    return (
-        f"no column names images ({', '.join(IMAGE_COLUMNS[:3])}); its columns: {_listed(_first(view, member) or {})}"
-    )
+    try:
+        columns = _columns(view, member)
+    except RefusedError as reason:
+        return f"it cannot be read: {reason}"
+    return f"no column names images ({', '.join(IMAGE_COLUMNS[:3])}); its columns: {_listed(columns)}"
 
 
 def _names_images(view: View, member: Member) -> bool:
     if table_name(member) == _ALWAYS_TABLE:
         return True
-    row = _first(view, member)
-    return row is not None and bool(find(row, IMAGE_COLUMNS))
-
-
-def _first(view: View, member: Member) -> dict[str, Any] | None:
     try:
-        rows = rows_of(table_name(member) or "", view.archive.read(member))
-        return next((row for _, row in rows if isinstance(row, dict)), None)
-    except RefusedError:
-        return None
+        return any(name in IMAGE_COLUMNS for name in _columns(view, member))
+    except RefusedError:  # what else could it be, where all pictures lie beside it?
+        folder = member.path.rpartition("/")[0]
+        return bool(view.pictures) and all(picture.path.rpartition("/")[0] == folder for picture in view.pictures)
+
+
+def _columns(view: View, member: Member) -> dict[str, Any]:
+    return columns_of(table_name(member) or "", view.archive.read(member))
 
 
 def _read_table(view: View, table: Member, found: FoundRows) -> None:

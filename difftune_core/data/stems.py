@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from difftune_core.data.captions import caption, decoded
 from difftune_core.data.formats import ENDINGS, ending_of
 from difftune_core.data.layout import View, class_root
-from difftune_core.data.members import Member, RefusedError
+from difftune_core.data.members import Member, RefusedError, clean_name
 from difftune_core.data.tables import CAPTION_COLUMNS, find
 
 TEXT_ENDINGS = ("txt", "caption")
@@ -79,20 +79,21 @@ def few_captions(view: View) -> list[str]:
     return [sample.text.path for sample in samples_of(view) if sample.images and sample.text]
 
 
-def class_labels(view: View) -> dict[str, str] | None:
-    """Path of an image -> class by its `.cls` file; None where most images have none."""
+def class_labels(view: View) -> dict[str, str | RefusedError] | None:
+    """Path of an image -> class by its `.cls` file, or why that says none; None where most images have no such file."""
     samples = [sample for sample in samples_of(view) if sample.images]
     labelled = [sample for sample in samples if CLASS_ENDING in sample.beside]
     if not labelled or len(labelled) < _MAJORITY * len(samples):
         return None
-    labels: dict[str, str] = {}
+    labels: dict[str, str | RefusedError] = {}
     for sample in labelled:
+        file = sample.beside[CLASS_ENDING]
         try:
-            name = " ".join(decoded(view.archive.read(sample.beside[CLASS_ENDING])).split())
-        except RefusedError:
-            continue  # its image is named
-        if name:
-            labels |= {image.path: name for image in sample.images}
+            name = clean_name(decoded(view.archive.read(file)))
+            found: str | RefusedError = name or RefusedError("missing_label", f"{file.path} is empty")
+        except RefusedError as reason:
+            found = RefusedError(reason.code, f"{file.path}: {reason}")
+        labels |= {image.path: found for image in sample.images}
     return labels
 
 

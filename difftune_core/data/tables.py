@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -45,10 +46,7 @@ def rows_of(name: str, data: bytes) -> Iterator[tuple[int, dict[str, Any] | Refu
     Raises:
         RefusedError: `unreadable_row` where nothing of the table can be read.
     """
-    try:
-        text = decoded(data)
-    except RefusedError as reason:
-        raise RefusedError("unreadable_row", str(reason)) from None
+    text = _text(data)
     if name.endswith(".csv"):
         yield from _csv_rows(text)
         return
@@ -66,12 +64,38 @@ def find(row: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     return [name for name in names if row.get(name) not in (None, "")]
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | RefusedError]]:
+def _text(data: bytes) -> str:
+    try:
+        return decoded(data)
+    except RefusedError as reason:
+        raise RefusedError("unreadable_row", str(reason)) from None
+
+
+def _reader(text: str) -> Any:
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+
+
+def _header(text: str) -> list[str]:
+    try:
+        return [name.strip().casefold() for name in next(_reader(text), [])]
+    except csv.Error as error:
+        raise RefusedError("unreadable_row", f"the header is no CSV: {error}") from None
+
+
+def _check_unique(header: list[str]) -> None:
+    """Refuse two columns of one name: which of them is meant nobody can know."""
+    twice = next((name for name, count in Counter(filter(None, header)).items() if count > 1), None)
+    if twice is not None:
+        raise RefusedError("unreadable_row", f"there are two columns {twice!r}")
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | RefusedError]]:
+    reader = _reader(text)
     try:
         header = [name.strip().casefold() for name in next(reader, [])]
+        _check_unique(header)
         for row in reader:
             if not row:
                 continue
@@ -86,10 +110,34 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | RefusedError]]:
         yield reader.line_num, RefusedError("unreadable_row", f"the line is no CSV: {error}")
 
 
+def columns_of(name: str, data: bytes) -> dict[str, Any]:
+    """Return the columns by which a table is judged: a CSV's header, else those of the first row that names an image.
+
+    Raises:
+        RefusedError: `unreadable_row` where no row can be read, with the reason.
+    """
+    if name.endswith(".csv"):
+        header = _header(_text(data))
+        _check_unique(header)
+        return dict.fromkeys(header)
+    found: dict[str, Any] = {}
+    why: RefusedError | None = None
+    for _, row in rows_of(name, data):
+        if isinstance(row, RefusedError):
+            why = why or row
+        elif find(row, IMAGE_COLUMNS):
+            return row
+        else:
+            found = found or row
+    if why is not None and not found:
+        raise why
+    return found
+
+
 def _array(text: str) -> list[Any] | None:
     """The rows of a JSON array, or of an object that has one row per file; None where it is neither."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return None
     if isinstance(found, list):
@@ -105,7 +153,9 @@ def _keyed(name: str, value: Any) -> dict[str, Any]:
 
 def _line(line: str) -> dict[str, Any] | RefusedError:
     try:
-        return _columns(json.loads(line))
+        return _columns(json.loads(line, object_pairs_hook=_object))
+    except RefusedError as reason:
+        return reason
     except (ValueError, RecursionError) as error:
         return RefusedError("unreadable_row", f"the line is no JSON: {error}")
 
@@ -113,8 +163,14 @@ def _line(line: str) -> dict[str, Any] | RefusedError:
 def _columns(row: Any) -> dict[str, Any] | RefusedError:
     if not isinstance(row, dict):
         return RefusedError("unreadable_row", "the line is no JSON object")
-    return _lowered(row)
+    lowered = [name.strip().casefold() for name in row]
+    try:
+        _check_unique(lowered)
+    except RefusedError as reason:
+        return reason
+    return dict(zip(lowered, row.values(), strict=True))
 
 
-def _lowered(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.strip().casefold(): value for name, value in row.items()}
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _check_unique([name for name, _ in pairs])
+    return dict(pairs)

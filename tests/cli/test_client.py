@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cli import client
+from cli import service as module
 from cli.client import Service, ServiceError, local_service
 
 WHOLE = bytes(range(256)) * 40
@@ -87,3 +88,12 @@ def test_a_stack_that_was_killed_is_not_taken_for_a_service(tmp_path: Path) -> N
     (tmp_path / "stack.json").write_text('{"url": "http://127.0.0.1:9", "pid": 1}')
     (tmp_path / "api-key").write_text("key")
     assert local_service(tmp_path) is None
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "own"), ("mine", "mine")])
+def test_a_key_that_is_given_is_used_without_an_address_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+) -> None:
+    monkeypatch.setattr(module, "_here", lambda _: ("http://127.0.0.1:9", "own"))
+    with module.service(None, given, tmp_path) as found:
+        assert found.key == used

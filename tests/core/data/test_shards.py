@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,26 @@ def test_cls_files_name_classes_in_shards_too(tmp_path: Path, build: Any, record
     path = build.zip(tmp_path / "a.zip", files)
     assert judge(path, recorder).report["class_counts"] == {"0": 4, "1": 4}
     assert open_dataset(path).labels.tolist() == [0, 1] * 4
+
+
+def of_classes(build: Any, names: list[bytes]) -> dict[str, bytes]:
+    images = {f"{number}.png": build.picture(number) for number in range(len(names))}
+    return images | {f"{number}.cls": name for number, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("name", ["RED\x1b[31m", "a\u202eb", "n" * 256])
+def test_a_class_that_no_folder_could_be_called_is_refused(
+    tmp_path: Path, build: Any, recorder: Any, name: str
+) -> None:
+    files = of_classes(build, [b"cat"] * 3 + [b"dog"] * 3 + [name.encode()])
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert found.codes() == {"6.png": "unsafe_name"}
+
+
+def test_classes_of_cls_files_are_compared_as_folders_are(tmp_path: Path, build: Any, recorder: Any) -> None:
+    names = [unicodedata.normalize(form, "caf\u00e9").encode() for form in ("NFC", "NFD")] * 2
+    found = judge(build.zip(tmp_path / "a.zip", of_classes(build, [*names, b"tea", b"tea"])), recorder)
+    assert found.report["class_counts"] == {"caf\u00e9": 4, "tea": 2}
 
 
 def test_class_folders_and_splits_of_shards(tmp_path: Path, build: Any, recorder: Any) -> None:

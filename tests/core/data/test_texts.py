@@ -158,3 +158,65 @@ def test_a_folder_of_control_images(tmp_path: Path, build: Any, recorder: Any) -
     found = judge(build.zip(tmp_path / "a.zip", files), recorder)
     assert found.codes() == {}
     assert [item["control"] for item in found.items] == [f"conditioning/{i}.png" for i in range(3)]
+
+
+CSV_ROWS = "".join(f"{i}.png,a cone {i},b\n" for i in range(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "column"),
+    [
+        ("metadata.csv", "file_name,Text,text\n" + CSV_ROWS, "text"),
+        ("metadata.csv", "file_name,file_name ,text\n" + CSV_ROWS, "file_name"),
+        ("metadata.jsonl", '{"file_name": "0.png", "text": "a", "text": "b"}\n', "text"),
+        ("metadata.jsonl", '{"file_name": "0.png", "Text": "a", "text": "b"}\n', "text"),
+        ("metadata.json", '[{"file_name": "0.png", "text": "a", "text": "b"}]', "text"),
+    ],
+)
+def test_of_two_columns_of_one_name_none_is_chosen(
+    tmp_path: Path, build: Any, recorder: Any, *, name: str, data: str, column: str
+) -> None:
+    found = judge(build.zip(tmp_path / "a.zip", {**pictures(build), name: data.encode()}), recorder)
+    said = [error["message"] for error in found.report["errors"] if error["code"] == "unreadable_row"]
+    assert any(f"there are two columns {column!r}" in message for message in said)
+    assert not found.items
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("metadata.csv", "file_name,text\n0.png,caf\u00e9\n1.png,a\n2.png,b\n".encode("latin-1"), "UTF-8"),
+        ("metadata.json", b"[" * 100_000, "JSON"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named_with_its_reason(
+    tmp_path: Path, build: Any, recorder: Any, *, name: str, data: bytes, why: str
+) -> None:
+    found = judge(build.zip(tmp_path / "a.zip", {**pictures(build), name: data}), recorder)
+    errors = {error["path"].partition(":")[0]: error["message"] for error in found.report["errors"]}
+    assert why in errors[name]
+    strays = judge(build.zip(tmp_path / "b.zip", {**build.good(), name: data}), recorder)
+    assert strays.codes() == {}
+    assert any(why in warning["message"] for warning in strays.report["warnings"] if warning["path"] == name)
+
+
+def test_a_quote_that_is_never_closed_is_said_so(tmp_path: Path, build: Any, recorder: Any) -> None:
+    table = b'file_name,text\n0.png,"never closed\n1.png,a\n2.png,b\n'
+    found = judge(build.zip(tmp_path / "a.zip", {**pictures(build), "metadata.csv": table}), recorder)
+    assert any("CSV" in error["message"] for error in found.report["errors"])
+
+
+def test_a_caption_may_have_a_space_before_its_quotes(tmp_path: Path, build: Any, recorder: Any) -> None:
+    table = "file_name, text\n" + "".join(f'{i}.png, "a cone, {i}"\n' for i in range(3))
+    found = judge(build.zip(tmp_path / "a.zip", {**pictures(build), "metadata.csv": table.encode()}), recorder)
+    assert [item["caption"] for item in found.items] == [f"a cone, {i}" for i in range(3)]
+
+
+def test_one_row_without_a_file_does_not_hide_the_table(tmp_path: Path, build: Any, recorder: Any) -> None:
+    for name, table in (
+        ("metadata.csv", "file_name,text\n,none\n" + "".join(f"{i}.png,a\n" for i in range(3))),
+        ("metadata.json", json.dumps([{"text": "none"}, *rows()])),
+    ):
+        found = judge(build.zip(tmp_path / "a.zip", {**pictures(build), name: table.encode()}), recorder)
+        assert list(found.codes().values()) == ["unreadable_row"]
+        assert found.codes().keys() < {f"{name}:1", f"{name}:2"}
