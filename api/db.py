@@ -86,6 +86,7 @@ class Database:
         """
         self.url = url
         self._watching: sqlite3.Connection | None = None  # only ever asked for its version
+        self._is_closed = False
         pool: dict[str, Any] = {"pool_size": _POOL_SIZE, "max_overflow": max(0, max_connections - _POOL_SIZE)}
         pool["pool_timeout"] = _POOL_TIMEOUT_S if patience_s is None else patience_s
         if url.startswith("sqlite"):
@@ -93,6 +94,12 @@ class Database:
             self.engine = _sqlite_engine(url, busy_ms, pool)
         else:
             self.engine = _postgresql_engine(url, min(_IDLE_S, lease_s / 3), patience_s, pool)
+        event.listen(self.engine, "checkin", self._close_late)
+
+    def _close_late(self, connection: Any, entry: Any) -> None:
+        """Close what comes back after the end: a disposed pool would keep it open until nobody refers to it."""
+        if self._is_closed and connection is not None:
+            entry.close()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -132,7 +139,8 @@ class Database:
         return int(number)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, those in use as soon as they are given back."""
+        self._is_closed = True
         self.engine.dispose()
         if self._watching is not None:
             self._watching.close()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 
 from api.db import Database, checkpoint_wal
@@ -27,3 +29,17 @@ def test_a_reader_that_does_not_end_holds_up_no_writer_by_way_of_the_checkpoint(
         assert session.execute(text("PRAGMA busy_timeout")).scalar() == 15_000
     database.close()
     frozen.close()
+
+
+def test_a_connection_that_is_given_back_after_the_end_is_closed(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'a.sqlite3'}")
+    with database.read() as session:
+        session.execute(text("SELECT 1"))
+        raw = session.connection().connection.dbapi_connection
+        database.close()
+    assert raw is not None
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        raw.execute("SELECT 1")
+    with database.read() as session:
+        assert session.scalar(text("SELECT 1")) == 1, "as a worker's and a test's go on to be used"
+    database.close()
