@@ -15,6 +15,7 @@ from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.config.card import BaseModelCard, CardT, CompanionCard, list_cards, read_card_of
 from difftune_core.config.controlnet_fit import check_cards_fit
+from difftune_core.config.families import rules_of
 from difftune_core.config.model_ids import CompanionKind
 from difftune_core.config.transfer import DiffTuning, Supervised, TransferConfig
 
@@ -110,8 +111,8 @@ def check_companions(settings: Settings, store: ObjectStore, config: TransferCon
                 _refuse_other(settings, store, found, wanted, kind=kind, param=field)
             elif kind == "controlnet":
                 check_cards_fit(found[wanted], base)
-            elif config.control is not None and kind == "annotator":
-                _check_draws(found, wanted, config.control.condition)
+            elif kind == "annotator" and (condition := rules_of(base).annotated(config)) is not None:
+                _check_draws(found, wanted, condition)
 
 
 def _check_draws(found: dict[str, CompanionCard], wanted: str, condition: str) -> None:

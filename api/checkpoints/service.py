@@ -15,6 +15,7 @@ from api.objects.downloads import Download
 from api.schemas import finite
 from api.storage import ObjectStore
 from api.subjects.kinds import refuse_used
+from difftune_core.config.families import rules_of_config
 from difftune_core.config.original_fit import how_to_load, unlike_original
 
 Format = Literal["safetensors", "diffusers", "original", "single_file"]
@@ -91,9 +92,8 @@ def _file(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
 
 def _as_original(store: ObjectStore, checkpoint: Checkpoint, job: Job) -> str:
     """How to load the weights in the original DiT code."""
-    if job.transfer.control is not None:
-        message = "A ControlNet under the names of the original code is format=single_file."
-        raise ConflictError("export_not_possible", message)
+    if why := rules_of_config(job.transfer).no_format.get("original"):
+        raise ConflictError("export_not_possible", why.format(job=job.id))
     config = json.loads(b"".join(store.read(_file(checkpoint, _CONFIG)["key"])))
     if why := unlike_original(config):
         message = f"{checkpoint.id} would load in the original DiT code and draw other images. {why}"
@@ -123,9 +123,8 @@ def delete(session: Session, tenant_id: str, checkpoint_id: str) -> list[str]:
 
 
 def _no_export(checkpoint: Checkpoint, job: Job, format_: Format, steps: list[int]) -> NotYetError | NotFoundError:
-    if format_ == _SINGLE_FILE and job.transfer.control is None:
-        message = f"Only ControlNets have a single file beside `safetensors`, and job {job.id} trains none."
-        return NotFoundError("export_not_found", message, steps=[])
+    if why := rules_of_config(job.transfer).no_format.get(format_):
+        return NotFoundError("export_not_found", why.format(job=job.id), steps=[])
     if job.status not in FINAL and not steps:
         message = f"Job {job.id} is {job.status} and has no {format_} export yet; it makes one of its result."
         return NotYetError("export_not_ready", message)

@@ -14,6 +14,7 @@ from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs.models import Job
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.families import rules_of
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
@@ -21,9 +22,6 @@ from difftune_core.hooks import TaskError
 BUDGET = ("max_steps", "batch_size")
 METADATA = ("comparison", "comparison_method")
 """Keys that say in a job's metadata what it belongs to."""
-_OTHER_GUIDANCE = ("none", "domain")
-_EVALUATIONS, _LEAST_EVALUATIONS = 16, 8
-"""Of a ControlNet: with these its sudden convergence is found well, and at all."""
 
 
 def resolved(body: ComparisonCreate, card: BaseModelCard, *, num_threads: int) -> list[TransferConfig]:
@@ -88,14 +86,14 @@ def create(
 def _resolve(body: ComparisonCreate, number: int, card: BaseModelCard, num_threads: int) -> TransferConfig:
     """A method's config; the evaluation's own defaults for comparisons are filled in where nobody else has any."""
     given = body.evaluation.model_dump(exclude_unset=True)
-    card_has = card.defaults.evaluation
-    if body.control is None and "other_guidance" not in given and "other_guidance" not in card_has:
-        given["other_guidance"] = _OTHER_GUIDANCE
     ways = body.model_dump(include={"checkpoints", "resources", "num_threads"}, exclude_unset=True, exclude_none=True)
     method = body.methods[number].method.model_dump(exclude_unset=True)
-    control = {} if body.control is None else {"control": body.control.model_dump(exclude_unset=True)}
-    asked = {"model": body.model, "method": method, "seed": body.seeds[0], "evaluation": given, **control, **ways}
+    control = body.model_dump(include={"control"}, exclude_unset=True)
+    asked = {"model": body.model, "method": method, "seed": body.seeds[0], **control, **ways}
     try:
+        rules, card_has = rules_of(card), card.defaults.evaluation
+        ours = {name: value for name, value in rules.comparison_defaults.items() if name not in card_has}
+        asked["evaluation"] = {**ours, **given}
         config = resolve(TransferConfig.model_validate(asked), card, num_threads=num_threads)
     except TaskError as error:  # settings that do not go together
         param = error.param or "method"
@@ -103,14 +101,13 @@ def _resolve(body: ComparisonCreate, number: int, card: BaseModelCard, num_threa
         raise InvalidInputError(error.code, str(error), param=where) from None
     if "every_steps" in given:
         return config
-    every = _every_steps(config)
+    every = _every_steps(config, *rules.evaluations)
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"every_steps": every})})
 
 
-def _every_steps(config: TransferConfig) -> int:
-    """The card's, where it gives evaluations enough: one on the way, and of ControlNets those that a rule needs."""
+def _every_steps(config: TransferConfig, least: int, wanted: int) -> int:
+    """The card's, where it gives the `least` evaluations that the family needs; else what gives `wanted`."""
     max_steps, every = config.method.hyperparameters.max_steps, config.evaluation.every_steps
-    least, wanted = (2, 2) if config.control is None else (_LEAST_EVALUATIONS, _EVALUATIONS)
     if every is not None and math.ceil(max_steps / every) >= least:
         return every
     return math.ceil(max_steps / wanted)

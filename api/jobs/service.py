@@ -23,6 +23,7 @@ from api.work import service as work
 from api.work.repository import most_slots
 from api.work.states import Slot, WorkKind, WorkState
 from difftune_core.config.evaluation import UNMEASURED, told_unmeasured
+from difftune_core.config.families import rules_of_config
 from difftune_core.config.transfer import MAX_CLASSES, TransferConfig
 
 _NAMED_CLASSES = 10
@@ -119,7 +120,7 @@ def dataset_settled(session: Session, dataset: Dataset) -> None:
             _fail_invalid(session, job, next(param for param, id_ in named.items() if id_ == dataset.id), dataset)
         elif dataset.id == job.training_file and (excess := _excess_of_classes(dataset)):
             failed(session, job, code="too_many_classes", param="training_file", message=excess)
-        elif wrong := _wrong_form(job.transfer.data_form, dataset):
+        elif wrong := _wrong_form(rules_of_config(job.transfer).data_form, dataset):
             param = next(param for param, id_ in named.items() if id_ == dataset.id)
             failed(session, job, code="wrong_dataset_form", param=param, message=wrong)
         elif dataset.status == DatasetStatus.READY:
@@ -189,7 +190,7 @@ def _wrong_form(wanted: str, dataset: Dataset) -> str | None:
 
 def _check_forms(used: dict[str, Dataset], config: TransferConfig) -> None:
     for param, dataset in used.items():
-        if wrong := _wrong_form(config.data_form, dataset):
+        if wrong := _wrong_form(rules_of_config(config).data_form, dataset):
             raise InvalidInputError("wrong_dataset_form", wrong, param=param, report_url=_report_url(dataset.id))
 
 
@@ -252,7 +253,7 @@ def _num_held_out(training: Dataset, config: TransferConfig) -> int | None:
     counts: dict[str, int] = report.get("class_counts") or {}
     if report.get("num_held_out"):
         return int(report["num_held_out"])
-    if not counts or config.data_form != "class_folders":
+    if not counts or rules_of_config(config).data_form != "class_folders":
         return None
     fraction = config.evaluation.holdout_fraction
     return sum(min(max(1, round(fraction * count)), count - 1) for count in counts.values())

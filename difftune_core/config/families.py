@@ -6,19 +6,22 @@ This package's own families are found by name, and those of other distributions 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from difftune_core.config.adapter import FullTuning, check_targets
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
 
+DataForm = Literal["class_folders", "captioned"]
 GROUP = "difftune.families"
 """The group of entry points."""
 FAMILIES = {
@@ -41,6 +44,18 @@ class FamilyRules:
     """Classes of the adapters that a network of this family takes."""
     has_teacher: ClassVar[bool] = False
     """Whether its training data can ask the base model in each step, as some recipes do."""
+    section: ClassVar[str | None] = None
+    """The config's section that is this family's own, and that every resolved config of it has."""
+    data_form: ClassVar[DataForm] = "class_folders"
+    """The form of data set that it is trained on."""
+    evaluations: ClassVar[tuple[int, int]] = (2, 2)
+    """Evaluations that a method of a comparison must have, and those that it gets where it would have fewer."""
+    comparison_defaults: ClassVar[Mapping[str, Any]] = {"other_guidance": ("none", "domain")}
+    """Fields of `evaluation` in a comparison that neither the user nor the model's card states."""
+    no_format: ClassVar[Mapping[str, str]] = {
+        "single_file": "Only ControlNets have a single file beside `safetensors`, and job {job} trains none."
+    }
+    """Formats of checkpoints that it never has, each with the sentence that says so of a `job`."""
 
     def check_method(self, config: TransferConfig, card: BaseModelCard) -> None:
         """Refuse a recipe that asks the base model where this family cannot.
@@ -89,6 +104,16 @@ class FamilyRules:
             raise TaskError("clip_not_for_model", message, "evaluation.clip_model")
         return {}
 
+    def retention_set(self, stated: RetentionSetConfig, control: ControlConfig | None) -> RetentionSetConfig:
+        """Complete the settings of a run's own retention set where the run decides, before the card does."""
+        del control
+        return stated
+
+    def annotated(self, config: TransferConfig) -> str | None:
+        """Name the condition that an annotator beside the model must draw; None where it needs none."""
+        del config
+        return None
+
     def measured_along(self, control: ControlConfig | None, evaluation: EvaluationConfig) -> AbstractSet[str]:
         """Name what each evaluation measures in place of the metrics, where those are measured at the end alone."""
         del control, evaluation
@@ -111,6 +136,15 @@ class FamilyRules:
         """
         if prompt is not None:
             raise TaskError("invalid_option", f"{card.id} draws classes and takes no prompt", param)
+
+
+def rules_of_config(config: TransferConfig) -> FamilyRules:
+    """Find the rules of the family whose section a resolved config has, those of classes where it has none.
+
+    For configs of stored jobs, whose base model's card may be gone.
+    """
+    owners = (rules for rules in all_rules().values() if rules.section and getattr(config, rules.section) is not None)
+    return next(owners, FamilyRules())
 
 
 def rules_of(card: BaseModelCard) -> FamilyRules:

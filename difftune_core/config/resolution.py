@@ -88,8 +88,7 @@ def _resolve_diff_tuning(
     if isinstance(given.retention_set, str) and given.retention_set != "auto":
         return {"retention_set": given.retention_set}
     stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()
-    if control is not None and stated.prompt is None:
-        stated = RetentionSetConfig(**stated.model_dump(exclude_unset=True) | {"prompt": control.default_prompt})
+    stated = rules_of(card).retention_set(stated, control)
     return {"retention_set": resolve_retention_set(stated, card, f"{WHERE}.retention_set.sampler")}
 
 

@@ -152,11 +152,6 @@ class TransferConfig(Frozen):
     num_threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """CPU threads of the trainer; part of the config because it changes floating-point sums. Null: the worker's."""
 
-    @property
-    def data_form(self) -> Literal["class_folders", "captioned"]:
-        """The form of data set that it is trained on: a condition comes with captions."""
-        return "class_folders" if self.control is None else "captioned"
-
     def models(self) -> tuple[NamedModel, ...]:
         """All models that it names: the base model, what judges, and what stands beside."""
         return tuple(named_models(self.model_dump()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
@@ -12,6 +13,7 @@ from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.families import FamilyRules
+from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
 
@@ -23,6 +25,13 @@ class ControlNetRules(FamilyRules):
     """A ControlNet follows a condition, stated in the config's `control`."""
 
     implementation = "difftune_core.families.controlnet.family:CONTROLNET"
+    section = "control"
+    data_form = "captioned"
+    evaluations = (8, 16)  # with these its sudden convergence is found at all, and well
+    comparison_defaults: ClassVar[Mapping[str, Any]] = {}
+    no_format: ClassVar[Mapping[str, str]] = {
+        "original": "A ControlNet under the names of the original code is format=single_file."
+    }
 
     def complete_control(self, config: TransferConfig, card: BaseModelCard) -> ControlConfig:
         """Complete the condition, its annotator and the default prompt.
@@ -64,6 +73,18 @@ class ControlNetRules(FamilyRules):
         del given, card
         assert control is not None, "completed before"
         return {"best_metric": control.definition.figures[0]}
+
+    def retention_set(self, stated: RetentionSetConfig, control: ControlConfig | None) -> RetentionSetConfig:
+        """Retention images are of the prompt that is trained by default."""
+        assert control is not None, "completed before"
+        if stated.prompt is not None:
+            return stated
+        return RetentionSetConfig(**stated.model_dump(exclude_unset=True) | {"prompt": control.default_prompt})
+
+    def annotated(self, config: TransferConfig) -> str:
+        """The condition that it is taught."""
+        assert config.control is not None, "completed before"
+        return config.control.condition
 
     def measured_along(self, control: ControlConfig | None, evaluation: EvaluationConfig) -> AbstractSet[str]:
         """How controls are followed, and captions where a CLIP model scores them; quality comes at the end."""
