@@ -39,7 +39,7 @@ from api.jobs.endpoints import router as jobs
 from api.jobs.shown import answered
 from api.keys.known import KnownKeys
 from api.logs.endpoints import router as logs
-from api.middleware import BodyLimit, KnownHosts, RequestContext
+from api.middleware import BodyLimit, KnownHosts, PlainHeads, RequestContext
 from api.objects.endpoints import router as objects
 from api.queue import Doorbell
 from api.retention_sets.endpoints import router as retention_sets
@@ -93,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Head)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(KnownHosts, hosts=_hosts(settings))
+    app.add_middleware(PlainHeads)
     app.add_middleware(RequestContext)  # the last added is the first to run
     error_handlers.install(app)
     app.add_middleware(MakesRoom, reserve=Reserve(settings.data_dir))

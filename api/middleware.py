@@ -1,4 +1,6 @@
-"""Around every request: its id, one log line, the host it was sent to, the size of its body. Plain ASGI."""
+"""Around every request: its id, one log line, a head that says things once, the host it was sent to, the size of its
+body. Plain ASGI.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from api.errors import MalformedError, TooLargeError
 from api.ids import new_id
 from api.metrics import HTTP_SECONDS
 from api.multipart import FORM_REST_BYTES
+from api.protocol import UNREADABLE
 from api.settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -31,6 +34,8 @@ _NOT_ALLOWED = (
     "is its address as clients see it, DIFFTUNE_ALLOWED_HOSTS lists further host names."
 )
 _MAX_JSON_BYTES = 1 << 20
+_ONCE = ("host", "authorization", "idempotency-key", "content-type", "range", "last-event-id", "x-request-id")
+_NO_WEBSOCKETS = "This service speaks no WebSocket. Events of a job are streamed as text/event-stream."
 log = structlog.get_logger(__name__)
 
 
@@ -78,6 +83,33 @@ class RequestContext:
             )
 
 
+class PlainHeads:
+    """Refuses a request that says twice what is read once, where programs differ in which of the two counts; and a
+    WebSocket's handshake.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (error := _fault_of(Headers(scope=scope))):
+            await answer(Request(scope), HTTPStatus.BAD_REQUEST, error)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _fault_of(headers: Headers) -> MalformedError | None:
+    names = headers.keys()  # each as often as it is there
+    for name in _ONCE:
+        if names.count(name) > 1:
+            return MalformedError(
+                "repeated_header", f"The header {name!r} is there {names.count(name)} times.", param=name
+            )
+    if headers.get("upgrade", "").lower() == "websocket":
+        return MalformedError("upgrade_not_supported", _NO_WEBSOCKETS, param="upgrade")
+    return None
+
+
 class KnownHosts:
     """Refuses requests for other hosts: a foreign page must not reach us by rebinding its name to our address."""
 
@@ -109,7 +141,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in _BODILESS:
             await self.app(scope, receive, send)
             return
-        body = _Body(receive, self._max_bytes(scope["path"]), self._settings)
+        body = _Body(scope, receive, self._max_bytes(scope["path"]), self._settings)
         if body.max_bytes is not None and _announced(scope) > body.max_bytes:
             error = TooLargeError("too_large", body.too_large, max_bytes=body.max_bytes)
             await answer(Request(scope), HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)(scope, receive, send)
@@ -127,8 +159,9 @@ class BodyLimit:
 class _Body:
     """One body as it arrives. Time counts only while it is waited for: it is not the client's when we are slow."""
 
-    def __init__(self, receive: Receive, max_bytes: int | None, settings: Settings) -> None:
+    def __init__(self, scope: Scope, receive: Receive, max_bytes: int | None, settings: Settings) -> None:
         self.max_bytes = max_bytes
+        self._state = scope.setdefault("state", {})
         self.too_large = f"The body is larger than {max_bytes} bytes."
         self._receive = receive
         self._idle_s = self._credit_s = settings.body_idle_s
@@ -140,7 +173,8 @@ class _Body:
         """The next piece.
 
         Raises:
-            HTTPException: 413, there is more than the limit; 408, nothing came for too long, or hardly anything.
+            HTTPException: 400, it cannot be parsed; 413, there is more than the limit; 408, nothing came for too long,
+                or hardly anything.
         """
         if self._is_whole:  # who asks now waits for the client to go away
             return await self._receive()
@@ -149,6 +183,8 @@ class _Body:
             message = await self._receive()
         if waiting.cancelled_caught:
             raise HTTPException(408, "The body did not arrive, or arrived too slowly.")
+        if UNREADABLE in self._state:
+            raise HTTPException(400, self._state[UNREADABLE])
         num_bytes = len(message.get("body", b""))
         gained_s = num_bytes / self._bytes_per_s - (time.monotonic() - began)
         self._credit_s = min(self._idle_s, self._credit_s + gained_s)

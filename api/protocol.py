@@ -1,6 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it, with bounds: of a request's head in bytes and seconds, and of a body nobody waits for.
 
-uvicorn with httptools has none: one line or header of many megabytes blocks the event loop for everybody.
+uvicorn with httptools has none: one line or header of many megabytes blocks the event loop for everybody. What it
+cannot parse it answers in plain text, or not at all; here everything refused gets a problem as its answer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from api.ids import new_id
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_S = 15.0  # from its first byte, or the connection, to its last
 LINGER_S = 3.0  # that a client has to read its answer while it still sends
+UNREADABLE = "unreadable_body"
+"""In the state of a request whose body cannot be parsed: why."""
 _TOO_LONG = {
     HTTPStatus.REQUEST_URI_TOO_LONG: ("uri_too_long", f"The address has more than {MAX_HEAD_BYTES} bytes."),
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
@@ -34,6 +37,7 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         """As uvicorn's."""
         super().__init__(*args, **options)
+        self.ws_protocol_class = None  # uvicorn's answer to a WebSocket's handshake would be plain text
         self.url = b""
         self._undigested = 0  # bytes since the last that belonged to a whole head or to a body
         self._head_bytes = 0
@@ -83,14 +87,15 @@ class BoundedHttp(HttpToolsProtocol):
         """Start on the request, whose head is whole.
 
         Raises:
-            ValueError: it is too long; the parser ends with this, and uvicorn refuses.
+            ValueError: it is too long, or asks for a tunnel; the parser ends with this, and uvicorn refuses.
         """
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES or self.parser.get_method() == b"CONNECT":
             raise ValueError
+        super().on_headers_complete()
+        self.cycle.keep_alive &= not self.parser.should_upgrade()  # the parser drops what comes after such a head
         self._undigested = 0
         self._awaits_head = False
         self._end_in(None)
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -108,15 +113,22 @@ class BoundedHttp(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request; and a while for the rest of this one, which its answer did not need."""
         super().on_response_complete()
-        if self._in_message and not self.pipeline and not self.transport.is_closing():
+        if self._is_refused and self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        elif self._in_message and not self.pipeline and not self.transport.is_closing():
             self._end_in(HEAD_S)  # a client that is busy itself would lose its answer with the connection
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, or was found too long while it was."""
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
+        elif self._awaits_head and self.parser.get_method() == b"CONNECT":
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "This service is no proxy.", "allow: ")
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, "malformed_request", msg)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: what an upgrade asks for may be ignored (RFC 9110, 7.8)."""
 
     @property
     def _is_idle(self) -> bool:
@@ -139,7 +151,7 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _refuse(self, status: HTTPStatus, code: str, message: str) -> None:
+    def _refuse(self, status: HTTPStatus, code: str, message: str, *headers: str) -> None:
         """Answer, and read on for a moment: a connection closed at once would take the answer back."""
         self._is_refused = True
         request_id = new_id("req")
@@ -150,9 +162,13 @@ class BoundedHttp(HttpToolsProtocol):
             f"content-length: {len(body)}",
             f"x-request-id: {request_id}",
             "connection: close",
+            *headers,
         ]
         self.flow.resume_reading()
-        if self._is_idle and self._awaits_head:  # else its answer is under way or was given, and is the only one
+        if not self._awaits_head:  # the application answers, which may wait for what does not come
+            self.scope["state"][UNREADABLE] = message
+            self.cycle.message_event.set()
+        elif self._is_idle:  # else an earlier answer is under way, and is the last
             self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + body)
             if self.transport.can_write_eof():
                 self.transport.write_eof()

@@ -1,8 +1,11 @@
-"""What a request may not hold: query parameters that nobody reads, and a field of its body twice."""
+"""What a request may not hold: query parameters that nobody reads, integers that only look like some, and a field of
+its body twice.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from api.errors import InvalidInputError
+
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # as in JSON; Python takes ` 5`, `+5`, `5_0` and `5.0` too
 
 
 class RepeatedFieldError(json.JSONDecodeError):
@@ -28,6 +33,7 @@ class RepeatedFieldError(json.JSONDecodeError):
 @dataclass(frozen=True)
 class _Parameter:
     repeats: bool = False
+    is_integer: bool = False
     has_keys: bool = False
     """Whether it is sent as `name[key]=value`."""
 
@@ -44,7 +50,7 @@ class StrictRoute(APIRoute):
             for parameter in declared
             if parameter["in"] == "query"
         }
-        return extra | {name: _Parameter(repeats=_is_list(kind)) for name, kind in _queried(self.dependant)}
+        return extra | {name: _declared(kind) for name, kind in _queried(self.dependant)}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -72,10 +78,10 @@ def _unique(pairs: list[tuple[str, Any]], text: str) -> dict[str, Any]:
 
 
 async def only_known_parameters(request: Request) -> None:
-    """Refuse a query parameter that the route does not declare, or declares as one and gets twice.
+    """Refuse a query parameter that the route does not declare, or declares as one and gets twice, or as an integer.
 
     Raises:
-        InvalidInputError: `unknown_parameter` or `repeated_parameter`, with the parameter's name.
+        InvalidInputError: `unknown_parameter`, `repeated_parameter` or `invalid_value`, with the parameter's name.
     """
     if not request.scope["query_string"]:
         return
@@ -92,6 +98,8 @@ async def only_known_parameters(request: Request) -> None:
             raise _refused("unknown_parameter", name, message)
         if count > 1 and not found.repeats:
             raise _refused("repeated_parameter", name, f"The parameter {name!r} is there {count} times.")
+        if found.is_integer and not _INTEGER.fullmatch(request.query_params[name]):
+            raise _refused("invalid_value", name, f"{name}: this is no integer, written in decimal digits.")
 
 
 def _refused(code: str, name: str, message: str) -> InvalidInputError:
@@ -106,5 +114,6 @@ def _queried(dependant: Dependant) -> Iterator[tuple[str, Any]]:
         yield from _queried(further)
 
 
-def _is_list(annotation: Any) -> bool:
-    return any(get_origin(kind) is list for kind in (annotation, *get_args(annotation)))
+def _declared(annotation: Any) -> _Parameter:
+    kinds = (annotation, *get_args(annotation))
+    return _Parameter(repeats=any(get_origin(kind) is list for kind in kinds), is_integer=int in kinds)

@@ -11,7 +11,7 @@ from api.datasets.schemas import DatasetItem
 from api.errors import InvalidInputError
 from api.storage import ObjectStore
 
-_ID = re.compile(r"item_(\d{1,15})")
+_ID = re.compile(r"item_([0-9]{1,15})")
 
 
 def item_page(store: ObjectStore, key: str, *, after: str | None, limit: int) -> list[DatasetItem]:

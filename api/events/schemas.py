@@ -39,7 +39,7 @@ def number_of(job_id: str, event_id: str, *, param: str, newest: float = math.in
     Raises:
         InvalidInputError: it is no id of an event of this job.
     """
-    matched = re.fullmatch(rf"evt_{re.escape(job_id.removeprefix('ftjob_'))}_(\d{{8,10}})", event_id)
+    matched = re.fullmatch(rf"evt_{re.escape(job_id.removeprefix('ftjob_'))}_([0-9]{{8,10}})", event_id)
     if matched is None or int(matched[1]) > newest:
         message = f"{event_id!r} is no id of an event of {job_id}."
         raise InvalidInputError("invalid_cursor", message, param=param, pointer=None)

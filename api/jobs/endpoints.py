@@ -209,6 +209,6 @@ def _metric_cursor(after: str | None) -> tuple[str, int] | None:
     if not after:
         return None
     name, _, step = after.rpartition(":")
-    if not name or not re.fullmatch(r"\d{1,9}", step):
+    if not name or not re.fullmatch("[0-9]{1,9}", step):
         raise InvalidInputError("invalid_cursor", f"{after!r} is no id of a value.", param="after", pointer=None)
     return name, int(step)

@@ -28,7 +28,7 @@ def place_of(job_id: str, log_id: str) -> tuple[int, int]:
     Raises:
         InvalidInputError: it is no id of a piece of this job's log.
     """
-    matched = re.fullmatch(rf"log_{re.escape(job_id.removeprefix('ftjob_'))}_(\d{{6,9}})_(\d{{6,9}})", log_id)
+    matched = re.fullmatch(rf"log_{re.escape(job_id.removeprefix('ftjob_'))}_([0-9]{{6,9}})_([0-9]{{6,9}})", log_id)
     if matched is None:
         message = f"{log_id!r} is no id of a piece of the log of {job_id}."
         raise InvalidInputError("invalid_cursor", message, param="after", pointer=None)

@@ -67,10 +67,10 @@ def verified(secret: bytes, *, method: str, key: str, query: Mapping[str, str]) 
         link = Link(
             method=query["method"],
             key=key,
-            expires=int(query["expires"]),
+            expires=_whole_number(query["expires"]),
             filename=query.get("filename", ""),
             content_type=query.get("type", ""),
-            num_bytes=int(query.get("bytes", "0")),
+            num_bytes=_whole_number(query.get("bytes", "0")),
             inline=query.get("inline") == "true",
         )
         given = query["signature"]
@@ -83,6 +83,12 @@ def verified(secret: bytes, *, method: str, key: str, query: Mapping[str, str]) 
     if time.time() > link.expires:
         raise BadLinkError("link_expired", "the link has expired; ask for a new one")
     return link
+
+
+def _whole_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):  # Python takes `+5`, ` 5` and `5_0` too
+        raise ValueError
+    return int(text)
 
 
 def signing_secret(data_dir: Path) -> bytes:

@@ -35,8 +35,10 @@ def port(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         (GET + b"a" * 8 * MIB, 431, "headers_too_large"),
         (b"POST /v1/uploads HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nt: " + b"a" * MIB, 401, ""),
         (b"nonsense\r\n\r\n", 400, "malformed_request"),
+        (b"CONNECT 127.0.0.1:80 HTTP/1.1\r\n" + HOST + b"\r\n", 405, "method_not_allowed"),
+        (b"GET http://[::1 HTTP/1.1\r\n" + HOST + b"\r\n", 400, "malformed_request"),
     ],
-    ids=["url", "whole url", "header", "whole header", "headers", "name", "trailer", "nonsense"],
+    ids=["url", "whole url", "header", "whole header", "headers", "name", "trailer", "nonsense", "connect", "bad url"],
 )
 def test_what_is_too_long_is_refused_as_a_problem(port: int, head: bytes, status: int, code: str) -> None:
     with connected(port, head) as connection:
@@ -99,3 +101,28 @@ def test_requests_sent_at_once_are_all_answered(port: int) -> None:
         received = b""
         while received.count(b'{"status":"ok"}') < 3:
             received += connection.recv(65536)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}x\r\n0\r\n\r\n", b"2\r\n{}\r\n0\r\n: no name\r\n\r\n"],
+    ids=["size", "end", "trailer"],
+)
+def test_a_body_that_cannot_be_parsed_is_answered_at_once(port: int, token: str, chunks: bytes) -> None:
+    for path, kind in ((b"uploads", b"application/json"), (b"files", b"multipart/form-data; boundary=b")):
+        head = b"POST /v1/" + path + b" HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token.encode()
+        head += b"\r\nContent-Type: " + kind + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with connected(port, head + chunks) as connection:
+            status, headers, body = read_answer(connection)
+            assert (status, body["code"]) == (400, "malformed_body")
+            assert headers["content-type"] == "application/problem+json"
+            assert ended(connection)
+
+
+def test_what_follows_a_refused_upgrade_is_not_left_without_an_answer(port: int) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: "
+    for protocol_, status in ((b"websocket", 400), (b"h2c", 200)):
+        with connected(port, GET + upgrade + protocol_ + b"\r\n\r\n" + GET + b"\r\n") as connection:
+            answered, headers, _ = read_answer(connection)
+            assert (answered, headers["connection"]) == (status, "close"), "a client sends the rest again elsewhere"
+            assert ended(connection)

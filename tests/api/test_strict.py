@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -89,3 +90,36 @@ def test_what_is_declared_is_what_the_stock_client_sends(app: FastAPI) -> None:
         for operation in operations(app)
     }
     assert all(names <= declared[operation] for operation, names in sent.items())
+
+
+def test_every_integer_is_written_in_decimal_digits(app: FastAPI, client: TestClient, assert_problem: Problem) -> None:
+    walked = 0
+    for operation in operations(app):
+        for entry in operation.document.get("parameters", []):
+            if "integer" in [kind.get("type") for kind in entry["schema"].get("anyOf", [entry["schema"]])]:
+                assert entry["in"] == "query", "an integer in a path needs a test of its own"
+                for text in (" 5", "+5", "5.0", "5_0", "05", "\u0665", ""):
+                    answer = client.request(operation.method, operation.url, params={entry["name"]: text})
+                    assert_problem(answer, 422, "invalid_value", param=entry["name"])
+                walked += 1
+    assert walked >= 11
+
+
+@pytest.mark.parametrize("name", ["host", "authorization", "idempotency-key", "content-type"])
+def test_a_header_that_is_read_once_is_not_taken_twice(
+    client: TestClient, assert_problem: Problem, services: Services, ready: str, name: str
+) -> None:
+    given = {"host": "testserver", "authorization": client.headers["authorization"], "content-type": "application/json"}
+    value = given.get(name, "one")
+    del client.headers["authorization"]
+    headers = [*given.items(), (name, value), *([(name, value)] if name not in given else [])]
+    body = json.dumps({"model": "tiny-dit", "training_file": ready})
+    assert_problem(client.post(JOBS, content=body, headers=headers), 400, "repeated_header", param=name)
+    with services.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 0
+
+
+def test_a_websocket_is_refused_as_all_else_is(client: TestClient, assert_problem: Problem) -> None:
+    headers = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    assert_problem(client.get("/v1/models", headers=headers), 400, "upgrade_not_supported", param="upgrade")
+    assert client.get("/v1/models", headers={"connection": "Upgrade", "upgrade": "h2c"}).status_code == 200
