@@ -1,10 +1,11 @@
-"""Images to latents and back with diffusers' AutoencoderKL. Imported only where images are read or written.
+"""Images to latents and back with an AutoencoderKL in diffusers' format.
 
 Shapes: n images of s x s pixels, c latent channels, h w latent size.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
 from difftune_core.interruption import interruption_point
+from difftune_core.networks.autoencoder_kl import AutoencoderConfig, AutoencoderKL, anatomy_of
+from difftune_core.networks.state import CONFIG, check_state
 from difftune_core.runtime.foreign import needed, reading
 
 _BATCH = 64
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_SCALING = 0.18215  # of diffusers, where a config does not say
 
 
 class Autoencoder:
@@ -31,13 +36,12 @@ class Autoencoder:
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
         with reading("vae/", "vae", "unreadable_weights"):
-            needed(folder, "config.json")
-            loaded: Any = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-            self.scaling_factor = float(loaded.config.scaling_factor)
-        self._vae = loaded.float().eval().requires_grad_(requires_grad=False).to(device)
+            config = json.loads((needed(folder, CONFIG) / CONFIG).read_bytes())
+            self.scaling_factor = float(config.get("scaling_factor", _SCALING))
+            anatomy = anatomy_of(config)
+            network = _theirs(folder) if anatomy is None else _ours(folder, anatomy)
+        self._vae = network.float().eval().requires_grad_(requires_grad=False).to(device)
         self._device = torch.device(device)
 
     @torch.inference_mode()
@@ -49,9 +53,9 @@ class Autoencoder:
         for start in range(0, len(images), _BATCH):
             interruption_point()
             pixels = torch.from_numpy(images[start : start + _BATCH]).to(self._device).permute(0, 3, 1, 2)
-            posterior = self._vae.encode(pixels.float() / 127.5 - 1).latent_dist
-            means.append((posterior.mean * self.scaling_factor).half().cpu())
-            stds.append((posterior.std * self.scaling_factor).half().cpu())
+            mean, std = self._vae.encode(pixels.float() / 127.5 - 1)
+            means.append((mean * self.scaling_factor).half().cpu())
+            stds.append((std * self.scaling_factor).half().cpu())
         return torch.cat(means), torch.cat(stds)
 
     @torch.inference_mode()
@@ -61,6 +65,40 @@ class Autoencoder:
         for start in range(0, len(latents), _BATCH):
             interruption_point()
             batch = latents[start : start + _BATCH].to(self._device)
-            pixels = self._vae.decode(batch / self.scaling_factor).sample
+            pixels = self._vae.decode(batch / self.scaling_factor)
             images.append(((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu())
         return torch.cat(images).contiguous().numpy()
+
+
+def _ours(folder: Path, anatomy: AutoencoderConfig) -> AutoencoderKL:
+    from safetensors.torch import load_file
+
+    with torch.device("meta"):
+        network = AutoencoderKL(anatomy)
+    state = load_file(folder / _WEIGHTS)
+    check_state(state, network)
+    network.load_state_dict(state, assign=True)
+    return network
+
+
+class _Theirs(torch.nn.Module):
+    """Diffusers' network, which takes seconds to import, as one of ours: for blocks that no published model has."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = self.network.encode(pixels).latent_dist
+        return posterior.mean, posterior.std
+
+    def decode(self, latents: Tensor) -> Tensor:
+        pixels: Tensor = self.network.decode(latents).sample
+        return pixels
+
+
+def _theirs(folder: Path) -> _Theirs:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Diffusers
+
+    loader: Any = Diffusers
+    return _Theirs(loader.from_pretrained(folder, use_safetensors=True, local_files_only=True))
