@@ -7,6 +7,7 @@ asks the model twice a step. A scheduler keeps state over the steps of a chain, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import accumulate, repeat
 from typing import Any
 
@@ -20,6 +21,16 @@ from difftune_core.diffusion.process import NoiseConfig, TrainedNoise
 from difftune_core.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NUM_TIMESTEPS
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
+_MODULES = {
+    "DDIM": "ddim",
+    "DDPM": "ddpm",
+    "DPMSolverMultistep": "dpmsolver_multistep",
+    "EDMDPMSolverMultistep": "edm_dpmsolver_multistep",
+    "EDMEuler": "edm_euler",
+    "FlowMatchEulerDiscrete": "flow_match_euler_discrete",
+    "FlowMatchHeunDiscrete": "flow_match_heun_discrete",
+    "UniPCMultistep": "unipc_multistep",
+}
 
 
 @dataclass(frozen=True)
@@ -109,42 +120,38 @@ def _ddpm_scheduler(sampler: Sampler, config: TrainedNoise) -> Any:
     return discrete_scheduler(sampler, {**betas, "prediction_type": prediction}, learned_variance=config.learn_sigma)
 
 
+def _scheduler(name: str) -> Any:
+    """A scheduler's class by its name. Some load scipy's statistics, which the others need not wait for."""
+    return getattr(import_module(f"diffusers.schedulers.scheduling_{_MODULES[name]}"), f"{name}Scheduler")
+
+
 def discrete_scheduler(sampler: Sampler, fields: dict[str, Any], *, learned_variance: bool = False) -> Any:
     """A scheduler over discrete timesteps; `fields` are the betas and the kind of prediction, as diffusers names them.
 
     `trailing` spacing starts at pure noise and keeps DDIM's constant stride consistent down to x_0. DDPM's steps are
     `respaced`, down to 0: its last one adds no noise.
     """
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-
     common: dict[str, Any] = {**fields, "timestep_spacing": "trailing"}
     if sampler == "dpmsolver++":
-        return DPMSolverMultistepScheduler(**common, solver_order=2)
+        return _scheduler("DPMSolverMultistep")(**common, solver_order=2)
     if sampler == "unipc":
-        return UniPCMultistepScheduler(**common, solver_order=2)
+        return _scheduler("UniPCMultistep")(**common, solver_order=2)
     if sampler == "ddim":
-        return DDIMScheduler(**common, clip_sample=False)
+        return _scheduler("DDIM")(**common, clip_sample=False)
     variance = "learned_range" if learned_variance else "fixed_small"
-    return DDPMScheduler(**{**common, "timestep_spacing": "linspace"}, variance_type=variance, clip_sample=False)
+    return _scheduler("DDPM")(**{**common, "timestep_spacing": "linspace"}, variance_type=variance, clip_sample=False)
 
 
 def _flow_scheduler(sampler: Sampler, num_inference_steps: int) -> Any:
     """From t = 1, pure noise, to 0 in equal steps; Heun's and DPM-Solver++'s ends are diffusers' own."""
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-    from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
-    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-
     flow: dict[str, Any] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 2}
-    scheduler: Any = {
-        "euler": FlowMatchEulerDiscreteScheduler,
-        "heun": FlowMatchHeunDiscreteScheduler,
-        "dpmsolver++": lambda: DPMSolverMultistepScheduler(**flow),
-        "unipc": lambda: UniPCMultistepScheduler(**flow),
-    }[sampler]()
+    name, settings = {
+        "euler": ("FlowMatchEulerDiscrete", {}),
+        "heun": ("FlowMatchHeunDiscrete", {}),
+        "dpmsolver++": ("DPMSolverMultistep", flow),
+        "unipc": ("UniPCMultistep", flow),
+    }[sampler]
+    scheduler = _scheduler(name)(**settings)
     if sampler == "euler":
         scheduler.set_timesteps(sigmas=np.linspace(1, 0, num_inference_steps + 1)[:-1])
     else:
@@ -154,9 +161,6 @@ def _flow_scheduler(sampler: Sampler, num_inference_steps: int) -> Any:
 
 def _edm_scheduler(sampler: Sampler, config: TrainedNoise) -> Any:
     """EDM's own steps (eq. 5), from sigma = 80 to 0.002 and 0."""
-    from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import EDMDPMSolverMultistepScheduler
-    from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
-
     if sampler == "euler":
-        return EDMEulerScheduler(sigma_data=config.sigma_data)
-    return EDMDPMSolverMultistepScheduler(sigma_data=config.sigma_data, solver_order=2)
+        return _scheduler("EDMEuler")(sigma_data=config.sigma_data)
+    return _scheduler("EDMDPMSolverMultistep")(sigma_data=config.sigma_data, solver_order=2)

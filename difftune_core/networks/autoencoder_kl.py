@@ -168,7 +168,8 @@ class _Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(functional.silu(self.norm1(x)))
         y = self.conv2(functional.silu(self.norm2(y)))
-        return (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + y
+        out: Tensor = (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + y
+        return out
 
 
 class _Attention(nn.Module):
@@ -182,7 +183,8 @@ class _Attention(nn.Module):
         places = self.group_norm(x.flatten(2)).transpose(1, 2)
         query, key, value = (to(places)[:, None] for to in (self.to_q, self.to_k, self.to_v))
         seen = functional.scaled_dot_product_attention(query, key, value)[:, 0]
-        return self.to_out[0](seen).transpose(1, 2).reshape(x.shape) + x
+        out: Tensor = self.to_out[0](seen).transpose(1, 2).reshape(x.shape) + x
+        return out
 
 
 class _Halving(nn.Module):
