@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from difftune_core.hooks import FileInfo
 from difftune_core.interruption import interruption_point
 
 _CHUNK = 1 << 20
@@ -31,6 +32,11 @@ def sha256_file(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_info(path: Path, root: Path) -> FileInfo:
+    """Size and digest of a finished file, and its path relative to `root`."""
+    return FileInfo(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def sha256_json(value: Any) -> str:

@@ -19,14 +19,12 @@ from api.storage.cleaning import delete_objects
 from api.subjects.files import StoredFile
 from api.work import repository
 from api.work.repository import LeaseLostError
-from difftune_core.checkpoint.manifest import MANIFEST, RESUME, whole
-from difftune_core.files import sha256_file
+from difftune_core.checkpoint.manifest import RESUME, announced, newest_whole, stated, whole
 from difftune_core.hooks import (
     ArtifactEvent,
     BestEvent,
     CheckpointEvent,
     Event,
-    FileInfo,
     LogEvent,
     MetricsEvent,
     PhaseEvent,
@@ -106,19 +104,20 @@ class Publisher:
         self._pending.clear()
 
     def publish_leftovers(self, checkpoints: Path) -> int:
-        """Store the whole checkpoints that a former attempt left here; step of the newest whole one, 0 without any."""
-        newest = 0
+        """Store the whole checkpoints that a former attempt left here; step of the newest whole one, 0 without any.
+
+        Of those that are in the store only the newest is read again: a run may go on from it.
+        """
+        newest = newest_whole(checkpoints)
+        if newest is None:
+            return 0
         for folder in sorted(checkpoints.glob("step-*")):
-            manifest = whole(folder)
-            if manifest is not None:
-                path = folder / MANIFEST
-                last = FileInfo(path=MANIFEST, bytes=path.stat().st_size, sha256=sha256_file(path))
-                files = [*manifest.files, last]
-                images = manifest.target_images
-                event = CheckpointEvent(step=manifest.step, name=folder.name, files=files, target_images=images)
-                self._publish_checkpoint(event)
-                newest = manifest.step
-        return newest
+            manifest = stated(folder)
+            if manifest is None or folder > newest[0]:
+                continue
+            if folder == newest[0] or self._is_published(manifest.step) or whole(folder) is not None:
+                self._publish_checkpoint(announced(folder, manifest))
+        return newest[1].step
 
     def _write(self, session: Session, job: Job) -> None:
         points: list[Point] = []

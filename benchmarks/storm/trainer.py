@@ -15,11 +15,10 @@ from pathlib import Path
 
 from difftune_core.channel import PipeHooks
 from difftune_core.checkpoint.manifest import MANIFEST, MODEL, RESUME, Manifest, checkpoint_name, newest_whole
-from difftune_core.files import folder_aside, sha256_file
+from difftune_core.files import file_info, folder_aside
 from difftune_core.hooks import (
     ArtifactEvent,
     CheckpointEvent,
-    FileInfo,
     MetricsEvent,
     OutcomeEvent,
     PhaseEvent,
@@ -72,7 +71,7 @@ def train(out: Path, hooks: PipeHooks) -> OutcomeEvent:
             _save(checkpoints, step, weights, hooks)
     report = out / "report.json"
     report.write_text(json.dumps({"weights": weights}), encoding="utf-8")
-    hooks.emit(ArtifactEvent(kind="report_json", step=step, file=_info(report, out)))
+    hooks.emit(ArtifactEvent(kind="report_json", step=step, file=file_info(report, out)))
     return OutcomeEvent(code="succeeded", step=step)
 
 
@@ -84,7 +83,7 @@ def validate(out: Path, hooks: PipeHooks) -> OutcomeEvent:
     (out / "report.json").write_text(json.dumps({**report, "errors": [], "warnings": []}), encoding="utf-8")
     (out / "items.jsonl").write_text('{"path": "a/1.png"}\n', encoding="utf-8")
     for kind, name in (("items", "items.jsonl"), ("validation_report", "report.json")):
-        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": _info(out / name, out)}))
+        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": file_info(out / name, out)}))
     return OutcomeEvent(code="succeeded")
 
 
@@ -95,15 +94,11 @@ def _save(checkpoints: Path, step: int, weights: str, hooks: PipeHooks) -> None:
     with folder_aside(final) as folder:
         for name in (MODEL, RESUME):
             (folder / name).write_text(weights, encoding="utf-8")
-        files = [_info(folder / name, folder) for name in (MODEL, RESUME)]
+        files = [file_info(folder / name, folder) for name in (MODEL, RESUME)]
         manifest = Manifest(step=step, target_images=step, identity={}, envelope={}, history={}, files=files)
         (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
-    files.append(_info(final / MANIFEST, final))
+    files.append(file_info(final / MANIFEST, final))
     hooks.emit(CheckpointEvent(step=step, name=final.name, files=files, is_last=step == STEPS))
-
-
-def _info(path: Path, root: Path) -> FileInfo:
-    return FileInfo(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from difftune_core.files import sha256_file
-from difftune_core.hooks import FileInfo
+from difftune_core.files import file_info, sha256_file
+from difftune_core.hooks import CheckpointEvent, FileInfo
 
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
@@ -37,17 +37,39 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def whole(folder: Path) -> Manifest | None:
-    """The manifest if every file is there with its size and sha256, else None."""
+def stated(folder: Path) -> Manifest | None:
+    """The manifest, whatever became of the files that it names; None where it cannot be read."""
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError):
         return None
-    for file in manifest.files:
+
+
+def whole(folder: Path) -> Manifest | None:
+    """The manifest if every file is there with its size and sha256, else None."""
+    manifest = stated(folder)
+    for file in manifest.files if manifest is not None else ():
         path = folder / file.path
         if not path.is_file() or path.stat().st_size != file.bytes or sha256_file(path) != file.sha256:
             return None
     return manifest
+
+
+def announced(folder: Path, manifest: Manifest, *, is_last: bool = False) -> CheckpointEvent:
+    """The event that announces a whole checkpoint folder. What the manifest says of its files is not looked at again.
+
+    Args:
+        folder: under its final name.
+        manifest: as it was written, or as `whole` found it to be true.
+        is_last: whether the run ends with it.
+    """
+    return CheckpointEvent(
+        step=manifest.step,
+        name=folder.name,
+        files=[*manifest.files, file_info(folder / MANIFEST, folder)],
+        is_last=is_last,
+        target_images=manifest.target_images,
+    )
 
 
 def begun_with(checkpoints: Path) -> str | None:
@@ -58,10 +80,8 @@ def begun_with(checkpoints: Path) -> str | None:
 
 def training_data_of(folder: Path) -> str | None:
     """What a checkpoint's manifest calls its training data; None where it says nothing or cannot be read."""
-    try:
-        name = Manifest.model_validate_json((folder / MANIFEST).read_bytes()).identity.get("training_data")
-    except (OSError, ValidationError):
-        return None
+    manifest = stated(folder)
+    name = None if manifest is None else manifest.identity.get("training_data")
     return None if name is None else str(name)
 
 

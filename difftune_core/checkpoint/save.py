@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from difftune_core.adapters.merge import merged
-from difftune_core.checkpoint.manifest import ADAPTER, MANIFEST, MODEL, RESUME, Manifest, checkpoint_name, whole
+from difftune_core.checkpoint.manifest import (
+    ADAPTER,
+    MANIFEST,
+    MODEL,
+    RESUME,
+    Manifest,
+    announced,
+    checkpoint_name,
+    whole,
+)
 from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.adapter import Adapter
-from difftune_core.files import folder_aside, sha256_file
+from difftune_core.files import file_info, folder_aside
 from difftune_core.hooks import CheckpointEvent, FileInfo
 from difftune_core.networks.state import CONFIG
 from difftune_core.runtime.tensors import save_tensors
@@ -34,27 +44,13 @@ def save_checkpoint(
     `write_config` writes `config.json` beside the weights, as the network's family does.
     """
     final = checkpoints / checkpoint_name(state.step)
-    if whole(final) is None:
+    manifest = whole(final)
+    if manifest is None:
         with folder_aside(final) as folder:
-            _write(state, folder, identity, envelope, write_config)
+            manifest = _write(state, folder, identity, envelope, write_config)
             if final.exists():  # a torn one of the same step
                 final.rename(final.with_name(f".torn-{final.name}"))
-    return checkpoint_event(final, is_last=is_last)
-
-
-def checkpoint_event(folder: Path, *, is_last: bool = False) -> CheckpointEvent:
-    """The event that announces a whole checkpoint folder."""
-    manifest = whole(folder)
-    assert manifest is not None, f"{folder.name} is not whole"
-    files = [*manifest.files, file_info(folder / MANIFEST, folder)]
-    return CheckpointEvent(
-        step=manifest.step, name=folder.name, files=files, is_last=is_last, target_images=manifest.target_images
-    )
-
-
-def file_info(path: Path, root: Path) -> FileInfo:
-    """Size and digest of a file, path relative to `root`."""
-    return FileInfo(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
+    return announced(final, manifest, is_last=is_last)
 
 
 def _write(
@@ -63,22 +59,29 @@ def _write(
     identity: dict[str, Any],
     envelope: dict[str, Any],
     write_config: WriteConfig,
-) -> None:
+) -> Manifest:
+    """Fill `folder`. A file is hashed by a thread of its own while the next one is written, and not read again."""
     # One key only: safetensors writes metadata in no fixed order, and equal runs shall give equal bytes.
     metadata = {"difftune": json.dumps({"step": state.step, "base_model": identity["base_model"]})}
-    delivered = merged(state.average) if state.adapter.mergeable else state.average
-    save_tensors(delivered.state_dict(), folder / MODEL, metadata)
-    save_tensors(state.resume_tensors(), folder / RESUME)
-    if not state.is_full:
-        save_tensors(state.average_trainable(), folder / ADAPTER, metadata)
-    write_config(state.average, folder, None if state.adapter.mergeable else state.adapter)
-    names = (MODEL, RESUME, CONFIG) if state.is_full else (MODEL, RESUME, CONFIG, ADAPTER)
+    files: list[Future[FileInfo]] = []
+    with ThreadPoolExecutor(1, "hashing") as hashing:
+        delivered = merged(state.average) if state.adapter.mergeable else state.average
+        save_tensors(delivered.state_dict(), folder / MODEL, metadata)
+        files.append(hashing.submit(file_info, folder / MODEL, folder))
+        save_tensors(state.resume_tensors(), folder / RESUME)
+        files.append(hashing.submit(file_info, folder / RESUME, folder))
+        write_config(state.average, folder, None if state.adapter.mergeable else state.adapter)
+        files.append(hashing.submit(file_info, folder / CONFIG, folder))
+        if not state.is_full:
+            save_tensors(state.average_trainable(), folder / ADAPTER, metadata)
+            files.append(hashing.submit(file_info, folder / ADAPTER, folder))
     manifest = Manifest(
         step=state.step,
         target_images=state.target_images,
         identity=identity,
         envelope=envelope,
         history=state.history.dumped(),
-        files=[file_info(folder / name, folder) for name in names],
+        files=[file.result() for file in files],
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    return manifest

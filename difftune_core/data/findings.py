@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from difftune_core.data.members import Refusal
-from difftune_core.files import sha256_file, write_durably
-from difftune_core.hooks import ArtifactEvent, FileInfo, Hooks, ProgressEvent, TaskError
+from difftune_core.files import file_info, write_durably
+from difftune_core.hooks import ArtifactEvent, Hooks, ProgressEvent, TaskError
 
 REPORT_FILE = "report.json"
 ITEMS_FILE = "items.jsonl"
@@ -86,11 +86,5 @@ def write_report(report: dict[str, Any], items: Iterable[dict[str, Any]], out: P
     lines = (json.dumps(item, ensure_ascii=False) for item in items)
     write_durably(out / ITEMS_FILE, "".join(f"{line}\n" for line in lines).encode())
     write_durably(out / REPORT_FILE, json.dumps(report, ensure_ascii=False, indent=2).encode() + b"\n")
-    hooks.emit(ArtifactEvent(kind="items", file=file_info(out, ITEMS_FILE)))
-    hooks.emit(ArtifactEvent(kind="validation_report", file=file_info(out, REPORT_FILE)))
-
-
-def file_info(out: Path, name: str) -> FileInfo:
-    """The finished file `name` in `out`."""
-    path = out / name
-    return FileInfo(path=name, bytes=path.stat().st_size, sha256=sha256_file(path))
+    hooks.emit(ArtifactEvent(kind="items", file=file_info(out / ITEMS_FILE, out)))
+    hooks.emit(ArtifactEvent(kind="validation_report", file=file_info(out / REPORT_FILE, out)))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from difftune_core.checkpoint.save import file_info
 from difftune_core.config.dataset import DatasetOptions
 from difftune_core.config.retention import (
     RetentionSetInfo,
@@ -17,6 +16,7 @@ from difftune_core.config.retention import (
 from difftune_core.data.dataset import ImageFolder, load_pixels, open_dataset
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.table import find_base_model
+from difftune_core.files import file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.interruption import Stopped, interruptible, progress_of
 from difftune_core.retention.bank import RetentionSet, retention_set, save_retention_set

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from difftune_core.adapters.select import adapt
-from difftune_core.checkpoint.save import file_info
 from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.config.reports.record import changed
@@ -21,6 +20,7 @@ from difftune_core.families.base import Task
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.preparation import Folders, Preparation
 from difftune_core.families.table import family_of, find_base_model
+from difftune_core.files import file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, LogEvent, OutcomeEvent, StopKind, TaskError
 from difftune_core.interruption import Stopped, after, interruptible
 from difftune_core.objectives.draws import check_recipe_is_here

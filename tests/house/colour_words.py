@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from difftune_core.channel import PipeHooks
-from difftune_core.files import sha256_file
-from difftune_core.hooks import ArtifactEvent, FileInfo, OutcomeEvent, ProgressEvent
+from difftune_core.files import file_info
+from difftune_core.hooks import ArtifactEvent, OutcomeEvent, ProgressEvent
 
 
 def count(args: argparse.Namespace, hooks: PipeHooks) -> OutcomeEvent:
@@ -26,8 +26,7 @@ def count(args: argparse.Namespace, hooks: PipeHooks) -> OutcomeEvent:
         time.sleep(0.02)
     path = args.out / "count.json"
     path.write_text(json.dumps({colour: colours.count(colour) for colour in sorted(colours)}))
-    file = FileInfo(path=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
-    hooks.emit(ArtifactEvent.model_validate({"kind": "report_json", "file": file}))
+    hooks.emit(ArtifactEvent.model_validate({"kind": "report_json", "file": file_info(path, args.out)}))
     return OutcomeEvent(code="succeeded")
 
 

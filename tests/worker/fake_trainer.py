@@ -14,12 +14,11 @@ from typing import Any
 
 from difftune_core.channel import PipeHooks
 from difftune_core.checkpoint.manifest import MANIFEST, MODEL, RESUME, Manifest, checkpoint_name, newest_whole
-from difftune_core.files import folder_aside, sha256_file
+from difftune_core.files import file_info, folder_aside
 from difftune_core.hooks import (
     ArtifactEvent,
     BestEvent,
     CheckpointEvent,
-    FileInfo,
     Hooks,
     LogEvent,
     MetricsEvent,
@@ -29,10 +28,6 @@ from difftune_core.hooks import (
     ResumeEvent,
 )
 from difftune_core.tracing import traced
-
-
-def info(path: Path, root: Path) -> FileInfo:
-    return FileInfo(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 class Trainer:
@@ -101,10 +96,10 @@ class Trainer:
         with folder_aside(final) as folder:
             (folder / MODEL).write_text(f"average {step}")
             (folder / RESUME).write_text(f"state {step}")
-            files = [info(folder / name, folder) for name in (MODEL, RESUME)]
+            files = [file_info(folder / name, folder) for name in (MODEL, RESUME)]
             manifest = Manifest(step=step, target_images=32 * step, identity={}, envelope={}, history={}, files=files)
             (folder / MANIFEST).write_text(manifest.model_dump_json())
-        files.append(info(final / MANIFEST, final))
+        files.append(file_info(final / MANIFEST, final))
         self.hooks.emit(CheckpointEvent(step=step, name=final.name, files=files, target_images=32 * step))
 
     def finish(self, step: int) -> OutcomeEvent:
@@ -115,7 +110,7 @@ class Trainer:
         seen = {"environment": dict(os.environ), "folder": str(Path.cwd()), "arguments": sys.argv}
         (self.args.out / "report.json").write_text(json.dumps(seen))
         self.hooks.emit(
-            ArtifactEvent(kind="report_json", step=step, file=info(self.args.out / "report.json", self.args.out))
+            ArtifactEvent(kind="report_json", step=step, file=file_info(self.args.out / "report.json", self.args.out))
         )
         return OutcomeEvent(code="succeeded", step=step)
 
@@ -131,7 +126,7 @@ def validate(args: argparse.Namespace, hooks: Hooks, plan: dict[str, Any]) -> Ou
     (args.out / "report.json").write_text(json.dumps({**report, "errors": errors, "warnings": []}))
     (args.out / "items.jsonl").write_text('{"path": "a/1.png"}\n')
     for kind, name in (("items", "items.jsonl"), ("validation_report", "report.json")):
-        file = info(args.out / name, args.out)
+        file = file_info(args.out / name, args.out)
         if plan.get("outside"):
             (args.out.parent / name).write_bytes((args.out / name).read_bytes())
             file = file.model_copy(update={"path": f"../{name}"})

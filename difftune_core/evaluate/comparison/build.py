@@ -27,8 +27,8 @@ from difftune_core.evaluate.comparison.runs import FinishedRun, load_runs, paire
 from difftune_core.evaluate.comparison.view import context
 from difftune_core.evaluate.report.pictured import FOLLOWING, PICTURED, one_a_column
 from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
-from difftune_core.files import sha256_file, write_durably
-from difftune_core.hooks import ArtifactEvent, FileInfo, Hooks, OutcomeEvent, PhaseEvent
+from difftune_core.files import file_info, write_durably
+from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent
 
 JSON_FILE, HTML_FILE, GRID_FILE = "comparison.json", "comparison.html", "comparison.png"
 LOWER_IS_BETTER = {"lower": True, "higher": False, "neither": None}
@@ -55,8 +55,7 @@ def compare_runs(
         side_by_side(grids).save(out / GRID_FILE)
         files["samples"] = GRID_FILE
     for kind, name in files.items():
-        info = FileInfo(path=name, bytes=(out / name).stat().st_size, sha256=sha256_file(out / name))
-        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": info}))
+        hooks.emit(ArtifactEvent.model_validate({"kind": kind, "file": file_info(out / name, out)}))
     return OutcomeEvent(code="succeeded")
 
 

@@ -16,7 +16,6 @@ from jaxtyping import Float32, Int
 from PIL import Image
 
 from difftune_core.checkpoint.manifest import training_data_of
-from difftune_core.checkpoint.save import file_info
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.decoded import Images
@@ -34,7 +33,7 @@ from difftune_core.families.dit.tuned import TunedCheckpoint, open_checkpoints
 from difftune_core.families.preparation import Folders, Preparation
 from difftune_core.families.rows import class_rows
 from difftune_core.families.table import find_base_model
-from difftune_core.files import build_once
+from difftune_core.files import build_once, file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, TaskError
 from difftune_core.interruption import Progress, Stopped, interruptible
 from difftune_core.networks.dit import DiT

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import threading
 from copy import deepcopy
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from difftune_core.adapters.select import adapt
-from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, whole
+from difftune_core.checkpoint.manifest import ADAPTER, MANIFEST, MODEL, RESUME, whole
 from difftune_core.checkpoint.save import save_checkpoint
 from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.families.dit.export import to_diffusers
@@ -75,6 +78,22 @@ def test_the_files_hold_what_is_trained_and_no_more(
     assert len(state.optimizer.state) == len(names)
     shared = dict(state.model.named_parameters())
     assert all((p is shared[name]) == (name not in names) for name, p in state.average.named_parameters())
+
+
+def test_its_files_are_read_once_to_be_hashed_and_not_by_the_training_thread(
+    toy_model: DiT, training_data: LabelledData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, bool]] = []
+    hashed = hashlib.file_digest
+
+    def noted(file: BufferedReader, algorithm: str) -> object:
+        read.append((Path(file.name).name, threading.current_thread() is threading.main_thread()))
+        return hashed(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    trained(KINDS["lora"], toy_model, training_data, tmp_path)
+    of_training = [(MANIFEST, True)]  # a few kilobytes
+    assert sorted(read) == sorted([(name, False) for name in (MODEL, RESUME, CONFIG, ADAPTER)] + of_training)
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "difffit", "bitfit"])
