@@ -26,6 +26,7 @@ Config = Annotated[
 Model = Annotated[str | None, typer.Option(help="Id of the base model; default: tiny-dit.")]
 Method = Annotated[str | None, typer.Option(help="diff_tuning (default), supervised, ...: see difftune models show.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps; default: the model card's.", min=1)]
+Epochs = Annotated[float | None, typer.Option(help="In place of steps: passes over the training images.")]
 Seed = Annotated[int | None, typer.Option(help="Of all randomness.", min=0)]
 Name = Annotated[str | None, typer.Option(help="Goes into the names of files (`suffix` in the API).")]
 Set = Annotated[
@@ -45,6 +46,7 @@ def submit(
     model: Model = None,
     method: Method = None,
     max_steps: MaxSteps = None,
+    epochs: Epochs = None,
     seed: Seed = None,
     name: Name = None,
     fields: Set = None,
@@ -59,7 +61,9 @@ def submit(
     given = {"training_file": data, "validation_file": validation, "model": model, "seed": seed, "suffix": name}
     body |= {field: value for field, value in given.items() if value is not None}
     body.setdefault("model", "tiny-dit")
-    _choose_method(body, method, max_steps)
+    if max_steps is not None and epochs is not None:
+        raise failed("--max-steps or --epochs, not both")
+    _choose_method(body, method, {"max_steps": max_steps, "epochs": epochs})
     for one in fields or []:
         _set(body, one)
     if "training_file" not in body:
@@ -113,12 +117,15 @@ def _dataset(asked: Service, named: str, console: Console) -> str:
     return uploaded
 
 
-def _choose_method(body: dict[str, Any], kind: str | None, max_steps: int | None) -> None:
+def _choose_method(body: dict[str, Any], kind: str | None, lengths: dict[str, float | None]) -> None:
+    """Put the method and the run's length into the body; a length takes the place of any that is in it."""
     stated = body.get("method") if isinstance(body.get("method"), dict) else {}
     kind = kind or (stated or {}).get("type") or "diff_tuning"
     spec = (stated or {}).get(kind) or {}
-    if max_steps is not None:
-        spec = {**spec, "hyperparameters": {**(spec.get("hyperparameters") or {}), "max_steps": max_steps}}
+    chosen = {field: value for field, value in lengths.items() if value is not None}
+    if chosen:
+        others = {k: v for k, v in (spec.get("hyperparameters") or {}).items() if k not in lengths}
+        spec = {**spec, "hyperparameters": {**others, **chosen}}
     body["method"] = {"type": kind, kind: spec} if spec else {"type": kind}
 
 

@@ -14,6 +14,7 @@ from api.ids import new_id
 from api.jobs import service as jobs
 from api.jobs.models import Job
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.course import is_open
 from difftune_core.config.families import rules_of
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
@@ -123,6 +124,10 @@ def _check_budgets(body: ComparisonCreate, configs: list[TransferConfig]) -> Non
     """Equal steps of equal batches; a default of the card is a budget like any other."""
     first = configs[0].method.hyperparameters
     for number, (named, config) in enumerate(zip(body.methods, configs, strict=True)):
+        where = f"methods.{number}.method.{config.method.type}.hyperparameters"
+        if is_open(config):
+            message = "Methods are compared at equal budgets: state max_steps, not epochs."
+            raise InvalidInputError("invalid_option", message, param=f"{where}.epochs")
         for field in BUDGET:
             value, wanted = getattr(config.method.hyperparameters, field), getattr(first, field)
             if value != wanted:
@@ -130,8 +135,7 @@ def _check_budgets(body: ComparisonCreate, configs: list[TransferConfig]) -> Non
                     f"Methods are compared at equal budgets: {field} of {named.name!r} is {value}, "
                     f"and of {body.methods[0].name!r} {wanted}."
                 )
-                param = f"methods.{number}.method.{config.method.type}.hyperparameters.{field}"
-                raise InvalidInputError("unequal_budgets", message, param=param)
+                raise InvalidInputError("unequal_budgets", message, param=f"{where}.{field}")
 
 
 def _create_job(session: Session, row: Comparison, number: int, config: TransferConfig, card: BaseModelCard) -> Job:

@@ -12,7 +12,7 @@ from api.base_models import service as models
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant
 from api.errors import InvalidInputError, not_found
 from api.ids import cursor
-from api.jobs import removal, repository, retention, service, stops
+from api.jobs import images, removal, repository, retention, service, stops
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, metric_out, report_out
 from api.jobs.shared_images import tell_shared
@@ -55,7 +55,8 @@ def _shown(session: Session, rows: Sequence[Job]) -> list[JobOut]:
 def _created(body: JobCreate, asked: Asked) -> Job:
     config, settings, store = body.transfer_config(), asked.used.settings, asked.used.store
     card = models.card_for_job(settings, store, config.model)
-    resolved = resolve(config, card, num_threads=settings.num_threads)
+    known = images.asked_of(asked.session, asked.tenant, body, card)
+    resolved = resolve(config, card, num_threads=settings.num_threads, num_images=known)
     models.check_companions(settings, store, resolved, card)
     retention.check_settings(card, resolved)
     submission = service.Submission(

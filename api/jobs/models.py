@@ -10,6 +10,7 @@ from api.db import Base
 from api.jobs.states import ALLOWED, JobStatus
 from api.subjects.models import OwnedSubject, one_of
 from api.tracing import TRACEPARENT_LENGTH, current_traceparent
+from difftune_core.config.course import as_stored
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import TransferConfig
 
@@ -58,6 +59,11 @@ class Job(OwnedSubject, Base):
     def transfer(self) -> TransferConfig:
         """`config` as this version reads it; it was judged when it was submitted, and is not judged again."""
         return read_stored(TransferConfig, self.config)
+
+    def store(self, config: TransferConfig) -> None:
+        """Put a config whose length is known by now in the place of the open one."""
+        self.config, self.total_steps = as_stored(config), config.method.hyperparameters.max_steps
+        self.__dict__.pop("transfer", None)
 
 
 class Checkpoint(Base):

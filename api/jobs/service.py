@@ -12,7 +12,7 @@ from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.errors import ConflictError, InvalidInputError
 from api.ids import new_id
-from api.jobs import events, repository, retention
+from api.jobs import events, images, repository, retention
 from api.jobs.models import Job
 from api.jobs.moves import cancelled, failed, move
 from api.jobs.states import JobStatus
@@ -22,9 +22,11 @@ from api.subjects.repository import find, open_work
 from api.work import service as work
 from api.work.repository import most_slots
 from api.work.states import Slot, WorkKind, WorkState
+from difftune_core.config.course import as_stored, closed, is_open, told_of_length
 from difftune_core.config.evaluation import UNMEASURED, told_unmeasured
 from difftune_core.config.families import rules_of_config
 from difftune_core.config.transfer import MAX_CLASSES, TransferConfig
+from difftune_core.hooks import TaskError
 
 _NAMED_CLASSES = 10
 _NAMES = {"training_file": "training", "validation_file": "validation"}
@@ -51,6 +53,7 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
         InvalidInputError: a data set or the retention set is not there or of another form, the two data sets have
             different classes, one has too many, or the retention set is of another base model.
         ConflictError: a data set is invalid, or the retention set could not be made.
+        TaskError: the steps that epochs become do not go together with other settings.
     """
     named = {"training_file": asked.training_file, "validation_file": asked.validation_file}
     in_order = sorted((id_, param) for param, id_ in named.items() if id_)  # one order of locks for all submissions
@@ -65,7 +68,7 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
         tenant_id=tenant_id,
         status=JobStatus.VALIDATING_FILES,
         model=asked.config.model,
-        config=asked.config.model_dump(mode="json"),
+        config=as_stored(asked.config),
         training_file=asked.training_file,
         validation_file=asked.validation_file,
         retention_set=retained.id if retained else None,
@@ -74,7 +77,7 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
         suffix=asked.suffix,
         metadata_=asked.metadata,
         priority=asked.priority,
-        total_steps=asked.config.method.hyperparameters.max_steps,
+        total_steps=0 if is_open(asked.config) else asked.config.method.hyperparameters.max_steps,
         created_at=time.time(),
     )
     session.add(job)
@@ -124,7 +127,7 @@ def dataset_settled(session: Session, dataset: Dataset) -> None:
             param = next(param for param, id_ in named.items() if id_ == dataset.id)
             failed(session, job, code="wrong_dataset_form", param=param, message=wrong)
         elif dataset.status == DatasetStatus.READY:
-            _queue_if_ready(session, job)
+            _queue_or_fail(session, job)
 
 
 def retention_set_settled(session: Session, artifact: RetentionArtifact) -> None:
@@ -132,7 +135,7 @@ def retention_set_settled(session: Session, artifact: RetentionArtifact) -> None
     session.flush()
     for job in repository.waiting_for_retention(session, artifact.id):
         if artifact.status == RetentionSetStatus.SUCCEEDED:
-            _queue_if_ready(session, job)
+            _queue_or_fail(session, job)
             continue
         message = f"The retention set {job.retention_set} could not be made: {artifact.error_message}"
         failed(session, job, code="retention_set_failed", param=retention.FIELD, message=message)
@@ -222,6 +225,7 @@ def _queue_if_ready(session: Session, job: Job) -> None:
     needed = [id_ for id_ in (job.training_file, job.validation_file) if id_]
     if not _all_ready(session, needed) or not retention.is_made(session, job.retention_set):
         return
+    _close(session, job)
     _tell_unmeasured(session, job)
     work.enqueue(
         session,
@@ -236,27 +240,37 @@ def _queue_if_ready(session: Session, job: Job) -> None:
     move(session, job, JobStatus.QUEUED, "Files validated, moving job to queued state")
 
 
+def _close(session: Session, job: Job) -> None:
+    """Make steps of epochs, now that the images are counted: what is stored from here on is what runs.
+
+    Raises:
+        TaskError: the steps do not go together with other settings.
+    """
+    if job.transfer.method.hyperparameters.epochs is None:
+        return
+    count = images.of(session, job).trained
+    assert count is not None, "its data set is ready"
+    if is_open(job.transfer):
+        job.store(closed(job.transfer, count))
+    events.append(session, job, "message", told_of_length(job.transfer, count))
+
+
+def _queue_or_fail(session: Session, job: Job) -> None:
+    """As `_queue_if_ready`, for a job that was submitted before."""
+    try:
+        _queue_if_ready(session, job)
+    except TaskError as error:
+        failed(session, job, code=error.code, param=error.param, message=str(error))
+
+
 def _tell_unmeasured(session: Session, job: Job) -> None:
     """Warn of settings that go by a figure which so few held-out images cannot give."""
-    config = TransferConfig.model_validate(job.config)
-    of = session.get_one(Dataset, job.validation_file or job.training_file)
-    count = of.num_items if job.validation_file else _num_held_out(of, config)
-    message = None if count is None else told_unmeasured(config.evaluation, count)
+    evaluation = job.transfer.evaluation
+    count = images.of(session, job).held_out
+    message = None if count is None else told_unmeasured(evaluation, count)
     if message is not None:
-        data = {"code": UNMEASURED, "metric": config.evaluation.best_metric, "param": "evaluation.best_metric"}
+        data = {"code": UNMEASURED, "metric": evaluation.best_metric, "param": "evaluation.best_metric"}
         events.append(session, job, "message", message, level="warn", data=data)
-
-
-def _num_held_out(training: Dataset, config: TransferConfig) -> int | None:
-    """Images that are held out: a split of the file, or what the trainer will take from class folders; else None."""
-    report = training.report or {}
-    counts: dict[str, int] = report.get("class_counts") or {}
-    if report.get("num_held_out"):
-        return int(report["num_held_out"])
-    if not counts or rules_of_config(config).data_form != "class_folders":
-        return None
-    fraction = config.evaluation.holdout_fraction
-    return sum(min(max(1, round(fraction * count)), count - 1) for count in counts.values())
 
 
 def _fail_invalid(session: Session, job: Job, param: str, dataset: Dataset) -> None:

@@ -24,6 +24,7 @@ from api.subjects.models import ResultFile
 from api.together import Answer
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind, WorkState
+from difftune_core.config.course import is_open
 from difftune_core.config.stored import read_stored
 from difftune_core.config.transfer import TransferConfig
 
@@ -91,11 +92,13 @@ def _shown(job: AnyRow, attempts: list[AnyRow], files: list[str]) -> dict[str, A
 def _rendered(config: str) -> dict[str, Any]:
     """The fields that a stored config gives; by its text, so that nothing is remembered of another one."""
     stored = read_stored(TransferConfig, json.loads(config))
-    batch_size = stored.method.hyperparameters.batch_size
-    return {
-        **stored.model_dump(mode="json", include=_OF_CONFIG),
-        "hyperparameters": {"batch_size": batch_size, "n_epochs": "auto", "learning_rate_multiplier": "auto"},
-    }
+    method = stored.method
+    given = method.hyperparameters
+    fields = stored.model_dump(mode="json", include=_OF_CONFIG)
+    if is_open(stored):
+        fields["method"][method.type]["hyperparameters"]["max_steps"] = None
+    legacy = {"batch_size": given.batch_size, "n_epochs": given.epochs or "auto", "learning_rate_multiplier": "auto"}
+    return {**fields, "hyperparameters": legacy}
 
 
 def _details(job: AnyRow) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def check_recipe(given: DiffTuningHyperparameters, batch_size: int, card: BaseMo
 def idle(hyperparameters: dict[str, Any], *, controlled: bool) -> set[str]:
     """Names of a method's settings that change nothing in a resolved config; `controlled`: of a ControlNet."""
     found = {"label_rows", "label_dropout"} if controlled else set()
+    found |= {"min_learning_rate"} if hyperparameters.get("lr_schedule", "constant") == "constant" else set()
     name = hyperparameters.get("recipe")
     if name is None:  # plain fine-tuning
         return found

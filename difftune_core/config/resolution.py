@@ -5,7 +5,6 @@ A config is resolved once, where it is submitted; what is stored is what runs.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -13,15 +12,14 @@ from pydantic import BaseModel, ValidationError
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
+from difftune_core.config.course import check_course, closed, completed
 from difftune_core.config.evaluation import PRESETS, EvaluationConfig, check_measured
 from difftune_core.config.families import rules_of
 from difftune_core.config.recipe_rules import WHERE, check_recipe
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.sampling import SAMPLERS, check_sampler
-from difftune_core.config.transfer import DiffTuningHyperparameters, TransferConfig
+from difftune_core.config.transfer import DiffTuningHyperparameters, TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
-
-EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
 
 
 def _with_defaults(given: BaseModel, defaults: dict[str, Any], card: BaseModelCard) -> dict[str, Any]:
@@ -92,6 +90,13 @@ def _resolve_diff_tuning(
     return {"retention_set": resolve_retention_set(stated, card, f"{WHERE}.retention_set.sampler")}
 
 
+def _with_length(given: TrainingHyperparameters, training: dict[str, Any], where: str) -> dict[str, Any]:
+    """What follows from the number of steps, or none of it: a config in epochs is closed later."""
+    if given.epochs is None:
+        return completed(training, where)
+    return {name: value for name, value in training.items() if name != "max_steps"}
+
+
 def _check_split(batch_size: int, config: TransferConfig) -> None:
     gpus = config.resources.gpus
     if batch_size % gpus:
@@ -99,8 +104,12 @@ def _check_split(batch_size: int, config: TransferConfig) -> None:
         raise TaskError("batch_not_divisible", f"{batch_size} images cannot be split evenly over {gpus} GPUs", field)
 
 
-def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) -> TransferConfig:
+def resolve(
+    config: TransferConfig, card: BaseModelCard, *, num_threads: int, num_images: int | None = None
+) -> TransferConfig:
     """The complete config: what was left out comes from the card, `auto` and null become numbers.
+
+    One whose length is stated in epochs stays open in this, unless `num_images`, its training images, are known.
 
     Raises:
         TaskError: fields that do not go together; `param` names the one at fault.
@@ -109,18 +118,15 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
     control = rules.complete_control(config, card)
     rules.check_method(config, card)
     given, where = config.method.hyperparameters, f"method.{config.method.type}.hyperparameters"
+    check_course(given, card, where, num_images)
     training = _with_defaults(given, card.defaults.training, card)
     _check_split(int(training["batch_size"]), config)
-    steps = int(training["max_steps"])
-    if training["ema_decay"] is None:
-        training["ema_decay"] = math.exp(-1 / (EMA_TIME_CONSTANT * steps))
-    if training["checkpoint_every_steps"] is None:
-        training["checkpoint_every_steps"] = math.ceil(steps / 4)
+    training = _with_length(given, training, where)
     if isinstance(given, DiffTuningHyperparameters):
         check_recipe(given, int(training["batch_size"]), card)
         training |= _resolve_diff_tuning(given, card, control)
     training |= rules.training(given, where)
-    return TransferConfig.model_validate(
+    resolved = TransferConfig.model_validate(
         {
             **config.model_dump(),
             "method": {"type": config.method.type, config.method.type: {"hyperparameters": training}},
@@ -129,6 +135,7 @@ def resolve(config: TransferConfig, card: BaseModelCard, *, num_threads: int) ->
             "num_threads": config.num_threads or num_threads,
         }
     )
+    return resolved if num_images is None else closed(resolved, num_images)
 
 
 def resolve_analysis(config: ChainOfForgetting, card: BaseModelCard) -> ChainOfForgetting:

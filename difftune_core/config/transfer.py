@@ -21,6 +21,8 @@ from difftune_core.config.run import CheckpointConfig, ResourcesConfig
 from difftune_core.config.stored import without_former
 from difftune_core.files import sha256_json
 
+MAX_STEPS = 10_000_000
+LrSchedule = Literal["constant", "linear", "cosine"]
 MAX_CLASSES = 1000
 """Of a target: diffusers' pipeline looks for the null label in row 1000 of an export's table."""
 
@@ -28,13 +30,21 @@ MAX_CLASSES = 1000
 class TrainingHyperparameters(Frozen):
     """What every method needs. Left out: the default of the base model's card."""
 
-    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] = 24_000
+    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 24_000
     """Optimizer steps."""
+    epochs: Annotated[float, Field(gt=0, le=MAX_STEPS)] | None = None
+    """In place of `max_steps`: how often the training images go by, those held out not among them. It becomes steps as
+    soon as their number is known: `epochs` times images by `batch_size`, rounded up."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     """Images per step, target and retention images together."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
-    """AdamW's learning rate, constant after warm-up."""
-    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """AdamW's learning rate, the highest of the run."""
+    lr_schedule: LrSchedule = "constant"
+    """What becomes of the learning rate after the warm-up: it stays, or falls to `min_learning_rate` by the last step,
+    along a line (`linear`) or half a cosine wave (`cosine`, Loshchilov and Hutter 2017)."""
+    min_learning_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Where `linear` and `cosine` end."""
+    warmup_steps: Annotated[int, Field(ge=0, le=MAX_STEPS)] = 0
     """Steps over which the learning rate rises linearly from 0."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """AdamW's decoupled weight decay."""
@@ -46,7 +56,7 @@ class TrainingHyperparameters(Frozen):
     """Probability that a target image is trained with the null label (classifier-free guidance)."""
     horizontal_flip: bool = True
     """Whether images are also seen mirrored. Off where that changes the class, as for glyphs."""
-    checkpoint_every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    checkpoint_every_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     """Steps between checkpoints; null saves at a quarter, half, three quarters and the end."""
     label_rows: Literal["reuse_rows", "mean", "null"] = "reuse_rows"
     """How new class rows start: source rows of the same number (as the released code), their mean, or the null row."""
@@ -54,7 +64,7 @@ class TrainingHyperparameters(Frozen):
     """Weight of the noise prediction's error by t: `min_snr` is min(SNR, 5) / SNR, `p2` is (1 + SNR)^-0.5."""
     adapter: Adapter = FullTuning()
     """What is trained: `full` everything, `lora`, `difffit`, `bitfit`, `adaptformer`, `vpt` a small part of it."""
-    log_every_steps: Annotated[int, Field(ge=1, le=10_000_000)] = 10
+    log_every_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 10
     """Steps between metrics; a value is the mean over the steps since the one before."""
 
 

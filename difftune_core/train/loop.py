@@ -18,6 +18,7 @@ from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.best import best_evaluation, stopped_early
 from difftune_core.hooks import BestEvent, Hooks, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
+from difftune_core.train.learning_rate import learning_rate_at
 from difftune_core.train.step import StepResult
 
 _KEPT = 2  # whole checkpoints on disk: the newest, and one more in case it is found corrupt
@@ -151,7 +152,10 @@ class Loop(Generic[Model]):
     def _advance(self, *, log: bool) -> None:
         self._window.append(self.advance())
         if log:
-            values = _means(self._window) | {"target_images": float(self.state.target_images)}
+            values = _means(self._window) | {
+                "learning_rate": learning_rate_at(self.state.step - 1, self.config.method.hyperparameters),
+                "target_images": float(self.state.target_images),
+            }
             self._window.clear()
             self.state.history.add(self.state.step, values)
             self.hooks.emit(MetricsEvent(step=self.state.step, values=values))

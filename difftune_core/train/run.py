@@ -10,6 +10,7 @@ import torch
 
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.state import TrainState, new_state
+from difftune_core.config.course import closed
 from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.config.reports.record import changed
 from difftune_core.config.transfer import TransferConfig
@@ -38,6 +39,8 @@ _REPORTS = (("report_json", "report.json"), ("report_html", "report.html"), ("sa
 def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEvent:
     """Train as `config` (resolved) says. Leaves checkpoints, report and export in `folders.out`.
 
+    A config whose length is open is closed with the training images that are there.
+
     Raises:
         difftune_core.hooks.TaskError: a failure with a reason that the user can act on.
     """
@@ -49,7 +52,7 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
         except Stopped:
             return _stopped(hooks, step=0)
         try:
-            with spread(config, folders, hooks, run.loop):
+            with spread(run.loop.config, folders, hooks, run.loop):
                 stop = run.loop.run()
             if stop is None:
                 run.finish()
@@ -94,6 +97,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     task = family_of(base.card).task(preparation)
     preparation.phase("loading_model")
     target, held_out = task.rows
+    config = preparation.config = closed(config, len(target))
     copies = tell_copies(hooks, target, held_out, task.label)
     state = new_state(task.start(), config.method.hyperparameters, seed=config.seed)  # it may refuse the adapter
     data, kept = task.data, task.data.retention_latents

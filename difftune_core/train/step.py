@@ -13,6 +13,7 @@ from difftune_core.checkpoint.state import TrainState, update_average
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.families.batch import TrainingData, losses_of, make_batch
 from difftune_core.hooks import TaskError
+from difftune_core.train.learning_rate import learning_rate_at
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,8 @@ def update(state: TrainState[Any], loss: Float[Tensor, ""], hyperparameters: Tra
     norm = torch.nn.utils.clip_grad_norm_(state.trainable().values(), limit if limit is not None else torch.inf)
     if not torch.isfinite(norm):
         raise TaskError("diverged", f"loss or gradient is not finite at step {state.step + 1}", "learning_rate")
-    warmup = min(1.0, (state.step + 1) / (hyperparameters.warmup_steps or 1))
     for group in state.optimizer.param_groups:
-        group["lr"] = hyperparameters.learning_rate * warmup
+        group["lr"] = learning_rate_at(state.step, hyperparameters)
     state.optimizer.step()
     assert hyperparameters.ema_decay is not None, "resolved at submit"
     update_average(state.average, state.model, hyperparameters.ema_decay)

@@ -112,3 +112,11 @@ def test_the_exit_status_tells_how_a_watched_job_ended() -> None:
 
 def test_the_version_is_printed() -> None:
     assert difftune("--version").output.startswith("difftune ")
+
+
+def test_a_length_takes_the_place_of_the_other_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "job.yaml"
+    config.write_text("method: {type: supervised, supervised: {hyperparameters: {max_steps: 7, batch_size: 4}}}\n")
+    asked = body(monkeypatch, "ds_1", "--config", config, "--epochs", 2.5)
+    assert asked["method"]["supervised"]["hyperparameters"] == {"batch_size": 4, "epochs": 2.5}
+    assert difftune("submit", "ds_1", "--epochs", 2, "--max-steps", 7).exit_code == 1

@@ -143,7 +143,8 @@ def _charts(report: RunReport) -> list[Chart]:
     charts = [line_chart("Training loss", losses, x_label="step")] if losses else []
     charts += _evaluation_charts(report)
     for key, points in curves.items():
-        if key not in _LOSSES and key not in _HIDDEN:
+        is_flat = key == "learning_rate" and len({value for _, value in points}) == 1
+        if key not in _LOSSES and key not in _HIDDEN and not is_flat:
             name = _CURVES.get(key, key.replace("_", " "))
             charts.append(line_chart(name, [Series("at the end", points)], x_label="step"))
     return charts

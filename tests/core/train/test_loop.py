@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from difftune_core.checkpoint.load import resume
-from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, newest_whole
+from difftune_core.checkpoint.manifest import ADAPTER, MODEL, RESUME, checkpoint_name, newest_whole
 from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import TransferConfig
@@ -91,8 +91,9 @@ def stop_and_resume(config: TransferConfig, cut: int, toy_model: DiT, data: Labe
     assert second.state.step == cut
     assert second.run() is None
     steps = [event.step for event in hooks.events if isinstance(event, MetricsEvent)]
-    assert steps == list(range(cut + 1, 21)), "it went on, it did not start again"
-    assert digest(tmp_path / "a" / "step-00000020") == digest(tmp_path / "b" / "step-00000020")
+    last = config.method.hyperparameters.max_steps
+    assert steps == list(range(cut + 1, last + 1)), "it went on, it did not start again"
+    assert digest(tmp_path / "a" / checkpoint_name(last)) == digest(tmp_path / "b" / checkpoint_name(last))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

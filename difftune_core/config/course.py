@@ -1,0 +1,120 @@
+"""The course of a run: its length in steps, and the settings that follow from that. Pydantic only.
+
+A run is so many steps long, or so many passes over its training images (`epochs`); these become steps where the number
+of images is first known. Until then the config is open: it has no `max_steps`, nor what would follow from it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.transfer import MAX_STEPS, TrainingHyperparameters, TransferConfig
+from difftune_core.hooks import TaskError
+
+EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
+_DIGITS = 9  # 0.1 * 30 is a little more than 3, and no step more
+
+
+def steps_of(epochs: float, num_images: int, batch_size: int) -> int:
+    """Steps in which the training images go by so many times, the last batch being whole."""
+    return max(1, math.ceil(round(epochs * num_images / batch_size, _DIGITS)))
+
+
+def check_course(given: TrainingHyperparameters, card: BaseModelCard, where: str, num_images: int | None) -> None:
+    """Refuse what was stated of length and learning rate and does not go together.
+
+    Args:
+        given: as stated.
+        card: of the base model.
+        where: the field that holds them, with dots.
+        num_images: training images, where they are known.
+
+    Raises:
+        TaskError: `invalid_option`, naming the field.
+    """
+    if given.epochs is not None and "max_steps" in given.model_fields_set:
+        batch_size = int(_resolved("batch_size", given, card))
+        steps = None if num_images is None else steps_of(given.epochs, num_images, batch_size)
+        if steps != given.max_steps:  # those of a job that is submitted again are equal
+            same = "" if steps is None else f", and they are not the same: {given.epochs:g} epochs are {steps} steps"
+            raise TaskError("invalid_option", f"state epochs or max_steps, not both{same}", f"{where}.epochs")
+    field = "min_learning_rate"
+    if _resolved("lr_schedule", given, card) == "constant":
+        if field in given.model_fields_set and given.min_learning_rate not in {0.0, _filled_in(field, card)}:
+            message = "min_learning_rate is where the schedules linear and cosine end; constant does not fall"
+            raise TaskError("invalid_option", message, f"{where}.{field}")
+    elif _resolved(field, given, card) > (highest := _resolved("learning_rate", given, card)):
+        message = f"min_learning_rate is above the learning_rate of {highest:g}"
+        raise TaskError("invalid_option", message, f"{where}.{field}")
+
+
+def completed(training: dict[str, Any], where: str) -> dict[str, Any]:
+    """Fill in what follows from the number of steps: the average's decay, and when checkpoints are saved.
+
+    Args:
+        training: hyperparameters by name, with `max_steps`.
+        where: the field that holds them, with dots.
+
+    Raises:
+        TaskError: `invalid_option`, all steps are warm-up and none is left in which the learning rate could fall.
+    """
+    steps, warmup = int(training["max_steps"]), int(training["warmup_steps"])
+    if steps > MAX_STEPS:
+        raise TaskError("invalid_option", f"a run has at most {MAX_STEPS} steps, not {steps}", f"{where}.epochs")
+    if training["lr_schedule"] != "constant" and warmup >= steps:
+        message = f"after {warmup} steps of warm-up none of the {steps} steps is left for {training['lr_schedule']}"
+        raise TaskError("invalid_option", message, f"{where}.warmup_steps")
+    found = dict(training)
+    if found["ema_decay"] is None:
+        found["ema_decay"] = math.exp(-1 / (EMA_TIME_CONSTANT * steps))
+    if found["checkpoint_every_steps"] is None:
+        found["checkpoint_every_steps"] = math.ceil(steps / 4)
+    return found
+
+
+def is_open(config: TransferConfig) -> bool:
+    """Whether the length of a resolved config waits for the number of training images."""
+    given = config.method.hyperparameters
+    return given.epochs is not None and "max_steps" not in given.model_fields_set
+
+
+def closed(config: TransferConfig, num_images: int) -> TransferConfig:
+    """Close a resolved config: its epochs become steps; one that is not open stays as it is.
+
+    Raises:
+        TaskError: as `completed`.
+    """
+    method = config.method
+    given = method.hyperparameters
+    if given.epochs is None or not is_open(config):
+        return config
+    steps = steps_of(given.epochs, num_images, given.batch_size)
+    training = completed({**given.model_dump(), "max_steps": steps}, f"method.{method.type}.hyperparameters")
+    spec = {"type": method.type, method.type: {"hyperparameters": training}}
+    return TransferConfig.model_validate({**config.model_dump(), "method": spec})
+
+
+def as_stored(config: TransferConfig) -> dict[str, Any]:
+    """Dump a resolved config as JSON has it; an open one without `max_steps`."""
+    fields = config.model_dump(mode="json")
+    if is_open(config):
+        del fields["method"][config.method.type]["hyperparameters"]["max_steps"]
+    return fields
+
+
+def told_of_length(config: TransferConfig, num_images: int) -> str:
+    """Say what epochs have become."""
+    given = config.method.hyperparameters
+    assert given.epochs is not None, "asked for in epochs"
+    epochs = f"{given.epochs:g} {'epoch' if given.epochs == 1 else 'epochs'}"
+    return f"{epochs} of {num_images} training images are {given.max_steps} steps of {given.batch_size} images."
+
+
+def _resolved(field: str, given: TrainingHyperparameters, card: BaseModelCard) -> Any:
+    return getattr(given, field) if field in given.model_fields_set else _filled_in(field, card)
+
+
+def _filled_in(field: str, card: BaseModelCard) -> Any:
+    return card.defaults.training.get(field, TrainingHyperparameters.model_fields[field].default)

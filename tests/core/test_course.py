@@ -1,0 +1,83 @@
+"""Length and learning rate of a run: what goes together, and what epochs become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.course import as_stored, closed, is_open, steps_of
+from difftune_core.config.resolution import resolve
+from difftune_core.config.stored import read_stored
+from difftune_core.config.transfer import TransferConfig, config_digest
+from difftune_core.hooks import TaskError
+
+TRAINING = {"max_steps": 50, "batch_size": 8, "learning_rate": 3e-4}
+CARD = BaseModelCard(
+    id="toy", family="dit", image_size=32, feature_extractor="none", digest="d", defaults={"training": TRAINING}
+)
+
+
+def resolved(num_images: int | None = None, **hyperparameters: object) -> TransferConfig:
+    method = {"type": "diff_tuning", "diff_tuning": {"hyperparameters": hyperparameters}}
+    config = TransferConfig.model_validate({"model": "toy", "method": method})
+    return resolve(config, CARD, num_threads=1, num_images=num_images)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "images", "batch", "steps"),
+    [(1.0, 80, 8, 10), (1.0, 81, 8, 11), (2.5, 80, 8, 25), (0.1, 30, 1, 3), (1.0, 2, 8, 1)],
+)
+def test_epochs_are_steps_of_whole_batches(epochs: float, images: int, batch: int, steps: int) -> None:
+    assert steps_of(epochs, images, batch) == steps
+
+
+def test_what_follows_from_the_length_waits_for_it() -> None:
+    waiting = resolved(epochs=2)
+    assert is_open(waiting)
+    assert "max_steps" not in as_stored(waiting)["method"]["diff_tuning"]["hyperparameters"]
+    found = closed(read_stored(TransferConfig, as_stored(waiting)), 100)
+    assert found == resolved(100, epochs=2)
+    in_steps, given = resolved(max_steps=25).method.hyperparameters, found.method.hyperparameters
+    assert given.model_copy(update={"epochs": None}) == in_steps
+
+
+def test_a_closed_config_may_be_submitted_again_for_as_many_images() -> None:
+    once = resolved(100, epochs=2)
+    assert resolve(once, CARD, num_threads=1, num_images=100) == once
+    for other in (None, 200):
+        with pytest.raises(TaskError, match="state epochs or max_steps, not both") as refused:
+            resolve(once, CARD, num_threads=1, num_images=other)
+        assert refused.value.param == "method.diff_tuning.hyperparameters.epochs"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"max_steps": 10, "epochs": 1}, "epochs"),
+        ({"min_learning_rate": 1e-6}, "min_learning_rate"),
+        ({"min_learning_rate": 1e-3, "lr_schedule": "cosine"}, "min_learning_rate"),
+        ({"warmup_steps": 50, "lr_schedule": "linear"}, "warmup_steps"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(TaskError) as refused:
+        resolved(**given)
+    assert (refused.value.code, refused.value.param) == (
+        "invalid_option",
+        f"method.diff_tuning.hyperparameters.{field}",
+    )
+
+
+def test_warm_up_that_leaves_nothing_is_refused_when_epochs_become_steps() -> None:
+    waiting = resolved(epochs=1, lr_schedule="cosine", warmup_steps=13)
+    assert closed(waiting, 112).method.hyperparameters.max_steps == 14
+    with pytest.raises(TaskError, match="none of the 13 steps is left for cosine"):
+        closed(waiting, 100)
+
+
+def test_the_defaults_are_in_no_digest() -> None:
+    stated = resolved(lr_schedule="constant", min_learning_rate=0.0)
+    assert config_digest(stated) == config_digest(resolved())
+    assert config_digest(resolved(lr_schedule="cosine")) != config_digest(resolved())
