@@ -16,7 +16,7 @@ from api.jobs import events, images, repository, retention
 from api.jobs.models import Job
 from api.jobs.moves import cancelled, failed, move
 from api.jobs.states import JobStatus
-from api.retention_sets.models import RetentionArtifact
+from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.retention_sets.states import RetentionSetStatus
 from api.subjects.repository import find, open_work
 from api.work import service as work
@@ -63,23 +63,7 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     if excess := _excess_of_classes(used["training_file"]):
         raise InvalidInputError("too_many_classes", excess, param="training_file")
     retained = retention.chosen(session, tenant_id, asked.config, asked.base_digest)
-    job = Job(
-        id=new_id("ftjob"),
-        tenant_id=tenant_id,
-        status=JobStatus.VALIDATING_FILES,
-        model=asked.config.model,
-        config=as_stored(asked.config),
-        training_file=asked.training_file,
-        validation_file=asked.validation_file,
-        retention_set=retained.id if retained else None,
-        retention_digest=retention.digest_of(asked.config, asked.base_digest, retained),
-        base_digest=asked.base_digest,
-        suffix=asked.suffix,
-        metadata_=asked.metadata,
-        priority=asked.priority,
-        total_steps=0 if is_open(asked.config) else asked.config.method.hyperparameters.max_steps,
-        created_at=time.time(),
-    )
+    job = _row(tenant_id, asked, retained)
     session.add(job)
     session.flush()
     _tell_beginning(session, job)
@@ -87,6 +71,27 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
         events.append(session, job, "message", f"Waiting for the retention set {retained.id}")
     _queue_if_ready(session, job)
     return job
+
+
+def _row(tenant_id: str, asked: Submission, retained: RetentionSet | None) -> Job:
+    config = asked.config
+    return Job(
+        id=new_id("ftjob"),
+        tenant_id=tenant_id,
+        status=JobStatus.VALIDATING_FILES,
+        model=config.model,
+        config=as_stored(config),
+        training_file=asked.training_file,
+        validation_file=asked.validation_file,
+        retention_set=retained.id if retained else None,
+        retention_digest=retention.digest_of(config, asked.base_digest, retained),
+        base_digest=asked.base_digest,
+        suffix=asked.suffix,
+        metadata_=asked.metadata,
+        priority=asked.priority,
+        total_steps=0 if is_open(config) else config.method.hyperparameters.max_steps,
+        created_at=time.time(),
+    )
 
 
 def _slots_of(job: Job) -> int:
