@@ -163,13 +163,14 @@ class _FolderReader:
 
 
 def open_archive(path: Path, limits: Limits | None = None) -> Archive:
-    """A zip, tar or tar.gz file, recognised by its content, or a plain folder; plain tar files in it are opened too.
+    """A zip, tar or tar.gz file, recognised by its content, or a plain folder; tar files in it are opened too.
 
     Raises:
         TaskError: `not_an_archive`, `damaged_archive`, `too_many_entries`, `archive_too_large`.
     """
     limits = limits or Limits()
-    reader = ShardReader(_reader(path, limits), limits, path.name)
+    most = tar_reader.most_unpacked(path.stat().st_size, limits) if path.is_file() else limits.max_total_bytes
+    reader = ShardReader(_reader(path, limits), limits, path.name, most)
     try:
         return Archive(path.name, reader, limits)
     except BaseException:

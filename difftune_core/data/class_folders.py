@@ -98,6 +98,8 @@ class _Reader:
 
     def take(self, member: Member) -> None:
         """Judge a picture, and find its class."""
+        if self._labels is not None and member.path in self._labels.files:
+            return
         try:
             data = self._view.archive.read(member)
             info = check_image(data, decode=self._decode)
@@ -115,14 +117,15 @@ class _Reader:
     def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[LabelledImage]:
         """All images, with what the layout leaves open."""
         warnings = [*self._unread(), *self._empty(refused), *nested_archives(ignored)]
-        return Scan(self._found, refused, ignored, warnings, self._faults(), keys=self._keys)
+        sources = self._labels.files if self._labels is not None else frozenset()
+        return Scan(self._found, refused, ignored, warnings, self._faults(), sources, self._keys)
 
     def _class_of(self, member: Member) -> str:
         """Raises `RefusedError`: `no_class_folder`, `nested_folder`, `missing_label`, `unsafe_name`."""
         if self._labels is not None:
-            if member.path not in self._labels:
+            label = self._labels.by_image.get(member.path)
+            if label is None:
                 raise RefusedError("missing_label", "no .cls file of its stem says its class, as others have one")
-            label = self._labels[member.path]
             if isinstance(label, RefusedError):
                 raise label
             return label

@@ -18,7 +18,7 @@ _NAMES = {
     "test": ("test", "testing", "tst"),
 }
 _SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
-_SHARD = re.compile(r"([a-z]+)(?:[-_.]?\d[-_\d]*)?(?:-of-\d+)?\.tar")  # train-000017.tar
+_SHARD = re.compile(r"([a-z]+)(?:[-_.]?\d[-_\d]*)?(?:-of-\d+)?\.(?:tar|tar\.gz|tgz)")  # train-000017.tar
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def is_stray(path: str, code: str) -> bool:
 
 def nested_archives(ignored: Iterable[Refusal]) -> list[Refusal]:
     """A warning for each archive among the ignored files: it may hold images that are missed."""
-    message = "archives in archives are not opened, but for plain tar files; unpack it if it holds images"
+    message = "archives in archives are not opened, but for tar and tar.gz files; unpack it if it holds images"
     paths = sorted(refusal.path for refusal in ignored if ending_of(refusal.path) in _ARCHIVE_ENDINGS)
     return [Refusal(path, "nested_archive", message) for path in paths]
 

@@ -1,6 +1,7 @@
 """Tar files within an archive, as webdataset's shards are sent: read as if their files lay in the archive itself.
 
-One level deep, and plain tar files alone: these are read in place, under the same limits, without being unpacked.
+One level deep, and tar files alone: a plain one is read in place, a gzipped one unpacked as it is read. All gzipped
+ones together may unpack to as much as the whole archive may, so that a layer more multiplies nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from difftune_core.data import tar_reader, zip_reader
 from difftune_core.data.members import Entry, Limits, Reader, RefusedError, clean_path, is_junk
 from difftune_core.hooks import TaskError
 
-_ENDING = ".tar"
+_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _BROKEN = (*zip_reader.BROKEN, *tar_reader.BROKEN)
 
 
@@ -28,9 +29,10 @@ class _Inner(NamedTuple):
 class ShardReader:
     """A reader whose entries are those of another, with the files of each tar file in the place of that file."""
 
-    def __init__(self, outer: Reader, limits: Limits, name: str) -> None:
-        """Nothing is read yet."""
-        self._outer, self._limits, self._name = outer, limits, name
+    def __init__(self, outer: Reader, limits: Limits, name: str, most: int) -> None:
+        """Nothing is read yet. `most` bytes are unpacked of all gzipped shards."""
+        self._outer, self._limits, self._name, self._left = outer, limits, name, most
+        self._most: dict[str, int] = {}
         self._current: tuple[Entry, tar_reader.TarReader] | None = None
 
     def entries(self) -> Iterator[Entry]:
@@ -66,7 +68,7 @@ class ShardReader:
     def _prefix(self, entry: Entry) -> str | None:
         """The shard's path with a `/` at its end; None for an entry that is none, or that is judged as it is."""
         is_large = entry.bytes > entry.packed_bytes * self._limits.max_ratio
-        if not entry.name.lower().endswith(_ENDING) or entry.is_folder or entry.problem or is_large:
+        if not entry.name.lower().endswith(_ENDINGS) or entry.is_folder or entry.problem or is_large:
             return None
         try:
             path = clean_path(entry.name)
@@ -87,12 +89,16 @@ class ShardReader:
             if error.code != "damaged_archive":
                 raise
             yield replace(shard, problem=RefusedError(error.code, str(error)))
+        finally:
+            self._left -= self._current[1].unpacked_bytes if self._current is not None else 0
 
     def _reader(self, shard: Entry) -> tar_reader.TarReader:
         if self._current is None or self._current[0] is not shard:
             self._leave()
             stream = self._outer.open(shard)
-            reader = tar_reader.TarReader(stream, shard.bytes, self._limits, shard.name, is_packed=False)
+            most = min(self._left, tar_reader.most_unpacked(shard.packed_bytes, self._limits))
+            most = self._most.setdefault(shard.name, most)  # the same whenever it is opened again
+            reader = tar_reader.TarReader(stream, shard.bytes, self._limits, shard.name, most=most)
             self._current = (shard, reader)
         return self._current[1]
 

@@ -79,8 +79,18 @@ def few_captions(view: View) -> list[str]:
     return [sample.text.path for sample in samples_of(view) if sample.images and sample.text]
 
 
-def class_labels(view: View) -> dict[str, str | RefusedError] | None:
-    """Path of an image -> class by its `.cls` file, or why that says none; None where most images have no such file."""
+@dataclass(frozen=True)
+class Labels:
+    """Classes that `.cls` files name."""
+
+    by_image: dict[str, str | RefusedError]
+    """Path of an image -> its class, or why its file says none."""
+    files: frozenset[str]
+    """Paths of the files that were read."""
+
+
+def class_labels(view: View) -> Labels | None:
+    """The classes by `.cls` files; None where most images have no such file."""
     samples = [sample for sample in samples_of(view) if sample.images]
     labelled = [sample for sample in samples if CLASS_ENDING in sample.beside]
     if not labelled or len(labelled) < _MAJORITY * len(samples):
@@ -94,7 +104,7 @@ def class_labels(view: View) -> dict[str, str | RefusedError] | None:
         except RefusedError as reason:
             found = RefusedError(reason.code, f"{file.path}: {reason}")
         labels |= {image.path: found for image in sample.images}
-    return labels
+    return Labels(labels, frozenset(sample.beside[CLASS_ENDING].path for sample in labelled))
 
 
 def caption_of(view: View, sample: Sample) -> tuple[Member, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from difftune_core.data.members import Entry, Limits, RefusedError
+from difftune_core.data.members import Entry, Limits, RefusedError, display
 from difftune_core.hooks import TaskError
 
 BROKEN = (tarfile.TarError, zlib.error, EOFError, OSError, struct.error, ValueError, ArithmeticError, RecursionError)
@@ -56,56 +56,72 @@ class _Bounded(io.RawIOBase):
             return
         if not self._is_packed:  # its size is known, so a header that goes beyond it is wrong, or the rest is missing
             raise tarfile.ReadError("a header points beyond its end; was the upload cut?")
-        raise TaskError("archive_too_large", f"its headers reach beyond {self._end} bytes")
+        raise TaskError("archive_too_large", f"at most {self._end} bytes are unpacked of an archive of this size")
 
 
 def is_tar(path: Path) -> bool:
     """Whether the file begins with a tar header, plain or within gzip."""
-    with _stream(path) as file:
+    with path.open("rb") as file:
         return begins_as_tar(file)
 
 
-def begins_as_tar(stream: io.BufferedIOBase) -> bool:
-    """Whether the stream begins with a tar header."""
+def begins_as_tar(file: io.BufferedIOBase) -> bool:
+    """Whether the stream begins with a tar header, plain or within gzip."""
     try:
+        stream, _ = unpacked(file)
         tarfile.TarInfo.frombuf(stream.read(_BLOCK), "utf-8", "surrogateescape")
     except BROKEN:
         return False
     return True
 
 
+def unpacked(file: io.BufferedIOBase) -> tuple[io.BufferedIOBase, bool]:
+    """(the file as a tar reader takes it, whether it is unpacked as it is read); `file` stands at its beginning."""
+    is_packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    file.seek(0)
+    return (gzip.GzipFile(fileobj=file), True) if is_packed else (file, False)
+
+
 class TarReader:
     """Entries in the order of the archive; reading in that order unpacks a gzipped one only once more."""
 
-    def __init__(self, stream: io.BufferedIOBase, end: int, limits: Limits, name: str, *, is_packed: bool) -> None:
+    def __init__(self, file: io.BufferedIOBase, size: int, limits: Limits, name: str, *, most: int) -> None:
         """Begin to read; listing and reading files happen later.
 
         Args:
-            stream: the tar file, seekable; closed with this reader.
-            end: bytes that are read of it at most.
+            file: the tar file, plain or gzipped, seekable and at its beginning; closed with this reader.
+            size: its bytes.
             limits: what is read at most of one file, and how many.
             name: names the file to people.
-            is_packed: whether `stream` is unpacked as it is read, so that nobody knows its end.
+            most: bytes that are unpacked of it at most where it is gzipped.
+
+        Raises:
+            TaskError: `damaged_archive`, `archive_too_large`.
         """
-        self._name, self._limits = name, limits
-        self._stream = stream
-        max_read = max(limits.max_file_bytes, _CHUNK)
-        self._bounded = _Bounded(stream, end=end + 2 * _BLOCK, max_read=max_read, is_packed=is_packed)
+        self._name, self._limits, self._file = name, limits, file
         try:
+            self._stream, self._is_packed = unpacked(file)
+            end = most if self._is_packed else size
+            max_read = max(limits.max_file_bytes, _CHUNK)
+            self._bounded = _Bounded(self._stream, end=end + 2 * _BLOCK, max_read=max_read, is_packed=self._is_packed)
             self._tar = tarfile.open(fileobj=cast("IO[bytes]", self._bounded), mode="r:")  # noqa: SIM115  closed in close()
         except TaskError:
-            self._stream.close()
+            file.close()
             raise
         except BROKEN as error:
-            self._stream.close()
+            file.close()
             raise self._damaged(str(error)) from error
 
     @classmethod
     def of_file(cls, path: Path, limits: Limits) -> TarReader:
         """The reader of a file on disk, plain or gzipped."""
-        packed, is_packed = path.stat().st_size, _is_gzip(path)
-        end = packed if not is_packed else min(limits.max_total_bytes, int(packed * limits.max_ratio) + _CHUNK)
-        return cls(_stream(path), end, limits, path.name, is_packed=is_packed)
+        size = path.stat().st_size
+        return cls(path.open("rb"), size, limits, path.name, most=most_unpacked(size, limits))
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Bytes that were unpacked so far; none of a plain tar file."""
+        return self._stream.tell() if self._is_packed else 0
 
     def entries(self) -> Iterator[Entry]:
         """Every entry.
@@ -113,9 +129,9 @@ class TarReader:
         Raises:
             TaskError: `damaged_archive`, `too_many_entries`.
         """
-        count, before = 0, -1
+        count, before, info = 0, -1, None
         try:
-            while (info := self._tar.next()) is not None:
+            while (info := self._next(info)) is not None:
                 count += 1
                 if count > self._limits.max_entries:
                     raise TaskError("too_many_entries", f"more than {self._limits.max_entries} entries", self._name)
@@ -137,7 +153,18 @@ class TarReader:
     def close(self) -> None:
         """Close the file."""
         self._tar.close()
-        self._stream.close()
+        self._file.close()
+
+    def _next(self, last: tarfile.TarInfo | None) -> tarfile.TarInfo | None:
+        """The entry after `last`, over whose content it is reached."""
+        try:
+            return self._tar.next()
+        except TaskError as error:
+            if last is None or error.code != "archive_too_large":
+                raise
+            name = display(last.name)
+            message = f"{name} unpacks to {last.size} bytes, where {error}"
+            raise TaskError(error.code, message, name) from None
 
     def _check_end(self) -> None:
         """Nothing but zeros may follow the last entry: `tarfile` stops silently at a header that it cannot read."""
@@ -157,13 +184,9 @@ class TarReader:
         return TaskError("damaged_archive", f"the tar file is damaged: {why}", self._name)
 
 
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
-
-
-def _stream(path: Path) -> io.BufferedIOBase:
-    return gzip.open(path) if _is_gzip(path) else path.open("rb")
+def most_unpacked(packed: int, limits: Limits) -> int:
+    """Bytes that are unpacked at most of so many."""
+    return min(limits.max_total_bytes, packed * limits.max_ratio + _CHUNK)
 
 
 def _problem(info: tarfile.TarInfo) -> RefusedError | None:

@@ -16,13 +16,15 @@ _UNICODE_PATH = 0x7075  # extra field of Info-ZIP: version, crc32 of the raw nam
 _EXTRA_HEADER, _UNICODE_HEADER = struct.Struct("<2H"), struct.Struct("<BL")
 _JAPANESE = ("CJK UNIFIED", "CJK COMPATIBILITY", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "FULLWIDTH")
 _HIGH = 0x80
+_COMMON_LEADS, _COMMON_TRAILS = range(0xB0, 0xF8), range(0xA1, 0xFF)
+"""Bytes of the characters in GB2312, the everyday part of GBK: as cp437 hardly ever letters."""
 
 
 def names_of(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     """The names as their writer meant them, in the order of `infos`; one encoding for all that do not say theirs."""
     said = [_said(info) for info in infos]
     unsaid = [_raw(info) for info, name in zip(infos, said, strict=True) if name is None]
-    encoding = next(name for name in ("utf-8", "cp932", "cp437") if _fits(unsaid, name))
+    encoding = next(name for name in ("utf-8", "cp932", "gbk", "cp437") if _fits(unsaid, name))
     return [_raw(info).decode(encoding) if name is None else name for info, name in zip(infos, said, strict=True)]
 
 
@@ -50,7 +52,16 @@ def _fits(names: Sequence[bytes], encoding: str) -> bool:
         texts = [name.decode(encoding) for name in names]
     except UnicodeDecodeError:
         return False
-    return encoding != "cp932" or _are_japanese(texts, [name.decode("cp437") for name in names])
+    if encoding == "cp932":
+        return _are_japanese(texts, [name.decode("cp437") for name in names])
+    return encoding != "gbk" or _are_chinese(texts)
+
+
+def _are_chinese(texts: Sequence[str]) -> bool:
+    """Whether text in GBK is it, and not valid by chance: at least half of its characters are everyday ones."""
+    foreign = [character.encode("gbk") for text in texts for character in text if not character.isascii()]
+    common = [code for code in foreign if code[0] in _COMMON_LEADS and code[-1] in _COMMON_TRAILS]
+    return bool(foreign) and 2 * len(common) >= len(foreign)
 
 
 def _are_japanese(texts: Sequence[str], as_western: Sequence[str]) -> bool:

@@ -49,6 +49,8 @@ def test_similar_names_are_two_classes_whatever_their_files_are_called(
     [
         ({"AAAA": "ねこ", "BBBB": "いぬ"}, "cp932"),
         ({"AAAAAA": "三毛猫", "BBBB": "子犬"}, "cp932"),
+        ({"AA": "猫", "BB": "狗"}, "gbk"),
+        ({"AAAAA": "熊猫1", "BBBBBBBBB": "红色（1）"}, "gbk"),
         ({"AAAA": "café", "BBBB": "Köln"}, "cp437"),
         ({"AAAAAA": "été été"[:6], "BBBBBB": "üöäßÄÖ"}, "cp437"),
         ({"AAAAA": "café", "BBBBBB": "ねこ"}, "utf-8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 from difftune_core.data.archive import Limits, open_archive
 from difftune_core.data.dataset import iter_files, open_captioned, open_dataset
 from difftune_core.data.images import load_rgb
+from difftune_core.hooks import TaskError
 from tests.core.data.verdicts import judge
 
 
-def shard(build: Any, folder: Path, files: dict[str, bytes]) -> bytes:
-    data: bytes = build.tar(folder / "inner.tar", files).read_bytes()
+def shard(build: Any, folder: Path, files: dict[str, bytes], ending: str = "tar") -> bytes:
+    data: bytes = build.tar(folder / f"inner.{ending}", files).read_bytes()
     return data
 
 
@@ -29,18 +31,21 @@ def samples(build: Any, start: int) -> dict[str, bytes]:
     return files
 
 
-def shards(build: Any, folder: Path) -> dict[str, bytes]:
+def shards(build: Any, folder: Path, ending: str) -> dict[str, bytes]:
     return {
-        "00000.tar": shard(build, folder, samples(build, 0)),
+        f"00000.{ending}": shard(build, folder, samples(build, 0), ending),
         "00000_stats.json": b"{}",
         "00000.parquet": b"PAR1",
-        "00001.tar": shard(build, folder, samples(build, 3)),
+        f"00001.{ending}": shard(build, folder, samples(build, 3), ending),
     }
 
 
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "folder"])
-def test_several_shards_in_one_upload_are_one_set(tmp_path: Path, build: Any, recorder: Any, kind: str) -> None:
-    path = build.packed(kind, tmp_path, shards(build, tmp_path))
+def test_several_shards_in_one_upload_are_one_set(
+    tmp_path: Path, build: Any, recorder: Any, kind: str, ending: str
+) -> None:
+    path = build.packed(kind, tmp_path, shards(build, tmp_path, ending))
     found = judge(path, recorder)
     assert found.codes() == {}
     assert [item["caption"] for item in found.items] == [f"picture {number}" for number in range(6)]
@@ -66,7 +71,10 @@ def test_cls_files_name_classes_in_shards_too(tmp_path: Path, build: Any, record
 
     files = {f"{n}.tar": shard(build, tmp_path, labelled(4 * n)) for n in range(2)}
     path = build.zip(tmp_path / "a.zip", files)
-    assert judge(path, recorder).report["class_counts"] == {"0": 4, "1": 4}
+    found = judge(path, recorder)
+    assert found.report["class_counts"] == {"0": 4, "1": 4}
+    assert not found.ignored, "a file that was read is none that is of no use"
+    assert found.report["accepted"] == found.report["entries"] == 16
     assert open_dataset(path).labels.tolist() == [0, 1] * 4
 
 
@@ -93,7 +101,7 @@ def test_classes_of_cls_files_are_compared_as_folders_are(tmp_path: Path, build:
 def test_class_folders_and_splits_of_shards(tmp_path: Path, build: Any, recorder: Any) -> None:
     files = {f"part{n}.tar": shard(build, tmp_path, build.good()) for n in range(2)}
     assert judge(build.zip(tmp_path / "a.zip", files), recorder).report["class_counts"] == {"cat": 4, "dog": 4}
-    files = {f"{name}-00000.tar": shard(build, tmp_path, build.good()) for name in ("train", "val")}
+    files = {f"{name}-00000.tgz": shard(build, tmp_path, build.good(), "tar.gz") for name in ("train", "val")}
     path = build.zip(tmp_path / "b.zip", files)
     assert judge(path, recorder).codes() == {"b.zip": "splits_found"}
     assert judge(path, recorder, splits="train").report["class_counts"] == {"cat": 2, "dog": 2}
@@ -116,6 +124,20 @@ def test_limits_hold_for_all_shards_together(tmp_path: Path, build: Any) -> None
     assert build.fatal(path, Limits(max_entries=11)) == "too_many_entries"
     total = 3 * sum(map(len, build.good().values()))
     assert build.fatal(path, Limits(max_total_bytes=total - 1)) == "archive_too_large"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_layer_more_multiplies_nothing(tmp_path: Path, build: Any, kind: str) -> None:
+    files = [{f"cat/{number}.png": random.Random(number).randbytes(20_000) + bytes(1 << 20)} for number in range(4)]
+    inner = {f"{number}.tar.gz": shard(build, tmp_path, each, "tar.gz") for number, each in enumerate(files)}
+    path = build.packed(kind, tmp_path, inner)
+    assert build.verdicts(path, Limits(max_ratio=60)) == {}, "each shard has a ratio of about 50, and so have all"
+    for one in inner.values():
+        (tmp_path / "one.tar.gz").write_bytes(one)
+        assert build.verdicts(tmp_path / "one.tar.gz", Limits(max_ratio=10)) == {}, "the first MiB costs nothing"
+    with pytest.raises(TaskError, match=r"cat/1\.png unpacks to 1068576 bytes") as caught:
+        open_archive(path, Limits(max_ratio=10))
+    assert caught.value.code == "archive_too_large"
 
 
 def test_a_cut_shard_is_named(tmp_path: Path, build: Any, recorder: Any) -> None:
