@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -13,13 +12,13 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from api.base_models import store as stored
-from api.base_models.store import ModelFile, StoredModel
+from api.base_models.store import StoredModel
 from api.settings import Settings
 from api.storage import ObjectStore
 from difftune_core.config.card import CARD_FILE, BaseModelCard, read_any_card
 from difftune_core.files import folder_digest, fsync, sha256_json, whole_folder_digest
 from difftune_core.hooks import TaskError
-from worker.workspace import Check, aside_of, chunks_of
+from worker.workspace import Check, aside_of, fetch_object
 
 MODELS = "models-2"  # before, the card was not in the name
 
@@ -59,7 +58,10 @@ def ensure_model(store: ObjectStore, model: StoredModel, data_dir: Path, check: 
     if not final.is_dir():
         with aside_of(cache) as aside:
             for file in model.files:
-                _fetch(store, model.key(file), file, _inside(aside, file.path), check)
+                path = _inside(aside, file.path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                fetch_object(store, model.key(file), file.sha256, path, check)
+                fsync(path)
             if folder_digest(aside) != model.digest:
                 raise TaskError("damaged_file", f"The files of model {model.id} in the store do not have its digest.")
             fsync(aside)
@@ -83,19 +85,6 @@ def _rename(aside: Path, final: Path) -> None:
         if error.errno == errno.ENOTEMPTY:
             raise FileExistsError from None
         raise
-
-
-def _fetch(store: ObjectStore, key: str, file: ModelFile, path: Path, check: Check) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    with path.open("xb") as target:
-        for chunk in chunks_of(store, key):
-            check()
-            digest.update(chunk)
-            target.write(chunk)
-    if digest.hexdigest() != file.sha256:
-        raise TaskError("damaged_file", f"The model's {file.path} is damaged in the store.")
-    fsync(path)
 
 
 def _inside(folder: Path, name: str) -> Path:

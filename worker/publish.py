@@ -15,8 +15,9 @@ from api.checkpoints import keeping
 from api.jobs import lifecycle
 from api.jobs.lifecycle import Point
 from api.jobs.models import Job
+from api.storage import StoredFile
 from api.storage.cleaning import delete_objects
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.work import repository
 from api.work.repository import LeaseLostError
 from difftune_core.checkpoint.manifest import RESUME, announced, newest_whole, stated, whole
@@ -47,7 +48,7 @@ log = structlog.get_logger(__name__)
 class Publisher:
     """Publishes one attempt at a job. `handle` and `flush` are called by one thread."""
 
-    def __init__(self, run: Run, acknowledge: Callable[[str], None], results: list[StoredFile]) -> None:
+    def __init__(self, run: Run, acknowledge: Callable[[str], None], results: list[Result]) -> None:
         """`acknowledge` tells the child that a checkpoint, by its name, is in the store.
 
         `results` takes the result files, whose rows are written with the end of the attempt.
@@ -175,11 +176,9 @@ class Publisher:
         if not self._run.insist(lambda: self._is_published(event.step)):
             folder = self._run.workspace.out / CHECKPOINTS / event.name
             prefix = f"{self._prefix}/{CHECKPOINTS}/{event.name}"
-            files = [
-                {"name": f.path, "key": f"{prefix}/{f.path}", "bytes": f.bytes, "sha256": f.sha256} for f in event.files
-            ]
-            for file, entry in zip(event.files, files, strict=True):
-                self._run.upload(str(entry["key"]), inside(folder, file.path), file, content_type=type_of(file.path))
+            files = [StoredFile(f"{prefix}/{file.path}", file.path, file.bytes, file.sha256) for file in event.files]
+            for file, stored in zip(event.files, files, strict=True):
+                self._run.upload(stored.key, inside(folder, file.path), file, content_type=type_of(file.path))
             dropped = self._run.insist(lambda: self._write_checkpoint(event, files))
             delete_objects(self._run.tools.store, dropped)
         self._acknowledge(event.name)
@@ -188,7 +187,7 @@ class Publisher:
         with self._run.tools.database.read() as session:
             return lifecycle.has_checkpoint(session, self._job_id, step)
 
-    def _write_checkpoint(self, event: CheckpointEvent, files: list[dict[str, object]]) -> list[str]:
+    def _write_checkpoint(self, event: CheckpointEvent, files: list[StoredFile]) -> list[str]:
         with self._run.unit() as (session, _):
             job = lifecycle.lock(session, self._job_id)
             lifecycle.checkpoint_saved(

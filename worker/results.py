@@ -5,14 +5,14 @@ from __future__ import annotations
 import mimetypes
 from pathlib import Path, PurePosixPath
 
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from difftune_core.hooks import ArtifactEvent, TaskError
 from worker.run import Run
 
 _BINARY = "application/octet-stream"
 
 
-def store_result(run: Run, event: ArtifactEvent, prefix: str) -> StoredFile:
+def store_result(run: Run, event: ArtifactEvent, prefix: str) -> Result:
     """Upload a result file under `prefix`; what its row needs.
 
     Raises:
@@ -23,7 +23,7 @@ def store_result(run: Run, event: ArtifactEvent, prefix: str) -> StoredFile:
     key, content_type = f"{prefix}/{info.path}", type_of(info.path)
     run.upload(key, inside(run.workspace.out, info.path), info, content_type=content_type)
     name = PurePosixPath(info.path).name
-    return StoredFile(event.kind, event.step, name, key, info.bytes, info.sha256, content_type)
+    return Result(key, name, info.bytes, info.sha256, content_type, kind=event.kind, step=event.step)
 
 
 def inside(folder: Path, relative: str) -> Path:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from api.settings import Settings
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.subjects.kinds import Kind, kind_of
 from api.work import repository
 from api.work.endings import SUCCEEDED, Ending, Outcome, Settled, Verdict
@@ -34,7 +34,7 @@ def settle(
     ending: Ending,
     *,
     settings: Settings,
-    files: Sequence[StoredFile] = (),
+    files: Sequence[Result] = (),
     found: Any = None,
 ) -> Settled:
     """Move the item, which is locked, and its subject on by how the attempt has ended and what it has brought."""

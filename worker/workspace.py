@@ -11,13 +11,13 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api.storage import ObjectStore
+from api.storage import ObjectStore, StoredFile
 from difftune_core.files import fsync, sha256_file
 from difftune_core.hooks import TaskError
 
@@ -175,37 +175,40 @@ def ensure_file(store: ObjectStore, key: str, sha256: str, path: Path, check: Ch
     """
     if _is_cached(path, sha256):
         return path
-    digest = hashlib.sha256()
     with aside_of(path.parent) as aside:
-        with aside.open("xb") as file:
-            for chunk in chunks_of(store, key):
-                check()
-                digest.update(chunk)
-                file.write(chunk)
-        if digest.hexdigest() != sha256:
-            raise TaskError("damaged_file", f"A file's sha256 is {digest.hexdigest()} in the store, not {sha256}.")
+        fetch_object(store, key, sha256, aside, check)
         fsync(aside)
         aside.replace(path)
     return path
 
 
-def fetch_checkpoint(store: ObjectStore, files: list[dict[str, Any]], target: Path, check: Check) -> None:
-    """Download a checkpoint's files into a folder of that name; it appears whole or not at all.
+def fetch_object(store: ObjectStore, key: str, sha256: str, path: Path, check: Check) -> None:
+    """Download an object into a new file, and compare its digest.
+
+    Raises:
+        TaskError: `object_missing` or `damaged_file`.
+    """
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+        for chunk in chunks_of(store, key):
+            check()
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != sha256:
+        message = f"The object {key} is damaged in the store: its sha256 is {digest.hexdigest()}, not {sha256}."
+        raise TaskError("damaged_file", message)
+
+
+def fetch_files(store: ObjectStore, files: Iterable[StoredFile], target: Path, check: Check) -> None:
+    """Download files into a folder of that name; it appears whole or not at all.
 
     Raises:
         TaskError: `object_missing` or `damaged_file`.
     """
     with aside_of(target.parent) as aside:
         aside.mkdir()
-        for entry in files:
-            digest = hashlib.sha256()
-            with (aside / Path(entry["name"]).name).open("xb") as file:
-                for chunk in chunks_of(store, entry["key"]):
-                    check()
-                    digest.update(chunk)
-                    file.write(chunk)
-            if digest.hexdigest() != entry["sha256"]:
-                raise TaskError("damaged_file", f"The checkpoint's {entry['name']} is damaged in the store.")
+        for file in files:
+            fetch_object(store, file.key, file.sha256, aside / Path(file.filename).name, check)
         shutil.rmtree(target, ignore_errors=True)
         aside.replace(target)
 

@@ -16,21 +16,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
 from difftune_core.config.card import CARD_FILE, Role, role_of
-from difftune_core.files import folder_digest, sha256_file
+from difftune_core.files import file_info, folder_digest
+from difftune_core.hooks import FileInfo
 
 _PREFIX = "models/"
 _INDEX = "index.json"
 _TYPES = {".json": "application/json"}
 _KEY_PARTS = 4
-
-
-class ModelFile(BaseModel):
-    """One of a model's files; `path` is relative to its folder."""
-
-    model_config = ConfigDict(frozen=True)
-    path: str
-    bytes: int
-    sha256: str
 
 
 class StoredModel(BaseModel):
@@ -43,14 +35,15 @@ class StoredModel(BaseModel):
     """Over names and contents of the weights and configs, as `difftune_core.files.folder_digest` makes it."""
     card: dict[str, Any]
     """`card.json`, whole."""
-    files: list[ModelFile]
+    files: list[FileInfo]
+    """Paths are relative to its folder."""
 
     @property
     def role(self) -> Role | None:
         """What kind of card it has."""
         return role_of(self.card)
 
-    def key(self, file: ModelFile) -> str:
+    def key(self, file: FileInfo) -> str:
         """Where a file is."""
         return f"{_folder(self.id, self.digest)}/{file.path}"
 
@@ -73,15 +66,13 @@ def publish(store: ObjectStore, folder: Path) -> StoredModel:
     if find(store, folder.name) is not None:
         raise FileExistsError(folder.name)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = [
-        ModelFile(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path))
-        for path in paths
-    ]
+    files = [file_info(path, folder) for path in paths]
     card = json.loads((folder / CARD_FILE).read_bytes())
     model = StoredModel(id=folder.name, digest=folder_digest(folder), card=card, files=files)
     for path, file in zip(paths, files, strict=True):
         store.put_file(model.key(file), path, content_type=_TYPES.get(path.suffix, "application/octet-stream"))
-    store.put_stream(f"{_folder(model.id, model.digest)}/{_INDEX}", [model.model_dump_json(indent=1).encode()])
+    index = model.model_dump_json(indent=1, exclude={"files": {"__all__": {"v"}}})
+    store.put_stream(f"{_folder(model.id, model.digest)}/{_INDEX}", [index.encode()])
     return model
 
 

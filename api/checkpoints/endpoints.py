@@ -69,10 +69,10 @@ def download_checkpoint(
 ) -> Response:
     """The weights, by a link that expires soon. JSON with size and sha256 for `Accept: application/json`."""
     checkpoint = service.get(session, tenant, checkpoint_id, lock="write")
-    found = service.download(session, used.store, checkpoint, format_)
+    found, note = service.download(session, used.store, checkpoint, format_)
     checkpoint.linked_until = time.time() + used.settings.link_ttl_s
     redirect = redirect and "application/json" not in request.headers.get("accept", "")
-    return answers.answer(used, found, f"the checkpoint {checkpoint_id}", redirect=redirect)
+    return answers.answer(used, found, f"the checkpoint {checkpoint_id}", note=note, redirect=redirect)
 
 
 def _shown(session: Session, checkpoint: Checkpoint, job: Job, last_step: int | None) -> CheckpointOut:

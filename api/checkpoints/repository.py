@@ -52,6 +52,6 @@ def beyond_newest(session: Session, job_id: str, count: int) -> list[Checkpoint]
 def remove(session: Session, checkpoint: Checkpoint) -> list[str]:
     """Delete its row and those of its exports; keys to delete after the commit."""
     exports = (ResultFile.step == checkpoint.step, ResultFile.kind.startswith("export_", autoescape=True))
-    keys = [file["key"] for file in checkpoint.files] + files.remove(session, checkpoint.job_id, *exports)
+    keys = [file.key for file in checkpoint.stored] + files.remove(session, checkpoint.job_id, *exports)
     session.delete(checkpoint)
     return keys

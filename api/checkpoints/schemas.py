@@ -47,7 +47,7 @@ def checkpoint_out(
         metrics={**metrics, "step": checkpoint.step},
         tags=[tag for tag, has in tags.items() if has],
         best=is_best,
-        files=[CheckpointFile(name=f["name"], bytes=f["bytes"], sha256=f["sha256"]) for f in checkpoint.files],
+        files=[CheckpointFile(name=f.filename, bytes=f.bytes, sha256=f.sha256) for f in checkpoint.stored],
         resume_available=checkpoint.resume_available,
         download_url=f"/v1/checkpoints/{checkpoint.id}/download",
     )

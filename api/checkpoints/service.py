@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy.orm import Session
 
@@ -11,9 +10,8 @@ from api.errors import ConflictError, InvalidInputError, NotFoundError, NotYetEr
 from api.jobs import repository as jobs
 from api.jobs.models import Checkpoint, Job
 from api.jobs.states import FINAL
-from api.objects.downloads import Download
 from api.schemas import finite
-from api.storage import ObjectStore
+from api.storage import ObjectStore, StoredFile
 from api.subjects.kinds import refuse_used
 from difftune_core.config.families import rules_of_config
 from difftune_core.config.original_fit import how_to_load, unlike_original
@@ -55,8 +53,10 @@ def metrics_at(session: Session, checkpoint: Checkpoint, job: Job) -> dict[str, 
     return {name: finite(value) for name, value in found.items()}
 
 
-def download(session: Session, store: ObjectStore, checkpoint: Checkpoint, format_: Format) -> Download:
-    """The object that holds the checkpoint's weights in a format.
+def download(
+    session: Session, store: ObjectStore, checkpoint: Checkpoint, format_: Format
+) -> tuple[StoredFile, str | None]:
+    """The file that holds the checkpoint's weights in a format, and what whoever takes it must know.
 
     Raises:
         ConflictError: it is not there yet; or in the original code it would be another model, and why.
@@ -65,26 +65,21 @@ def download(session: Session, store: ObjectStore, checkpoint: Checkpoint, forma
     job = session.get_one(Job, checkpoint.job_id)
     name = f"{job.suffix or job.model}-{job.id}-step-{checkpoint.step}"
     if format_ == "safetensors":
-        return _weights(checkpoint, f"{name}.safetensors")
+        return _file(checkpoint, _MODEL).called(f"{name}.safetensors"), None
     if format_ == "original":
         note = _as_original(store, checkpoint, job)
-        return replace(_weights(checkpoint, f"{name}-original.safetensors"), note=note)
+        return _file(checkpoint, _MODEL).called(f"{name}-original.safetensors"), note
     exports = repository.exports(session, job.id, f"export_{format_}")
     if checkpoint.step not in exports:
         raise _no_export(checkpoint, job, format_, sorted(exports))
-    export = exports[checkpoint.step]
+    export = exports[checkpoint.step].stored
     suffix = "".join(export.filename.partition(".")[1:])
     shown = f"{name}-{'controlnet' if format_ == _SINGLE_FILE else format_}{suffix}"
-    return Download(export.key, shown, export.content_type, export.bytes, export.sha256)
+    return export.called(shown), None
 
 
-def _weights(checkpoint: Checkpoint, filename: str) -> Download:
-    file = _file(checkpoint, _MODEL)
-    return Download(file["key"], filename, "application/octet-stream", file["bytes"], file["sha256"])
-
-
-def _file(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    file = next((file for file in checkpoint.files if file["name"] == name), None)
+def _file(checkpoint: Checkpoint, name: str) -> StoredFile:
+    file = next((file for file in checkpoint.stored if file.filename == name), None)
     if file is None:
         raise ConflictError("checkpoint_not_ready", f"{name} of {checkpoint.id} is not in the store.")
     return file
@@ -94,7 +89,7 @@ def _as_original(store: ObjectStore, checkpoint: Checkpoint, job: Job) -> str:
     """How to load the weights in the original DiT code."""
     if why := rules_of_config(job.transfer).no_format.get("original"):
         raise ConflictError("export_not_possible", why.format(job=job.id))
-    config = json.loads(b"".join(store.read(_file(checkpoint, _CONFIG)["key"])))
+    config = json.loads(b"".join(store.read(_file(checkpoint, _CONFIG).key)))
     if why := unlike_original(config):
         message = f"{checkpoint.id} would load in the original DiT code and draw other images. {why}"
         raise ConflictError("export_not_possible", message)

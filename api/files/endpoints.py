@@ -33,7 +33,6 @@ from api.jobs.models import Job
 from api.multipart import StoredForm, store_form
 from api.objects import answers
 from api.objects.answers import Redirect
-from api.objects.downloads import saved_as
 from api.objects.lost import look_for
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Filename, Page, page_of
@@ -194,7 +193,7 @@ def retrieve_file_content(
         body = _joined(used.store, keys)
         return StreamingResponse(body, headers=headers, media_type="application/octet-stream")
     job = session.get_one(Job, found.subject_id)
-    linked = saved_as(found, job.suffix or job.model, job.id)
+    linked = found.stored.owned(job.suffix or job.model, job.id)
     return answers.answer(used, linked, f"the file {found.id} of job {job.id}", redirect=redirect)
 
 

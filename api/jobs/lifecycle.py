@@ -19,6 +19,7 @@ from api.jobs import events
 from api.jobs.models import Checkpoint, Job, Metric
 from api.jobs.moves import end, move, reset_phase
 from api.jobs.states import JobStatus
+from api.storage import StoredFile
 from api.subjects import repository as subjects
 
 _IMAGES = "target_images"
@@ -132,7 +133,7 @@ def checkpoint_saved(
     fence: int,
     step: int,
     name: str,
-    files: list[dict[str, Any]],
+    files: Sequence[StoredFile],
     target_images: int | None = None,
 ) -> None:
     """A row for a checkpoint whose files are all in the store; that of an earlier attempt stays."""
@@ -145,7 +146,7 @@ def checkpoint_saved(
         step=step,
         fence=fence,
         name=name,
-        files=files,
+        files=[{"name": f.filename, "key": f.key, "bytes": f.bytes, "sha256": f.sha256} for f in files],
         created_at=time.time(),
     )
     session.add(row)

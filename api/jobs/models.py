@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
 from api.jobs.states import ALLOWED, JobStatus
+from api.storage import StoredFile
 from api.subjects.models import OwnedSubject, one_of
 from api.tracing import TRACEPARENT_LENGTH, current_traceparent
 from difftune_core.config.course import as_stored
@@ -86,6 +87,11 @@ class Checkpoint(Base):
     created_at: Mapped[float] = mapped_column(Double)
     linked_until: Mapped[float | None] = mapped_column(Double)
     """When the last download link that was handed out ends: whoever has it may begin to read until then."""
+
+    @property
+    def stored(self) -> list[StoredFile]:
+        """`files`, each under the name that it has in the checkpoint's folder."""
+        return [StoredFile(file["key"], file["name"], file["bytes"], file["sha256"]) for file in self.files]
 
 
 class Metric(Base):

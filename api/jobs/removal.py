@@ -34,4 +34,4 @@ def delete_job(session: Session, tenant_id: str, job_id: str) -> list[str]:
     checkpoints = list(session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id)))
     what = f"The checkpoints of job {job_id} are"
     refuse_used(session, tenant_id, [row.id for row in checkpoints], "job_in_use", what)
-    return [file["key"] for row in checkpoints for file in row.files] + remove(session, job)
+    return [file.key for row in checkpoints for file in row.stored] + remove(session, job)

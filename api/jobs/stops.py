@@ -93,4 +93,4 @@ def _saved_identity(session: Session, job: Job, store: ObjectStore) -> dict[str,
 
 
 def _manifest_key(checkpoint: Checkpoint) -> str:
-    return next(str(file["key"]) for file in checkpoint.files if file["name"] == _MANIFEST)
+    return next(file.key for file in checkpoint.stored if file.filename == _MANIFEST)

@@ -12,9 +12,9 @@ from fastapi import Query, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from api.deps import Services
-from api.objects.downloads import Download
 from api.objects.lost import link_to
 from api.schemas import Out
+from api.storage import StoredFile
 
 Redirect = Annotated[
     bool, Query(description="`false`: the link as JSON instead of a redirect, for a browser that sends no key.")
@@ -35,8 +35,10 @@ class DownloadLink(Out):
     """What to know to use it: of `format=original`, how the original code is told what the weights do not tell."""
 
 
-def answer(used: Services, found: Download, owner: str, *, redirect: bool) -> Response:
+def answer(used: Services, found: StoredFile, owner: str, *, redirect: bool, note: str | None = None) -> Response:
     """A redirect to the object's link, or the link as JSON; `owner` says in messages whose object it is.
+
+    `note` is what whoever takes it must know.
 
     Raises:
         GoneError: `object_missing`, the store has lost it.
@@ -52,6 +54,6 @@ def answer(used: Services, found: Download, owner: str, *, redirect: bool) -> Re
         filename=found.filename,
         bytes=found.bytes,
         sha256=found.sha256,
-        note=found.note,
+        note=note,
     )
     return JSONResponse(link.model_dump())

@@ -10,13 +10,13 @@ from api.errors import ConflictError, InvalidInputError, NotYetError
 from api.ids import cursor
 from api.objects import answers
 from api.objects.answers import DownloadLink, Redirect
-from api.objects.downloads import Download
 from api.retention_sets import service
 from api.retention_sets.models import RetentionSet
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
 from api.retention_sets.states import RetentionSetStatus
 from api.routing import KeyedRoute
 from api.schemas import Page, page_of
+from api.storage import StoredFile
 from api.subjects.repository import get, page
 from api.subjects.routes import Asked, Routes
 from api.subjects.states import FINAL
@@ -83,5 +83,5 @@ def retrieve_retention_set_content(
         message = f"The retention set {row.id} is {row.status} and has no images to download."
         kind = ConflictError if row.status in FINAL else NotYetError
         raise kind("retention_set_not_ready", message)
-    found = Download(made.key, f"{row.id}.safetensors", "application/octet-stream", made.bytes, made.sha256)
+    found = StoredFile(made.key, f"{row.id}.safetensors", made.bytes, made.sha256)
     return answers.answer(used, found, f"the retention set {row.id}", redirect=redirect)

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.retention_sets.models import RetentionArtifact, RetentionSet
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.subjects.simple import SimpleKind
 from api.subjects.states import FINAL
 from api.work.states import WorkKind
@@ -41,7 +41,7 @@ class _RetentionSets(SimpleKind[RetentionArtifact]):
         """Count the images that are there: an attempt after which there are more has got on."""
         return self.lock(session, subject_id).done
 
-    def keep(self, session: Session, subject: RetentionArtifact, stored: Sequence[StoredFile]) -> None:
+    def keep(self, session: Session, subject: RetentionArtifact, stored: Sequence[Result]) -> None:
         """Name the one file in the artifact's own row: it is no result of one tenant's."""
         del session
         (images,) = stored

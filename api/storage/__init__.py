@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from api.settings import Settings
-from api.storage.base import ObjectInfo, ObjectStore, StoreError
+from api.storage.base import ObjectInfo, ObjectStore, StoredFile, StoreError
 from api.storage.local import LocalStore
 
-__all__ = ["LocalStore", "ObjectInfo", "ObjectStore", "StoreError", "open_store"]
+__all__ = ["LocalStore", "ObjectInfo", "ObjectStore", "StoreError", "StoredFile", "open_store"]
 
 
 def open_store(settings: Settings) -> ObjectStore:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 from urllib.parse import quote
 
 CHUNK_BYTES = 1 << 20
@@ -25,6 +25,30 @@ class ObjectInfo:
     etag: str | None = None
     modified: float | None = None
     """When it was stored, in Unix seconds of the store's clock; None where it was not asked."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that lies whole in the store, as rows name it: of a checkpoint, a report, an export, a retention set."""
+
+    key: str
+    filename: str
+    bytes: int
+    sha256: str
+    content_type: str = "application/octet-stream"
+
+    def called(self, filename: str) -> Self:
+        """The same file under another name for who downloads it."""
+        return replace(self, filename=filename)
+
+    def owned(self, name: str, owner_id: str) -> Self:
+        """The same file under a name that tells it from others of its kind.
+
+        Args:
+            name: what people call the owner: its suffix, or the model.
+            owner_id: the owner's id.
+        """
+        return self.called(f"{name}-{owner_id}-{self.filename}")
 
 
 class StoreError(OSError):

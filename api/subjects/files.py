@@ -11,26 +11,22 @@ from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from api.errors import NotFoundError, NotYetError
+from api.storage import StoredFile
 from api.subjects.models import Owned, OwnedSubject, ResultFile
 from api.subjects.states import FINAL
 
 
-@dataclass(frozen=True)
-class StoredFile:
-    """A file that lies whole in the store."""
+@dataclass(frozen=True, kw_only=True)
+class Result(StoredFile):
+    """A stored file that work on a subject has made."""
 
     kind: str
     """`difftune_core.hooks.ArtifactEvent.kind`."""
     step: int
-    filename: str
-    key: str
-    bytes: int
-    sha256: str
-    content_type: str
 
 
-def add(session: Session, subject: Owned, files: Iterable[StoredFile]) -> None:
-    """Rows for stored files; a file of the same kind, step and name takes the place of an earlier attempt's."""
+def add(session: Session, subject: Owned, files: Iterable[Result]) -> None:
+    """Rows for results; a file of the same kind, step and name takes the place of an earlier attempt's."""
     for file in files:
         same = (ResultFile.kind == file.kind, ResultFile.step == file.step, ResultFile.filename == file.filename)
         row = session.scalars(select(ResultFile).where(ResultFile.subject_id == subject.id, *same)).one_or_none()

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
 from api.ids import new_id
+from api.storage import StoredFile
 from api.subjects.states import ALLOWED, Status
 
 
@@ -121,3 +122,8 @@ class ResultFile(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     content_type: Mapped[str] = mapped_column(String(128))
     created_at: Mapped[float] = mapped_column(Double)
+
+    @property
+    def stored(self) -> StoredFile:
+        """The file itself."""
+        return StoredFile(self.key, self.filename, self.bytes, self.sha256, self.content_type)

@@ -15,7 +15,6 @@ from api.deps import After, Limit, OnceDep, Order, ReadSession, Services, Servic
 from api.ids import cursor
 from api.objects import answers
 from api.objects.answers import DownloadLink, Redirect
-from api.objects.downloads import saved_as
 from api.schemas import Deleted, Listed, Page, page_of
 from api.storage.cleaning import delete_objects
 from api.subjects import files, repository
@@ -139,7 +138,7 @@ class Routes(Generic[RowT, OutT]):
         ) -> Response:
             row = repository.get(session, self._row, tenant, id_)
             assert isinstance(row, OwnedSubject), "only subjects of work have reports"
-            found = saved_as(files.report(session, row, filename), called(row), row.id)
+            found = files.report(session, row, filename).stored.owned(called(row), row.id)
             return answers.answer(used, found, f"{row.noun} {row.id}", redirect=redirect)
 
         links = {"responses": {302: {}}, "name": f"retrieve_{self._row.noun}_report"}

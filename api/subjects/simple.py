@@ -8,7 +8,7 @@ from typing import Generic
 from sqlalchemy.orm import Session
 
 from api.subjects import files, repository
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.subjects.kinds import Kind, announce
 from api.subjects.models import Counted, Owned
 from api.subjects.repository import SubjectT
@@ -68,7 +68,7 @@ class SimpleKind(Kind, Generic[SubjectT]):
         """Note that the attempt is over and another follows."""
         subject.set_status(Status.QUEUED)
 
-    def succeed(self, session: Session, subject: SubjectT, stored: Sequence[StoredFile]) -> None:
+    def succeed(self, session: Session, subject: SubjectT, stored: Sequence[Result]) -> None:
         """End a subject whose files are in the store; what waited for it goes on."""
         self.keep(session, subject, stored)
         if isinstance(subject, Counted):
@@ -83,7 +83,7 @@ class SimpleKind(Kind, Generic[SubjectT]):
         session.flush()
         announce(session, subject)
 
-    def keep(self, session: Session, subject: SubjectT, stored: Sequence[StoredFile]) -> None:
+    def keep(self, session: Session, subject: SubjectT, stored: Sequence[Result]) -> None:
         """Write rows for what its last attempt has stored."""
         assert isinstance(subject, Owned), "files belong to tenants"
         files.add(session, subject, stored)

@@ -35,7 +35,7 @@ class Outcome:
     verdict: Verdict | None
     """None where it succeeded."""
     files: Sequence[Any] = ()
-    """`api.subjects.files.StoredFile`s that lie in the store and that no row names yet."""
+    """`api.subjects.files.Result`s that lie in the store and that no row names yet."""
     found: Any = None
     """What the kind of work finds out beside files, in a shape of its own."""
 

@@ -14,7 +14,7 @@ from api.datasets.models import Dataset
 from api.deps import Services
 from api.jobs.models import Checkpoint
 from api.jobs.states import JobStatus
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind, WorkState
 
@@ -67,7 +67,7 @@ def finish(services: Services, analysis_id: str) -> None:
     """End it as a worker does, with one file."""
     key = f"analyses/{analysis_id}/1/chain.html"
     info = services.store.put_stream(key, [b"<!doctype html>"])
-    file = StoredFile("report_html", 0, "chain.html", key, info.bytes, str(info.sha256), "text/html")
+    file = Result(key, "chain.html", info.bytes, str(info.sha256), "text/html", kind="report_html", step=0)
     with services.database.write() as session:
         analysis = ANALYSES.lock(session, analysis_id)
         analysis.begin()

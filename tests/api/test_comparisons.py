@@ -16,7 +16,7 @@ from api.datasets.states import DatasetStatus
 from api.deps import Services
 from api.jobs import lifecycle as jobs
 from api.jobs import moves
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.work import repository as work
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind, WorkState
@@ -240,7 +240,7 @@ def test_reports_are_behind_links(
     assert_problem(client.get(path), 409, "report_not_ready")
     rows(lambda session: COMPARISONS.lock(session, made["id"]).set_status(ComparisonStatus.RUNNING))
     stored = services.store.put_stream("comparisons/x", [b"{}"])
-    file = StoredFile("report_json", 0, "comparison.json", stored.key, 2, "0" * 64, "application/json")
+    file = Result(stored.key, "comparison.json", 2, "0" * 64, "application/json", kind="report_json", step=0)
     rows(lambda session: COMPARISONS.succeed(session, COMPARISONS.lock(session, made["id"]), [file]))
     shown = client.get(f"{URL}/{made['id']}").json()
     assert (shown["status"], shown["status_details"]["phase"]) == ("succeeded", None)

@@ -17,8 +17,9 @@ from api.comparisons.models import Comparison, ComparisonJob
 from api.deps import Services
 from api.jobs import lifecycle
 from api.jobs.models import Checkpoint, Event, Job
+from api.storage import StoredFile
 from api.subjects import files as result_files
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.subjects.models import ResultFile
 from api.work.models import WorkItem
 
@@ -38,13 +39,11 @@ def ended(add_job: Callable[..., dict[str, Any]], services: Services, rows: Rows
     def fill(session: Session) -> None:
         job = lifecycle.lock(session, job_id)
         for step, names in ((10, ("model", "resume")), (20, ("model",))):
-            files = [
-                {"name": f"{n}.safetensors", "key": f"{prefix}/{step}/{n}.safetensors", "bytes": 1, "sha256": "0" * 64}
-                for n in names
-            ]
+            weights = [f"{name}.safetensors" for name in names]
+            files = [StoredFile(f"{prefix}/{step}/{name}", name, 1, "0" * 64) for name in weights]
             lifecycle.checkpoint_saved(session, job, fence=1, step=step, name=f"step-{step}", files=files)
-        report = StoredFile("report_html", 20, "report.html", f"{prefix}/report.html", 1, "0" * 64, "text/html")
-        export = StoredFile("export_diffusers", 10, "10.zip", f"{prefix}/10.zip", 1, "0" * 64, "application/zip")
+        report = Result(f"{prefix}/report.html", "report.html", 1, "0" * 64, "text/html", kind="report_html", step=20)
+        export = Result(f"{prefix}/10.zip", "10.zip", 1, "0" * 64, "application/zip", kind="export_diffusers", step=10)
         result_files.add(session, job, [report, export])
         lifecycle.best_found(session, job, step=10, metric="fid", value=1.0)
         job.status, job.finished_at = "cancelled", time.time()

@@ -14,6 +14,7 @@ from api.deps import Services
 from api.jobs import lifecycle
 from api.jobs.lifecycle import Point
 from api.jobs.models import Metric
+from api.storage import StoredFile
 
 JOBS = "/v1/fine_tuning/jobs"
 
@@ -45,7 +46,7 @@ def test_a_job_goes_on_from_its_newest_checkpoint_that_has_all_its_files(
     with services.database.write() as session:
         job = lifecycle.lock(session, job_id)
         for step in (20, 5, 10, 30):
-            files = [{"name": "resume.safetensors", "key": f"{step}", "bytes": 1, "sha256": "0"}]
+            files = [StoredFile(f"{step}", "resume.safetensors", 1, "0")]
             lifecycle.checkpoint_saved(session, job, fence=1, step=step, name=f"step-{step:08d}", files=files)
         session.flush()
         newest = lifecycle.newest_checkpoint(session, job_id)

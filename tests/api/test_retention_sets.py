@@ -15,7 +15,7 @@ from api.deps import Services
 from api.jobs.models import Job
 from api.retention_sets.kind import RETENTION_SETS
 from api.retention_sets.models import RetentionArtifact, RetentionSet
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.work.models import WorkItem
 from tests.api.conftest import CARD
 
@@ -51,7 +51,7 @@ def make(services: Services, rows: Rows) -> Callable[..., None]:
                 RETENTION_SETS.fail(session, artifact, code="model_mismatch", message=error)
             else:
                 key = f"retention_sets/{set_id}/images"
-                stored = StoredFile("retention_set", 0, "images", key, 6, "5" * 64, "application/octet-stream")
+                stored = Result(key, "images", 6, "5" * 64, "application/octet-stream", kind="retention_set", step=0)
                 RETENTION_SETS.succeed(session, artifact, [stored])
 
         rows(settle)

@@ -19,15 +19,16 @@ from api.deps import Services
 from api.jobs import lifecycle, moves
 from api.jobs.models import Job
 from api.jobs.schemas import JobOut
+from api.storage import StoredFile
 from api.subjects import files as result_files
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.work import repository as work
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind
 
 pytestmark = pytest.mark.both_databases
 JOBS = "/v1/fine_tuning/jobs"
-REPORT = StoredFile("report_html", 5, "report.html", "k", 3, "0" * 64, "text/html")
+REPORT = Result("k", "report.html", 3, "0" * 64, "text/html", kind="report_html", step=5)
 
 
 def claimed(session: Session) -> WorkItem:
@@ -38,7 +39,7 @@ def claimed(session: Session) -> WorkItem:
 
 
 def saved(session: Session, job: Job) -> None:
-    files = [{"key": "k", "name": "model.safetensors", "bytes": 1, "sha256": "0" * 64}]
+    files = [StoredFile("k", "model.safetensors", 1, "0" * 64)]
     lifecycle.checkpoint_saved(session, job, fence=1, step=5, name="step-5", files=files)
 
 

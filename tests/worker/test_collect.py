@@ -13,8 +13,9 @@ from sqlalchemy import update
 
 from api.jobs import lifecycle
 from api.jobs.models import Job
+from api.storage import StoredFile
 from api.subjects import files as result_files
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.subjects.references import named_in, named_keys
 from api.uploads.models import Upload, UploadPart
 from api.work.models import WorkItem
@@ -43,8 +44,8 @@ def put(bench: Bench) -> Callable[..., str]:
 def stored_job(bench: Bench, put: Callable[..., str]) -> str:
     """A job that has ended, with a checkpoint and a report."""
     job_id: str = bench.job(dataset=bench.dataset({}))
-    entry = {"name": "model.safetensors", "key": put(f"jobs/{job_id}/1/model"), "bytes": 1, "sha256": "0" * 64}
-    report = StoredFile("report_html", 1, "r.html", put(f"jobs/{job_id}/1/r.html"), 1, "0" * 64, "text/html")
+    entry = StoredFile(put(f"jobs/{job_id}/1/model"), "model.safetensors", 1, "0" * 64)
+    report = Result(put(f"jobs/{job_id}/1/r.html"), "r.html", 1, "0" * 64, "text/html", kind="report_html", step=1)
     with bench.database.write() as session:
         job = lifecycle.lock(session, job_id)
         lifecycle.checkpoint_saved(session, job, fence=1, step=1, name="step-1", files=[entry])

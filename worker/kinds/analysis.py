@@ -11,7 +11,7 @@ from difftune_core.checkpoint.manifest import MANIFEST, MODEL
 from worker.base_models import model_arguments
 from worker.inputs import about_arguments, dataset_arguments
 from worker.kinds.base import Activity
-from worker.workspace import CHECKPOINTS, fetch_checkpoint
+from worker.workspace import CHECKPOINTS, fetch_files
 
 _NEEDED = frozenset({MODEL, MANIFEST, "config.json"})
 """What an analysis reads of a checkpoint; the rest is for a resume."""
@@ -57,6 +57,6 @@ class AnalysisRun(Activity):
         """The checkpoint's folder in the workspace, which appears whole or not at all."""
         folder = self.run.workspace.folder / CHECKPOINTS / checkpoint.id
         if not folder.is_dir():
-            files = [file for file in checkpoint.files if file["name"] in _NEEDED]
-            fetch_checkpoint(self.run.tools.store, files, folder, self.run.check)
+            files = [file for file in checkpoint.stored if file.filename in _NEEDED]
+            fetch_files(self.run.tools.store, files, folder, self.run.check)
         return folder

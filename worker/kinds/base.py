@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy.orm import Session
 
-from api.subjects.files import StoredFile
+from api.subjects.files import Result
 from api.subjects.kinds import kind_of
 from api.work.endings import SUCCEEDED, Ending
 from difftune_core.hooks import ArtifactEvent, Event, ProgressEvent
@@ -37,7 +37,7 @@ class Activity(ABC):
         self.run = run
         self.kind = kind_of(run.lease.kind)
         self.num_threads = 1
-        self.stored: list[StoredFile] = []
+        self.stored: list[Result] = []
         """Files whose rows are written with the end of the attempt."""
         self.found: Any = None
         """What the kind's `settle` is told beside files."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 from api.comparisons import lifecycle
 from api.comparisons.models import Comparison
@@ -14,7 +13,7 @@ from api.subjects.models import ResultFile
 from difftune_core.config.comparison import ComparisonConfig, MissingRun
 from worker.inputs import about_arguments
 from worker.kinds.base import Activity
-from worker.workspace import fetch_checkpoint
+from worker.workspace import fetch_files
 
 _KINDS = {"report_json": "report.json", "samples": "samples.png"}
 
@@ -41,7 +40,8 @@ class Comparing(Activity):
                 continue
             stored = {kind: files[kind][member.job.id] for kind in _KINDS if member.job.id in files[kind]}
             if "report_json" in stored:
-                self._fetch(stored, data / member.method / str(member.seed))
+                inputs = [file.stored.called(_KINDS[kind]) for kind, file in sorted(stored.items())]
+                fetch_files(self.run.tools.store, inputs, data / member.method / str(member.seed), self.run.check)
             else:
                 missing.append(MissingRun(method=member.method, seed=member.seed, reason="its report was deleted"))
         config = ComparisonConfig(
@@ -60,9 +60,3 @@ class Comparing(Activity):
             named = {"data": comparison.training_file, "validation": comparison.validation_file}
             datasets = {option: session.get_one(Dataset, id_) for option, id_ in named.items() if id_}
             return comparison, members, {kind: lifecycle.job_files(session, ids, kind) for kind in _KINDS}, datasets
-
-    def _fetch(self, stored: dict[str, ResultFile], folder: Path) -> None:
-        entries = [
-            {"name": _KINDS[kind], "key": file.key, "sha256": file.sha256} for kind, file in sorted(stored.items())
-        ]
-        fetch_checkpoint(self.run.tools.store, entries, folder, self.run.check)

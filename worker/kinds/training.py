@@ -20,7 +20,7 @@ from worker.kinds.base import Activity
 from worker.kinds.retention import ensure_retention_set
 from worker.publish import Publisher
 from worker.run import Run
-from worker.workspace import CHECKPOINTS, fetch_checkpoint
+from worker.workspace import CHECKPOINTS, fetch_files
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ class Training(Activity):
             if row.step <= here:
                 return
             try:
-                fetch_checkpoint(self.run.tools.store, row.files, checkpoints / row.name, self.run.check)
+                fetch_files(self.run.tools.store, row.stored, checkpoints / row.name, self.run.check)
             except TaskError as error:
                 log.exception("checkpoint_not_fetched", checkpoint=row.id)
                 self._publisher.handle(LogEvent(level="warn", message=f"passed over {row.name}: damaged. {error}"))
@@ -113,7 +113,7 @@ class Training(Activity):
         with self.run.tools.database.read() as session:
             row = lifecycle.best_to_deliver(session, self.run.lease.subject_id)
         if row is not None and whole(checkpoints / row.name) is None:
-            fetch_checkpoint(self.run.tools.store, row.files, checkpoints / row.name, self.run.check)
+            fetch_files(self.run.tools.store, row.stored, checkpoints / row.name, self.run.check)
             self._acknowledge(row.name)
 
     def _resumable(self) -> list[Checkpoint]:
