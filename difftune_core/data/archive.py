@@ -78,7 +78,16 @@ class Archive:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._reader.close()
+
+    @property
+    def seeks(self) -> bool:
+        """Whether files can be read in any order as cheaply as in the archive's own."""
+        return self._reader.seeks
 
     @property
     def entries(self) -> int:
@@ -136,6 +145,8 @@ class Archive:
 
 class _FolderReader:
     """A folder on disk; links are not followed."""
+
+    seeks = True
 
     def __init__(self, root: Path) -> None:
         self._root = root

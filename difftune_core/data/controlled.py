@@ -18,9 +18,10 @@ from torch import Tensor
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.decoded import Rows
 from difftune_core.data.latents import LatentSet
+from difftune_core.data.pixels import ImageRows, pixels_digest
 from difftune_core.files import build_once
 from difftune_core.hooks import TaskError
-from difftune_core.runtime.caches import array_digest, place_of
+from difftune_core.runtime.caches import place_of
 from difftune_core.runtime.tensors import save_tensors
 
 _FORMAT = 1
@@ -47,7 +48,7 @@ class ControlledSet:
 
 
 def cached_controls(
-    pixels: UInt8[np.ndarray, "n s s 3"],
+    pixels: ImageRows,
     *,
     condition: str,
     drawn_by: str,
@@ -68,14 +69,14 @@ def cached_controls(
 
     def build(folder: Path) -> None:
         draw = load_annotator()
-        drawn = np.empty_like(pixels)
-        for number, image in enumerate(pixels):
-            drawn[number] = draw(image)
+        drawn = np.empty(pixels.shape, np.uint8)
+        for number in range(len(pixels)):
+            drawn[number] = draw(pixels[number])
             if progress is not None:
                 progress(number + 1)
         save_tensors({"controls": torch.from_numpy(drawn)}, folder / _FILE)
 
-    inputs = {"format": _FORMAT, "images": array_digest(pixels), "condition": condition, "drawn_by": drawn_by}
+    inputs = {"format": _FORMAT, "images": pixels_digest(pixels), "condition": condition, "drawn_by": drawn_by}
     path = build_once(place_of(cache, "controls", inputs), build) / _FILE
     return np.asarray(load_file(path)["controls"].numpy())
 

@@ -1,4 +1,4 @@
-"""Data sets in memory: the pixels of every image, what belongs to them, and what identifies them.
+"""Data sets at a run's size: their images, decoded when they are asked for, what belongs to them, what identifies them.
 
 Shapes: n images, s pixels a side, k chosen images.
 """
@@ -6,17 +6,20 @@ Shapes: n images, s pixels a side, k chosen images.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
 from difftune_core.data.copies import Key, copy_keys
-from difftune_core.data.dataset import CaptionedSet, ImageFolder, load_pixels
+from difftune_core.data.dataset import CaptionedSet, ImageFolder
+from difftune_core.data.item_files import ItemFiles
+from difftune_core.data.pixels import ImageRows, Pixels, chosen
 from difftune_core.files import sha256_json
 from difftune_core.runtime.caches import contents_digest
 
@@ -25,10 +28,10 @@ DecodedT = TypeVar("DecodedT", bound="Decoded")
 
 @dataclass(frozen=True)
 class Decoded(ABC):
-    """Decoded images of a data set, or some of them, all of one size."""
+    """Images of a data set, or some of them, all of one size."""
 
-    pixels: UInt8[np.ndarray, "n s s 3"]
-    contents: tuple[tuple[str | None, ...], ...]
+    pixels: ImageRows
+    contents: Sequence[tuple[str | None, ...]]
     """Class or caption, and sha256 of each file, of each image in the order of `pixels`."""
     earlier_digest: str
     """What version 0.3.0 called them in its checkpoints. Different images can have the same one."""
@@ -37,7 +40,7 @@ class Decoded(ABC):
         """Number of images."""
         return len(self.contents)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Identifies labels and contents in order."""
         return contents_digest(self.contents)
@@ -45,7 +48,7 @@ class Decoded(ABC):
     @cached_property
     def keys(self) -> list[Key]:
         """Of each image, equal for copies."""
-        return copy_keys(self.pixels)
+        return self.pixels.keys if isinstance(self.pixels, Pixels) else copy_keys(self.pixels[:])
 
     @property
     def names(self) -> list[str]:
@@ -65,7 +68,7 @@ class Decoded(ABC):
         places = indices.tolist()
         return replace(
             self,
-            pixels=self.pixels[places],
+            pixels=chosen(self.pixels, places),
             contents=tuple(self.contents[place] for place in places),
             earlier_digest=self.earlier_digest_of(indices, choice),
             **self.chosen(indices),
@@ -91,7 +94,7 @@ class Images(Decoded):
 class Rows(Decoded):
     """Images with captions."""
 
-    controls: UInt8[np.ndarray, "n s s 3"] | None
+    controls: ImageRows | None
     """None where they are to be drawn."""
 
     @property
@@ -105,25 +108,18 @@ class Rows(Decoded):
 
     def chosen(self, indices: Int[Tensor, " k"]) -> dict[str, Any]:
         """Their control images."""
-        return {"controls": None if self.controls is None else self.controls[indices.tolist()]}
+        return {"controls": None if self.controls is None else chosen(self.controls, indices.tolist())}
 
 
-def decoded(dataset: ImageFolder, size: int) -> Images:
-    """All images of a data set at `size` pixels a side.
-
-    Raises:
-        TaskError: as `data.dataset.iter_files`.
-    """
+def decoded(dataset: ImageFolder, size: int, cache: Path | None = None) -> Images:
+    """All images of a data set at `size` pixels a side; `cache` is the folder where what they show is kept."""
     contents = dataset.contents
-    earlier = sha256_json(sorted(contents))
-    return Images(load_pixels(dataset, size)["image"], contents, earlier, torch.from_numpy(dataset.labels))
+    pixels = Pixels(ItemFiles(dataset, cache), "image", size, cache=cache)
+    return Images(pixels, contents, sha256_json(sorted(contents)), torch.from_numpy(dataset.labels))
 
 
-def load_rows(dataset: CaptionedSet, size: int) -> Rows:
-    """All images of a captioned data set at `size` pixels a side, and their control images where it has them.
-
-    Raises:
-        TaskError: as `data.dataset.iter_files`.
-    """
-    pixels = load_pixels(dataset, size)
-    return Rows(pixels["image"], dataset.contents, dataset.digest, pixels.get("control"))
+def load_rows(dataset: CaptionedSet, size: int, cache: Path | None = None) -> Rows:
+    """All images of a captioned data set at `size` pixels a side, and their control images where it has them."""
+    files = ItemFiles(dataset, cache)
+    controls = Pixels(files, "control", size, cache=cache) if dataset.has_controls else None
+    return Rows(Pixels(files, "image", size, cache=cache), dataset.contents, dataset.digest, controls)

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Float16, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
+from difftune_core.data.pixels import ImageRows, pixels_digest
 from difftune_core.files import build_once, sha256_file
 from difftune_core.runtime.caches import array_digest, place_of
 from difftune_core.runtime.tensors import save_tensors
@@ -54,6 +55,10 @@ class LatentSet:
         """The same set on another device."""
         return LatentSet(self.mean.to(device), self.std.to(device), self.labels.to(device), self.digest)
 
+    def means(self, start: int, stop: int) -> Float16[Tensor, "_ c h w"]:
+        """Means of some of the images, not mirrored."""
+        return self.mean[0, start:stop]
+
     def draw(
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
@@ -63,7 +68,7 @@ class LatentSet:
 
 
 def cached_latents(
-    images: UInt8[np.ndarray, "n s s 3"],
+    images: ImageRows,
     labels: Int[Tensor, " n"],
     *,
     autoencoder: str,
@@ -84,13 +89,14 @@ def cached_latents(
 
     def build(folder: Path) -> None:
         encoder = load_autoencoder()
-        sides = [images, images[:, :, ::-1]] if flip else [images]
+        pixels = np.asarray(images)
+        sides = [pixels, pixels[:, :, ::-1]] if flip else [pixels]
         means, stds = zip(*(encoder.encode(np.ascontiguousarray(side)) for side in sides), strict=True)
         save_tensors({"mean": torch.stack(means), "std": torch.stack(stds), "labels": labels}, folder / _FILE)
 
     inputs = {
         "format": _FORMAT,
-        "images": array_digest(images),
+        "images": pixels_digest(images),
         "labels": array_digest(labels.numpy()),
         "autoencoder": autoencoder,
         "flip": flip,

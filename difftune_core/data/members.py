@@ -79,6 +79,11 @@ class Entry:
 class Reader(Protocol):
     """What reads one packaging."""
 
+    @property
+    def seeks(self) -> bool:
+        """Whether entries can be read in any order as cheaply as in their own."""
+        ...
+
     def entries(self) -> Iterator[Entry]:
         """Every entry, in the cheapest order to read them in."""
         ...

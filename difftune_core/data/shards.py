@@ -34,6 +34,12 @@ class ShardReader:
         self._outer, self._limits, self._name, self._left = outer, limits, name, most
         self._most: dict[str, int] = {}
         self._current: tuple[Entry, tar_reader.TarReader] | None = None
+        self._has_shards = False
+
+    @property
+    def seeks(self) -> bool:
+        """Not among the files of shards: one shard is open at a time, and each is read from its beginning."""
+        return self._outer.seeks and not self._has_shards
 
     def entries(self) -> Iterator[Entry]:
         """Every entry.
@@ -63,6 +69,7 @@ class ShardReader:
             if prefix is None:
                 yield entry
             else:
+                self._has_shards = True
                 yield from self._of_shard(entry, prefix)
 
     def _prefix(self, entry: Entry) -> str | None:

@@ -112,6 +112,11 @@ class TarReader:
             file.close()
             raise self._damaged(str(error)) from error
 
+    @property
+    def seeks(self) -> bool:
+        """Whether going back costs nothing: what is gzipped is unpacked from its beginning again."""
+        return not self._is_packed
+
     @classmethod
     def of_file(cls, path: Path, limits: Limits) -> TarReader:
         """The reader of a file on disk, plain or gzipped."""

@@ -43,6 +43,8 @@ _MAX_DIRECTORY_BYTES_PER_ENTRY = 4096
 class ZipReader:
     """Entries in the order of their data."""
 
+    seeks = True
+
     def __init__(self, path: Path, limits: Limits) -> None:
         """Read the central directory.
 

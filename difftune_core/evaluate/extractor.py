@@ -16,6 +16,7 @@ from torch import Tensor
 
 from difftune_core.config.card import FeatureExtractorCard
 from difftune_core.data.images import load_whole
+from difftune_core.data.pixels import ImageRows, parts_of
 from difftune_core.files import sha256_file, whole_folder_digest
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import interruption_point
@@ -79,7 +80,7 @@ class FeatureExtractor(Protocol):
         """Features of prepared images."""
         ...
 
-    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+    def __call__(self, images: ImageRows) -> Float32[np.ndarray, "n d"]:
         """Features of RGB images of any one size."""
         ...
 
@@ -129,10 +130,9 @@ class BatchedExtractor(ABC):
         """Features of prepared images, in float32 also where the device could be faster with less."""
         return self._joined([self._of(prepared[i : i + self._batch]) for i in range(0, len(prepared), self._batch)])
 
-    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
-        """Features of RGB images of any one size; what is prepared is never more than a batch."""
-        starts = range(0, len(images), self._batch)
-        return self._joined([self._of(self.prepare(images[i : i + self._batch])) for i in starts])
+    def __call__(self, images: ImageRows) -> Float32[np.ndarray, "n d"]:
+        """Features of RGB images of any one size; what is decoded and prepared is never more than a batch."""
+        return self._joined([self._of(self.prepare(part)) for part in parts_of(images, self._batch)])
 
     @torch.inference_mode()
     def _of(self, prepared: Shaped[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b d"]:

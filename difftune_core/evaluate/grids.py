@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from difftune_core.data.pixels import ImageRows
+
 _PLACE = 440  # pixels of a page's column
 _MAX_SCALE = 4
 _GAP = 1  # pixels of an image between two; scaled with them, transparent
@@ -43,9 +45,7 @@ def image_grid(
     return grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
 
 
-def by_class(
-    images: UInt8[np.ndarray, "n h w 3"], labels: Sequence[int], classes: int, rows: int, scale: int = 1
-) -> Image.Image | None:
+def by_class(images: ImageRows, labels: Sequence[int], classes: int, rows: int, scale: int = 1) -> Image.Image | None:
     """The first `rows` images of each of the first `classes` classes, a column each; None where there is none.
 
     A class with fewer leaves its column open below; there are as many rows as the largest class fills.

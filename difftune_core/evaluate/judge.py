@@ -14,11 +14,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import nn
 
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.reports.evaluation import Evaluation
+from difftune_core.data.pixels import ImageRows, parts_of
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import DEFAULT_METRICS
 from difftune_core.evaluate.extractor import FeatureExtractor
@@ -26,6 +26,7 @@ from difftune_core.evaluate.quality import Features, quality, real_against_real
 from difftune_core.interruption import Progress
 
 Model = TypeVar("Model", bound=nn.Module)
+_AT_ONCE = 256  # a multiple of every extractor's batch: features come out as if all images were given at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Judge(ABC, Generic[Model]):
     config: EvaluationConfig
     extractors: tuple[FeatureExtractor, ...]
     """The main one first; of the others the Frechet distance is measured beside FID."""
-    real: UInt8[np.ndarray, "n s s 3"]
+    real: ImageRows
     """Held-out images."""
     real_digest: str
     device: torch.device
@@ -88,11 +89,15 @@ class Judge(ABC, Generic[Model]):
         """Features of the held-out images by extractor, computed once."""
         return self.features(self.real)
 
-    def features(self, images: UInt8[np.ndarray, "k s s 3"]) -> Features:
+    def features(self, images: ImageRows) -> Features:
         """Compute features of images by every extractor."""
-        return {extractor.id: extractor(images) for extractor in self.extractors}
+        found: dict[str, list[Any]] = {extractor.id: [] for extractor in self.extractors}
+        for part in parts_of(images, _AT_ONCE):
+            for extractor in self.extractors:
+                found[extractor.id].append(extractor(part))
+        return {id_: np.concatenate(parts) for id_, parts in found.items()}
 
-    def quality_of(self, images: UInt8[np.ndarray, "k s s 3"]) -> dict[str, Any]:
+    def quality_of(self, images: ImageRows) -> dict[str, Any]:
         """Compare images with the held-out ones."""
         return quality(self.real_features, self.features(images), self.config.metrics, images=(self.real, images))
 

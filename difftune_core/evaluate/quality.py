@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from difftune_core.config.figures import named_metrics
+from difftune_core.data.pixels import ImageRows
 from difftune_core.evaluate.compare import DEFAULT_METRICS, Images, check_spread, compare
 from difftune_core.evaluate.frechet import frechet_estimate
 from difftune_core.hooks import TaskError
@@ -19,7 +20,7 @@ _WITHOUT_FIGURE = {"too_few_images", "no_spread"}
 
 
 def quality(
-    real: Features, fake: Features, metrics: Sequence[str] = (), *, images: tuple[Images, Images] | None = None
+    real: Features, fake: Features, metrics: Sequence[str] = (), *, images: tuple[ImageRows, ImageRows] | None = None
 ) -> dict[str, Any]:
     """FID, KID and `metrics` over the first extractor's features, `fd_<id>` over each further one's.
 
@@ -27,7 +28,8 @@ def quality(
     warnings. `images` are those that the features are of, for metrics that look at them.
     """
     main, *others = real
-    result = _compared(real[main], fake[main], (*DEFAULT_METRICS, *metrics), images)
+    pair = None if images is None or not _look_at_images(metrics) else (np.asarray(images[0]), np.asarray(images[1]))
+    result = _compared(real[main], fake[main], (*DEFAULT_METRICS, *metrics), pair)
     for id_ in others:
         distance, reason = _distance(id_, real[id_], fake[id_])
         result |= distance
@@ -37,7 +39,7 @@ def quality(
 
 
 def real_against_real(
-    real: Features, images: Images, metrics: Sequence[str], *, count: int, seed: int
+    real: Features, images: ImageRows, metrics: Sequence[str], *, count: int, seed: int
 ) -> dict[str, Any]:
     """`quality` of a part of the real images against the others: what equally good images would score.
 
@@ -51,9 +53,14 @@ def real_against_real(
     order = np.random.default_rng(seed).permutation(len(images))
     parts = np.split(order, [min(count, len(images) // 2)])
     fake_features, real_features = ({id_: found[part] for id_, found in real.items()} for part in parts)
-    are_seen = any("images" in named_metrics()[name].needs for name in metrics)  # copied only for who looks at them
-    pair = (images[parts[1]], images[parts[0]]) if are_seen else None
+    pair = (images[parts[1]], images[parts[0]]) if _look_at_images(metrics) else None
     return quality(real_features, fake_features, metrics, images=pair)
+
+
+def _look_at_images(metrics: Sequence[str]) -> bool:
+    """Whether images are needed besides their features; they are decoded and copied for such metrics alone."""
+    known = named_metrics()
+    return any("images" in known[name].needs for name in metrics if name in known)
 
 
 def _compared(

@@ -7,9 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
 from difftune_core.checkpoint.manifest import begun_with
@@ -19,6 +18,7 @@ from difftune_core.config.resolution import resolve_retention_set
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.latents import LatentSet, cached_latents
+from difftune_core.data.pixels import ImageRows
 from difftune_core.evaluate.extractor import FeatureExtractor
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.families.base_model import BaseModel
@@ -95,7 +95,7 @@ class Preparation:
         """Make a listener that reports `done` of `total`, and is where a stop takes effect."""
         return progress_of(self.hooks, phase, total)
 
-    def latents(self, pixels: UInt8[np.ndarray, "n s s 3"], labels: Int[Tensor, " n"], *, flip: bool) -> LatentSet:
+    def latents(self, pixels: ImageRows, labels: Int[Tensor, " n"], *, flip: bool) -> LatentSet:
         """Encode images, or take their latents from the cache."""
         cached = cached_latents(
             pixels,

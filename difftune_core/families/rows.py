@@ -11,6 +11,7 @@ from difftune_core.data.copies import Key
 from difftune_core.data.dataset import ImageFolder, open_captioned, open_dataset
 from difftune_core.data.decoded import Decoded, Images, Rows, decoded, load_rows
 from difftune_core.data.holdout import Split, chosen_split, split_by_class, split_rows
+from difftune_core.data.pixels import Pixels
 from difftune_core.families.preparation import Preparation
 from difftune_core.hooks import TaskError
 
@@ -31,12 +32,12 @@ def class_rows(preparation: Preparation, begun_with: str | None = None) -> tuple
     folders, size, config = preparation.folders, preparation.base.card.image_size, preparation.config
     train = open_dataset(folders.data, folders.data_options)
     if folders.held_out is None:
-        both = decoded(train, size)
+        both = decoded(train, size, folders.cache)
         split = partial(split_by_class, both.labels, config.evaluation.holdout_fraction, config.seed)
         return *_split_off(both, begun_with, split), train.class_names
     validation = open_dataset(*folders.held_out)
     _check_classes(train, validation)
-    return decoded(train, size), decoded(validation, size), train.class_names
+    return decoded(train, size, folders.cache), decoded(validation, size, folders.cache), train.class_names
 
 
 def captioned_rows(preparation: Preparation, begun_with: str | None = None) -> tuple[Rows, Rows]:
@@ -51,9 +52,9 @@ def captioned_rows(preparation: Preparation, begun_with: str | None = None) -> t
             other none.
     """
     folders, size, config = preparation.folders, preparation.base.card.image_size, preparation.config
-    train = load_rows(open_captioned(folders.data, folders.data_options), size)
+    train = load_rows(open_captioned(folders.data, folders.data_options), size, folders.cache)
     if folders.held_out is not None:
-        held_out = load_rows(open_captioned(*folders.held_out), size)
+        held_out = load_rows(open_captioned(*folders.held_out), size, folders.cache)
         if (train.controls is None) != (held_out.controls is None):
             message = "one file has control images and the other has none"
             raise TaskError("control_mismatch", message, "validation_file")
@@ -62,6 +63,9 @@ def captioned_rows(preparation: Preparation, begun_with: str | None = None) -> t
         asked = len(train), config.evaluation.holdout_fraction, config.seed, _MIN_HELD_OUT
         train, held_out = _split_off(train, begun_with, partial(split_rows, *asked))
     check_rows(held_out, _MIN_HELD_OUT, "the held-out set")
+    for rows in (train, held_out):
+        if isinstance(rows.controls, Pixels):
+            _ = rows.controls.digest  # a control that cannot be decoded is found now, not at the first evaluation
     return train, held_out
 
 

@@ -19,7 +19,7 @@ from difftune_core.networks.autoencoder_kl import AutoencoderConfig, Autoencoder
 from difftune_core.networks.state import CONFIG, check_state
 from difftune_core.runtime.foreign import needed, reading
 
-_BATCH = 64
+_BATCH = 64  # as `data.pixels.BLOCK`, by which images are brought here
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _SCALING = 0.18215  # of diffusers, where a config does not say
 

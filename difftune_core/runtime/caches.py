@@ -7,6 +7,7 @@ it to that.
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ _CPU_FIELDS = (
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
 )
 _CHUNK = 256
-Kind = Literal["latents", "controls", "text", "retention", "references", "chains"]
+Kind = Literal["pixels", "latents", "controls", "text", "retention", "references", "chains"]
 
 
 def contents_digest(rows: Iterable[Sequence[str | None]]) -> str:
@@ -33,14 +34,25 @@ def contents_digest(rows: Iterable[Sequence[str | None]]) -> str:
     Args:
         rows: of each image what it is to a run: class or caption, sha256 of its file, sha256 of its control's.
     """
-    return sha256_json([list(row) for row in rows])
+    digest, before = hashlib.sha256(b"["), b""
+    for row in rows:  # as `sha256_json` of the list of all
+        digest.update(before + json.dumps(list(row), separators=(",", ":")).encode())
+        before = b","
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def array_digest(values: Shaped[np.ndarray, "n ..."]) -> str:
     """Identify an array by sha256 over its type, shape and values in order."""
-    digest = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
-    for start in range(0, len(values), _CHUNK):  # what does not lie in one piece is copied, but never all at once
-        digest.update(np.ascontiguousarray(values[start : start + _CHUNK]).data)
+    parts = (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+    return parts_digest(values.dtype, values.shape, parts)
+
+
+def parts_digest(dtype: np.dtype[Any], shape: tuple[int, ...], parts: Iterable[Shaped[np.ndarray, "_ ..."]]) -> str:
+    """The `array_digest` of the array that these parts make, which need not be there at once."""
+    digest = hashlib.sha256(f"{dtype.str} {shape}".encode())
+    for part in parts:  # what does not lie in one piece is copied, but never all at once
+        digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from difftune_core.config.control import ControlConfig
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.controlled import ControlledSet
+from difftune_core.data.pixels import Made
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.forgetting import loss_by_t
@@ -134,7 +135,7 @@ class ControlNetJudge(Judge[nn.Module]):
         rows = torch.arange(self.num_images)
         unguided = self.draw(None, rows, progress)
         validated = self.real[: self.num_validation]
-        rebuilt = self.autoencoder.decode(self.held_out.latents.mean[0].float())
+        rebuilt = Made(self.real.shape, self._rebuilt)
         return {
             "base_model": {
                 "step": 0,
@@ -145,6 +146,10 @@ class ControlNetJudge(Judge[nn.Module]):
             "real_vs_real": {**self.agreement(validated), **self.quality_of_real()},
             "autoencoder_floor": {**self.agreement(rebuilt[: self.num_validation]), **self.quality_of(rebuilt)},
         }
+
+    def _rebuilt(self, start: int, stop: int) -> UInt8[np.ndarray, "_ s s 3"]:
+        """Held-out images through the autoencoder."""
+        return self.autoencoder.decode(self.held_out.latents.means(start, stop).float())
 
     def remembered(
         self, controlnet: nn.Module, count: int, progress: Progress | None = None

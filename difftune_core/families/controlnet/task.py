@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import nn
 
 from difftune_core.adapters.merge import merged
@@ -22,6 +21,7 @@ from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.conditions import Annotator, annotator
 from difftune_core.data.controlled import ControlledSet, as_channels, cached_controls
 from difftune_core.data.decoded import Rows
+from difftune_core.data.pixels import ImageRows
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.report.convergence import why_none
@@ -138,7 +138,7 @@ class ControlNetTask(Task[nn.Module]):
             unet=self.unet,
         )
 
-    def controlled(self, pixels: UInt8[np.ndarray, "n s s 3"], given: Rows | None) -> ControlledSet:
+    def controlled(self, pixels: ImageRows, given: Rows | None) -> ControlledSet:
         """Latents, controls and prompts; without rows (the retention set) the default prompt for every picture."""
         preparation, texts = self.preparation, self.texts
         latents = preparation.latents(pixels, torch.zeros(len(pixels), dtype=torch.long), flip=False)
@@ -154,7 +154,7 @@ class ControlNetTask(Task[nn.Module]):
             )
         captions = given.captions if given is not None else [self.control.default_prompt or ""] * len(pixels)
         prompt = torch.tensor([texts.rows[caption] for caption in captions])
-        return ControlledSet(latents, as_channels(controls).to(preparation.device), texts.states, prompt)
+        return ControlledSet(latents, as_channels(np.asarray(controls)).to(preparation.device), texts.states, prompt)
 
     def open(self, checkpoint: Path) -> nn.Module:
         """Load a checkpoint's average."""

@@ -19,6 +19,7 @@ from difftune_core.checkpoint.manifest import training_data_of
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.decoded import Images
+from difftune_core.data.pixels import pixels_digest
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.classes import TOLD, labels_to_draw
 from difftune_core.evaluate.compare import compare
@@ -37,7 +38,7 @@ from difftune_core.files import build_once, file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, TaskError
 from difftune_core.interruption import Progress, Stopped, interruptible
 from difftune_core.networks.dit import DiT
-from difftune_core.runtime.caches import array_digest, place_of
+from difftune_core.runtime.caches import place_of
 
 _FORMAT = 3
 _FILE = "chain.json"
@@ -140,7 +141,7 @@ class _Analysis:
             "recipe": self._recipe(),
             "extractor": self.easel.extractor.contents,
             "base": self.preparation.base.card.digest,
-            "held_out": array_digest(self.held_out.pixels),
+            "held_out": pixels_digest(self.held_out.pixels),
             "num_examples": self.easel.num_examples,
         }
 

@@ -15,6 +15,7 @@ from jaxtyping import Int, UInt8
 
 from difftune_core.config.sampling import Guidance
 from difftune_core.data.latents import LatentSet
+from difftune_core.data.pixels import Made, pixels_digest
 from difftune_core.diffusion.process import Process
 from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
 from difftune_core.evaluate.forgetting import loss_by_t
@@ -26,7 +27,7 @@ from difftune_core.files import build_once
 from difftune_core.interruption import Progress, after
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT
-from difftune_core.runtime.caches import array_digest, place_of
+from difftune_core.runtime.caches import place_of
 
 _FORMAT = 3
 Labels = Int[torch.Tensor, " k"]
@@ -128,8 +129,8 @@ class DiTJudge(Judge[DiT]):
             "recipe": self.recipe(),
             "metrics": self.config.metrics,
             "extractors": [extractor.contents for extractor in self.extractors],
-            "held_out": array_digest(self.real),
-            "source": array_digest(self.source),
+            "held_out": pixels_digest(self.real),
+            "source": pixels_digest(self.source),
             "source_latents": self.source_latents.digest,
             "other_guidance": self.base_guidance,
         }
@@ -147,14 +148,18 @@ class DiTJudge(Judge[DiT]):
         if self.base_guidance:
             heard = after(self.images_an_evaluation, progress)
             entry["other_guidance"] = self._by_guidance(self.base_model, self.base_guidance, own, heard)
-        mean, _ = self.autoencoder.encode(self.real)
         references = {
             "base_model": entry,
             "real_vs_real": self.quality_of_real(),
-            "autoencoder_floor": self.quality_of(self.autoencoder.decode(mean.float())),
+            "autoencoder_floor": self.quality_of(Made(self.real.shape, self._rebuilt)),
         }
         (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
         np.save(folder / "base_images.npy", images, allow_pickle=False)
+
+    def _rebuilt(self, start: int, stop: int) -> Pixels:
+        """Held-out images through the autoencoder."""
+        mean, _ = self.autoencoder.encode(self.real[start:stop])
+        return self.autoencoder.decode(mean.float())
 
     def draw(
         self, model: DiT, labels: Labels, progress: Progress | None = None, *, guidance: Guidance | None = None
