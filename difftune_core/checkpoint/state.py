@@ -89,6 +89,15 @@ class TrainState(Generic[Model]):
         """Whether everything is trained: the average then is a whole model by itself."""
         return isinstance(self.adapter, FullTuning)
 
+    def drop_gradients(self) -> None:
+        """Let go of the gradients, which the next step makes anew."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def end(self) -> None:
+        """Let go of gradients and moments: no step follows."""
+        self.drop_gradients()
+        self.optimizer.state.clear()
+
     def trainable(self) -> dict[str, Tensor]:
         """Trained parameters by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}

@@ -10,6 +10,7 @@ Shapes: n images, h w pixels, d features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,22 @@ class ClipScorer:
         library: Any = transformers  # untyped in parts
         self.id = folder.name
         self.digest = folder_digest(folder)
-        self._device = torch.device(device)
+        self._folder, self._device = folder, torch.device(device)
         with reading("the CLIP model", "evaluation.clip_model"):
-            model = load_pretrained("CLIPModel", folder)
             self._tokenizer = library.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self._processor = library.CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        self._model = model.to(device)
         self.length = int(self._model.config.text_config.max_position_embeddings)
         """Tokens of a caption, at most; the ends of longer ones are not seen."""
+
+    @cached_property
+    def _model(self) -> Any:
+        with reading("the CLIP model", "evaluation.clip_model"):
+            model = load_pretrained("CLIPModel", self._folder)
+        return model.to(self._device)
+
+    def release(self) -> None:
+        """Let go of the model; it is loaded again when it is next asked."""
+        vars(self).pop("_model", None)
 
     def num_truncated(self, captions: Sequence[str]) -> int:
         """How many captions have more tokens than the model takes."""

@@ -38,10 +38,12 @@ class Dinov2Features(BatchedExtractor):
             TaskError: `model_mismatch` with the names at fault, `not_finite`.
         """
         super().__init__(folder, card, device)
-        self._net = load_dinov2(folder).to(device)
         self.dim = int(self._net.config.hidden_size)
         self._mean = torch.tensor(_MEAN, device=device)[:, None, None]
         self._std = torch.tensor(_STD, device=device)[:, None, None]
+
+    def _load(self, folder: Path) -> Any:
+        return load_dinov2(folder)
 
     def prepare(self, images: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b 224 224 3"]:
         """RGB images of any size at the network's, whatever their shape."""

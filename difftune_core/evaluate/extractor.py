@@ -6,8 +6,9 @@ Shapes: n images, h w pixels, s pixels a side as the network sees them, d featur
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -84,6 +85,10 @@ class FeatureExtractor(Protocol):
         """Features of RGB images of any one size."""
         ...
 
+    def release(self) -> None:
+        """Let go of the network; it is loaded again when features are next asked for."""
+        ...
+
 
 class BatchedExtractor(ABC):
     """The common part: weights known by their digest, images taken batch by batch."""
@@ -107,7 +112,19 @@ class BatchedExtractor(ABC):
         if card.digest not in {"", self.digest}:
             raise TaskError("model_mismatch", f"the weights of {card.id!r} do not fit the digest in its card")
         self.contents = whole_folder_digest(folder)  # the card too: it says how images are brought to the network
-        self._device = torch.device(device)
+        self._folder, self._device = folder, torch.device(device)
+
+    @cached_property
+    def _net(self) -> Any:
+        return self._load(self._folder).to(self._device)
+
+    def release(self) -> None:
+        """Let go of the network; it is loaded again when features are next asked for."""
+        vars(self).pop("_net", None)
+
+    @abstractmethod
+    def _load(self, folder: Path) -> Any:
+        """The frozen network, on the CPU."""
 
     @abstractmethod
     def prepare(self, images: UInt8[np.ndarray, "b h w 3"]) -> Shaped[np.ndarray, "b s s 3"]:

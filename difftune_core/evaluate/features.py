@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftune_core.config.card import FeatureExtractorCard, read_extractor_card
 from difftune_core.data.images import load_rgb
@@ -36,11 +36,16 @@ class TinyFeatures(BatchedExtractor):
 
     def __init__(self, folder: Path, card: FeatureExtractorCard, device: torch.device | str) -> None:
         """Load the network in `folder`."""
-        from difftune_core.evaluate.tiny_features import FEATURES, load_feature_net
+        from difftune_core.evaluate.tiny_features import FEATURES
 
         super().__init__(folder, card, device)
         self.dim = FEATURES
-        self._net = load_feature_net(folder).to(device)
+        _ = self._net
+
+    def _load(self, folder: Path) -> nn.Module:
+        from difftune_core.evaluate.tiny_features import load_feature_net
+
+        return load_feature_net(folder)
 
     def read(self, data: bytes) -> UInt8[np.ndarray, "32 32 3"]:
         """An encoded image cropped as training crops it."""

@@ -5,10 +5,10 @@ Judged on a reference set sampled from the base model with a seed of its own, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.process import Process
@@ -35,13 +35,20 @@ def loss_by_t(denoise: Denoise, reference: LatentSet, process: Process, *, seed:
 
 
 @torch.no_grad()
-def l2_from_base(trained: dict[str, Tensor], start: nn.Module) -> float:
+def l2_from_base(trained: Mapping[str, Tensor], first: Iterable[tuple[str, Tensor]]) -> float:
     """||theta - theta0||^2 over the trained parameters, the paper's measure of forgetting ("EWC").
 
-    Parameters that an adapter inserted count from their first values.
+    Args:
+        trained: theta by name.
+        first: theta0, one after the other, so that no second model need stand beside the first; what is not trained
+            counts for nothing. Parameters that an adapter inserted count from their first values.
     """
-    first = dict(start.named_parameters())
-    return sum(float((tensor.double() - first[name].double()).square().sum()) for name, tensor in trained.items())
+    found = {
+        name: float((trained[name].double() - tensor.to(trained[name].device).double()).square().sum())
+        for name, tensor in first
+        if name in trained
+    }
+    return sum(found[name] for name in trained)
 
 
 def _bin_losses(denoise: Denoise, reference: LatentSet, process: Process, number: int, *, seed: int) -> list[Tensor]:

@@ -226,7 +226,10 @@ class InceptionFeatures(BatchedExtractor):
         super().__init__(folder, card, device)
         self.resizing = RESIZINGS[card.resizing].description
         self._resize = RESIZINGS[card.resizing].resize
-        self._net = load_inception(folder / WEIGHTS).to(device)
+        _ = self._net
+
+    def _load(self, folder: Path) -> InceptionV3:
+        return load_inception(folder / WEIGHTS)
 
     def prepare(self, images: UInt8[np.ndarray, "b h w 3"]) -> Float32[np.ndarray, "b 299 299 3"]:
         """RGB images of any size as the network sees them, about -1 to 1."""

@@ -73,6 +73,11 @@ class Judge(ABC, Generic[Model]):
     def references(self, progress: Progress) -> dict[str, Any]:
         """Measure what the figures are to be read beside, as `base_model`, `real_vs_real` and `autoencoder_floor`."""
 
+    def rest(self) -> None:
+        """Let go of networks that only judging needs, until they are next asked for: training may need the memory."""
+        for extractor in self.extractors:
+            extractor.release()
+
     def judge(self, model: Model, step: int, progress: Progress) -> Evaluation:
         """Make one evaluation: step, figures and how long it took."""
         begin = time.monotonic()

@@ -7,14 +7,15 @@ these classes; everything else is written once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
+from difftune_core.adapters.select import adapt
 from difftune_core.config.adapter import Adapter
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.reports.evaluation import Evaluation
@@ -66,6 +67,8 @@ class Task(ABC, Generic[Model]):
     preparation: Preparation
     label: ClassVar[str]
     """What a row of the data set has: `class` or `caption`."""
+    tuned: Model | None = field(default=None, init=False)
+    """The model that is trained, once there is one: what is frozen in it is the base model's, to be shared."""
 
     @cached_property
     def rows(self) -> tuple[Decoded, Decoded]:
@@ -102,6 +105,13 @@ class Task(ABC, Generic[Model]):
     @abstractmethod
     def start(self) -> Model:
         """Make the model as it is before the first step and without an adapter: a function of base and config."""
+
+    def first_values(self, adapter: Adapter, *, seed: int) -> Iterable[tuple[str, Tensor]]:
+        """Give the parameters as they are before the first step, by name, those of the adapter too.
+
+        A family whose models are large gives them one after the other, without building a second model.
+        """
+        return adapt(self.start(), adapter, seed=seed).named_parameters()
 
     @abstractmethod
     def open(self, checkpoint: Path) -> Model:

@@ -81,6 +81,11 @@ class Preparation:
         """The base model's autoencoder."""
         return self.base.load_autoencoder(self.device)
 
+    def rest(self) -> None:
+        """Let go of the autoencoder, which a step has no use for, until it is next asked for."""
+        if "autoencoder" in vars(self):
+            self.autoencoder.release()
+
     def phase(self, phase: Phase) -> None:
         """Announce a phase, unless somebody asked to stop.
 
@@ -107,11 +112,14 @@ class Preparation:
         )
         return cached.to(self.device)
 
-    def retained(self, config: RetentionSetConfig, phase: Phase) -> RetentionSet:
-        """Find a retention set of the base model, made in the phase if the cache lacks it."""
+    def retained(self, config: RetentionSetConfig, phase: Phase, base: BaseModel | None = None) -> RetentionSet:
+        """Find a retention set of the base model, made in the phase if the cache lacks it.
+
+        `base` is the same base model as one that shares with what is in memory.
+        """
         self.phase(phase)
         progress = self.progress(phase, config.num_images)
-        return retention_set(self.base, config, self.folders.cache, device=self.device, progress=progress)
+        return retention_set(base or self.base, config, self.folders.cache, device=self.device, progress=progress)
 
     def bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
         """Find the retention set that is trained on: the file's, or sampled as stated."""
@@ -126,7 +134,7 @@ class Preparation:
         self.retention_used = {"id": id_, "digest": found.digest, "num_images": len(found.labels)}
         return found
 
-    def judged_source(self, **own: Any) -> tuple[RetentionSet, RetentionSetConfig]:
+    def judged_source(self, base: BaseModel | None = None, **own: Any) -> tuple[RetentionSet, RetentionSetConfig]:
         """The base model's images that a judge compares with, and how they were drawn; `own` are a family's settings.
 
         No method trains on them: their seed is another one than the retention set's.
@@ -134,7 +142,7 @@ class Preparation:
         defaults = resolve_retention_set(RetentionSetConfig(), self.base.card)
         changes = {"seed": defaults.seed + _REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
         settings = defaults.model_copy(update=changes | own)
-        return self.retained(settings, "drawing_base_model_images"), settings
+        return self.retained(settings, "drawing_base_model_images", base), settings
 
     def extractor_folders(self) -> list[Path]:
         """Where the feature extractors are, the main one first.

@@ -6,6 +6,7 @@ Shapes: n images of s x s pixels, c latent channels, h w latent size.
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,23 @@ class Autoencoder:
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+        self._folder, self._device = folder, torch.device(device)
         with reading("vae/", "vae", "unreadable_weights"):
             config = json.loads((needed(folder, CONFIG) / CONFIG).read_bytes())
             self.scaling_factor = float(config.get("scaling_factor", _SCALING))
-            anatomy = anatomy_of(config)
-            network = _theirs(folder) if anatomy is None else _ours(folder, anatomy)
-        self._vae = network.float().eval().requires_grad_(requires_grad=False).to(device)
-        self._device = torch.device(device)
+            self._anatomy = anatomy_of(config)
+        _ = self._vae
+
+    @cached_property
+    def _vae(self) -> Any:
+        with reading("vae/", "vae", "unreadable_weights"):
+            network = _theirs(self._folder) if self._anatomy is None else _ours(self._folder, self._anatomy)
+            network = network.float().eval().requires_grad_(requires_grad=False)
+        return network.to(self._device)
+
+    def release(self) -> None:
+        """Let go of the network; it is loaded again when it is next used."""
+        vars(self).pop("_vae", None)
 
     @torch.inference_mode()
     def encode(

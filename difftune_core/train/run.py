@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.config.course import closed
 from difftune_core.config.reports.evaluation import Evaluation, Judged
@@ -100,11 +99,13 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     config = preparation.config = closed(config, len(target))
     copies = tell_copies(hooks, target, held_out, task.label)
     state = new_state(task.start(), config.method.hyperparameters, seed=config.seed)  # it may refuse the adapter
+    task.tuned = state.model
     data, kept = task.data, task.data.retention_latents
     caches = {
         "target_latents": data.target_latents.digest,
         "retention_latents": None if kept is None else kept.digest,
     }
+    preparation.rest()
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     loop = Loop(
         config,
@@ -123,12 +124,15 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
 
 def evaluate(task: Task[Any], state: TrainState[Any]) -> None:
     """Judge the average now; its figures become metrics and part of the history."""
+    state.drop_gradients()
     judge, preparation = task.judge, task.preparation
     preparation.phase("evaluating")
-    entry = judge.judge(state.average, state.step, preparation.progress("evaluating", judge.images_an_evaluation))
-    config = preparation.config
-    start = adapt(task.start(), config.method.hyperparameters.adapter, seed=config.seed)
-    distance = l2_from_base(state.average_trainable(), start)
+    try:
+        entry = judge.judge(state.average, state.step, preparation.progress("evaluating", judge.images_an_evaluation))
+        first = task.first_values(state.adapter, seed=preparation.config.seed)
+        distance = l2_from_base(state.average_trainable(), first)
+    finally:
+        judge.rest()
     entry = changed(entry, target_images=state.target_images, l2_from_base=distance)
     state.history.evaluations.append(entry)
     preparation.hooks.emit(figures_event(entry))
@@ -146,6 +150,7 @@ class Run:
         """Judge, report and export the model that is delivered."""
         task, judge, hooks = self.task, self.task.judge, self.loop.hooks
         history, out = self.loop.state.history, task.preparation.folders.out
+        self.loop.state.end()
         result = delivered(self.loop, task.open)
         task.preparation.phase("evaluating")
         first = judge.images_of_references
@@ -157,6 +162,7 @@ class Run:
             hooks.emit(figures_event(Evaluation.model_validate({"step": result.step, **further})))
         for message in task.remarks(history.evaluations):
             hooks.emit(LogEvent(message=message))
+        judge.rest()
         task.preparation.phase("exporting")
         exported = task.export(result, out)
         write_run_report(task, self.loop, self.copies, references, result)

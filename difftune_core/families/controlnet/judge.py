@@ -78,6 +78,13 @@ class ControlNetJudge(Judge[nn.Module]):
         """Images for quality, and for forgetting."""
         return self.num_images + len(self.source_images)
 
+    def rest(self) -> None:
+        """Let go of the autoencoder and of the CLIP model too; the UNet is trained with."""
+        super().rest()
+        self.autoencoder.release()
+        if self.clip is not None:
+            self.clip.release()
+
     def own_recipe(self) -> dict[str, Any]:
         """Say how results are compared with their controls and captions."""
         scored = {} if self.clip is None else {"clip_model": self.clip.id, "clip_digest": self.clip.digest}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.diffusion.process import Process, make_process
@@ -21,10 +21,16 @@ from difftune_core.interruption import Progress
 from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.retention.sample import Drawer
 
+_INSIDE = ".base_layer."
+"""Where peft keeps the layer that LoRA is put around."""
+
 
 @dataclass(frozen=True)
 class DiTModel(BaseModel):
     """The folder: `card.json`, `dit/`, `vae/`."""
+
+    beside: nn.Module | None = None
+    """A model that is tuned from this one: what is frozen in it is this one's, so it is shared and not loaded again."""
 
     def dit_config(self) -> DiTConfig:
         """Read the anatomy."""
@@ -41,7 +47,8 @@ class DiTModel(BaseModel):
             kind = adapter.get("type") if isinstance(adapter, dict) else adapter
             message = f"{self.card.id!r} has {kind} inside, which cannot be merged: only a plain DiT can be tuned"
             raise TaskError("adapter_not_mergeable", message, "model")
-        return load_dit(self.folder / "dit", self.dit_config(), device)
+        shared = {} if self.beside is None else _frozen(self.beside)
+        return load_dit(self.folder / "dit", self.dit_config(), device, shared=shared)
 
     def anatomy(self) -> dict[str, Any]:
         """Read process, classes and size from the files."""
@@ -62,3 +69,9 @@ class DiTModel(BaseModel):
             return autoencoder.decode(sample_latents(model, labels, sampling, first_index=start, progress=heard))
 
         return draw
+
+
+def _frozen(model: nn.Module) -> dict[str, Tensor]:
+    """What is not trained of a model, by the names that it has without an adapter."""
+    parameters = model.named_parameters()
+    return {name.replace(_INSIDE, "."): p.detach() for name, p in parameters if not p.requires_grad}

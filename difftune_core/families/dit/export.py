@@ -36,7 +36,10 @@ def padded_table(table: Tensor) -> Tensor:
 
 
 def to_diffusers_state(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
-    """Our names (the original's) to those of `DiTTransformer2DModel`; values are not changed, the table is padded."""
+    """Our names (the original's) to those of `DiTTransformer2DModel`; values are not changed, the table is padded.
+
+    What stands in the original once is shared with it; what each block has of its own is copied for each.
+    """
     out = {
         "pos_embed.proj.weight": state["x_embedder.proj.weight"],
         "pos_embed.proj.bias": state["x_embedder.proj.bias"],
@@ -44,11 +47,11 @@ def to_diffusers_state(state: dict[str, Tensor], depth: int) -> dict[str, Tensor
     for kind in ("weight", "bias"):
         out[f"proj_out_1.{kind}"] = state[f"final_layer.adaLN_modulation.1.{kind}"]
         out[f"proj_out_2.{kind}"] = state[f"final_layer.linear.{kind}"]
-    table = padded_table(state["y_embedder.embedding_table.weight"])
     for i in range(depth):
         out |= _block(state, f"blocks.{i}", f"transformer_blocks.{i}")
+        table = padded_table(state["y_embedder.embedding_table.weight"])
         out[f"transformer_blocks.{i}.norm1.emb.class_embedder.embedding_table.weight"] = table
-    return {name: tensor.clone() for name, tensor in out.items()}
+    return out
 
 
 def _block(state: dict[str, Tensor], ours: str, theirs: str) -> dict[str, Tensor]:
@@ -62,16 +65,19 @@ def _block(state: dict[str, Tensor], ours: str, theirs: str) -> dict[str, Tensor
         out[f"{theirs}.norm1.linear.{kind}"] = state[f"{ours}.adaLN_modulation.1.{kind}"]
         for layer, number in (("0", 1), ("2", 2)):
             name = f"{theirs}.norm1.emb.timestep_embedder.linear_{number}.{kind}"
-            out[name] = state[f"t_embedder.mlp.{layer}.{kind}"]
+            out[name] = state[f"t_embedder.mlp.{layer}.{kind}"].clone()
     return out
 
 
 def to_diffusers(model: DiT) -> Any:
-    """A `DiTTransformer2DModel` with the weights of `model`."""
+    """A `DiTTransformer2DModel` with the weights of `model`, whose memory it shares."""
+    from accelerate import init_empty_weights
     from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 
-    transformer: Any = DiTTransformer2DModel(**_transformer_config(model.config))
-    transformer.load_state_dict(to_diffusers_state(model.state_dict(), model.config.depth), strict=True)
+    with init_empty_weights(include_buffers=False):  # positions are computed, not loaded
+        transformer: Any = DiTTransformer2DModel(**_transformer_config(model.config))
+    state = to_diffusers_state(model.state_dict(), model.config.depth)
+    transformer.load_state_dict(state, strict=True, assign=True)
     return transformer.eval()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from difftune_core.adapters.select import adapt
 from difftune_core.config.adapter import Adapter
@@ -34,10 +35,18 @@ def adapter_in(folder: Path) -> Any:
     return _fields(folder).get(_ADAPTER)
 
 
-def load_dit(folder: Path, config: DiTConfig, device: torch.device | str = "cpu") -> DiT:
+def load_dit(
+    folder: Path, config: DiTConfig, device: torch.device | str = "cpu", *, shared: Mapping[str, Tensor] | None = None
+) -> DiT:
     """A DiT from `model.safetensors`, names and shapes checked, as float32.
 
     Where `config.json` beside it names an adapter (one that cannot be merged), the model comes with it.
+
+    Args:
+        folder: holds the weights.
+        config: the anatomy.
+        device: where to.
+        shared: weights that are in memory already, by name: they are taken as they are, and not read.
 
     Raises:
         TaskError: `model_mismatch` with the missing, unexpected or misshapen names; `not_finite` for NaN or infinity;
@@ -48,16 +57,29 @@ def load_dit(folder: Path, config: DiTConfig, device: torch.device | str = "cpu"
     adapter = adapter_in(folder) if (folder / CONFIG).is_file() else None
     if adapter is not None:
         adapt(model, _ADAPTERS.validate_python(adapter))
-    try:
-        state = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise TaskError("unreadable_weights", f"{folder.name}/{WEIGHTS}: {error}", WEIGHTS) from None
+    known = {name: tensor for name, tensor in (shared or {}).items() if name in model.state_dict()}
+    state = {name: tensor.float() for name, tensor in read_weights(folder, but=known)} | known
     if "pos_embed" not in state:  # fixed by the anatomy, so files may leave it out
         state["pos_embed"] = position_embedding(config.hidden_size, config.input_size // config.patch_size)
     check_state(state, model)
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    model.load_state_dict(state, assign=True)
     model.pos_embed.requires_grad_(False)  # noqa: FBT003  # the argument has no name in the library
     return model.to(device)
+
+
+def read_weights(folder: Path, *, but: Container[str] = ()) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of `model.safetensors` as they are stored, one after the other, without those of the names `but`.
+
+    Raises:
+        TaskError: `unreadable_weights` for a file that is no whole safetensors file.
+    """
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # no mapping
+                if name not in but:
+                    yield name, file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise TaskError("unreadable_weights", f"{folder.name}/{WEIGHTS}: {error}", WEIGHTS) from None
 
 
 def write_dit_config(folder: Path, config: DiTConfig, adapter: Adapter | None = None) -> None:

@@ -48,8 +48,14 @@ class DiTJudge(Judge[DiT]):
 
     @cached_property
     def base_model(self) -> DiT:
-        """The pre-trained model, loaded when it is first asked for."""
+        """The pre-trained model, loaded when it is asked for."""
         return self.base.load_dit(self.device).eval()
+
+    def rest(self) -> None:
+        """Let go of the base model and the autoencoder too."""
+        super().rest()
+        self.autoencoder.release()
+        vars(self).pop("base_model", None)
 
     @property
     def num_images(self) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from torch import Tensor
+
 from difftune_core.adapters.merge import merged
-from difftune_core.config.adapter import Adapter
+from difftune_core.adapters.select import adapt
+from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.decoded import Images
@@ -16,9 +20,9 @@ from difftune_core.evaluate.classes import told_of_classes
 from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.dit.base_model import DiTModel
 from difftune_core.families.dit.export import export_diffusers
-from difftune_core.families.dit.files import load_dit, read_dit_config, write_dit_config
+from difftune_core.families.dit.files import load_dit, read_dit_config, read_weights, write_dit_config
 from difftune_core.families.dit.judge import DiTJudge
-from difftune_core.families.dit.label_rows import told_of_rows, with_classes
+from difftune_core.families.dit.label_rows import TABLE, Rule, table_of, told_of_rows, with_classes
 from difftune_core.families.dit.page import grids_of
 from difftune_core.families.export import zip_folder
 from difftune_core.families.labelled import LabelledData
@@ -33,12 +37,13 @@ class DiTTask(Task[DiT]):
     """Tunes a DiT to the classes of a data set."""
 
     label = "class"
+    _teacher: DiT | None = None
 
     @property
     def base(self) -> DiTModel:
-        """The base model as what it is."""
+        """The base model, which shares with the model that is tuned from it what is frozen there."""
         assert isinstance(self.preparation.base, DiTModel), self.preparation.base.card.family
-        return self.preparation.base
+        return replace(self.preparation.base, beside=self._teacher or self.tuned)
 
     @cached_property
     def _read(self) -> tuple[Images, Images, tuple[str, ...]]:
@@ -57,9 +62,9 @@ class DiTTask(Task[DiT]):
         """Bring latents of target and retention set to the device, or the teacher."""
         preparation, method = self.preparation, self.preparation.config.method
         flip = method.hyperparameters.horizontal_flip
-        retention, teacher = None, None
+        retention = None
         if method.needs_teacher:
-            teacher = self.base.load_dit(preparation.device).eval().requires_grad_(requires_grad=False)
+            self._teacher = self.base.load_dit(preparation.device).eval().requires_grad_(requires_grad=False)
         elif isinstance(method, DiffTuning):
             bank = preparation.bank(method.hyperparameters.retention_set)
             preparation.phase("caching_latents")
@@ -68,13 +73,25 @@ class DiTTask(Task[DiT]):
         target = self._read[0]
         latents = preparation.latents(target.pixels, target.labels, flip=flip)
         process = self.base.process().to(preparation.device)
-        return LabelledData(latents, retention, len(self.class_names), process, teacher)
+        return LabelledData(latents, retention, len(self.class_names), process, self._teacher)
 
     def start(self) -> DiT:
         """Make the base model with a label table of the target's classes."""
-        is_loaded = "judge" in vars(self)
-        source = self._judge.base_model if is_loaded else self.base.load_dit(self.preparation.device)
-        return with_classes(source, len(self.class_names), self.preparation.config.method.hyperparameters.label_rows)
+        return with_classes(self.base.load_dit(self.preparation.device), len(self.class_names), self._rule)
+
+    @property
+    def _rule(self) -> Rule:
+        return self.preparation.config.method.hyperparameters.label_rows
+
+    def first_values(self, adapter: Adapter, *, seed: int) -> Iterable[tuple[str, Tensor]]:
+        """Read them one after the other from the base model's file, or beside an adapter share what is frozen."""
+        classes, base = len(self.class_names), self.base
+        if isinstance(adapter, FullTuning):
+            for name, tensor in read_weights(base.folder / "dit"):
+                yield name, table_of(tensor.float(), classes, self._rule) if name == TABLE else tensor.float()
+            return
+        start = with_classes(base.load_dit(self.preparation.device), classes, self._rule, share=True)
+        yield from adapt(start, adapter, seed=seed).named_parameters()
 
     def open(self, checkpoint: Path) -> DiT:
         """Load a checkpoint's average."""
@@ -92,7 +109,7 @@ class DiTTask(Task[DiT]):
     def make_judge(self) -> DiTJudge:
         """Build the judge, with its own images of the base model."""
         preparation, held_out = self.preparation, self._read[1]
-        source, _ = preparation.judged_source()
+        source, _ = preparation.judged_source(self.base)
         return DiTJudge(
             base=self.base,
             config=preparation.config.evaluation,
@@ -111,7 +128,6 @@ class DiTTask(Task[DiT]):
         """Draw samples by class, and tell what was done to the label table."""
         del evaluations
         preparation, judge = self.preparation, self._judge
-        rule = preparation.config.method.hyperparameters.label_rows
         grids = grids_of(
             result.model,
             judge,
@@ -121,7 +137,7 @@ class DiTTask(Task[DiT]):
         )
         notes = [
             *told_of_classes(judge.labels(result.model), judge.real_labels, self.class_names),
-            told_of_rows(len(self.class_names), self.base.card.num_classes, rule),
+            told_of_rows(len(self.class_names), self.base.card.num_classes, self._rule),
         ]
         return Page(grids, {"class_names": self.class_names}, notes)
 
