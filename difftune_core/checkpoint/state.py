@@ -15,10 +15,13 @@ from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.reports.record import changed
 from difftune_core.config.transfer import TrainingHyperparameters
+from difftune_core.hooks import TaskError
+from difftune_core.runtime.execution import Execution
 from difftune_core.runtime.replica import Replica
 
 Model = TypeVar("Model", bound=nn.Module)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_SCALE, _GROWTH, _UPDATES = "scaler/scale", "scaler/growth", "scaler/updates"
 
 
 @dataclass
@@ -79,10 +82,33 @@ class TrainState(Generic[Model]):
     history: History = field(default_factory=History)
     adapter: Adapter = field(default_factory=FullTuning)
     """What was put into both models."""
+    execution: Execution = field(default_factory=Execution)
+    """How steps are carried out."""
 
     def __post_init__(self) -> None:
         """Train alone, until others join."""
         self.replica = Replica(self.model)
+        self.scaler = self.execution.precision.new_scaler()
+        self._diverged = torch.zeros((), device=next(self.model.parameters()).device)
+
+    def note(self, is_finite: Tensor) -> Tensor:
+        """Note on the device whether the step that is being taken is finite; no host waits for it.
+
+        Returns:
+            1.0 where the weights must stay as they are: from the first step on that is not finite; else 0.0.
+        """
+        first = (self._diverged == 0) & ~is_finite
+        self._diverged = torch.where(first, float(self.step + 1), self._diverged)
+        return (self._diverged > 0).float()
+
+    def check_finite(self) -> None:
+        """Wait for the steps that were taken, and refuse what is not finite: before they are told, judged or saved.
+
+        Raises:
+            TaskError: `diverged`, naming the first step whose loss or gradient was not finite.
+        """
+        if step := int(self._diverged):
+            raise TaskError("diverged", f"loss or gradient is not finite at step {step}", "learning_rate")
 
     @property
     def is_full(self) -> bool:
@@ -118,7 +144,26 @@ class TrainState(Generic[Model]):
             tensors |= {f"{kind}/{name}": moments[kind] for kind in _MOMENTS if kind in moments}
         if not self.is_full:
             tensors |= {f"average/{name}": tensor for name, tensor in self.average_trainable().items()}
-        return tensors
+        return tensors | self._scaler_tensors()
+
+    def _scaler_tensors(self) -> dict[str, Tensor]:
+        """How gradients are scaled, and how many steps were updates: one whose scale was too large is passed over."""
+        if self.scaler is None:
+            return {}
+        state, first = self.scaler.state_dict(), next(iter(self.trainable().values()))
+        taken = self.optimizer.state[first].get("step", torch.zeros(()))
+        return {
+            _SCALE: torch.tensor(float(state["scale"])),
+            _GROWTH: torch.tensor(int(state["_growth_tracker"])),
+            _UPDATES: taken.detach().clone(),
+        }
+
+    def _load_scaler(self, tensors: Mapping[str, Tensor]) -> float:
+        """Take up how gradients were scaled, if they were; the number of updates so far."""
+        if self.scaler is not None and _SCALE in tensors:
+            state = {"scale": float(tensors[_SCALE]), "_growth_tracker": int(tensors[_GROWTH])}
+            self.scaler.load_state_dict({**self.scaler.state_dict(), **state})
+        return float(tensors[_UPDATES]) if _UPDATES in tensors else float(self.step)
 
     @torch.no_grad()
     def load_resume_tensors(self, tensors: dict[str, Tensor], delivered: dict[str, Tensor]) -> None:
@@ -128,15 +173,18 @@ class TrainState(Generic[Model]):
         else:
             for name, average in self.average_trainable().items():
                 average.copy_(tensors[f"average/{name}"])
+        updates = self._load_scaler(tensors)
         for name, parameter in self.trainable().items():
             parameter.copy_(tensors[f"raw/{name}"])
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(self.step)),
+                "step": torch.tensor(updates, device=parameter.device),  # where the fused kernel reads it
                 **{kind: tensors[f"{kind}/{name}"].to(parameter.device) for kind in _MOMENTS},
             }
 
 
-def new_state(model: Model, hyperparameters: TrainingHyperparameters, *, seed: int = 0) -> TrainState[Model]:
+def new_state(
+    model: Model, hyperparameters: TrainingHyperparameters, *, seed: int = 0, execution: Execution | None = None
+) -> TrainState[Model]:
     """The state before the first step: the average starts at the pre-trained weights (method.md 3.1).
 
     Puts the adapter into `model`; `seed` is that of its first values.
@@ -148,7 +196,13 @@ def new_state(model: Model, hyperparameters: TrainingHyperparameters, *, seed: i
     )
     frozen = {id(p): p for p in model.parameters() if not p.requires_grad}  # one copy of it is enough
     average = deepcopy(model, frozen).eval().requires_grad_(False)  # noqa: FBT003  # no name in the library
-    return TrainState(model=model.train(), average=average, optimizer=optimizer, adapter=hyperparameters.adapter)
+    return TrainState(
+        model=model.train(),
+        average=average,
+        optimizer=optimizer,
+        adapter=hyperparameters.adapter,
+        execution=execution or Execution(),
+    )
 
 
 @torch.no_grad()

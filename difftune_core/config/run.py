@@ -4,11 +4,13 @@ the checkpoint of one that differs in it alone.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from difftune_core.config.frozen import Frozen
+
+PrecisionName = Literal["fp32", "bf16", "fp16"]
 
 
 class CheckpointConfig(Frozen):
@@ -25,3 +27,11 @@ class ResourcesConfig(Frozen):
     gpus: Annotated[int, Field(ge=1, le=64)] = 1
     """GPUs of one machine, with a process each; on a machine without GPUs, processes on its CPU. `batch_size` stays the
     images of a step in all, split evenly, so it must be a multiple. Another number rounds sums otherwise."""
+    precision: Literal["auto"] | PrecisionName = "auto"
+    """What networks compute in while they are trained; weights, their average and the optimizer's moments are float32.
+    `bf16` and `fp16` are autocast, `fp16` with its gradients scaled; `auto` is `bf16` on GPUs that have it, else
+    `fp32`."""
+    micro_batch: Literal["auto"] | Annotated[int, Field(ge=1, le=65_536)] = "auto"
+    """Images that a GPU takes through the network at once: gradients of the parts of a step are added up, so that the
+    step is that of the whole batch up to rounding, with the memory of a part. It need not divide the batch: the last
+    part is smaller. `auto` takes the whole batch."""

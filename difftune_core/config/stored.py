@@ -19,6 +19,8 @@ SCHEMA_VERSION = 1
 FORMER: dict[str, dict[str, Any]] = {"evaluation": {"class_distribution": "equal"}}
 """Fields by section that came after the first release, where their default is not what was done before there were any:
 a stored config without one is of that time."""
+FORMER_WAYS: dict[str, dict[str, Any]] = {"resources": {"precision": "fp32"}}
+"""The same of how a run is carried out, which is in no digest, and in no config of the first releases at all."""
 RESOLVED_HELP = "the config is complete, as a service stores it: it is run as it stands, without defaults or judgement"
 Config = TypeVar("Config", bound=Frozen)
 
@@ -38,6 +40,9 @@ def read_stored(kind: type[Config], stored: Mapping[str, Any]) -> Config:
         message = f"stored with schema version {version}; this version reads {SCHEMA_VERSION}: upgrade this worker"
         raise TaskError("config_of_newer_version", message, "schema_version")
     then = {section: {**values, **stored[section]} for section, values in FORMER.items() if section in stored}
+    for section, values in FORMER_WAYS.items():
+        if section in kind.model_fields:
+            then[section] = {**values, **stored.get(section, {})}
     return kind.model_validate({**stored, **then}, extra="ignore", context=STORED)
 
 

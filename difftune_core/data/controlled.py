@@ -22,7 +22,7 @@ from difftune_core.data.pixels import ImageRows, pixels_digest
 from difftune_core.files import build_once
 from difftune_core.hooks import TaskError
 from difftune_core.runtime.caches import place_of
-from difftune_core.runtime.tensors import save_tensors
+from difftune_core.runtime.tensors import save_tensors, sent
 
 _FORMAT = 1
 _FILE = "controls.safetensors"
@@ -44,7 +44,7 @@ class ControlledSet:
 
     def text_of(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b l d"]:
         """Text states of these rows of `text`, on the latents' device."""
-        return self.text[rows].to(self.latents.mean.device).float()
+        return sent(self.text[rows], self.latents.mean.device).float()
 
 
 def cached_controls(

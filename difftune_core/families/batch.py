@@ -23,6 +23,7 @@ from difftune_core.objectives.distillation import distillation_loss
 from difftune_core.objectives.draws import draw
 from difftune_core.objectives.laws import mse_weight
 from difftune_core.runtime.rng import generator, stream_indices
+from difftune_core.runtime.tensors import sent
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Batch:
     noised: NoisedBatch
     condition: Condition
     is_target: Bool[Tensor, " b"]
+    """On the CPU, where it was drawn, so that the host need not ask a device for it."""
     weight: Float[Tensor, " b"]
 
     def part(self, slots: slice) -> Batch:
@@ -99,8 +101,8 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
     draws = draw(config.method, seed=seed, step=step, process=data.process)
     latents, retained = data.target_latents, data.retention_latents
     device, shape = latents.mean.device, (size, *latents.mean.shape[2:])
-    flip = (torch.rand(size, generator=generator(seed, step, "flip")) < 0.5).to(device)  # noqa: PLR2004  # a fair coin
-    posterior = torch.randn(shape, generator=generator(seed, step, "posterior")).to(device)
+    flip = sent(torch.rand(size, generator=generator(seed, step, "flip")) < 0.5, device)  # noqa: PLR2004  # a fair coin
+    posterior = sent(torch.randn(shape, generator=generator(seed, step, "posterior")), device)
     place: dict[str, Any] = {"start": step * size, "count": size}
     slots = Slots(
         target=stream_indices(seed, "target order", size=len(latents), **place),
@@ -108,13 +110,13 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
         is_target=draws.is_target,
         dropped=torch.rand(size, generator=generator(seed, step, "label")) < data.dropout(config),
     )
-    is_target = draws.is_target.to(device)
-    x0 = latents.draw(slots.target.to(device), flip, posterior)
+    x0 = latents.draw(sent(slots.target, device), flip, posterior)
     if retained is not None and slots.kept is not None:
-        x0 = torch.where(is_target[:, None, None, None], x0, retained.draw(slots.kept.to(device), flip, posterior))
-    noise = torch.randn(shape, generator=generator(seed, step, "noise")).to(device)
-    batch = noised(x0, noise, draws.t.to(device), data.process)
-    return Batch(batch, data.conditions(slots), is_target, draws.weight.to(device))
+        is_target = sent(draws.is_target, device)[:, None, None, None]
+        x0 = torch.where(is_target, x0, retained.draw(sent(slots.kept, device), flip, posterior))
+    noise = sent(torch.randn(shape, generator=generator(seed, step, "noise")), device)
+    batch = noised(x0, noise, sent(draws.t, device), data.process)
+    return Batch(batch, data.conditions(slots), draws.is_target, sent(draws.weight, device))
 
 
 def losses_of(
@@ -123,11 +125,12 @@ def losses_of(
     """Compute the loss of each slot, before the draws' weight."""
     x_t, t = batch.noised.x_t, batch.noised.t
     x, time = data.process.network_inputs(x_t, t)
-    output = data.denoiser(model)(x, time, batch.condition)
+    output = data.denoiser(model)(x, time, batch.condition).float()  # the loss is in float32 in any precision
     weight = mse_weight(hyperparameters.loss_weighting, data.process, t)
     losses = denoising_loss(output, batch.noised, data.process, weight)
-    if not data.has_teacher or bool(batch.is_target.all()):
+    places = [place for place, is_target in enumerate(batch.is_target.tolist()) if not is_target]
+    if not data.has_teacher or not places:
         return losses
-    taught = torch.nonzero(~batch.is_target).flatten()
-    answer, weight = data.teach(x[taught], time[taught]), None if weight is None else weight[taught]
+    taught = sent(torch.tensor(places), x.device)
+    answer, weight = data.teach(x[taught], time[taught]).float(), None if weight is None else weight[taught]
     return losses.index_copy(0, taught, distillation_loss(output[taught], answer, weight))

@@ -17,6 +17,7 @@ from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.denoisers import Denoiser
 from difftune_core.diffusion.process import Process
 from difftune_core.families.batch import Slots
+from difftune_core.runtime.tensors import sent
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class LabelledData:
     def conditions(self, slots: Slots) -> Int[Tensor, " b"]:
         """Label of a target that was not dropped; else the null label, on whose branch retention acts."""
         device = self.target.labels.device
-        labels = self.target.labels[slots.target.to(device)]
-        return labels.masked_fill((slots.dropped | ~slots.is_target).to(device), self.null_label)
+        labels = self.target.labels[sent(slots.target, device)]
+        return labels.masked_fill(sent(slots.dropped | ~slots.is_target, device), self.null_label)
 
     def dropout(self, config: TransferConfig) -> float:
         """How often a label is dropped."""

@@ -7,7 +7,10 @@ moments and average stay equal without being sent.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,6 +30,16 @@ class Replica:
         """The slots of a batch of `size` that are this process's."""
         share = size // self.world
         return slice(self.rank * share, (self.rank + 1) * share)
+
+    @contextmanager
+    def gathering(self, *, is_last: bool) -> Iterator[None]:
+        """Around a forward and backward pass of a part of the slots: gradients are averaged with the last part's."""
+        if self.world == 1 or is_last:
+            yield
+            return
+        model: Any = self.model
+        with model.no_sync():
+            yield
 
     def of_all(self, losses: Float[Tensor, " b"]) -> Float[Tensor, " n"]:
         """The losses of all processes, in the order of the batch's slots."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.best import best_evaluation, stopped_early
 from difftune_core.hooks import BestEvent, Hooks, LogEvent, MetricsEvent, PhaseEvent, ProgressEvent, StopKind
 from difftune_core.train.learning_rate import learning_rate_at
-from difftune_core.train.step import StepResult
+from difftune_core.train.step import StepResult, is_logged
 
 _KEPT = 2  # whole checkpoints on disk: the newest, and one more in case it is found corrupt
 
@@ -62,7 +63,7 @@ class Loop(Generic[Model]):
             if stop is not None:
                 self.save()
                 return stop
-            self._advance(log=(step + 1) % hyperparameters.log_every_steps == 0 or step + 1 == last)
+            self._advance(log=is_logged(step + 1, hyperparameters))
             step = self.state.step
             due = step % (hyperparameters.checkpoint_every_steps or last) == 0
             if due or step == last:
@@ -74,6 +75,7 @@ class Loop(Generic[Model]):
         The weights in memory are those of the step, and the history does not know an evaluation that has not ended:
         who goes on from here begins with it. Only what leaves no time to save loses steps, as between evaluations.
         """
+        self.state.check_finite()
         try:
             self.evaluate()
         except Exception:
@@ -100,6 +102,7 @@ class Loop(Generic[Model]):
         """Save a checkpoint and forget those that are no longer needed on disk."""
         if self.state.step == 0:
             return
+        self.state.check_finite()
         self.hooks.emit(
             save_checkpoint(
                 self.state,
@@ -164,9 +167,12 @@ class Loop(Generic[Model]):
 
 
 def _means(window: list[StepResult]) -> dict[str, float]:
-    losses = torch.cat([r.losses for r in window])
+    losses = torch.cat([r.losses for r in window]).cpu()
     is_target = torch.cat([r.is_target for r in window])
-    values = {"train_loss": float(losses.mean()), "grad_norm": sum(r.grad_norm for r in window) / len(window)}
+    values = {"train_loss": float(losses.mean())}
+    norms = [norm for norm in torch.stack([r.grad_norm for r in window]).tolist() if math.isfinite(norm)]
+    if norms:  # but for steps whose gradients went beyond float16
+        values["grad_norm"] = sum(norms) / len(norms)
     if is_target.any():
         values["target_loss"] = float(losses[is_target].mean())
     if not is_target.all():

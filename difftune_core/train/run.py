@@ -24,6 +24,7 @@ from difftune_core.files import file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, LogEvent, OutcomeEvent, StopKind, TaskError
 from difftune_core.interruption import Stopped, after, interruptible
 from difftune_core.objectives.draws import check_recipe_is_here
+from difftune_core.runtime.execution import execution_of
 from difftune_core.train.deliver import delivered
 from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
@@ -89,6 +90,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
         TaskError: what is missing or does not fit, before anything is trained.
         Stopped: somebody asked to.
     """
+    execution = execution_of(config.resources, device)
     preparation = Preparation(config, base, folders, hooks, device)
     check_known(config.evaluation.metrics)  # what is missing ends the run now, not at its first evaluation
     preparation.extractor_folders()
@@ -98,7 +100,8 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     target, held_out = task.rows
     config = preparation.config = closed(config, len(target))
     copies = tell_copies(hooks, target, held_out, task.label)
-    state = new_state(task.start(), config.method.hyperparameters, seed=config.seed)  # it may refuse the adapter
+    training = config.method.hyperparameters
+    state = new_state(task.start(), training, seed=config.seed, execution=execution)  # it may refuse the adapter
     task.tuned = state.model
     data, kept = task.data, task.data.retention_latents
     caches = {
@@ -114,7 +117,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
         hooks=hooks,
         checkpoints=folders.checkpoints,
         identity=identity_of(config, base, name_of(target, preparation.begun_with)) | task.identity,
-        envelope=envelope_of(config, caches),
+        envelope=envelope_of(config, caches, execution),
         evaluate=lambda: evaluate(task, state),
         write_config=task.write_config,
     )

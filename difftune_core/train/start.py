@@ -13,6 +13,7 @@ from difftune_core.data.decoded import Decoded
 from difftune_core.families.base_model import BaseModel
 from difftune_core.hooks import Hooks, LogEvent, MetricsEvent, ResumeEvent
 from difftune_core.runtime.caches import processor
+from difftune_core.runtime.execution import Execution
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event
 
@@ -68,12 +69,16 @@ def identity_of(config: TransferConfig, base: BaseModel, training_data: str) -> 
     return {"base_model": base.card.digest, "config": config_digest(config), "training_data": training_data}
 
 
-def envelope_of(config: TransferConfig, caches: dict[str, str | None]) -> dict[str, Any]:
+def envelope_of(
+    config: TransferConfig, caches: dict[str, str | None], execution: Execution | None = None
+) -> dict[str, Any]:
     """What must be equal for a resume to be exact; `caches` are the digests of what is trained on."""
+    share = config.method.hyperparameters.batch_size // config.resources.gpus
     return {
         "num_threads": config.num_threads,
         "torch": torch.__version__,
         "processor": processor(),
         "processes": config.resources.gpus if config.resources.gpus > 1 else None,  # as before there were several
+        **(execution or Execution()).envelope(share),
         **caches,
     }

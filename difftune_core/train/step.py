@@ -1,4 +1,8 @@
-"""One optimizer step: batch, loss, update. All randomness is a function of (seed, step, purpose)."""
+"""One optimizer step: batch, losses and gradients part by part, update. All randomness is a function of (seed, step,
+purpose).
+
+No step waits for the device: what it found stays there until it is told.
+"""
 
 from __future__ import annotations
 
@@ -11,50 +15,81 @@ from torch import Tensor
 
 from difftune_core.checkpoint.state import TrainState, update_average
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
-from difftune_core.families.batch import TrainingData, losses_of, make_batch
-from difftune_core.hooks import TaskError
+from difftune_core.families.batch import Batch, TrainingData, losses_of, make_batch
 from difftune_core.train.learning_rate import learning_rate_at
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step tells. Losses are per slot of the whole batch, detached."""
+    """What a step tells. Losses are per slot of the whole batch, detached; they and the norm are on the device."""
 
     losses: Float[Tensor, " b"]
     is_target: Bool[Tensor, " b"]
-    grad_norm: float
+    grad_norm: Float[Tensor, ""]
 
 
 def train_step(state: TrainState[Any], config: TransferConfig, data: TrainingData) -> StepResult:
     """Advance `state` by one optimizer step.
 
+    A step whose loss or gradient is not finite leaves the weights as they are, and so does every later one.
+
     Raises:
-        TaskError: `diverged` where loss or gradient is not finite; the weights are then untouched.
+        TaskError: `diverged`, at a step that is logged, where this step or one before it is not finite.
     """
+    hyperparameters = config.method.hyperparameters
     batch, replica = make_batch(config, data, state.step), state.replica
     own = batch.part(replica.slots(len(batch.weight)))
-    losses = losses_of(replica.model, own, config.method.hyperparameters, data)
-    norm = update(state, (own.weight * losses).mean(), config.method.hyperparameters)
-    state.target_images += len(batch.weight) if data.has_teacher else int(batch.is_target.sum())
-    return StepResult(replica.of_all(losses.detach()), batch.is_target, norm)
+    losses = replica.of_all(backward(state, own, hyperparameters, data))
+    norm = update(state, losses, hyperparameters)
+    state.target_images += len(batch.weight) if data.has_teacher else batch.is_target.tolist().count(True)
+    if is_logged(state.step, hyperparameters):
+        state.check_finite()
+    return StepResult(losses, batch.is_target, norm)
 
 
-def update(state: TrainState[Any], loss: Float[Tensor, ""], hyperparameters: TrainingHyperparameters) -> float:
-    """One step of the optimizer and of the average down `loss`; the gradient's norm before it is cut.
+def is_logged(step: int, hyperparameters: TrainingHyperparameters) -> bool:
+    """Whether metrics are told after this many steps."""
+    return step % hyperparameters.log_every_steps == 0 or step == hyperparameters.max_steps
 
-    Raises:
-        TaskError: as `train_step`.
-    """
+
+def backward(
+    state: TrainState[Any], batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
+) -> Float[Tensor, " b"]:
+    """Put the gradient of the slots' mean weighted loss into the model, part by part; the losses, detached."""
     state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    limit = hyperparameters.max_grad_norm
-    norm = torch.nn.utils.clip_grad_norm_(state.trainable().values(), limit if limit is not None else torch.inf)
-    if not torch.isfinite(norm):
-        raise TaskError("diverged", f"loss or gradient is not finite at step {state.step + 1}", "learning_rate")
-    for group in state.optimizer.param_groups:
+    size, found = len(batch.weight), []
+    for slots in state.execution.parts(size):
+        part = batch.part(slots)
+        with state.replica.gathering(is_last=slots.stop == size):
+            with state.execution.precision.autocast():
+                losses = losses_of(state.replica.model, part, hyperparameters, data)
+            weighted = part.weight * losses
+            loss = weighted.mean() if len(losses) == size else weighted.sum() / size
+            torch.autograd.backward(loss if state.scaler is None else state.scaler.scale(loss))
+        found.append(losses.detach())
+    return torch.cat(found)
+
+
+def update(
+    state: TrainState[Any], losses: Float[Tensor, " b"], hyperparameters: TrainingHyperparameters
+) -> Float[Tensor, ""]:
+    """One step of the optimizer and of the average by the gradient of `losses`; its norm before it is cut."""
+    optimizer, scaler, parameters = state.optimizer, state.scaler, list(state.trainable().values())
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if hyperparameters.max_grad_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, hyperparameters.max_grad_norm, norm)
+    for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(state.step, hyperparameters)
-    state.optimizer.step()
+    if scaler is None:
+        optimizer.found_inf = state.note(norm.isfinite())  # type: ignore[attr-defined]  # of fused optimizers
+        optimizer.step()
+    else:  # a gradient beyond float16 makes the scale smaller; only a loss that is no number is the run's end
+        state.note(losses.isfinite().all())
+        scaler.step(optimizer)
+        scaler.update()
     assert hyperparameters.ema_decay is not None, "resolved at submit"
     update_average(state.average, state.model, hyperparameters.ema_decay)
     state.step += 1
-    return float(norm)
+    return norm

@@ -13,11 +13,12 @@ from api.work import repository
 from api.work.models import WorkItem
 
 Problem = Callable[..., dict[str, Any]]
+AUTO = {"precision": "auto", "micro_batch": "auto"}
 
 
 def test_what_is_left_out_is_one_gpu_and_all_checkpoints(add_job: Callable[..., Any]) -> None:
     job = add_job()
-    assert (job["resources"], job["checkpoints"]) == ({"gpus": 1}, {"keep_last": None})
+    assert (job["resources"], job["checkpoints"]) == ({"gpus": 1, **AUTO}, {"keep_last": None})
 
 
 def test_a_job_asks_for_as_many_slots_as_gpus(
@@ -28,7 +29,7 @@ def test_a_job_asks_for_as_many_slots_as_gpus(
         return [event["message"] for event in listed if event["level"] == "warn"]
 
     job = add_job(resources={"gpus": 4}, checkpoints={"keep_last": 3})
-    assert (job["resources"], job["checkpoints"]) == ({"gpus": 4}, {"keep_last": 3})
+    assert (job["resources"], job["checkpoints"]) == ({"gpus": 4, **AUTO}, {"keep_last": 3})
     with services.database.read() as session:
         assert session.query(WorkItem).filter(WorkItem.subject_id == job["id"]).one().slots == 4
     assert told(job) == ["No worker is known that has 4 GPU slots (the most that one has: 0); the job waits for one."]
@@ -44,6 +45,8 @@ def test_what_cannot_be_is_refused_by_its_field(client: TestClient, ready: str, 
     where = "method.diff_tuning.hyperparameters.batch_size"
     assert_problem(send(resources={"gpus": 3}), 422, "batch_not_divisible", param=where)
     assert send(resources={"gpus": 0}).status_code == 422
+    assert send(resources={"precision": "fp8"}).status_code == 422
+    assert send(resources={"micro_batch": 0}).status_code == 422
     assert send(checkpoints={"keep_last": 0}).status_code == 422
 
 

@@ -59,5 +59,5 @@ def test_a_comparison_of_such_jobs_is_shown(
     for job in made["jobs"]:
         set_job(job["id"], config=config)
     shown = client.get(f"/v1/comparisons/{made['id']}").json()
-    assert shown["resources"] == {"gpus": 1}
+    assert shown["resources"] == {"gpus": 1, "precision": "fp32", "micro_batch": "auto"}, "as it was carried out"
     assert shown["jobs"] == made["jobs"]

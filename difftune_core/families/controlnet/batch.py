@@ -19,6 +19,7 @@ from difftune_core.diffusion.denoisers import Denoiser
 from difftune_core.diffusion.process import Process
 from difftune_core.families.batch import Slots
 from difftune_core.families.controlnet.draw import denoiser_of
+from difftune_core.runtime.tensors import sent
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class ControlledData:
     def conditions(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """Text states [b, l, d] and control images [b, 3, s, s]; a target's prompt is empty where it was dropped."""
         device = self.target.latents.mean.device
-        controls = self.target.controls[slots.target.to(device)]
+        controls = self.target.controls[sent(slots.target, device)]
         prompt = self.target.prompt[slots.target].masked_fill(slots.dropped, self.empty_prompt)
         if self.retention is not None and slots.kept is not None:
-            chosen = slots.is_target.to(device)[:, None, None, None]
-            controls = torch.where(chosen, controls, self.retention.controls[slots.kept.to(device)])
+            chosen = sent(slots.is_target, device)[:, None, None, None]
+            controls = torch.where(chosen, controls, self.retention.controls[sent(slots.kept, device)])
             prompt = torch.where(slots.is_target, prompt, self.retention.prompt[slots.kept])
         return self.target.text_of(prompt), controls
 

@@ -8,8 +8,6 @@ import torch
 
 from difftune_core.checkpoint.state import TrainState, new_state
 from difftune_core.config.transfer import TransferConfig
-from difftune_core.data.controlled import ControlledSet
-from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.batch import Batch, losses_of, make_batch
 from difftune_core.families.controlnet.base_model import StableDiffusion, new_controlnet
@@ -18,47 +16,8 @@ from difftune_core.families.controlnet.draw import Control, Prompted, sample_pro
 from difftune_core.networks.text import TextEncoder
 from difftune_core.runtime.rng import generator
 from difftune_core.train.step import train_step
-from tests.core.control.toy import LENGTH, SIZE, WIDTH, ToyRuns
-
-EMPTY, DEFAULT = 0, 1
-
-
-def controlled(name: str, count: int, prompts: list[int]) -> ControlledSet:
-    stream = generator(name)
-    mean = torch.randn(1, count, 4, 8, 8, generator=stream).half()
-    latents = LatentSet(mean, torch.full_like(mean, 0.1), torch.zeros(count, dtype=torch.long), digest=name)
-    controls = torch.randint(0, 256, (count, 3, SIZE, SIZE), generator=stream, dtype=torch.uint8)
-    text = torch.randn(6, LENGTH, WIDTH, generator=generator("text")).half()
-    return ControlledSet(latents, controls, text, torch.tensor(prompts)[torch.arange(count) % len(prompts)])
-
-
-@pytest.fixture(scope="module")
-def base(toy_runs: ToyRuns) -> StableDiffusion:
-    from difftune_core.families.table import find_base_model
-
-    found = find_base_model("toy-sd", toy_runs.models)
-    assert isinstance(found, StableDiffusion)
-    return found
-
-
-@pytest.fixture(scope="module")
-def data(base: StableDiffusion) -> ControlledData:
-    return ControlledData(
-        target=controlled("target", 12, [2, 3, 4, 5]),
-        retention=controlled("retention", 10, [DEFAULT]),
-        empty_prompt=EMPTY,
-        process=base.process(),
-        unet=base.load_unet(),
-    )
-
-
-def alive(controlnet: torch.nn.Module) -> torch.nn.Module:
-    """With zero convolutions that are no longer zero, so that everything before them matters."""
-    torch.manual_seed(1)
-    for name, parameter in controlnet.named_parameters():
-        if "controlnet_" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
-    return controlnet
+from tests.core.control.conftest import DEFAULT, EMPTY
+from tests.core.control.toy import ToyRuns, alive
 
 
 def state_of(config: TransferConfig, data: ControlledData) -> TrainState[torch.nn.Module]:

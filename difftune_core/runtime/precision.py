@@ -1,0 +1,57 @@
+"""What networks compute in while they are trained: float32, or half of it by autocast over float32 weights."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from difftune_core.config.run import PrecisionName
+from difftune_core.hooks import TaskError
+
+_DTYPES: dict[PrecisionName, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A precision of one device."""
+
+    name: PrecisionName
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What autocast computes in; None for float32."""
+        return _DTYPES.get(self.name)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context in which products of matrices and convolutions are in this precision, and all else as it was."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+
+    def new_scaler(self) -> torch.amp.GradScaler | None:
+        """What keeps gradients within the range of float16; None where the range is that of float32."""
+        return torch.amp.GradScaler(self.device.type) if self.name == "fp16" else None
+
+
+FP32 = Precision("fp32", torch.device("cpu"))
+"""Float32 is the same on every device."""
+
+
+def precision_on(device: torch.device, asked: Literal["auto"] | PrecisionName) -> Precision:
+    """The precision that a run asks for, on its device.
+
+    A CPU computes in bfloat16 where it is asked to, fast or not; `auto` takes float32 there.
+
+    Raises:
+        TaskError: `precision_unavailable`, the device lacks it.
+    """
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked == "auto":
+        return Precision("bf16" if has_bf16 else "fp32", device)
+    if (asked == "bf16" and device.type == "cuda" and not has_bf16) or (asked == "fp16" and device.type == "cpu"):
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+        message = f"{name} does not train in {asked}: take auto, or {'fp16' if device.type == 'cuda' else 'bf16'}"
+        raise TaskError("precision_unavailable", message, "resources.precision")
+    return Precision(asked, device)

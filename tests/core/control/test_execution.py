@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import torch
+
+from difftune_core.checkpoint.state import new_state
+from difftune_core.families.controlnet.base_model import new_controlnet
+from difftune_core.families.controlnet.batch import ControlledData
+from difftune_core.runtime.execution import Execution
+from difftune_core.runtime.precision import Precision
+from difftune_core.train.step import train_step
+from tests.core.control.toy import ToyRuns, alive
+from tests.core.synchronisations import Synchronisations
+
+
+def test_in_parts_in_half_precision_and_without_waiting_it_is_the_same_step(
+    toy_runs: ToyRuns, data: ControlledData
+) -> None:
+    """For Algorithm 1 and the released recipe; the host waits at no step that is not told."""
+    bf16 = Precision("bf16", torch.device("cpu"))
+    for recipe in ("algorithm1", "released"):
+        config = toy_runs.config(batch_size=8, log_every_steps=100, max_steps=100, recipe=recipe)
+        gradients = {}
+        for name, execution in {"": Execution(), "parts": Execution(micro_batch=3), "bf16": Execution(bf16, 3)}.items():
+            model = alive(new_controlnet(data.unet, None, seed=0))
+            state = new_state(model, config.method.hyperparameters, execution=execution)
+            with Synchronisations() as found:
+                train_step(state, config, data)
+            assert found.names == []
+            gradients[name] = torch.cat([p.grad.flatten() for p in state.trainable().values() if p.grad is not None])
+        torch.testing.assert_close(gradients["parts"], gradients[""], rtol=1e-3, atol=1e-6)
+        assert torch.nn.functional.cosine_similarity(gradients["bf16"], gradients[""], dim=0) >= 0.999
+        assert not torch.equal(gradients["bf16"], gradients[""])
