@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations workbench benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm mutants tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm mutants results tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -57,6 +57,10 @@ storm: $(INSTALLED) ## hundreds of jobs under hundreds of random faults, at most
 
 mutants: $(INSTALLED) ## put faults into the code one at a time and count those that the tests notice; about an hour
 	@$(BIN)/python -m tests.mutants
+
+results: $(INSTALLED) ## renew the tables of docs/results.md and draw its plots, from the kept runs
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[study]'
+	$(BIN)/python -m workbench.study.results
 
 tiny-models: $(INSTALLED) ## train the bundled models anew (four hours; needs the fonts named in workbench/tiny)
 	$(BIN)/python -m workbench.tiny.train_autoencoder

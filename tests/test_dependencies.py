@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 OURS = ("api", "worker", "difftune_core", "cli", "migrations")
-DEVELOPMENT = ("dev", "benchmarks", "charts")
+DEVELOPMENT = ("dev", "study", "charts")
 
 
 def name_of(requirement: str) -> str:

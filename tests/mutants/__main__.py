@@ -24,7 +24,12 @@ from tests.mutants.trials import Copy, Trial
 
 _ROOT = Path(__file__).parents[2]
 _HARMLESS = Path(__file__).with_name("harmless.toml")
-_NOT_ASKED = ("tests/test_", "tests/compose", "tests/benchmarks", "tests/cli/test_up")  # of documents, of whole stacks
+_NOT_ASKED = (
+    "tests/test_",
+    "tests/compose",
+    "tests/workbench/test_records",
+    "tests/cli/test_up",
+)  # of documents, of whole stacks
 _ENOUGH = 0.9
 _BUDGET_S = 30.0
 _MORE_S = 120.0  # of other tests for a fault that the first did not notice

@@ -1,9 +1,9 @@
-"""Tables and plots of `docs/results.md` from the files in `benchmarks/results`: `python -m benchmarks.results`.
+"""Tables of `docs/results.md` and plots beside it, from the files in `workbench/study/results`: `make results`.
 
-A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced: `core-TABLE` by a table of `benchmarks.suite`
-and its plot, `gain` by all tables side by side, `sweeps` by the one-factor sweeps, `state` by what is finished and
-what is not (these four from `transfer.jsonl`, which `benchmarks.suite` writes), `chain` and `chain-greek` by the tables
-of `benchmarks.chain`, `controlnet` by that of `benchmarks.controlnet`.
+A block between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced: `core-TABLE` by a table of the suite, `gain`
+by all tables side by side, `sweeps` by the one-factor sweeps, `state` by what is finished and what is not (these four
+from `transfer.jsonl`, which the suite writes), `chain` and `chain-greek` by the tables of `workbench.study.chain`,
+`controlnet` by that of `workbench.study.controlnet`.
 Nothing is measured here.
 """
 
@@ -14,17 +14,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.controlnet_results import RESULTS as CONTROLNET
-from benchmarks.controlnet_results import controlnet_block
-from benchmarks.plots import plot_core, plot_sweep
-from benchmarks.runs import METHODS, Records, Setting
-from benchmarks.statistics import paired, spread
-from benchmarks.suite import GROUPS, RECORDS, SWEEPS, TABLES, beyond_tables
-from benchmarks.tables import NOT_MEASURED, cell, line
+from workbench.study.controlnet_results import RESULTS as CONTROLNET
+from workbench.study.controlnet_results import controlnet_block
+from workbench.study.plots import plot_chain, plot_core, plot_sweep
+from workbench.study.runs import METHODS, Records, Setting
+from workbench.study.statistics import paired, spread
+from workbench.study.suite import GROUPS, RECORDS, SWEEPS, TABLES, beyond_tables
+from workbench.study.tables import NOT_MEASURED, cell, drawn, line
 
 PAGE = Path("docs/results.md")
 IMAGES = Path("docs/images")
-CHAINS = {name: Path(f"benchmarks/results/{name}.json") for name in ("chain", "chain-greek")}
+CHAINS = {name: Path(f"workbench/study/results/{name}.json") for name in ("chain", "chain-greek")}
 BASELINE = "supervised"
 
 Run = dict[str, Any]
@@ -173,7 +173,7 @@ def sweeps(records: Records) -> list[str]:
             lines.append(line([METHODS[method][0], *cells]))
         image = IMAGES / f"sweep-{factor.replace(' ', '-')}.svg"
         plot_sweep(factor, rows, image)
-        lines += ["", f"![FID by {factor} on {target}](images/{image.name})", ""]
+        lines += ["", drawn(image), ""]
     return lines or ["None of the sweeps is measured yet."]
 
 
@@ -193,8 +193,8 @@ def state(records: Records) -> list[str]:
     return [*lines, *(line([name, str(a), str(b)]) for name, (a, b) in counts.items())]
 
 
-def chain_table(results: Run, image: str) -> list[str]:
-    """FID of each method (rows) at each share of the chain that the base model runs (columns)."""
+def chain_block(results: Run, image: Path) -> list[str]:
+    """FID of each method (rows) at each share of the chain that the base model runs (columns), and its plot."""
     first = results["runs"][0]
     shares = [f"{100 * fraction:.0f} %" for fraction in first["fractions"]]
     rows = []
@@ -202,15 +202,17 @@ def chain_table(results: Run, image: str) -> list[str]:
         points = zip(*(run["checkpoints"][position]["points"] for run in results["runs"]), strict=True)
         cells = [_cell([point["fid"] for point in seeds]) for seeds in points]
         rows.append(line([METHODS[checkpoint["name"]][0], *cells]))
-    return [line(["FID", *shares]), line(["---"] * (1 + len(shares))), *rows, "", f"![chain](images/{image}.svg)"]
+    plot_chain(results["runs"], image)
+    return [line(["FID", *shares]), line(["---"] * (1 + len(shares))), *rows, "", drawn(image)]
 
 
 def _core_block(records: Records, table: str) -> list[str]:
     lines, rows = core_table(records, table), core_rows(records, table)
     if BASELINE not in rows:
         return lines
-    plot_core(rows, IMAGES / f"core-{table}.svg")
-    return [*lines, "", f"![FID against steps: {table}](images/core-{table}.svg)"]
+    image = IMAGES / f"core-{table}.svg"
+    plot_core(rows, image)
+    return [*lines, "", drawn(image)]
 
 
 def blocks(records: Records) -> dict[str, list[str]]:
@@ -220,9 +222,14 @@ def blocks(records: Records) -> dict[str, list[str]]:
         "gain": gain_table(records),
         "sweeps": sweeps(records),
         "state": state(records),
-        **{name: chain_table(json.loads(path.read_text(encoding="utf-8")), name) for name, path in CHAINS.items()},
-        "controlnet": controlnet_block(json.loads(CONTROLNET.read_text(encoding="utf-8")), IMAGES / "controlnet.svg"),
+        **{name: chain_block(_kept(path), IMAGES / f"{name}.svg") for name, path in CHAINS.items()},
+        "controlnet": controlnet_block(_kept(CONTROLNET), IMAGES / "controlnet.svg"),
     }
+
+
+def _kept(path: Path) -> Run:
+    kept: Run = json.loads(path.read_text(encoding="utf-8"))
+    return kept
 
 
 def main() -> None:

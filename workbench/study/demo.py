@@ -1,4 +1,4 @@
-"""The demo over several seeds: `python -m benchmarks.demo --seeds 0 1 2`.
+"""The demo over several seeds: `python -m workbench.study.demo --seeds 0 1 2`.
 
 A seed draws which 200 digits are trained on, and all randomness of both jobs; the two jobs of one seed are paired.
 Prints mean and standard deviation over seeds of each figure, at equal steps and at equal target images.
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.statistics import spread
+from workbench.study.statistics import spread
 
 FIGURES = ("fid", "kid", "null_fid", "retention_loss", "target_images")
 

@@ -1,6 +1,6 @@
-"""The chain of forgetting over seeds: `python -m benchmarks.chain --methods supervised released`.
+"""The chain of forgetting over seeds: `python -m workbench.study.chain --methods supervised released`.
 
-Takes the runs of a table of `benchmarks.suite` (and trains those whose checkpoints are not in the folder), hands a
+Takes the runs of a table of `workbench.study.suite` (and trains those whose checkpoints are not in the folder), hands a
 growing last part of the reverse chain to the base model, and measures FID. The last line is one JSON object: for each
 method and share the mean over seeds, its standard deviation, and the change to the tuned model alone with its 95 %
 interval over seeds.
@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import plot_chain
-from benchmarks.runs import METHODS, Setting, Workplace
-from benchmarks.statistics import paired, spread
-from benchmarks.suite import CORE, SEEDS, TABLES
 from difftune_core.checkpoint.manifest import newest_whole
+from workbench.study.runs import METHODS, Setting, Workplace
+from workbench.study.statistics import paired, spread
+from workbench.study.suite import CORE, SEEDS, TABLES
 
 
 def analyse(seed: int, place: Workplace, args: argparse.Namespace) -> dict[str, Any]:
@@ -75,13 +74,12 @@ def row(checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Analyse every seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("build/suite"), help="of benchmarks.suite")
+    parser.add_argument("--folder", type=Path, default=Path("build/suite"), help="of workbench.study.suite")
     parser.add_argument("--table", choices=(*CORE, "digits-long"), default="digits-long")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["supervised", "algorithm1"])
     parser.add_argument("--images", type=int, default=500, help="drawn at each share")
     parser.add_argument("--sampling-steps", type=int, default=10)
     parser.add_argument("--save", type=Path, help="file for every point of every run")
-    parser.add_argument("--plot", type=Path, help="file for the plot, .svg or .png")
     args = parser.parse_args()
     begin, place = time.monotonic(), Workplace(args.folder)
     results = [analyse(seed, place, args) for seed in SEEDS]
@@ -93,8 +91,6 @@ def main() -> None:
         args.save.parent.mkdir(parents=True, exist_ok=True)
         kept = [{"seed": seed, **result} for seed, result in zip(SEEDS, results, strict=True)]
         args.save.write_text(json.dumps({"table": args.table, "runs": kept}, indent=1) + "\n", encoding="utf-8")
-    if args.plot is not None:
-        plot_chain(results, args.plot)
     setting = {"table": args.table, "seeds": SEEDS, "images": args.images, "steps": args.sampling_steps}
     seconds = round(time.monotonic() - begin, 1)
     print(json.dumps({**setting, "fractions": results[0]["fractions"], "seconds": seconds, "rows": rows}))

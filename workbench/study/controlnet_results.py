@@ -1,16 +1,16 @@
-"""The ControlNet block of `docs/results.md`, from what `python -m benchmarks.controlnet --save` wrote."""
+"""The ControlNet block of `docs/results.md`, from what `python -m workbench.study.controlnet --save` wrote."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import plot_agreement
-from benchmarks.statistics import spread
-from benchmarks.tables import NOT_MEASURED, cell, line
 from difftune_core.config.conditions import all_conditions
+from workbench.study.plots import plot_agreement
+from workbench.study.statistics import spread
+from workbench.study.tables import NOT_MEASURED, cell, drawn, line
 
-RESULTS = Path("benchmarks/results/controlnet.json")
+RESULTS = Path("workbench/study/results/controlnet.json")
 METRICS = {name: condition.figures[0] for name, condition in all_conditions().items()}
 _TITLES = {"supervised": "supervised", "diff_tuning": "Diff-Tuning (Algorithm 1)", "released": "released"}
 _SAVED = {"convergence": "steps saved to sudden convergence", "equal_scores": "steps saved to equal scores"}
@@ -19,7 +19,7 @@ _SAVED = {"convergence": "steps saved to sudden convergence", "equal_scores": "s
 def controlnet_block(results: dict[str, Any], image: Path) -> list[str]:
     """The table of conditions and methods, what is saved over all of them, and the plot of the curves."""
     plot_agreement(results["runs"], METRICS, image)
-    return [*_table(results["rows"]), "", *_overall(results["rows"]), "", f"![Agreement by step](images/{image.name})"]
+    return [*_table(results["rows"]), "", *_overall(results["rows"]), "", drawn(image)]
 
 
 def _table(rows: dict[str, Any]) -> list[str]:
@@ -45,7 +45,7 @@ def _overall(rows: dict[str, Any]) -> list[str]:
         means = [gain["mean"] for methods in rows.values() if (gain := methods["gain"]["diff_tuning"][kind])]
         pairs = sum(gain["n"] for methods in rows.values() if (gain := methods["gain"]["diff_tuning"][kind]))
         total = sum(len(methods["supervised"]["convergence_steps"]) for methods in rows.values())
-        said = _share(spread(means) | {"n": len(means)}) if means else "none"
+        said = _share(spread(means)) if means else "none"
         found.append(
             f"- Diff-Tuning, {title}, mean ± standard deviation over conditions: {said}; {pairs} of {total} pairs."
         )

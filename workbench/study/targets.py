@@ -1,4 +1,4 @@
-"""Targets of the benchmarks as `train.zip` and `validation.zip` of class folders."""
+"""Targets of the study as `train.zip` and `validation.zip` of class folders."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.results import core_table, gain_table, state
-from benchmarks.runs import METHODS, Records, Setting, Workplace, record, run_missing
-from benchmarks.suite import GROUPS, rows
 from difftune_core.config.transfer import TransferConfig
+from workbench.study.results import core_table, gain_table, state
+from workbench.study.runs import METHODS, Records, Setting, Workplace, record, run_missing
+from workbench.study.suite import GROUPS, rows
 
 PLANNED = [setting for group in GROUPS.values() for setting in group]
 

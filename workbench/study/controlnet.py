@@ -1,4 +1,4 @@
-"""When a ControlNet begins to follow its control, plainly and by Diff-Tuning: `python -m benchmarks.controlnet`.
+"""When a ControlNet begins to follow its control, plainly and by Diff-Tuning: `python -m workbench.study.controlnet`.
 
 Every run of a seed trains on the same scenes of world B in the same order with the same noise, and is judged from equal
 controls and noise; runs of a pair differ in their method alone. The last line is one JSON object: for each condition
@@ -20,11 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.statistics import spread
 from cli.demo.scene_zips import TRAIN_FILE, VALIDATION_FILE, write_scenes
 from difftune_core.config.conditions import all_conditions, find_condition
+from difftune_core.config.reports.run import RunReport
 from difftune_core.evaluate.comparison.convergence import saved_to_convergence, saved_to_equal_scores
 from difftune_core.files import build_once
+from workbench.study.statistics import spread
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("supervised", {}),
@@ -102,13 +103,14 @@ def row(condition: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 def gains(reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Share of the steps that each other method saves against `supervised`, over seeds."""
-    plain = reports["supervised"]
+    read = {name: [RunReport.model_validate(report) for report in found] for name, found in reports.items()}
+    plain = read["supervised"]
     return {
         name: {
             "convergence": spread([saved_to_convergence(*pair) for pair in zip(plain, others, strict=True)]),
             "equal_scores": spread([saved_to_equal_scores(*pair) for pair in zip(plain, others, strict=True)]),
         }
-        for name, others in reports.items()
+        for name, others in read.items()
         if name != "supervised"
     }
 

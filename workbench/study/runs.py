@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.targets import target_archives
+from workbench.study.targets import target_archives
 
 _DIFFFIT = {"adapter": {"type": "difffit"}, "learning_rate": 1e-2}  # ten times full fine-tuning's, as published
 _LORA = {"adapter": {"type": "lora"}}

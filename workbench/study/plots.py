@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import METHODS
+from workbench.study.runs import METHODS
 
 Run = dict[str, Any]
 _COLOURS = (

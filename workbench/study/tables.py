@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 NOT_MEASURED = "–"
+
+
+def drawn(image: Path) -> str:
+    """Say where a plot is, which is drawn with the page and not kept in the repository."""
+    return f"Plot: `{image.as_posix()}`."
 
 
 def line(cells: list[str]) -> str:
@@ -11,7 +18,7 @@ def line(cells: list[str]) -> str:
 
 
 def cell(figure: dict[str, float] | None, digits: int = 2) -> str:
-    """What `benchmarks.statistics.spread` gave."""
+    """What `workbench.study.statistics.spread` gave."""
     if figure is None:
         return NOT_MEASURED
     mean = f"{figure['mean']:.{digits}f}"

@@ -1,8 +1,8 @@
-"""Methods side by side on one target: `python -m benchmarks.transfer --quick`.
+"""Methods side by side on one target: `python -m workbench.study.transfer --quick`.
 
 Two runs at a time, one thread each. The last line is one JSON object: for each row the mean over seeds of FID, KID and
-forgetting, with their standard deviations. `--save` adds each finished run to a file such as `benchmarks.suite` keeps,
-and takes up what is in it.
+forgetting, with their standard deviations. `--save` adds each finished run to a file such as the suite keeps, and takes
+up what is in it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import METHODS, Records, Setting, Workplace, run_missing
-from benchmarks.statistics import spread
-from benchmarks.targets import TARGETS
+from workbench.study.runs import METHODS, Records, Setting, Workplace, run_missing
+from workbench.study.statistics import spread
+from workbench.study.targets import TARGETS
 
 DEFAULT = ("supervised", "algorithm1", "released", "only_retention", "only_reconsolidation", "distillation")
 QUICK: dict[str, Any] = {

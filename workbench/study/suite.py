@@ -1,8 +1,9 @@
-"""All runs of the results page: `python -m benchmarks.suite`.
+"""All runs of the results page: `python -m workbench.study.suite`.
 
-Each finished run is one line of `benchmarks/results/transfer.jsonl` at once; a later call skips what is there and goes
-on. The order is such that what is finished at any moment is a table: the main methods of each target over all seeds,
-then the sweeps, then the other methods. The lesser base model is trained first if a run that is missing needs it.
+Each finished run is one line of `workbench/study/results/transfer.jsonl` at once; a later call skips what is there and
+goes on. The order is such that what is finished at any moment is a table: the main methods of each target over all
+seeds, then the sweeps, then the other methods. The lesser base model is trained
+first if a run that is missing needs it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lesser_base import LESSER_BASE, lesser_base
-from benchmarks.runs import Records, Setting, Workplace, run_missing
+from workbench.study.lesser_base import LESSER_BASE, lesser_base
+from workbench.study.runs import Records, Setting, Workplace, run_missing
 
-RECORDS = Path("benchmarks/results/transfer.jsonl")
+RECORDS = Path("workbench/study/results/transfer.jsonl")
 SEEDS = (0, 1, 2)
 MAIN = ("supervised", "released", "algorithm1", "only_reconsolidation")
 OTHERS = ("only_retention", "distillation", "difffit", "difffit_released", "lora", "lora_released")

@@ -1,0 +1,1 @@
+"""Methods side by side: what `docs/results.md` says, measured."""
