@@ -96,6 +96,11 @@ _WHERE = "method.diff_tuning.hyperparameters"
         (_method(adapter={"type": "difffit"}), "adapter_not_for_model", f"{_WHERE}.adapter"),
         (_method(horizontal_flip=True), "flip_not_for_model", f"{_WHERE}.horizontal_flip"),
         ({"evaluation": {"guidance": "domain"}}, "guidance_not_for_model", "evaluation.guidance"),
+        (
+            {"evaluation": {"class_distribution": "equal"}},
+            "classes_not_for_model",
+            "evaluation.class_distribution",
+        ),
         ({"evaluation": {"best_metric": "fid"}}, "metric_not_measured", "evaluation.best_metric"),
     ],
 )

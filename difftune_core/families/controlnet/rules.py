@@ -38,7 +38,8 @@ class ControlNetRules(FamilyRules):
 
         Raises:
             TaskError: `control_required`, `annotator_required`, `annotator_not_used`, `recipe_not_for_model`,
-                `adapter_not_for_model`, `guidance_not_for_model` or `flip_not_for_model`, naming the field.
+                `adapter_not_for_model`, `guidance_not_for_model`, `classes_not_for_model` or `flip_not_for_model`,
+                naming the field.
         """
         given = config.control
         if given is None:
@@ -129,3 +130,6 @@ def _check_method(config: TransferConfig, card: BaseModelCard) -> None:
         field = "guidance" if config.evaluation.guidance == "domain" else "other_guidance"
         message = f"{card.id} is guided by the empty prompt (cfg) or not at all (none)"
         raise TaskError("guidance_not_for_model", message, f"evaluation.{field}")
+    if config.evaluation.class_distribution != EvaluationConfig().class_distribution:
+        message = f"images of {card.id} have captions and no classes: those of the held-out images are drawn"
+        raise TaskError("classes_not_for_model", message, "evaluation.class_distribution")
