@@ -42,8 +42,11 @@ def name_of(job: Answer) -> str:
 
 def left(job: Answer) -> str:
     """Return how long the training still takes, as far as it is known; evaluations come on top."""
-    finish = job["estimated_finish"]
-    return f"about {length(max(0.0, finish - time.time()))}" if finish else ""
+    finish, details = job["estimated_finish"], job["status_details"]
+    if not finish or details["step"] >= details["total_steps"]:
+        return ""
+    more = "" if details["phase"] == "training" else " of training after this"
+    return f"about {length(max(1.0, finish - time.time()))}{more}"
 
 
 def length(seconds: float) -> str:

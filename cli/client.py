@@ -157,11 +157,17 @@ class Service:
         return found
 
     def _why_invalid(self, dataset: dict[str, Any]) -> str:
-        reason = (dataset["error"] or {}).get("message", "it is invalid")
-        faults = self.ask(f"/v1/datasets/{dataset['id']}/report").get("errors") or []
-        named = [f"  {fault['path'] or dataset['filename']}: {fault['message']}" for fault in faults[:_NAMED_FAULTS]]
-        more = [f"  and {len(faults) - _NAMED_FAULTS} more"] if len(faults) > _NAMED_FAULTS else []
-        return "\n".join([f"{dataset['filename']}: {reason}", *named, *more])
+        id_, name = dataset["id"], dataset["filename"]
+        report = self.ask(f"/v1/datasets/{id_}/report")
+        faults = report.get("errors") or []
+        named = [f"  {fault['path'] or name}: {fault['message']}" for fault in faults[:_NAMED_FAULTS]]
+        count = report.get("num_errors", len(faults))
+        more = [f"  and {count - len(named)} more"] if count > len(named) else []
+        reason = "" if faults else f": {(dataset['error'] or {}).get('message', 'it is invalid')}"
+        advice = [f"it is kept as {id_}: `difftune datasets report {id_}` shows all, `... delete {id_}` removes it"]
+        if dataset["on_bad_files"] == "refuse" and report.get("num_items"):
+            advice.insert(0, "with --on-bad-files skip such files are left out and listed")
+        return "\n".join([f"{name} cannot be used{reason}", *named, *more, *advice])
 
     def download(self, path: str, target: Path, sha256: str | None = None, heard: Heard = _unheard) -> str:
         """Write what `path` gives (or leads to) to `target` and return its sha256; a cut download is taken up again.

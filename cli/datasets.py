@@ -11,16 +11,12 @@ import typer
 
 from cli.card import moment
 from cli.printing import printable, table
+from cli.sending import OnBadFiles, Splits, send, settings_of
 from cli.service import AsJson, DataDir, Key, Url, service
-from cli.settings import failed
-from cli.transfer import bar, told
+from cli.transfer import told
 
 Dataset = Annotated[str, typer.Argument(help="Id of the data set (ds_...).")]
-Archive = Annotated[Path, typer.Argument(help="A zip or tar of images.")]
-OnBadFiles = Annotated[str | None, typer.Option(help="refuse (default) or skip: what becomes of files that are unfit.")]
-Splits = Annotated[
-    str | None, typer.Option(help="Of an archive with train/ and val/ folders: train, validation, test or hold_out.")
-]
+Archive = Annotated[Path, typer.Argument(help="A zip or tar of images, or a folder, which is packed.")]
 Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
 _COLUMNS = {
     "id": "ID",
@@ -33,6 +29,13 @@ _COLUMNS = {
     "reason": "REASON",
 }
 _COUNTS = ("entries", "accepted", "rejected", "ignored")
+_FINDINGS = (
+    ("error", "errors", "num_errors"),
+    ("warning", "warnings", "num_warnings"),
+    ("skipped", "skipped_files", "num_skipped"),
+    ("ignored", "ignored_files", "ignored"),
+)
+_LISTED = 20  # files that are left out: img2dataset's archives have one beside each image
 
 datasets = typer.Typer(name="datasets", help="Data sets: upload, list, report, delete.", no_args_is_help=True)
 
@@ -48,18 +51,15 @@ def upload(
     data_dir: DataDir = None,
 ) -> None:
     """Upload an archive and wait until it was looked at; prints the id of the data set."""
-    if not archive.expanduser().is_file():
-        raise failed(f"there is no file {archive}")
-    given = {name: value for name, value in (("on_bad_files", on_bad_files), ("splits", splits)) if value is not None}
     with service(url, key, data_dir) as asked:
-        with bar(told(), f"uploading {archive.name}") as heard:
-            uploaded = asked.upload(archive.expanduser(), heard, fields=given)
-        found = asked.validated(uploaded)
-        report = asked.ask(f"/v1/datasets/{uploaded}/report")
+        found = send(asked, archive, told(), settings_of(on_bad_files, splits))
+        report = asked.ask(f"/v1/datasets/{found['id']}/report")
     for warning in report.get("warnings") or []:
         typer.echo(printable(f"{warning['path'] or archive.name}: {warning['message']}"), err=True)
-    typer.echo(f"{archive.name}: {found['num_items']} images", err=True)
-    typer.echo(uploaded)
+    counts = {"images": found["num_items"], "skipped": found["num_skipped"], "ignored": found["num_ignored"]}
+    counted = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    typer.echo(f"{archive.name}: {counted}", err=True)
+    typer.echo(found["id"])
 
 
 @datasets.command("list")
@@ -85,17 +85,20 @@ def list_datasets(
 def report(
     dataset: Dataset, *, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
-    """Show what was found in a data set: counts, and every file with an error or a warning."""
+    """Show what was found in a data set: counts, and every file that is at fault, warned of or left out."""
     with service(url, key, data_dir) as asked:
         found = asked.ask(f"/v1/datasets/{quote(dataset, safe='')}/report")
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
     typer.echo(f"{dataset} is {found['status']}: " + ", ".join(f"{found.get(name, 0)} {name}" for name in _COUNTS))
-    for kind in ("errors", "warnings"):
-        for fault in found.get(kind) or []:
-            said = f"{kind[:-1]}: {fault['path'] or 'the data set'}: {fault['message']} ({fault['code']})"
+    for word, findings, count in _FINDINGS:
+        listed = (found.get(findings) or [])[: None if word in {"error", "warning"} else _LISTED]
+        for finding in listed:
+            said = f"{word}: {finding['path'] or 'the data set'}: {finding['message']} ({finding['code']})"
             typer.echo(printable(said))
+        if (more := (found.get(count) or 0) - len(listed)) > 0:
+            typer.echo(f"{word}: and {more} more; all of them are in the file behind full_report_url (--json)")
 
 
 @datasets.command()

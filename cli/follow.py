@@ -6,9 +6,10 @@ import threading
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
 from cli.client import Service
+from cli.transfer import bars
 
 _SAID = {"checkpoint", "best"}  # types of events that are printed above the bars
 
@@ -19,15 +20,16 @@ def follow(service: Service, jobs: dict[str, str], console: Console, *, tell: bo
     Raises:
         ServiceError: a stream cannot be had.
     """
-    columns = (TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     faults: list[Exception] = []
-    with Progress(*columns, console=console) as progress:
-        bars = {name: progress.add_task(f"{name}: queued", total=None) for name in jobs}
+    with bars(console) as progress:
+        tasks = {
+            name: progress.add_task(f"{name}: {_standing(service, id_)}", total=None) for name, id_ in jobs.items()
+        }
 
         def follow_one(name: str) -> None:
             try:
                 for event in service.events(jobs[name]):
-                    _show(event, name, progress, bars[name])
+                    _show(event, name, progress, tasks[name])
                     if tell and (event["type"] in _SAID or event["level"] != "info"):
                         progress.console.print(event["message"], markup=False, highlight=False)
             except Exception as error:  # noqa: BLE001  # raised again below, in the thread that asked
@@ -40,6 +42,11 @@ def follow(service: Service, jobs: dict[str, str], console: Console, *, tell: bo
             thread.join()
     if faults:
         raise faults[0]
+
+
+def _standing(service: Service, job_id: str) -> str:
+    job = service.ask(f"/v1/fine_tuning/jobs/{job_id}")
+    return str(job["status_details"]["phase"] or job["status"]).replace("_", " ")
 
 
 def _show(event: dict[str, Any], name: str, progress: Progress, bar: TaskID) -> None:

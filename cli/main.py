@@ -9,6 +9,7 @@ import typer
 
 from cli.backup import backup, restore
 from cli.compare.command import compare
+from cli.comparisons import comparisons
 from cli.datasets import datasets
 from cli.demo.command import demo, demo_controlnet
 from cli.doctor import doctor
@@ -55,6 +56,7 @@ app.add_typer(jobs)
 app.add_typer(datasets)
 app.command("sample-data")(sample_data)
 app.command()(compare)
+app.add_typer(comparisons)
 app.add_typer(models)
 app.command()(demo)
 app.command("demo-controlnet")(demo_controlnet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -89,17 +90,23 @@ def show_model(model: str, url: Url = None, key: Key = None, data_dir: DataDir =
     if url:
         found = ask(url, key, f"/v1/models/{quote(model, safe='')}")
     else:
-        cards = _local(data_dir)
+        cards = base_models = _local(data_dir)
         if model not in cards:
-            cards |= _extractors(data_dir) | _companions(data_dir)
+            cards = base_models | _extractors(data_dir) | _companions(data_dir)
         if model not in cards:
-            raise failed(f"there is no base model {model!r}. There are: {', '.join(cards) or 'none'}.")
+            raise failed(_no_model(model, list(base_models), list(cards)))
         found = cards[model]
     typer.echo(json.dumps(found, indent=1) if as_json else sheet(found))
 
 
 models.command("import")(import_model)
 models.command("remove")(remove_model)
+
+
+def _no_model(model: str, base_models: list[str], known: list[str]) -> str:
+    similar = get_close_matches(model, known)
+    meant = f", did you mean {' or '.join(similar)}?" if similar else "."
+    return f"there is no base model {model!r}{meant} There are: {', '.join(base_models) or 'none'}."
 
 
 def _local(data_dir: Path | None) -> dict[str, dict[str, Any]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from api.jobs.states import FINAL
 from cli.client import Service
 from cli.jobs import Job, path_of
 from cli.service import DataDir, Key, Url, service
@@ -17,7 +18,6 @@ from cli.settings import failed
 from cli.transfer import bar, told
 
 _POLL_S = 1.0
-_FINAL = {"succeeded", "failed", "cancelled"}
 Attempt = Annotated[int | None, typer.Option(help="Only this attempt.", min=1)]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")]
 To = Annotated[Path, typer.Option(help="Folder that the files are put into.")]
@@ -46,14 +46,17 @@ def logs(
         after: dict[str, str] = {}
         while True:
             over = (
-                not follow or asked.ask(path_of(job))["status"] in _FINAL
+                not follow or asked.ask(path_of(job))["status"] in FINAL
             )  # before reading, so that the end is read too
             for piece in asked.pages(f"{path_of(job)}/logs", **params, **after):
                 typer.echo(piece["text"], nl=False)
                 after = {"after": piece["id"]}
             if over:
-                return
+                break
             time.sleep(_POLL_S)
+    if not after:
+        of = f"attempt {attempt} of {job}" if attempt else job
+        typer.echo(f"there is no log of {of}: nothing was printed", err=True)
 
 
 def report(
@@ -68,15 +71,15 @@ def report(
 ) -> None:
     """Fetch a job's report: its page, its figures as JSON, sample images. Prints their paths."""
     with service(url, key, data_dir) as asked:
-        found = list(asked.pages(f"{path_of(job)}/reports"))
+        found, about = list(asked.pages(f"{path_of(job)}/reports")), asked.ask(path_of(job))
         if not found:
-            raise failed(f"{job} has no report yet: it is written after the first evaluation")
+            raise failed(_not_there(about, "report", "it is written after the first evaluation"))
         if link:
             page = next(file for file in found if file["kind"] == "report_html")
             typer.echo(asked.ask(page["url"], params={"redirect": "false"})["url"])
             return
         for file in found:
-            path = _fetched(asked, file["url"], to / f"{job}-{file['filename']}", file["sha256"])
+            path = _fetched(asked, file["url"], to / f"{_named(about)}-{file['filename']}", file["sha256"])
             typer.echo(path)
             if browse and file["kind"] == "report_html":
                 webbrowser.open(path.resolve().as_uri())
@@ -103,12 +106,25 @@ def download(
 def _checkpoint(asked: Service, which: str) -> str:
     if which.startswith("ckpt_"):
         return which
-    if result := asked.ask(path_of(which))["fine_tuned_model"]:
+    about = asked.ask(path_of(which))
+    if result := about["fine_tuned_model"]:
         return str(result)
     newest = asked.ask(f"{path_of(which)}/checkpoints", params={"limit": 1})["data"]
     if not newest:
-        raise failed(f"{which} has no checkpoint yet")
+        raise failed(_not_there(about, "checkpoint", "it is saved while the job trains"))
     return str(newest[0]["id"])
+
+
+def _not_there(job: dict[str, Any], what: str, when: str) -> str:
+    """Why a job has none of these, and whether it still may have."""
+    is_over = job["status"] in FINAL
+    why = f"it is {job['status']}, and ended before there was one" if is_over else when
+    return f"{job['id']} has no {what}{'' if is_over else ' yet'}: {why}"
+
+
+def _named(job: dict[str, Any]) -> str:
+    """What names of a job's files begin with, as those of its checkpoints do."""
+    return "-".join(part for part in (job["suffix"], job["id"]) if part)
 
 
 def _fetched(asked: Service, path: str, target: Path, sha256: str) -> Path:

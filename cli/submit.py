@@ -11,20 +11,23 @@ import yaml
 from rich.console import Console
 
 from cli.card import card
-from cli.client import Service
+from cli.client import Service, ServiceError
 from cli.follow import follow
 from cli.jobs import Job, path_of
+from cli.sending import OnBadFiles, Splits, send, settings_of
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
-from cli.transfer import bar, told
+from cli.transfer import told
 
-Data = Annotated[str | None, typer.Argument(help="Archive of images to tune on, or the id of a data set (ds_...).")]
+Data = Annotated[
+    str | None, typer.Argument(help="Images to tune on: an archive, a folder, or the id of a data set (ds_...).")
+]
 Validation = Annotated[str | None, typer.Option(help="The same of held-out images to judge by.")]
 Config = Annotated[
     Path | None, typer.Option(help="YAML or JSON as for POST /v1/fine_tuning/jobs; options go before it.")
 ]
 Model = Annotated[str | None, typer.Option(help="Id of the base model; default: tiny-dit.")]
-Method = Annotated[str | None, typer.Option(help="diff_tuning (default), supervised, ...: see difftune models show.")]
+Method = Annotated[str | None, typer.Option(help="diff_tuning (default) or supervised: plain fine-tuning.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps; default: the model card's.", min=1)]
 Epochs = Annotated[float | None, typer.Option(help="In place of steps: passes over the training images.")]
 Seed = Annotated[int | None, typer.Option(help="Of all randomness.", min=0)]
@@ -50,6 +53,8 @@ def submit(
     seed: Seed = None,
     name: Name = None,
     fields: Set = None,
+    on_bad_files: OnBadFiles = None,
+    splits: Splits = None,
     watch: Watch = False,
     url: Url = None,
     key: Key = None,
@@ -70,8 +75,8 @@ def submit(
         raise failed("which images? Name an archive, or the id of a data set")
     console = told()
     with service(url, key, data_dir) as asked:
-        body |= {field: _dataset(asked, body[field], console) for field in _FILES if body.get(field)}
-        job = asked.ask("/v1/fine_tuning/jobs", method="POST", json=body)
+        settings = dict(zip(_FILES, (settings_of(on_bad_files, splits), settings_of(on_bad_files, None)), strict=True))
+        job = _submitted(asked, body, console, settings)
         if watch:
             job = _watched(asked, job["id"], console)
     typer.echo(json.dumps(job, indent=1) if as_json else job["id"])
@@ -103,18 +108,30 @@ def _exit_by(job: dict[str, Any]) -> None:
         raise failed(f"{job['id']} is {job['status']}{why}")
 
 
-def _dataset(asked: Service, named: str, console: Console) -> str:
-    """The id of a data set: of the archive at a path, uploaded and found valid, or the one that was named."""
-    if named.startswith("ds_") and not Path(named).exists():
-        return named
-    path = Path(named).expanduser()
-    if not path.is_file():
-        raise failed(f"there is no file {path}")
-    with bar(console, f"uploading {path.name}") as heard:
-        uploaded = asked.upload(path, heard)
-    found = asked.validated(uploaded)
-    console.print(f"{found['filename']}: {found['num_items']} images, {uploaded}", markup=False, highlight=False)
-    return uploaded
+def _submitted(
+    asked: Service, body: dict[str, Any], console: Console, settings: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    """The job, its files uploaded with these settings; where something is refused, what was uploaded is named."""
+    uploaded: list[str] = []
+    try:
+        for field in [field for field in _FILES if body.get(field)]:
+            if not _is_dataset(named := body[field]):
+                body[field] = _uploaded(asked, Path(named), console, settings[field])
+                uploaded.append(body[field])
+        return asked.ask("/v1/fine_tuning/jobs", method="POST", json=body)
+    except ServiceError as error:
+        kept = "uploaded and kept: {}; name it in place of the file, or `difftune datasets delete` it"
+        raise ServiceError("\n".join([str(error), *[kept.format(id_) for id_ in uploaded]])) from None
+
+
+def _is_dataset(named: str) -> bool:
+    return named.startswith("ds_") and not Path(named).exists()
+
+
+def _uploaded(asked: Service, path: Path, console: Console, settings: dict[str, str]) -> str:
+    found = send(asked, path, console, settings)
+    console.print(f"{found['filename']}: {found['num_items']} images, {found['id']}", markup=False, highlight=False)
+    return str(found["id"])
 
 
 def _choose_method(body: dict[str, Any], kind: str | None, lengths: dict[str, float | None]) -> None:
@@ -151,7 +168,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise failed(f"--config {path}: it must hold the fields of a job")
     for field in _FILES:
-        if isinstance(named := body.get(field), str) and (path.parent / named).is_file():
+        if isinstance(named := body.get(field), str) and (path.parent / named).exists():
             body[field] = str(path.parent / named)
     return body
 

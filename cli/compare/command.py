@@ -5,22 +5,41 @@ from typing import Annotated
 
 import typer
 
-Data = Annotated[Path, typer.Option(help="Zip or tar to tune on: class folders, or captioned images.")]
-Validation = Annotated[Path | None, typer.Option(help="Archive of held-out images to judge by.")]
+Data = Annotated[
+    Path, typer.Option(help="Images to tune on: an archive or a folder of class folders or captioned images.")
+]
+Validation = Annotated[
+    Path | None, typer.Option(help="The same of held-out images to judge by; default: a part of --data.")
+]
 Model = Annotated[str | None, typer.Option(help="Id of the base model; default: tiny-dit, with --condition tiny-sd.")]
 Condition = Annotated[
     str | None, typer.Option(help="What ControlNets are taught: edge, sketch, depth, normal or segmentation.")
 ]
-Methods = Annotated[str | None, typer.Option(help="Separated by commas; default: supervised,diff_tuning.")]
-Seeds = Annotated[str | None, typer.Option(help="Separated by commas; default: 0,1,2.")]
+Methods = Annotated[
+    str | None,
+    typer.Option(help="Separated by commas; default: supervised,diff_tuning. Variants of either: --config."),
+]
+Seeds = Annotated[str | None, typer.Option(help="Each method runs with each; separated by commas, default: 0,1,2.")]
 MaxSteps = Annotated[
     int | None, typer.Option(help="Optimizer steps of every method; default: the model card's.", min=1)
 ]
-Config = Annotated[Path | None, typer.Option(help="JSON as for POST /v1/comparisons; options above go before it.")]
-Folder = Annotated[Path, typer.Option(help="Where the report is put.")]
-Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service; without it one is started.")]
-Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
-DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service where no --url is given.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="JSON as for POST /v1/comparisons, without its files; options go before it."),
+]
+Folder = Annotated[Path, typer.Option(help="Where the report is put; made where it is not there.")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIFFTUNE_URL",
+        help="The service; default: the one on this machine, started where none runs.",
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(envvar="DIFFTUNE_API_KEY", help="API key; default: the data folder's.", show_envvar=True),
+]
+DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service on this machine.")]
 
 
 def compare(
@@ -38,7 +57,10 @@ def compare(
     key: Key = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Fine-tune with several methods and seeds at equal budgets, and write one report of them all."""
+    """Fine-tune with several methods and seeds at equal budgets, and write one report of them all.
+
+    The last line printed is a summary as JSON. See also `difftune comparisons`.
+    """
     from cli.compare.request import read_request
     from cli.compare.run import run_comparison
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from api.subjects.states import FINAL
 from cli.client import Service, ServiceError, local_service
 from cli.demo.stack import DemoStack
+from cli.packing import archive_of
 from cli.settings import read_settings
 from cli.stack import STATE_FILE
+from cli.transfer import bar, bars, told
 
 _POLL_S = 0.5
-_WIDTH = 120  # where no terminal says how wide it is
-_FINAL = {"succeeded", "failed", "cancelled"}
 _RETRIES = 60  # polls in a row without an answer
 _INTERRUPTED = 130
 
@@ -38,11 +37,11 @@ def run_comparison(
     data_dir: Path | None,
 ) -> int:
     """Run it and put the report into `folder`; the last line printed is a summary as JSON. Returns the exit status."""
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH)
+    console = told()
     begin, own_folder = time.monotonic(), read_settings(data_dir).data_dir.expanduser().resolve()
     try:
         for path in files.values():
-            if not path.is_file():
+            if not path.exists():
                 raise ServiceError(f"there is no file {path}")  # noqa: TRY301  # all refusals are told in one place
         with _service(url, key, own_folder, console) as service:
             summary = Comparison(service, console).run(request, files, folder)
@@ -85,23 +84,22 @@ class Comparison:
         return _summary(ended, self._download(ended, folder))
 
     def _uploaded(self, path: Path) -> str:
-        self.console.print(f"uploading {path}", markup=False, highlight=False)
-        return self.service.upload(path)
+        with archive_of(path, self.console) as archive, bar(self.console, f"uploading {archive.name}") as heard:
+            return self.service.upload(archive, heard)
 
     def _follow(self, comparison: Report) -> Report:
         """Show a bar for each method until the comparison has ended."""
-        columns = (TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console) as progress:
-            bars = {method["name"]: progress.add_task(method["name"], total=None) for method in comparison["methods"]}
+        with bars(self.console) as progress:
+            tasks = {method["name"]: progress.add_task(method["name"], total=None) for method in comparison["methods"]}
             failures = 0
             while True:
-                for name, bar in bars.items():
+                for name, task in tasks.items():
                     jobs = [job for job in comparison["jobs"] if job["method"] == name]
                     done, total = (sum(job[field] for job in jobs) for field in ("step", "total_steps"))
-                    over = sum(job["status"] in _FINAL for job in jobs)
+                    over = sum(job["status"] in FINAL for job in jobs)
                     shown = f"{name}: {over} of {len(jobs)} jobs"
-                    progress.update(bar, completed=done, total=total, description=shown)
-                if comparison["status"] in _FINAL:
+                    progress.update(task, completed=done, total=total, description=shown)
+                if comparison["status"] in FINAL:
                     return comparison
                 time.sleep(_POLL_S)
                 try:
@@ -166,7 +164,7 @@ def _service(url: str | None, key: str | None, folder: Path, console: Console) -
             yield service
     elif running := local_service(folder):
         console.print(f"using the service at {running[0]}", highlight=False)
-        with Service(*running) as service:
+        with Service(running[0], key or running[1]) as service:
             yield service
     else:
         console.print(f"starting a service over {folder}", markup=False, highlight=False)

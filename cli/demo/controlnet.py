@@ -38,6 +38,7 @@ def _run(folder: Path, seed: int, max_steps: int, console: Console) -> dict[str,
         "seed": seed,
         "suffix": "edge",
     }
+    console.print(f"starting a service over {folder / 'data'}", markup=False, highlight=False)
     with DemoStack(folder / "data") as stack, stack.connected() as service:
         client = DemoClient(service, folder)
         files = client.upload(zips.train, in_parts=True), client.upload(zips.validation)

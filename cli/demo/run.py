@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import httpx2
 import openai
 from rich.console import Console
 
+from cli import transfer
 from cli.client import ServiceError
 from cli.demo import tables
 from cli.demo.client import DemoClient
@@ -25,7 +25,6 @@ from cli.demo.stack import DemoStack
 from cli.follow import follow
 
 MODEL = "tiny-dit"
-_WIDTH = 120  # where no terminal says how wide it is
 
 
 @dataclass
@@ -43,6 +42,7 @@ class Demo:
         shutil.rmtree(self.folder, ignore_errors=True)
         zips = write_digits(self.folder / "input", self.seed)
         hyperparameters = {} if self.max_steps is None else {"max_steps": self.max_steps}
+        self.console.print(f"starting a service over {self.folder / 'data'}", markup=False, highlight=False)
         with DemoStack(self.folder / "data") as stack, stack.connected() as service:
             client = DemoClient(service, self.folder)
             self.console.print(f"uploading {zips.num_train} digits to train on, {zips.num_validation} to judge by")
@@ -58,6 +58,7 @@ class Demo:
         tables.show(self.console, reports, seconds)
         with zipfile.ZipFile(self.folder / "diff_tuning.zip") as opened:
             opened.extractall(self.folder / "diff_tuning")  # our own export, its digest was just checked
+        self.console.print("drawing digits with diffusers' own pipeline")
         grid = sample_grid(self.folder / "diff_tuning", self.folder / "grid.png", seed=self.seed)
         return {
             "ok": True,
@@ -84,7 +85,7 @@ def run_demo(folder: Path, *, seed: int, max_steps: int | None) -> int:
 
 def told(run: Callable[[Console], dict[str, Any]]) -> int:
     """Run a demo, print its summary, or why it failed, as one JSON object; the exit status."""
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH)
+    console = transfer.told()
     try:
         summary = run(console)
     except (ServiceError, openai.OpenAIError, httpx2.HTTPError) as error:

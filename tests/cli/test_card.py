@@ -67,5 +67,10 @@ def test_a_failed_job_says_why() -> None:
 
 
 def test_the_time_left_is_that_of_the_training() -> None:
-    assert left({"estimated_finish": time.time() + 125}).startswith("about 2 min")
-    assert left({"estimated_finish": None}) == ""
+    finish = {**JOB, "estimated_finish": time.time() + 125}
+    assert left(finish).startswith("about 2 min")
+    assert left(JOB) == ""
+    evaluating = {**finish, "status_details": {**JOB["status_details"], "phase": "evaluating"}}
+    assert left(evaluating).endswith("of training after this")
+    trained = {**evaluating["status_details"], "step": 400}
+    assert left({**evaluating, "status_details": trained}) == "", "an evaluation's end is not known"

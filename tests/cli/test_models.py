@@ -140,6 +140,13 @@ def test_show_tells_the_card(data_dir: Path) -> None:
     assert '"sampler": "ddpm"' in text
 
 
+def test_a_model_that_is_not_there_is_told_from_a_slip(data_dir: Path) -> None:
+    assert "no base model 'leters', did you mean letters?" in run("show", "leters", "--data-dir", data_dir).stderr
+    said = run("show", "qqqq", "--data-dir", data_dir).stderr
+    assert "There are: letters, " in said
+    assert "tiny-features" not in said, "what is no base model is not put forward as one"
+
+
 def test_show_tells_the_folder(data_dir: Path) -> None:
     (data_dir / "models" / "edges").mkdir()
     card = {"id": "edges", "kind": "controlnet", "conditions": ["edge"], "digest": "0" * 64, "licence": "MIT"}
