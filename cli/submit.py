@@ -26,7 +26,7 @@ Validation = Annotated[str | None, typer.Option(help="The same of held-out image
 Config = Annotated[
     Path | None, typer.Option(help="YAML or JSON as for POST /v1/fine_tuning/jobs; options go before it.")
 ]
-Model = Annotated[str | None, typer.Option(help="Id of the base model; default: tiny-dit.")]
+Model = Annotated[str | None, typer.Option(help="Id of a base model, or of a checkpoint; default: tiny-dit.")]
 Method = Annotated[str | None, typer.Option(help="diff_tuning (default) or supervised: plain fine-tuning.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps; default: the model card's.", min=1)]
 Epochs = Annotated[float | None, typer.Option(help="In place of steps: passes over the training images.")]

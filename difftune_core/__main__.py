@@ -85,7 +85,7 @@ def _require(args: argparse.Namespace, *options: str) -> None:
 
 
 def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
-    _require(args, "config", "data", "validation", "retention")
+    _require(args, "config", "data", "validation", "retention", "start")
     config = read_config_file(TransferConfig, args.config, resolved=args.resolved)
     roots = [*args.models, _BUNDLED]
     if not args.resolved:
@@ -105,6 +105,7 @@ def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
         about=about.about_of(args),
         data_options=data_arguments.options_of(args),
         validation_options=data_arguments.options_of(args, "validation"),
+        start=args.start,
     )
     return train(config, folders, hooks)
 
@@ -207,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
         if not is_set:
             sub.add_argument("--validation", type=Path, help="held-out set of the same form")
             sub.add_argument("--retention", type=Path, help="file that `retain` made, instead of sampling")
+        if name == "train":
+            sub.add_argument("--start", type=Path, help="folder of another run's checkpoint, to begin with its weights")
         if name != "validate":
             sub.add_argument("--resolved", action="store_true", help=RESOLVED_HELP)
         sub.add_argument("--models", type=Path, action="append", default=[], help="folder of base models")

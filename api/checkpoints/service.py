@@ -101,10 +101,12 @@ def delete(session: Session, tenant_id: str, checkpoint_id: str) -> list[str]:
 
     Raises:
         NotFoundError: there is none.
-        ConflictError: its job may go on from it or has it as its result, or an analysis looks at it.
+        ConflictError: its job may go on from it or has it as its result, an analysis looks at it, or a job begins with
+            it.
     """
-    checkpoint = get(session, tenant_id, checkpoint_id)
-    job = session.get_one(Job, checkpoint.job_id, with_for_update=True, populate_existing=True)
+    job_id = get(session, tenant_id, checkpoint_id).job_id
+    job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+    checkpoint = get(session, tenant_id, checkpoint_id, lock="write")  # who is about to name it is waited for
     if job.status not in FINAL:
         message = f"Job {job.id} is {job.status} and may go on from {checkpoint_id}."
         raise NotYetError("checkpoint_in_use", message, jobs=[job.id])

@@ -12,7 +12,7 @@ from api.base_models import service as models
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant
 from api.errors import InvalidInputError, not_found
 from api.ids import cursor
-from api.jobs import images, removal, repository, retention, service, stops
+from api.jobs import beginnings, images, removal, repository, retention, service, stops
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, metric_out, report_out
 from api.jobs.shared_images import tell_shared
@@ -30,6 +30,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_cl
 _ID = re.compile(r"\w{1,40}", re.ASCII)
 _JSON = "application/json"
 _METADATA = re.compile(r'metadata\[([^"\\\x00-\x1f]{1,64})\]')
+_BY_MODEL = "Only jobs on this base model, or begun with this checkpoint."
 _BY_METADATA = {
     "parameters": [
         {
@@ -53,8 +54,12 @@ def _shown(session: Session, rows: Sequence[Job]) -> list[JobOut]:
 
 
 def _created(body: JobCreate, asked: Asked) -> Job:
-    config, settings, store = body.transfer_config(), asked.used.settings, asked.used.store
+    settings, store = asked.used.settings, asked.used.store
+    beginning = beginnings.chosen(asked.session, asked.tenant, body.model)
+    config = beginnings.config_of(body.stated(), beginning)
     card = models.card_for_job(settings, store, config.model)
+    if beginning is not None:
+        beginnings.check(beginning, card)
     known = images.asked_of(asked.session, asked.tenant, body, card)
     resolved = resolve(config, card, num_threads=settings.num_threads, num_images=known)
     models.check_companions(settings, store, resolved, card)
@@ -67,6 +72,7 @@ def _created(body: JobCreate, asked: Asked) -> Job:
         metadata=body.metadata,
         priority=body.priority,
         base_digest=card.digest,
+        beginning=beginning,
     )
     job = service.create(asked.session, asked.tenant, submission)
     named = (body.training_file, body.validation_file)
@@ -111,7 +117,7 @@ def list_jobs(
     limit: Limit = 20,
     order: Order = "desc",
     status: Annotated[list[JobStatus] | None, Query(description="Only jobs of these statuses.")] = None,
-    model: Annotated[str | None, Query(max_length=64, description="Only jobs on this base model.")] = None,
+    model: Annotated[str | None, Query(max_length=64, description=_BY_MODEL)] = None,
 ) -> Response:
     """The jobs, newest first. `metadata[key]=value` keeps those that carry this pair."""
     ids = repository.page_of_ids(

@@ -29,7 +29,7 @@ class _Training(Kind):
     noun = "job"
     child = "trainer"
     activity = "worker.kinds.training:Training"
-    uses = frozenset({"ds", "rset"})
+    uses = frozenset({"ds", "rset", "ckpt"})
 
     def named(self, session: Session, subject_id: str | None = None) -> dict[str, str | None]:
         """Name the files of checkpoints."""
@@ -40,7 +40,8 @@ class _Training(Kind):
 
     def users(self, session: Session, tenant_id: str, ids: Collection[str]) -> list[str]:
         """List the jobs that are not final and name one of these."""
-        named = or_(Job.training_file.in_(ids), Job.validation_file.in_(ids), Job.retention_set.in_(ids))
+        columns = (Job.training_file, Job.validation_file, Job.retention_set, Job.start_checkpoint)
+        named = or_(*(column.in_(ids) for column in columns))
         query = select(Job.id).where(Job.tenant_id == tenant_id, named, Job.status.not_in(FINAL))
         return list(session.scalars(query.order_by(Job.id)))
 

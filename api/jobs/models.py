@@ -30,6 +30,11 @@ class Job(OwnedSubject, Base):
     phase_done: Mapped[int | None]
     phase_total: Mapped[int | None]
     model: Mapped[str] = mapped_column(String(64))
+    """Id of the base model, also where the job begins with a checkpoint."""
+    start_checkpoint: Mapped[str | None] = mapped_column(String(40), index=True)
+    """Id of the checkpoint of another job that it begins with."""
+    lineage: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
+    """That checkpoint, the one that its own job began with, and so on (`difftune_core.config.origin.Ancestor`)."""
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The resolved `TransferConfig`."""
     training_file: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)

@@ -19,7 +19,8 @@ def delete_job(session: Session, tenant_id: str, job_id: str) -> list[str]:
 
     Raises:
         NotFoundError: there is none.
-        ConflictError: it has not ended, an analysis looks at one of its checkpoints, or it belongs to a comparison.
+        ConflictError: it has not ended, an analysis or another job needs one of its checkpoints, or it belongs to a
+            comparison.
     """
     get(session, Job, tenant_id, job_id)
     open_work(session, job_id)  # locked before the job, as everywhere
@@ -31,7 +32,8 @@ def delete_job(session: Session, tenant_id: str, job_id: str) -> list[str]:
             message = f"Job {job_id} belongs to the {owner(folder).noun} {holders[0]}."
             extra: dict[str, Any] = {folder: holders}
             raise ConflictError("job_in_use", message, **extra)
-    checkpoints = list(session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id)))
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id).with_for_update()  # until whoever names one is seen
+    checkpoints = list(session.scalars(query.execution_options(populate_existing=True)))
     what = f"The checkpoints of job {job_id} are"
     refuse_used(session, tenant_id, [row.id for row in checkpoints], "job_in_use", what)
     return [file.key for row in checkpoints for file in row.stored] + remove(session, job)

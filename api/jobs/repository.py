@@ -29,7 +29,7 @@ def page_of_ids(
     if statuses := list(statuses):
         query = query.where(Job.status.in_(statuses))
     if model:
-        query = query.where(Job.model == model)
+        query = query.where(or_(Job.model == model, Job.start_checkpoint == model))
     for name, value in (metadata or {}).items():
         query = query.where(Job.metadata_[name].as_string() == value)
     return list(session.scalars(paged(query, Job.id, after=after, limit=limit, ascending=ascending)))

@@ -10,6 +10,7 @@ from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, finite
 from api.subjects.models import ResultFile
 from api.subjects.schemas import Failure
+from difftune_core.config.origin import Ancestor, BeginningId
 from difftune_core.config.transfer import TransferConfig
 
 _MAX_METADATA = 16
@@ -18,6 +19,9 @@ _MAX_METADATA = 16
 class JobCreate(TransferConfig):
     """A transfer config, and what it is run on."""
 
+    model: BeginningId
+    """Id of the base model, as `GET /v1/models` lists it, or of a checkpoint of your own to begin with: `ckpt_...`,
+    such as the `fine_tuned_model` of a job that has succeeded."""
     training_file: Annotated[str, Field(min_length=1, max_length=64)]
     """Id of the data set to tune on."""
     validation_file: Annotated[str, Field(min_length=1, max_length=64)] | None = None
@@ -36,10 +40,9 @@ class JobCreate(TransferConfig):
     _auto = model_validator(mode="before")(without_auto)
     _legacy = field_validator("hyperparameters")(refuse_legacy)
 
-    def transfer_config(self) -> TransferConfig:
-        """The config alone; what was left out stays left out."""
-        given = self.model_dump(include=set(TransferConfig.model_fields), exclude_unset=True)
-        return TransferConfig.model_validate(given)
+    def stated(self) -> dict[str, Any]:
+        """The config's fields alone; what was left out stays left out."""
+        return self.model_dump(include=set(TransferConfig.model_fields), exclude_unset=True)
 
 
 class JobError(Failure):
@@ -106,6 +109,12 @@ class JobOut(Listed):
     finished_at: int | None
     estimated_finish: int | None
     model: str
+    """As it was asked for: the id of a base model, or of the checkpoint that the job began with."""
+    base_model: str
+    """Id of the base model."""
+    lineage: list[Ancestor]
+    """The checkpoint that the job began with, the one that its own job began with, and so on; empty for a job that
+    began with a base model."""
     fine_tuned_model: str | None
     """Id of the last checkpoint, once succeeded; of the best one where `evaluation.deliver` says so."""
     best_checkpoint: str | None

@@ -13,6 +13,7 @@ from api.datasets.states import DatasetStatus
 from api.errors import ConflictError, InvalidInputError
 from api.ids import new_id
 from api.jobs import events, images, repository, retention
+from api.jobs.beginnings import Beginning
 from api.jobs.models import Job
 from api.jobs.moves import cancelled, failed, move
 from api.jobs.states import JobStatus
@@ -44,6 +45,8 @@ class Submission:
     priority: int = 0
     base_digest: str | None = None
     """Digest of the base model's card."""
+    beginning: Beginning | None = None
+    """The checkpoint that it begins with."""
 
 
 def create(session: Session, tenant_id: str, asked: Submission) -> Job:
@@ -86,6 +89,8 @@ def _row(tenant_id: str, asked: Submission, retained: RetentionSet | None) -> Jo
         retention_set=retained.id if retained else None,
         retention_digest=retention.digest_of(config, asked.base_digest, retained),
         base_digest=asked.base_digest,
+        start_checkpoint=asked.beginning.checkpoint.id if asked.beginning else None,
+        lineage=asked.beginning.lineage if asked.beginning else None,
         suffix=asked.suffix,
         metadata_=asked.metadata,
         priority=asked.priority,

@@ -69,6 +69,8 @@ def _differing(session: Session, job: Job, store: ObjectStore, card: BaseModelCa
     differing = set()
     if card is None or expected - {card.digest}:
         differing.add("model")
+    if job.start_checkpoint and session.get(Checkpoint, job.start_checkpoint) is None:
+        differing.add("model")
     stated = config_digest(job.transfer)
     if identity.get("config", stated) != stated:
         differing.add("config")

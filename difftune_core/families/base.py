@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch import Tensor, nn
 
 from difftune_core.adapters.select import adapt
+from difftune_core.checkpoint.begin import Beginning
 from difftune_core.config.adapter import Adapter
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.reports.evaluation import Evaluation
@@ -75,6 +76,15 @@ class Task(ABC, Generic[Model]):
         """Training rows and held-out rows."""
         return self.read()
 
+    def begin(self) -> Model:
+        """Make the model that training begins with: `start`, or what becomes of a checkpoint of another run."""
+        beginning = self.preparation.beginning
+        return self.start() if beginning is None else self.continued(beginning)
+
+    def continued(self, beginning: Beginning) -> Model:
+        """Make the model of another run's checkpoint fit this run, without an adapter."""
+        return self.open(beginning.folder)
+
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with the run beside base model, config and training data."""
@@ -104,7 +114,7 @@ class Task(ABC, Generic[Model]):
 
     @abstractmethod
     def start(self) -> Model:
-        """Make the model as it is before the first step and without an adapter: a function of base and config."""
+        """Make the base model fit this run, without an adapter: a function of base and config."""
 
     def first_values(self, adapter: Adapter, *, seed: int) -> Iterable[tuple[str, Tensor]]:
         """Give the parameters as they are before the first step, by name, those of the adapter too.
@@ -141,10 +151,12 @@ class Task(ABC, Generic[Model]):
 
     def export_card(self, step: int, **own: Any) -> dict[str, Any]:
         """Say in an export where it comes from; `own` is what the family adds."""
-        base = self.preparation.base
+        base, beginning = self.preparation.base, self.preparation.beginning
+        lineage = {} if beginning is None else {"lineage": [one.model_dump() for one in beginning.origin.lineage]}
         return {
             "base_model": base.card.id,
             "base_digest": base.card.digest,
+            **lineage,
             **own,
             "method": self.preparation.config.method.model_dump(mode="json"),
             "step": step,

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from difftune_core.checkpoint.begin import Beginning, open_beginning
 from difftune_core.checkpoint.manifest import begun_with
 from difftune_core.config.about import About
 from difftune_core.config.dataset import DatasetOptions
@@ -45,6 +46,8 @@ class Folders:
     """What the report says of whose it is."""
     data_options: DatasetOptions = field(default_factory=DatasetOptions)
     validation_options: DatasetOptions = field(default_factory=DatasetOptions)
+    start: Path | None = None
+    """Folder of a checkpoint of another run on the base model, to begin with in place of the base model itself."""
 
     @property
     def held_out(self) -> tuple[Path, DatasetOptions] | None:
@@ -75,6 +78,16 @@ class Preparation:
     def begun_with(self) -> str | None:
         """What the run's checkpoints call its training data; None without one."""
         return begun_with(self.folders.checkpoints)
+
+    @cached_property
+    def beginning(self) -> Beginning | None:
+        """The checkpoint that the run begins with; None where it begins with the base model.
+
+        Raises:
+            TaskError: `invalid_checkpoint` or `model_mismatch`.
+        """
+        start = self.folders.start
+        return None if start is None else open_beginning(start, self.base.card.digest)
 
     @cached_property
     def autoencoder(self) -> Autoencoder:

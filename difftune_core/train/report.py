@@ -17,6 +17,7 @@ from difftune_core.evaluate.best import best_evaluation, stopped_early
 from difftune_core.evaluate.report import write_report
 from difftune_core.families.base import Delivered, Task
 from difftune_core.families.base_model import BaseModel
+from difftune_core.families.preparation import Preparation
 from difftune_core.hooks import MetricsEvent
 from difftune_core.train.deliver import tell_shortcomings
 from difftune_core.train.loop import Loop
@@ -47,11 +48,13 @@ def write_run_report(
     state, preparation, judge = loop.state, task.preparation, task.judge
     target, held_out = task.rows
     page, out = task.page(result, state.history.evaluations), preparation.folders.out
+    lineage = _lineage_of(preparation)
     page.grids[0]["image"].save(out / "samples.png")
     write_report(
         {
             "about": preparation.folders.about.model_dump(exclude_defaults=True),
-            "job": loop.config.model_dump(mode="json"),
+            "job": loop.config.model_dump(mode="json") | ({"model": lineage[0]["checkpoint"]} if lineage else {}),
+            "lineage": lineage,
             "model": _model(preparation.base, state),
             "dataset": {
                 "num_train": len(target),
@@ -74,11 +77,27 @@ def write_run_report(
             "notes": [
                 *copies.sentences(len(held_out), task.label),
                 *_notes_of(loop, judge.extractors[0].id),
+                *_notes_of_beginning(preparation),
                 *page.notes,
             ],
         },
         out,
     )
+
+
+def _lineage_of(preparation: Preparation) -> list[dict[str, Any]]:
+    """The checkpoints that the run comes from, its own beginning first."""
+    beginning = preparation.beginning
+    return [] if beginning is None else [one.model_dump() for one in beginning.origin.lineage]
+
+
+def _notes_of_beginning(preparation: Preparation) -> list[str]:
+    beginning, base = preparation.beginning, preparation.base.card.id
+    if beginning is None:
+        return []
+    taken = f"Training began with the checkpoint {beginning.named}, of which the weight average was taken"
+    of_base = f"What is retained, and forgetting, are of the base model {base}, not of the checkpoint"
+    return [f"{taken}; optimizer and average began anew. {of_base}."]
 
 
 def _model(base: BaseModel, state: TrainState[Any]) -> dict[str, Any]:

@@ -101,8 +101,8 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     config = preparation.config = closed(config, len(target))
     copies = tell_copies(hooks, target, held_out, task.label)
     training = config.method.hyperparameters
-    state = new_state(task.start(), training, seed=config.seed, execution=execution)  # it may refuse the adapter
-    task.tuned = state.model
+    state = new_state(task.begin(), training, seed=config.seed, execution=execution)  # it may refuse the adapter
+    task.tuned = state.model if preparation.beginning is None else None  # else what is frozen is a checkpoint's
     data, kept = task.data, task.data.retention_latents
     caches = {
         "target_latents": data.target_latents.digest,
@@ -116,7 +116,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
         advance=lambda: train_step(state, config, data),
         hooks=hooks,
         checkpoints=folders.checkpoints,
-        identity=identity_of(config, base, name_of(target, preparation.begun_with)) | task.identity,
+        identity=identity_of(config, preparation, name_of(target, preparation.begun_with)) | task.identity,
         envelope=envelope_of(config, caches, execution),
         evaluate=lambda: evaluate(task, state),
         write_config=task.write_config,

@@ -10,7 +10,7 @@ from difftune_core.checkpoint.load import resume
 from difftune_core.config.transfer import TransferConfig, config_digest
 from difftune_core.data.copies import Copies, count_copies
 from difftune_core.data.decoded import Decoded
-from difftune_core.families.base_model import BaseModel
+from difftune_core.families.preparation import Preparation
 from difftune_core.hooks import Hooks, LogEvent, MetricsEvent, ResumeEvent
 from difftune_core.runtime.caches import processor
 from difftune_core.runtime.execution import Execution
@@ -64,9 +64,15 @@ def name_of(target: Decoded, begun_with: str | None) -> str:
     return target.earlier_digest if begun_with == target.earlier_digest else target.digest
 
 
-def identity_of(config: TransferConfig, base: BaseModel, training_data: str) -> dict[str, Any]:
+def identity_of(config: TransferConfig, preparation: Preparation, training_data: str) -> dict[str, Any]:
     """What must be equal for a resume at all."""
-    return {"base_model": base.card.digest, "config": config_digest(config), "training_data": training_data}
+    beginning = preparation.beginning
+    return {
+        "base_model": preparation.base.card.digest,
+        "config": config_digest(config),
+        "training_data": training_data,
+        **({} if beginning is None else {"beginning": beginning.digest}),
+    }
 
 
 def envelope_of(

@@ -14,6 +14,7 @@ from api.work.endings import Ending
 from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import Command, Event, LogEvent, TaskError
 from worker.base_models import model_arguments
+from worker.beginnings import beginning_arguments
 from worker.child import Child
 from worker.inputs import about_arguments, dataset_arguments
 from worker.kinds.base import Activity
@@ -55,6 +56,7 @@ class Training(Activity):
             arguments += dataset_arguments(self.run, option, dataset)
         if job.retention_set:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
+        arguments += beginning_arguments(self.run, job)
         named = [model.id for model in config.models()]
         arguments += model_arguments(self.run.tools.store, settings, named, self.run.check)
         self._restore(workspace.out / CHECKPOINTS)

@@ -76,6 +76,17 @@ class ShortcomingTold(Record):
     """A sentence."""
 
 
+class AncestorTold(Record):
+    """A checkpoint that the run comes from."""
+
+    checkpoint: str
+    """Its id."""
+    job: str = ""
+    """Of the job that made it; empty where that is not known."""
+    step: int
+    """Of that job."""
+
+
 class GridTold(Record):
     """A picture of the page."""
 
@@ -93,6 +104,9 @@ class RunReport(Record):
     """Whose report it is: id, name and data of the job."""
     job: Described = Field(default_factory=dict)
     """The resolved config, as `POST /v1/fine_tuning/jobs` takes it."""
+    lineage: tuple[AncestorTold, ...] = ()
+    """The checkpoint that the run began with, the one that its own run began with, and so on; empty for a run that
+    began with the base model."""
     model: Described = Field(default_factory=dict)
     """The base model's card, `parameters` and `trainable_parameters`."""
     dataset: Dataset = Dataset()

@@ -122,9 +122,16 @@ def _summary(report: RunReport) -> str:
         _join("{num_held_out} held out", data.given()),
         f"{len(data.class_names)} classes" if data.class_names else "",
         _join("condition {condition}", report.job.get("control") or {}),
+        _begun_with(report),
         _delivered(report),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _begun_with(report: RunReport) -> str:
+    """The checkpoints that the run comes from, where it did not begin with the base model."""
+    named = [f"step {number(one.step)} of {one.job or one.checkpoint}" for one in report.lineage]
+    return f"begun with {', which began with '.join(named)}" if named else ""
 
 
 def _delivered(report: RunReport) -> str:
@@ -198,6 +205,7 @@ def _facts(report: RunReport) -> list[tuple[str, list[tuple[str, str]]]]:
     sections = [
         ("Method", {"method": report.job.get("method", {}).get("type"), **used}),
         ("Job", {key: value for key, value in report.job.items() if key != "method"}),
+        ("Begun with", {f"step {one.step} of {one.job}".strip(): one.checkpoint for one in report.lineage}),
         ("How the figures were made", report.recipe.given()),
         ("Data set", {k: v for k, v in report.dataset.given().items() if k != "class_names"}),
         ("Retention set", report.retention_set),

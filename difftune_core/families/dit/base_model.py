@@ -15,8 +15,7 @@ from difftune_core.diffusion.process import Process, make_process
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.dit.draw import sample_latents
-from difftune_core.families.dit.files import adapter_in, load_dit, read_dit_config
-from difftune_core.hooks import TaskError
+from difftune_core.families.dit.files import load_plain_dit, read_dit_config
 from difftune_core.interruption import Progress
 from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.retention.sample import Drawer
@@ -42,13 +41,8 @@ class DiTModel(BaseModel):
         Raises:
             TaskError: `adapter_not_mergeable` where it is a tuned model with an adapter inside; else as `load_dit`.
         """
-        adapter = adapter_in(self.folder / "dit")
-        if adapter is not None:
-            kind = adapter.get("type") if isinstance(adapter, dict) else adapter
-            message = f"{self.card.id!r} has {kind} inside, which cannot be merged: only a plain DiT can be tuned"
-            raise TaskError("adapter_not_mergeable", message, "model")
         shared = {} if self.beside is None else _frozen(self.beside)
-        return load_dit(self.folder / "dit", self.dit_config(), device, shared=shared)
+        return load_plain_dit(self.folder / "dit", repr(self.card.id), device, shared=shared)
 
     def anatomy(self) -> dict[str, Any]:
         """Read process, classes and size from the files."""

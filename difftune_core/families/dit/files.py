@@ -82,6 +82,28 @@ def read_weights(folder: Path, *, but: Container[str] = ()) -> Iterator[tuple[st
         raise TaskError("unreadable_weights", f"{folder.name}/{WEIGHTS}: {error}", WEIGHTS) from None
 
 
+def load_plain_dit(
+    folder: Path, name: str, device: torch.device | str = "cpu", *, shared: Mapping[str, Tensor] | None = None
+) -> DiT:
+    """A DiT that can be tuned: one that has no adapter inside.
+
+    Args:
+        folder: of weights and config.
+        name: what to call it in an error.
+        device: where it will be.
+        shared: as of `load_dit`.
+
+    Raises:
+        TaskError: `adapter_not_mergeable`; else as `load_dit`.
+    """
+    adapter = adapter_in(folder)
+    if adapter is not None:
+        kind = adapter.get("type") if isinstance(adapter, dict) else adapter
+        message = f"{name} has {kind} inside, which cannot be merged: only a plain DiT can be tuned"
+        raise TaskError("adapter_not_mergeable", message, "model")
+    return load_dit(folder, read_dit_config(folder), device, shared=shared)
+
+
 def write_dit_config(folder: Path, config: DiTConfig, adapter: Adapter | None = None) -> None:
     """`config.json` beside the weights; with the adapter where the weights are not those of a plain DiT."""
     default = DiTConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -29,13 +30,16 @@ def table_of(source: Tensor, num_classes: int, rows: Rule) -> Tensor:
     return torch.cat([chosen, null]).clone()
 
 
-def with_classes(source: DiT, num_classes: int, rows: Rule, *, share: bool = False) -> DiT:
+def with_classes(
+    source: DiT, num_classes: int, rows: Rule, *, known: Mapping[int, int] | None = None, share: bool = False
+) -> DiT:
     """The same weights with a table of `num_classes` rows, as `table_of` makes it.
 
     Args:
         source: the pre-trained model.
         num_classes: K, classes of the target.
         rows: how class rows start.
+        known: classes that have a row in the source already, and which; `rows` is for the others.
         share: whether the other weights stay those of `source`: for a model that is only read.
 
     Raises:
@@ -47,7 +51,10 @@ def with_classes(source: DiT, num_classes: int, rows: Rule, *, share: bool = Fal
     with torch.device("meta"):
         model = DiT(replace(source.config, num_classes=num_classes))
     state = {name: tensor if share else tensor.clone() for name, tensor in source.state_dict().items()}
-    state[TABLE] = table_of(state[TABLE], num_classes, rows)
+    table = table_of(state[TABLE], num_classes, rows)
+    for row, theirs in (known or {}).items():
+        table[row] = state[TABLE][theirs]
+    state[TABLE] = table
     model.load_state_dict(state, assign=True)
     model.pos_embed = nn.Parameter(model.pos_embed.detach(), requires_grad=False)
     return model

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from difftune_core.adapters.merge import merged
 from difftune_core.adapters.select import adapt
+from difftune_core.checkpoint.begin import Beginning
 from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.decoded import Images
 from difftune_core.evaluate.classes import told_of_classes
 from difftune_core.families.base import Delivered, Page, Task
+from difftune_core.families.dit import beginning as beginnings
 from difftune_core.families.dit.base_model import DiTModel
 from difftune_core.families.dit.export import export_diffusers
 from difftune_core.families.dit.files import load_dit, read_dit_config, read_weights, write_dit_config
@@ -93,6 +95,16 @@ class DiTTask(Task[DiT]):
         start = with_classes(base.load_dit(self.preparation.device), classes, self._rule, share=True)
         yield from adapt(start, adapter, seed=seed).named_parameters()
 
+    def continued(self, beginning: Beginning) -> DiT:
+        """Give a tuned DiT the target's classes: those that it knows by name keep their rows."""
+        return beginnings.continued(beginning, self.class_names, self._rule, self.preparation.device)
+
+    def _told_of_rows(self) -> str:
+        beginning = self.preparation.beginning
+        if beginning is not None:
+            return beginnings.told_of_classes(beginning, self.class_names, self._rule)
+        return told_of_rows(len(self.class_names), self.base.card.num_classes, self._rule)
+
     def open(self, checkpoint: Path) -> DiT:
         """Load a checkpoint's average."""
         return load_dit(checkpoint, read_dit_config(checkpoint), self.preparation.device)
@@ -137,7 +149,7 @@ class DiTTask(Task[DiT]):
         )
         notes = [
             *told_of_classes(judge.labels(result.model), judge.real_labels, self.class_names),
-            told_of_rows(len(self.class_names), self.base.card.num_classes, self._rule),
+            self._told_of_rows(),
         ]
         return Page(grids, {"class_names": self.class_names}, notes)
 

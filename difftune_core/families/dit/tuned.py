@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
-from difftune_core.checkpoint.manifest import MANIFEST, MODEL, Manifest
+from difftune_core.checkpoint.begin import delivered_weights
+from difftune_core.checkpoint.manifest import Manifest
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.dit.files import load_dit, read_dit_config
 from difftune_core.files import sha256_file
@@ -65,17 +65,8 @@ def open_checkpoints(
 
 
 def _open(name: str, folder: Path) -> tuple[TunedCheckpoint, Manifest]:
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
-        message = f"{name}: {folder.name} holds no {MANIFEST} of a checkpoint"
-        raise TaskError("invalid_checkpoint", message, "checkpoints") from None
-    stated = {file.path: file.sha256 for file in manifest.files}
-    for part in (MODEL, CONFIG):
-        path = folder / part
-        if not path.is_file() or sha256_file(path) != stated.get(part):
-            raise TaskError("invalid_checkpoint", f"{name}: {part} is not the one in its manifest", "checkpoints")
-    return TunedCheckpoint(name, folder, manifest.step, stated[MODEL]), manifest
+    manifest, digest = delivered_weights(folder, name, "checkpoints")
+    return TunedCheckpoint(name, folder, manifest.step, digest), manifest
 
 
 def _same(name: str, what: str, theirs: object, *ours: str) -> None:

@@ -1,0 +1,37 @@
+"""Where a run comes from that begins with the checkpoint of another one. Pydantic only: API and worker need it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from difftune_core.config.frozen import Frozen
+from difftune_core.config.model_ids import MODEL_ID
+
+ORIGIN_FILE = "origin.json"
+"""Beside the checkpoint's weights, where a service gave them."""
+CHECKPOINT_ID = r"ckpt_[0-9A-Z]{1,40}"
+"""No base model's id looks so: those have no capitals."""
+BeginningId = Annotated[str, Field(pattern=rf"^({MODEL_ID}|{CHECKPOINT_ID})$")]
+"""Of a base model or a checkpoint."""
+
+
+class Ancestor(Frozen):
+    """A checkpoint that a run began with."""
+
+    checkpoint: str
+    """Its id; by hand the name of its folder."""
+    job: str = ""
+    """Id of the job that made it."""
+    step: int
+    """Of that job."""
+
+
+class Origin(Frozen):
+    """What is known of the checkpoint that a run begins with."""
+
+    lineage: tuple[Ancestor, ...]
+    """The checkpoint, then the one that its own run began with, and so on."""
+    class_names: tuple[str, ...] | None = None
+    """Of the rows of its label table, where that is known."""
