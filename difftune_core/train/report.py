@@ -48,13 +48,11 @@ def write_run_report(
     state, preparation, judge = loop.state, task.preparation, task.judge
     target, held_out = task.rows
     page, out = task.page(result, state.history.evaluations), preparation.folders.out
-    lineage = _lineage_of(preparation)
     page.grids[0]["image"].save(out / "samples.png")
     write_report(
         {
             "about": preparation.folders.about.model_dump(exclude_defaults=True),
-            "job": loop.config.model_dump(mode="json") | ({"model": lineage[0]["checkpoint"]} if lineage else {}),
-            "lineage": lineage,
+            **_job_of(loop, preparation),
             "model": _model(preparation.base, state),
             "dataset": {
                 "num_train": len(target),
@@ -85,10 +83,13 @@ def write_run_report(
     )
 
 
-def _lineage_of(preparation: Preparation) -> list[dict[str, Any]]:
-    """The checkpoints that the run comes from, its own beginning first."""
-    beginning = preparation.beginning
-    return [] if beginning is None else [one.model_dump() for one in beginning.origin.lineage]
+def _job_of(loop: Loop[Any], preparation: Preparation) -> dict[str, Any]:
+    """The config as it may be submitted again, and the checkpoints that the run comes from, its beginning first."""
+    beginning, config = preparation.beginning, loop.config.model_dump(mode="json")
+    if beginning is None:
+        return {"job": config, "lineage": []}
+    lineage = [one.model_dump() for one in beginning.origin.lineage]
+    return {"job": {**config, "model": lineage[0]["checkpoint"]}, "lineage": lineage}
 
 
 def _notes_of_beginning(preparation: Preparation) -> list[str]:
