@@ -102,10 +102,16 @@ def folder_aside(final: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def build_once(final: Path, build: Callable[[Path], None]) -> Path:
+def build_once(final: Path, build: Callable[[Path], None], parts: Path | None = None) -> Path:
     """The folder `final`, built by the first who needs it while others wait; if it dies, the next takes its turn.
 
     One whose files are not any more as they were built is built again: a damaged disk spoils no run for ever.
+
+    Args:
+        final: what is wanted.
+        build: fills a folder that becomes it.
+        parts: where `build` leaves what it has finished, for who comes after a kill; gone once all is built. The files
+            of a damaged folder come there too: `build` tells which of them are whole.
     """
     if _is_intact(final):
         return final
@@ -113,12 +119,25 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
     with final.with_name(f".{final.name}.lock").open("w") as lock:
         _wait_for(lock.fileno())
         if not _is_intact(final):
+            if parts is not None and final.is_dir() and not parts.exists():
+                final.rename(parts)
             for left in (final, *final.parent.glob(f".{final.name}.[0-9]*")):  # of builders that were killed
                 shutil.rmtree(left, ignore_errors=True)
             with folder_aside(final) as aside:
                 build(aside)
                 _seal(aside)
+        if parts is not None:
+            shutil.rmtree(parts, ignore_errors=True)
     return final
+
+
+def sealed_digest(folder: Path, name: str) -> str:
+    """The sha256 of a file in a built folder, which was compared with its bytes when the folder was opened."""
+    try:
+        digest: str = json.loads((folder / _SEAL).read_bytes())[name]
+    except OSError:  # of an earlier version
+        return sha256_file(folder / name)
+    return digest
 
 
 def _wait_for(lock: int) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.decoded import Rows
-from difftune_core.data.latents import LatentSet
+from difftune_core.data.latents import Latents
 from difftune_core.data.pixels import ImageRows, pixels_digest
 from difftune_core.files import build_once
 from difftune_core.hooks import TaskError
@@ -32,7 +32,7 @@ _FILE = "controls.safetensors"
 class ControlledSet:
     """Rows ready for training. Latents and controls are on the run's device; text states stay on the CPU."""
 
-    latents: LatentSet
+    latents: Latents
     controls: UInt8[Tensor, "n 3 s s"]
     text: Float16[Tensor, "m l d"]
     prompt: Int[Tensor, " n"]
@@ -44,7 +44,7 @@ class ControlledSet:
 
     def text_of(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b l d"]:
         """Text states of these rows of `text`, on the latents' device."""
-        return sent(self.text[rows], self.latents.mean.device).float()
+        return sent(self.text[rows], self.latents.device).float()
 
 
 def cached_controls(

@@ -207,12 +207,12 @@ class Made:
         return self[:] if dtype is None else self[:].astype(dtype)
 
 
-def parts_of(images: ImageRows, count: int) -> Iterator[UInt8[np.ndarray, "_ s s 3"]]:
-    """Images `count` at a time, wherever they are."""
+def parts_of(images: ImageRows, count: int, first: int = 0) -> Iterator[UInt8[np.ndarray, "_ s s 3"]]:
+    """Images from the first on, `count` at a time, wherever they are."""
     if isinstance(images, Pixels):
-        yield from images.parts(count)
+        yield from images.subset(slice(first, None)).parts(count)
         return
-    for start in range(0, len(images), count):
+    for start in range(first, len(images), count):
         yield images[start : start + count]
 
 

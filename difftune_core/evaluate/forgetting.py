@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from difftune_core.data.latents import LatentSet
+from difftune_core.data.latents import Latents
 from difftune_core.diffusion.process import Process
 from difftune_core.interruption import interruption_point
 from difftune_core.objectives.denoising import noised
@@ -24,13 +24,13 @@ _KEY_WIDTH = 100  # a bin's number times this names its random stream; bins were
 
 
 @torch.inference_mode()
-def loss_by_t(denoise: Denoise, reference: LatentSet, process: Process, *, seed: int) -> list[float]:
+def loss_by_t(denoise: Denoise, reference: Latents, process: Process, *, seed: int) -> list[float]:
     """Mean squared error of a network's output on the reference set, in ten bins, the data's end first.
 
     A bin is a tenth of the times of training. Each image is noised once in each bin; times and noise depend on the
     seed alone, so models are compared on the same draws.
     """
-    process = process.to(reference.mean.device)
+    process = process.to(reference.device)
     return [float(torch.cat(_bin_losses(denoise, reference, process, i, seed=seed)).mean()) for i in range(NUM_BINS)]
 
 
@@ -51,12 +51,12 @@ def l2_from_base(trained: Mapping[str, Tensor], first: Iterable[tuple[str, Tenso
     return sum(found[name] for name in trained)
 
 
-def _bin_losses(denoise: Denoise, reference: LatentSet, process: Process, number: int, *, seed: int) -> list[Tensor]:
+def _bin_losses(denoise: Denoise, reference: Latents, process: Process, number: int, *, seed: int) -> list[Tensor]:
     losses = []
     share = (number / NUM_BINS, (number + 1) / NUM_BINS)
     for start in range(0, len(reference), _BATCH):
         interruption_point()
-        x0 = reference.mean[0, start : start + _BATCH].float()
+        x0 = reference.means(start, start + _BATCH).float()
         stream = generator(seed, "forgetting", number * _KEY_WIDTH, start)
         t = process.draw_times(len(x0), stream, share).to(x0.device)
         noise = torch.randn(x0.shape, generator=stream).to(x0.device)

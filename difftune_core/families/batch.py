@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
-from difftune_core.data.latents import LatentSet
+from difftune_core.data.latents import Latents
 from difftune_core.diffusion.denoisers import Condition, Denoiser, rows_of
 from difftune_core.diffusion.process import Process
 from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, noised
@@ -49,12 +49,12 @@ class TrainingData(Protocol):
         ...
 
     @property
-    def target_latents(self) -> LatentSet:
+    def target_latents(self) -> Latents:
         """The target's images."""
         ...
 
     @property
-    def retention_latents(self) -> LatentSet | None:
+    def retention_latents(self) -> Latents | None:
         """The retention set's images; None where the method needs none."""
         ...
 
@@ -100,7 +100,7 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
     seed, size = config.seed, config.method.hyperparameters.batch_size
     draws = draw(config.method, seed=seed, step=step, process=data.process)
     latents, retained = data.target_latents, data.retention_latents
-    device, shape = latents.mean.device, (size, *latents.mean.shape[2:])
+    device, shape = latents.device, (size, *latents.shape)
     flip = sent(torch.rand(size, generator=generator(seed, step, "flip")) < 0.5, device)  # noqa: PLR2004  # a fair coin
     posterior = sent(torch.randn(shape, generator=generator(seed, step, "posterior")), device)
     place: dict[str, Any] = {"start": step * size, "count": size}

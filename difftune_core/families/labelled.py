@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from difftune_core.config.transfer import TransferConfig
-from difftune_core.data.latents import LatentSet
+from difftune_core.data.latents import Latents
 from difftune_core.diffusion.denoisers import Denoiser
 from difftune_core.diffusion.process import Process
 from difftune_core.families.batch import Slots
@@ -22,10 +22,10 @@ from difftune_core.runtime.tensors import sent
 
 @dataclass(frozen=True)
 class LabelledData:
-    """What a run trains on, resident on its device."""
+    """What a run trains on."""
 
-    target: LatentSet
-    retention: LatentSet | None
+    target: Latents
+    retention: Latents | None
     """None where the method needs none."""
     null_label: int
     process: Process
@@ -33,12 +33,12 @@ class LabelledData:
     """The frozen base model, where it is distilled."""
 
     @property
-    def target_latents(self) -> LatentSet:
+    def target_latents(self) -> Latents:
         """The target's images."""
         return self.target
 
     @property
-    def retention_latents(self) -> LatentSet | None:
+    def retention_latents(self) -> Latents | None:
         """The retention set's images."""
         return self.retention
 
@@ -52,7 +52,7 @@ class LabelledData:
         teacher: Any = self.teacher
         with torch.no_grad():
             output: Tensor = teacher(x, t, torch.full((len(x),), teacher.null_label, device=x.device))
-        return output[:, : self.target.mean.shape[2]]
+        return output[:, : self.target.shape[0]]
 
     def conditions(self, slots: Slots) -> Int[Tensor, " b"]:
         """Label of a target that was not dropped; else the null label, on whose branch retention acts."""

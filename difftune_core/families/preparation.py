@@ -18,7 +18,7 @@ from difftune_core.config.dataset import DatasetOptions
 from difftune_core.config.resolution import resolve_retention_set
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TransferConfig
-from difftune_core.data.latents import LatentSet, cached_latents
+from difftune_core.data.latents import Latents, cached_latents
 from difftune_core.data.pixels import ImageRows
 from difftune_core.evaluate.extractor import FeatureExtractor
 from difftune_core.evaluate.features import load_extractor
@@ -27,6 +27,7 @@ from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
 from difftune_core.interruption import Progress, Stopped, progress_of
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
+from difftune_core.runtime.residency import is_resident
 
 _REFERENCE_SEED_OFFSET = 1  # the judge's images of the base model are other images than the retention set's
 
@@ -113,17 +114,19 @@ class Preparation:
         """Make a listener that reports `done` of `total`, and is where a stop takes effect."""
         return progress_of(self.hooks, phase, total)
 
-    def latents(self, pixels: ImageRows, labels: Int[Tensor, " n"], *, flip: bool) -> LatentSet:
-        """Encode images, or take their latents from the cache."""
-        cached = cached_latents(
+    def latents(self, pixels: ImageRows, labels: Int[Tensor, " n"], *, flip: bool) -> Latents:
+        """Encode images, or take their latents from the cache; resident on the device where there is room."""
+        stored = cached_latents(
             pixels,
             labels,
             autoencoder=self.base.autoencoder_digest(),
             flip=flip,
             cache=self.folders.cache,
             load_autoencoder=lambda: self.autoencoder,
+            progress=self.progress("caching_latents", len(pixels)),
         )
-        return cached.to(self.device)
+        is_small = is_resident(stored.rows.nbytes(), self.device)
+        return stored.resident(self.device) if is_small else stored.to(self.device)
 
     def retained(self, config: RetentionSetConfig, phase: Phase, base: BaseModel | None = None) -> RetentionSet:
         """Find a retention set of the base model, made in the phase if the cache lacks it.

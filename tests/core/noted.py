@@ -27,7 +27,7 @@ class NotedError(Exception):
 def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[..., Any]], Asked]:
     """Make of a function with a cache one that tells the place."""
 
-    def note(final: Path, _build: Any) -> Path:
+    def note(final: Path, *_: Any) -> Path:
         raise NotedError(final.relative_to(tmp_path).as_posix())
 
     for module in (

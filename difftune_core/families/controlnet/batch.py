@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.controlled import ControlledSet
-from difftune_core.data.latents import LatentSet
+from difftune_core.data.latents import Latents
 from difftune_core.diffusion.denoisers import Denoiser
 from difftune_core.diffusion.process import Process
 from difftune_core.families.batch import Slots
@@ -37,12 +37,12 @@ class ControlledData:
     """Never: the frozen base model is inside what is trained."""
 
     @property
-    def target_latents(self) -> LatentSet:
+    def target_latents(self) -> Latents:
         """The target's images."""
         return self.target.latents
 
     @property
-    def retention_latents(self) -> LatentSet | None:
+    def retention_latents(self) -> Latents | None:
         """The retention set's images."""
         return None if self.retention is None else self.retention.latents
 
@@ -52,7 +52,7 @@ class ControlledData:
 
     def conditions(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """Text states [b, l, d] and control images [b, 3, s, s]; a target's prompt is empty where it was dropped."""
-        device = self.target.latents.mean.device
+        device = self.target.latents.device
         controls = self.target.controls[sent(slots.target, device)]
         prompt = self.target.prompt[slots.target].masked_fill(slots.dropped, self.empty_prompt)
         if self.retention is not None and slots.kept is not None:

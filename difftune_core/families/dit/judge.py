@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int, UInt8
 
 from difftune_core.config.sampling import Guidance
-from difftune_core.data.latents import LatentSet
+from difftune_core.data.latents import Latents
 from difftune_core.data.pixels import Made, pixels_digest
 from difftune_core.diffusion.process import Process
 from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
@@ -43,7 +43,7 @@ class DiTJudge(Judge[DiT]):
     real_labels: Int[torch.Tensor, " n"]
     source: UInt8[np.ndarray, "m s s 3"]
     """The base model's images, sampled for judging alone."""
-    source_latents: LatentSet
+    source_latents: Latents
     cache: Path
 
     @cached_property
@@ -189,7 +189,7 @@ class DiTJudge(Judge[DiT]):
         }
 
 
-def retention_loss_by_t(model: DiT, reference: LatentSet, process: Process, *, seed: int) -> list[float]:
+def retention_loss_by_t(model: DiT, reference: Latents, process: Process, *, seed: int) -> list[float]:
     """Compute `loss_by_t` of a DiT under its null label."""
 
     def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
