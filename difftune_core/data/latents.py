@@ -26,6 +26,7 @@ from difftune_core.interruption import Progress
 from difftune_core.runtime.caches import array_digest, place_of
 from difftune_core.runtime.mapped import Mapped
 from difftune_core.runtime.sharded import Block, Sharded, rows_of_a_shard, write_shards
+from difftune_core.runtime.tensors import sent
 
 _FORMAT = 1
 _WHOLE = "latents.safetensors"
@@ -84,7 +85,13 @@ class Latents(Protocol):
     def draw(
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
-        """A posterior sample of each image; `flip` is ignored where mirrored latents were not cached."""
+        """A posterior sample of each image; `flip` is ignored where mirrored latents were not cached.
+
+        Args:
+            indices: which images, on the CPU: the device is not waited for.
+            flip: whether the mirrored image is taken, on the CPU.
+            noise: on the device.
+        """
         ...
 
 
@@ -123,9 +130,10 @@ class LatentSet:
     def draw(
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
-        """A posterior sample of each image; `flip` is ignored where mirrored latents were not cached."""
-        side = flip.long() if len(self.mean) > 1 else torch.zeros_like(indices)
-        return self.mean[side, indices].float() + self.std[side, indices].float() * noise
+        """A posterior sample of each image."""
+        side = sent(flip.long() if len(self.mean) > 1 else torch.zeros_like(indices), self.device)
+        place = sent(indices, self.device)
+        return self.mean[side, place].float() + self.std[side, place].float() * noise
 
 
 @dataclass(frozen=True)
@@ -166,10 +174,10 @@ class StoredLatents:
     def draw(
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
-        """A posterior sample of each image; `flip` is ignored where mirrored latents were not cached."""
-        both = self.rows.gather(indices.cpu(), ("mean", "std"))
-        side = flip.cpu().long() if self.rows.shape("mean")[0] > 1 else torch.zeros(len(indices), dtype=torch.long)
-        mean, std = (rows[torch.arange(len(side)), side].to(self.device) for rows in both)
+        """A posterior sample of each image."""
+        both = self.rows.gather(indices, ("mean", "std"))
+        side = flip.long() if self.rows.shape("mean")[0] > 1 else torch.zeros_like(indices)
+        mean, std = (sent(rows[torch.arange(len(side)), side], self.device) for rows in both)
         return mean.float() + std.float() * noise
 
 
@@ -210,8 +218,11 @@ def cached_latents(
         write_shards(folder, parts, count=len(images), rows=rows, blocks=blocks)
         (folder / _DIGEST).write_text(json.dumps(_digest(Sharded.of_folder(folder), labels)), encoding="utf-8")
 
-    folder = build_once(place, build, parts)
     # Read back also by the run that made it: both then train on the same bytes.
+    return _read(build_once(place, build, parts), labels)
+
+
+def _read(folder: Path, labels: Int[Tensor, " n"]) -> StoredLatents:
     if (folder / _WHOLE).exists():
         return StoredLatents(_of_one_file(folder / _WHOLE), labels, sealed_digest(folder, _WHOLE))
     digest: str = json.loads((folder / _DIGEST).read_text(encoding="utf-8"))

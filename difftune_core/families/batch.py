@@ -101,7 +101,7 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
     draws = draw(config.method, seed=seed, step=step, process=data.process)
     latents, retained = data.target_latents, data.retention_latents
     device, shape = latents.device, (size, *latents.shape)
-    flip = sent(torch.rand(size, generator=generator(seed, step, "flip")) < 0.5, device)  # noqa: PLR2004  # a fair coin
+    flip = torch.rand(size, generator=generator(seed, step, "flip")) < 0.5  # noqa: PLR2004  # a fair coin
     posterior = sent(torch.randn(shape, generator=generator(seed, step, "posterior")), device)
     place: dict[str, Any] = {"start": step * size, "count": size}
     slots = Slots(
@@ -110,10 +110,10 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
         is_target=draws.is_target,
         dropped=torch.rand(size, generator=generator(seed, step, "label")) < data.dropout(config),
     )
-    x0 = latents.draw(sent(slots.target, device), flip, posterior)
+    x0 = latents.draw(slots.target, flip, posterior)
     if retained is not None and slots.kept is not None:
         is_target = sent(draws.is_target, device)[:, None, None, None]
-        x0 = torch.where(is_target, x0, retained.draw(sent(slots.kept, device), flip, posterior))
+        x0 = torch.where(is_target, x0, retained.draw(slots.kept, flip, posterior))
     noise = sent(torch.randn(shape, generator=generator(seed, step, "noise")), device)
     batch = noised(x0, noise, sent(draws.t, device), data.process)
     return Batch(batch, data.conditions(slots), draws.is_target, sent(draws.weight, device))
