@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     """Whether a `priority` counts against other tenants' jobs too, and preempts them; else among a tenant's own."""
     num_threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of a trainer, where the config does not say."""
+    resident_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Latents, or control images, of a job up to so many bytes stand in its memory as a whole; larger sets stay in
+    their files. Null is a quarter of a GPU's free memory, and 64 MiB on a CPU."""
     trainer_command: list[str] = []
     """Begins a trainer's command line (a wrapper, for example); empty is the worker's own `python -m difftune_core`."""
     max_upload_bytes: int = 5 * 2**40

@@ -9,25 +9,23 @@ from pathlib import Path
 import difftune_core
 from difftune_core.tracing import TRACEPARENT
 
-_PASSED_ON = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "CUDA_HOME",
-    "NVIDIA_VISIBLE_DEVICES",
-    "DIFFTUNE_RESIDENT_BYTES",
-)
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES")
+RESIDENT_BYTES = "DIFFTUNE_RESIDENT_BYTES"
+"""As `difftune_core.runtime.residency` reads it."""
 _PYTHON = re.compile(r"PYTHON(PATH|HASHSEED|WARNINGS|MALLOC|UTF8|DONTWRITEBYTECODE)")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def child_environment(
-    home: Path, *, num_threads: int, gpu: str | None, traceparent: str | None = None
+    home: Path,
+    *,
+    num_threads: int,
+    gpu: str | None,
+    traceparent: str | None = None,
+    resident_bytes: int | None = None,
 ) -> dict[str, str]:
     """All that a trainer sees. `home` is its workspace; `gpu` the one device it may use, None where there is none;
-    `traceparent` the span that its own belong to.
+    `traceparent` the span that its own belong to; `resident_bytes` of a set may stand in its memory as a whole.
     """
     passed = {n: v for n, v in os.environ.items() if n in _PASSED_ON or _PYTHON.fullmatch(n)}
     ours = {
@@ -41,6 +39,8 @@ def child_environment(
     }
     if gpu is not None:
         ours["CUDA_VISIBLE_DEVICES"] = gpu
+    if resident_bytes is not None:
+        ours[RESIDENT_BYTES] = str(resident_bytes)
     if traceparent is not None:
         ours[TRACEPARENT] = traceparent
     return {**passed, **ours, **dict.fromkeys(_THREADS, str(num_threads))}

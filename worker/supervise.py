@@ -122,12 +122,18 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
 
 
 def _start(run: Run, activity: Activity, arguments: list[str], gpu: str | None, lock: int) -> Child:
-    folder, traceparent = run.workspace.folder, current_traceparent()
+    folder, settings = run.workspace.folder, run.tools.settings
     child = Child(
         [*activity.program(), *arguments],
-        environment=child_environment(folder, num_threads=activity.num_threads, gpu=gpu, traceparent=traceparent),
+        environment=child_environment(
+            folder,
+            num_threads=activity.num_threads,
+            gpu=gpu,
+            traceparent=current_traceparent(),
+            resident_bytes=settings.resident_bytes,
+        ),
         folder=folder,
-        log=log_file(run.tools.settings.data_dir, run.lease),
+        log=log_file(settings.data_dir, run.lease),
         keep_fds=[lock],
     )
     run.workspace.note_child(child.pid)

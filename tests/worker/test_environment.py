@@ -22,7 +22,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         monkeypatch.delenv(name)
     for name in (*NEEDED, "DIFFTUNE_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PYTHONSTARTUP", "HTTP_PROXY", "HOME"):
         monkeypatch.setenv(name, f"the worker's {name}")
-    return child_environment(tmp_path, num_threads=3, gpu="2", traceparent="00-a-b-01")
+    return child_environment(tmp_path, num_threads=3, gpu="2", traceparent="00-a-b-01", resident_bytes=7)
 
 
 def test_what_a_trainer_needs_of_the_machine_is_handed_on_and_no_secret(seen: dict[str, str]) -> None:
@@ -35,7 +35,7 @@ def test_it_is_told_where_it_is_what_it_may_use_and_to_fetch_nothing(seen: dict[
     assert {seen[name] for name in THREADS} == {"3"}
     assert (seen["CUDA_VISIBLE_DEVICES"], seen["TRACEPARENT"]) == ("2", "00-a-b-01")
     assert (seen["HF_HUB_OFFLINE"], seen["TRANSFORMERS_OFFLINE"], seen["PYTHONUNBUFFERED"]) == ("1", "1", "1")
-    assert seen["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert (seen["CUBLAS_WORKSPACE_CONFIG"], seen["DIFFTUNE_RESIDENT_BYTES"]) == (":4096:8", "7")
 
 
 def test_without_a_gpu_or_a_trace_it_is_told_of_none(tmp_path: Path) -> None:
