@@ -78,6 +78,17 @@ def begun_with(checkpoints: Path) -> str | None:
     return next((name for name in names if name is not None), None)
 
 
+def evaluations_of(checkpoints: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run up to its newest readable manifest; none without one."""
+    for folder in sorted(checkpoints.glob("step-*"), reverse=True):
+        try:
+            history = Manifest.model_validate_json((folder / MANIFEST).read_bytes()).history
+        except (OSError, ValidationError):
+            continue
+        return list(history.get("evaluations", []))
+    return []
+
+
 def training_data_of(folder: Path) -> str | None:
     """What a checkpoint's manifest calls its training data; None where it says nothing or cannot be read."""
     manifest = stated(folder)

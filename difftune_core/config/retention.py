@@ -63,6 +63,15 @@ class RetentionSetConfig(Frozen):
         return ordered
 
 
+class JudgedImagesConfig(RetentionSetConfig):
+    """How the base model's images are sampled that a judge compares with: as it draws those that it judges."""
+
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Noise levels as shares of the chain between which guidance is on."""
+    guided_channels: int | None = None
+    """Guide the first latent channels only; None guides all."""
+
+
 class RetentionSetRequest(RetentionSetConfig):
     """What `python -m difftune_core retain` reads: settings, and the base model that they are for."""
 
@@ -97,6 +106,9 @@ def retention_fields(config: RetentionSetConfig) -> dict[str, Any]:
         del fields["class_distribution"]
     if config.prompt is None:
         del fields["prompt"]
+    if isinstance(config, JudgedImagesConfig):
+        own = JudgedImagesConfig.model_fields.keys() - RetentionSetConfig.model_fields.keys()
+        fields |= config.model_dump(mode="json", include=own, exclude_defaults=True)
     return fields
 
 

@@ -1,6 +1,6 @@
-"""How much of the base model is left: its own images under the null label, and its loss where Diff-Tuning retains.
+"""The loss by t on images that no method trains on: of the base model's own, how much of it is left; held out ones.
 
-Judged on a reference set sampled from the base model with a seed of its own, which no method trains on.
+The base model's own are a reference set sampled from it with a seed of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from difftune_core.data.latents import Latents
+from difftune_core.diffusion.denoisers import Condition, rows_of
 from difftune_core.diffusion.process import Process
 from difftune_core.interruption import interruption_point
 from difftune_core.objectives.denoising import noised
@@ -18,20 +19,38 @@ from difftune_core.runtime.rng import generator
 
 NUM_BINS = 10
 _BATCH = 256
-Denoise = Callable[[Tensor, Tensor], Tensor]
-"""From what the network is shown and told (b c h w, b) to its output."""
+Denoise = Callable[..., Tensor]
+"""From what the network is shown and told (b c h w, b), and the condition where there is one, to its output."""
 _KEY_WIDTH = 100  # a bin's number times this names its random stream; bins were 100 timesteps before
 
 
 @torch.inference_mode()
-def loss_by_t(denoise: Denoise, reference: Latents, process: Process, *, seed: int) -> list[float]:
+def loss_by_t(
+    denoise: Denoise,
+    reference: Latents,
+    process: Process,
+    *,
+    seed: int,
+    condition: Condition | None = None,
+    at_once: int = _BATCH,
+) -> list[float]:
     """Mean squared error of a network's output on the reference set, in ten bins, the data's end first.
 
     A bin is a tenth of the times of training. Each image is noised once in each bin; times and noise depend on the
-    seed alone, so models are compared on the same draws.
+    seed alone, so models are compared on the same draws. With a `condition`, a row for each image, the network is
+    called with the rows of its images too; it sees at most `at_once` images.
     """
     process = process.to(reference.device)
-    return [float(torch.cat(_bin_losses(denoise, reference, process, i, seed=seed)).mean()) for i in range(NUM_BINS)]
+
+    def asked(x: Tensor, t: Tensor, first: int) -> Tensor:
+        answers = []
+        for rows in (slice(i, i + at_once) for i in range(0, len(x), at_once)):
+            place = slice(first + rows.start, first + min(rows.stop, len(x)))
+            told = () if condition is None else (rows_of(condition, place),)
+            answers.append(denoise(x[rows], t[rows], *told))
+        return torch.cat(answers) if len(answers) > 1 else answers[0]
+
+    return [float(torch.cat(_bin_losses(asked, reference, process, i, seed=seed)).mean()) for i in range(NUM_BINS)]
 
 
 @torch.no_grad()
@@ -51,7 +70,9 @@ def l2_from_base(trained: Mapping[str, Tensor], first: Iterable[tuple[str, Tenso
     return sum(found[name] for name in trained)
 
 
-def _bin_losses(denoise: Denoise, reference: Latents, process: Process, number: int, *, seed: int) -> list[Tensor]:
+def _bin_losses(
+    asked: Callable[[Tensor, Tensor, int], Tensor], reference: Latents, process: Process, number: int, *, seed: int
+) -> list[Tensor]:
     losses = []
     share = (number / NUM_BINS, (number + 1) / NUM_BINS)
     for start in range(0, len(reference), _BATCH):
@@ -61,6 +82,6 @@ def _bin_losses(denoise: Denoise, reference: Latents, process: Process, number: 
         t = process.draw_times(len(x0), stream, share).to(x0.device)
         noise = torch.randn(x0.shape, generator=stream).to(x0.device)
         batch = noised(x0, noise, t, process)
-        output = denoise(*process.network_inputs(batch.x_t, t))[:, : noise.shape[1]]
+        output = asked(*process.network_inputs(batch.x_t, t), start)[:, : noise.shape[1]]
         losses.append((output - process.target(x0, noise, t)).square().flatten(1).mean(1))
     return losses

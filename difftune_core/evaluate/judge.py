@@ -14,19 +14,22 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import nn
 
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.reports.evaluation import Evaluation
-from difftune_core.data.pixels import ImageRows, parts_of
+from difftune_core.data.pixels import ImageRows, Made, parts_of
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import DEFAULT_METRICS
+from difftune_core.evaluate.drawn import on_disk
 from difftune_core.evaluate.extractor import FeatureExtractor
-from difftune_core.evaluate.quality import Features, quality, real_against_real
+from difftune_core.evaluate.quality import Features, look_at_images, quality, real_against_real
 from difftune_core.interruption import Progress
 
 Model = TypeVar("Model", bound=nn.Module)
-_AT_ONCE = 256  # a multiple of every extractor's batch: features come out as if all images were given at once
+AT_ONCE = 256
+"""Images that are looked at together: a multiple of every batch, so that figures are those of all images at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +100,19 @@ class Judge(ABC, Generic[Model]):
     def features(self, images: ImageRows) -> Features:
         """Compute features of images by every extractor."""
         found: dict[str, list[Any]] = {extractor.id: [] for extractor in self.extractors}
-        for part in parts_of(images, _AT_ONCE):
+        for part in parts_of(images, AT_ONCE):
             for extractor in self.extractors:
                 found[extractor.id].append(extractor(part))
         return {id_: np.concatenate(parts) for id_, parts in found.items()}
 
+    def main_features(self, images: ImageRows) -> Float32[np.ndarray, "k d"]:
+        """Compute features of images by the main extractor alone."""
+        return np.concatenate([self.extractors[0](part) for part in parts_of(images, AT_ONCE)])
+
     def quality_of(self, images: ImageRows) -> dict[str, Any]:
-        """Compare images with the held-out ones."""
+        """Compare images with the held-out ones; those that are made when they are asked for are made once."""
+        if isinstance(images, Made) and look_at_images(self.config.metrics):
+            images = on_disk(images, AT_ONCE)
         return quality(self.real_features, self.features(images), self.config.metrics, images=(self.real, images))
 
     def quality_of_real(self) -> dict[str, Any]:

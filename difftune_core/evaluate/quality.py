@@ -28,7 +28,7 @@ def quality(
     warnings. `images` are those that the features are of, for metrics that look at them.
     """
     main, *others = real
-    pair = None if images is None or not _look_at_images(metrics) else (np.asarray(images[0]), np.asarray(images[1]))
+    pair = None if images is None or not look_at_images(metrics) else (np.asarray(images[0]), np.asarray(images[1]))
     result = _compared(real[main], fake[main], (*DEFAULT_METRICS, *metrics), pair)
     for id_ in others:
         distance, reason = _distance(id_, real[id_], fake[id_])
@@ -53,11 +53,11 @@ def real_against_real(
     order = np.random.default_rng(seed).permutation(len(images))
     parts = np.split(order, [min(count, len(images) // 2)])
     fake_features, real_features = ({id_: found[part] for id_, found in real.items()} for part in parts)
-    pair = (images[parts[1]], images[parts[0]]) if _look_at_images(metrics) else None
+    pair = (images[parts[1]], images[parts[0]]) if look_at_images(metrics) else None
     return quality(real_features, fake_features, metrics, images=pair)
 
 
-def _look_at_images(metrics: Sequence[str]) -> bool:
+def look_at_images(metrics: Sequence[str]) -> bool:
     """Whether images are needed besides their features; they are decoded and copied for such metrics alone."""
     known = named_metrics()
     return any("images" in known[name].needs for name in metrics if name in known)

@@ -12,14 +12,20 @@ from jaxtyping import Int
 from torch import Tensor
 
 from difftune_core.checkpoint.begin import Beginning, open_beginning
-from difftune_core.checkpoint.manifest import begun_with
+from difftune_core.checkpoint.manifest import begun_with, evaluations_of
 from difftune_core.config.about import About
 from difftune_core.config.dataset import DatasetOptions
 from difftune_core.config.resolution import resolve_retention_set
-from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.config.retention import (
+    JudgedImagesConfig,
+    RetentionSetConfig,
+    retention_digest,
+    retention_fields,
+)
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.latents import Latents, cached_latents
 from difftune_core.data.pixels import ImageRows
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.extractor import FeatureExtractor
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.families.base_model import BaseModel
@@ -61,6 +67,22 @@ class Folders:
     def checkpoints(self) -> Path:
         """Where the run's checkpoints are."""
         return self.out / "checkpoints"
+
+
+@dataclass(frozen=True)
+class JudgedSource:
+    """The base model's images that a judge compares with."""
+
+    found: RetentionSet
+    sampling: Sampling
+    """How they were drawn."""
+    told: dict[str, Any]
+    """The same for a recipe; empty where they are drawn as up to 0.3.0, so that reports of both can be compared."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What a judge's recipe says of them."""
+        return {"base_model_images": self.told} if self.told else {}
 
 
 @dataclass
@@ -150,15 +172,43 @@ class Preparation:
         self.retention_used = {"id": id_, "digest": found.digest, "num_images": len(found.labels)}
         return found
 
-    def judged_source(self, base: BaseModel | None = None, **own: Any) -> tuple[RetentionSet, RetentionSetConfig]:
+    def judged_source(self, base: BaseModel | None = None, **own: Any) -> JudgedSource:
         """The base model's images that a judge compares with, and how they were drawn; `own` are a family's settings.
 
-        No method trains on them: their seed is another one than the retention set's.
+        They are drawn as the evaluation draws, once for all jobs that judge so. No method trains on them: their seed is
+        another one than the retention set's. Up to 0.3.0 they were drawn as the card's retention sets are: a job whose
+        figures are beside such images goes on with these.
         """
+        former = self._judged_as_before(**own)
+        judged = self._judged_by(former)
+        settings = former if self._compared_with(former) else judged
+        found = self.retained(settings, "drawing_base_model_images", base)
+        is_new = found.digest != retention_digest(self.base.card.digest, former)
+        return JudgedSource(found, Sampling.of(settings), retention_fields(settings) if is_new else {})
+
+    def _judged_as_before(self, **own: Any) -> RetentionSetConfig:
+        """As the card's retention sets are drawn, whatever the evaluation says."""
         defaults = resolve_retention_set(RetentionSetConfig(), self.base.card)
         changes = {"seed": defaults.seed + _REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
-        settings = defaults.model_copy(update=changes | own)
-        return self.retained(settings, "drawing_base_model_images", base), settings
+        return defaults.model_copy(update=changes | own)
+
+    def _judged_by(self, former: RetentionSetConfig) -> RetentionSetConfig:
+        """As the evaluation draws; of guidances the base model has its own alone."""
+        how = Sampling.of(self.config.evaluation)
+        drawn = {
+            "sampler": how.sampler,
+            "num_inference_steps": how.num_inference_steps,
+            "guidance_scale": how.guidance_scale if how.is_guided else 1.0,
+            "guidance_interval": how.guidance_interval,
+            "guided_channels": how.guided_channels,
+        }
+        return JudgedImagesConfig.model_validate(former.model_dump() | drawn)
+
+    def _compared_with(self, settings: RetentionSetConfig) -> bool:
+        """Whether figures of forgetting that the run has so far are beside the images of these settings."""
+        found = [entry.get("forgetting") or {} for entry in evaluations_of(self.folders.checkpoints)]
+        named = {each.get("source") for each in found if each.get("num_source") is not None}
+        return bool(named & {None, retention_digest(self.base.card.digest, settings)})
 
     def extractor_folders(self) -> list[Path]:
         """Where the feature extractors are, the main one first.

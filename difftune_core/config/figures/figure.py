@@ -14,7 +14,18 @@ Reference = Literal["real_vs_real", "autoencoder_floor"]
 _NAME = re.compile(r"(?!fd_)[a-z][a-z0-9_]{0,47}(?<!_se)(?<!_interval)(?<!_method)")
 RESERVED = frozenset(
     {"step", "seconds", "target_images", "convergence", "forgetting", "other_guidance", "warnings"}
-    | {"num_real", "num_fake", "num_compared", "extractor", "extractors", "recipe", "real_digest", "fake_digest"}
+    | {
+        "num_real",
+        "num_fake",
+        "num_compared",
+        "num_held_out",
+        "held_out_loss_by_t",
+        "extractor",
+        "extractors",
+        "recipe",
+        "real_digest",
+        "fake_digest",
+    }
 )
 """Keys of an evaluation that are no figures."""
 

@@ -58,6 +58,28 @@ QUALITY = (
         ),
     ),
     Metric(
+        name="held_out_loss",
+        needs=frozenset(),
+        measured="at each evaluation",
+        how="At most 128 images, spread evenly over all that are held out, and so few that it takes at most a fifth of "
+        "the passes of drawing; each is noised once in each tenth of t, from the same draws in every evaluation. The "
+        "report has all ten tenths; the base model's own are without a label, of a Stable Diffusion without a control",
+        error="none; times and noise are the same for all models",
+        bias="none; of another process or prediction it is another quantity",
+        figures=(
+            Figure(
+                key="held_out_loss",
+                label="Held-out loss",
+                meaning="Mean squared error of the prediction on held-out images under their own class, or caption and "
+                "control, over all t",
+                better="lower",
+                unit="squares of the network's output",
+                shown=("curve",),
+                chart=Chart(title="Held-out loss", line="held-out images"),
+            ),
+        ),
+    ),
+    Metric(
         name="fid_infinity",
         needs=frozenset({"features"}),
         measured="as FID, where `metrics` names it",

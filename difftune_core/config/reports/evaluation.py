@@ -61,6 +61,8 @@ class Forgetting(Figures):
 
     num_source: int | None = None
     """The base model's own images that were compared with."""
+    source: str | None = None
+    """Identifies these images; evaluations of 0.3.0 and earlier do not say."""
     retention_loss_by_t: list[float | None] | None = None
     """The loss on them in ten equal bins of t, the data's end first."""
 
@@ -78,6 +80,10 @@ class Judged(Figures):
     """Judged images."""
     num_compared: int | None = None
     """Images that were compared with their controls."""
+    num_held_out: int | None = None
+    """Held-out images whose loss was measured."""
+    held_out_loss_by_t: list[float | None] | None = None
+    """The loss on them in ten equal bins of t, the data's end first."""
     warnings: tuple[str, ...] = ()
     """What a reader of the figures must know."""
     forgetting: Forgetting = Forgetting()

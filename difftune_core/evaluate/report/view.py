@@ -169,13 +169,24 @@ def _evaluation_charts(report: RunReport) -> list[Chart]:
         if len(points) > 1 and measure.chart is not None:
             line = Series(measure.chart.line, points, errors)
             charts.append(line_chart(measure.chart.title, [line], x_label="step", rules=_rules(report, measure)))
-    by_t = report.result.forgetting.retention_loss_by_t if report.result is not None else None
-    if by_t:
-        lines = [Series("tuned", _bins(by_t))]
-        base = report.reference("base_model").forgetting.retention_loss_by_t
-        lines += [Series("base model", _bins(base))] if base else []
-        title = "Loss on the base model's images by t"
-        charts.append(line_chart(title, lines, x_label="t / T", show_last=False))
+    return charts + _charts_by_t(report)
+
+
+def _charts_by_t(report: RunReport) -> list[Chart]:
+    """The loss over the chain, on held-out images and on the base model's own."""
+    tuned, base = report.result or Judged(), report.reference("base_model")
+    found = {
+        "Loss on held-out images by t": (tuned.held_out_loss_by_t, base.held_out_loss_by_t),
+        "Loss on the base model's images by t": (
+            tuned.forgetting.retention_loss_by_t,
+            base.forgetting.retention_loss_by_t,
+        ),
+    }
+    charts = []
+    for title, (ours, theirs) in found.items():
+        lines = [Series(name, _bins(by_t)) for name, by_t in (("tuned", ours), ("base model", theirs)) if by_t]
+        if ours:
+            charts.append(line_chart(title, lines, x_label="t / T", show_last=False))
     return charts
 
 

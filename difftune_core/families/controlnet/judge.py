@@ -8,6 +8,7 @@ Shapes: n held-out rows, k images, s pixels a side.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,18 @@ from torch import Tensor, nn
 from difftune_core.config.control import ControlConfig
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.controlled import ControlledSet
-from difftune_core.data.pixels import Made
+from difftune_core.data.latents import LatentSet
+from difftune_core.data.pixels import ImageRows, Made, parts_of
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
+from difftune_core.evaluate.drawn import on_disk
 from difftune_core.evaluate.forgetting import loss_by_t
-from difftune_core.evaluate.judge import Judge
+from difftune_core.evaluate.held_out import held_out_loss, measured_rows
+from difftune_core.evaluate.judge import AT_ONCE, Judge
 from difftune_core.evaluate.quality import quality
 from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.controls import compare_controls
-from difftune_core.families.controlnet.draw import Control, Prompted, residuals, sample_prompted
+from difftune_core.families.controlnet.draw import Control, Prompted, denoiser_of, residuals, sample_prompted
 from difftune_core.interruption import Progress, after, interruption_point
 from difftune_core.networks.autoencoder import Autoencoder
 
@@ -51,6 +55,9 @@ class ControlNetJudge(Judge[nn.Module]):
     source_images: UInt8[np.ndarray, "m s s 3"]
     source_sampling: Sampling
     """How they were drawn."""
+    source_digest: str
+    source_recipe: dict[str, Any]
+    """What the recipe says of them."""
     empty_prompt: int
 
     @property
@@ -92,28 +99,52 @@ class ControlNetJudge(Judge[nn.Module]):
             "num_validation": self.num_validation,
             "conditioning_scale": self.control.conditioning_scale,
             **scored,
+            **self.source_recipe,
         }
 
     def draw(
         self, controlnet: nn.Module | None, rows: Int[Tensor, " k"], progress: Progress | None = None
     ) -> UInt8[np.ndarray, "k s s 3"]:
         """Images of held-out rows, from their prompts and, with a ControlNet, their controls."""
-        controls = self.held_out.controls[rows.to(self.device)]
-        return self._draw(controlnet, self.held_out.prompt[rows], controls, progress)
+        return self.drawn(controlnet, rows, progress)[:]
+
+    def drawn(self, controlnet: nn.Module | None, rows: Int[Tensor, " k"], progress: Progress | None = None) -> Made:
+        """The same images, each drawn when it is asked for."""
+        held_out = self.held_out
+        controls = held_out.controls[rows.to(self.device)]
+        return self._drawn(controlnet, held_out.prompt[rows], controls, progress, self.sampling)
 
     def figures(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
-        """Measure how closely images follow their controls."""
-        return self.agreement(self.draw(controlnet, torch.arange(self.num_validation), progress))
+        """Measure how closely images follow their controls, and the loss on held-out rows."""
+        images = self.drawn(controlnet, torch.arange(self.num_validation), progress)
+        return self.agreement(images) | self._held_out_loss(controlnet)
 
-    def agreement(self, images: UInt8[np.ndarray, "k s s 3"]) -> dict[str, Any]:
+    def agreement(self, images: ImageRows) -> dict[str, Any]:
         """Of images with controls and captions of the first held-out rows: means, the main one's standard error."""
-        given = self.controls(len(images))
-        found = compare_controls(self.control.condition, given, self.annotate(images))
+        drawn: list[UInt8[np.ndarray, "_ s s 3"]] = []
+        scores: list[Float64[np.ndarray, " _"]] = []
+        captions = iter(self.captions)
+        for part in parts_of(images, AT_ONCE):
+            drawn.append(self.annotate(part))
+            if self.clip is not None:
+                scores.append(self.clip(part, list(islice(captions, len(part)))))
+        found = compare_controls(self.control.condition, self.controls(len(images)), np.concatenate(drawn))
         figures = {**found.values, f"{found.metric}_se": _standard_error(found.per_image), "num_compared": len(images)}
-        if self.clip is None:
+        if not scores:
             return figures
-        scores = self.clip(images, self.captions[: len(images)])
-        return {**figures, "clip_score": float(scores.mean()), "clip_score_se": _standard_error(scores)}
+        joined = np.concatenate(scores)
+        return {**figures, "clip_score": float(joined.mean()), "clip_score_se": _standard_error(joined)}
+
+    def _held_out_loss(self, controlnet: nn.Module | None) -> dict[str, Any]:
+        """Under their own prompts and controls; of the base model without a control."""
+        held_out = self.held_out
+        rows = torch.from_numpy(measured_rows(len(held_out), self.num_validation, self.config))
+        mean = torch.cat([held_out.latents.means(row, row + 1) for row in rows.tolist()])[None].to(self.device)
+        latents = LatentSet(mean, torch.zeros_like(mean), rows, self.real_digest)
+        text = held_out.text_of(held_out.prompt[rows])
+        condition = (text,) if controlnet is None else (text, held_out.controls[rows.to(self.device)])
+        denoise = denoiser_of(self.unet, controlnet)
+        return held_out_loss(denoise, latents, condition, self.base.process(), seed=self.config.seed)
 
     def annotate(self, images: UInt8[np.ndarray, "k s s 3"]) -> UInt8[np.ndarray, "k s s 3"]:
         """Controls drawn anew."""
@@ -129,8 +160,7 @@ class ControlNetJudge(Judge[nn.Module]):
 
     def figures_of_the_result(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
         """Measure quality of images from held-out controls, and forgetting."""
-        images = self.draw(controlnet, torch.arange(self.num_images), progress)
-        quality = self.quality_of(images)
+        quality = self.quality_of(self.drawn(controlnet, torch.arange(self.num_images), progress))
         return {**quality, "forgetting": self._forgetting(controlnet, after(self.num_images, progress))}
 
     def references(self, progress: Progress) -> dict[str, Any]:
@@ -139,8 +169,7 @@ class ControlNetJudge(Judge[nn.Module]):
         The base model without a control; held-out images' own controls drawn anew, and the same through the
         autoencoder: no ControlNet can follow a control more closely than that.
         """
-        rows = torch.arange(self.num_images)
-        unguided = self.draw(None, rows, progress)
+        unguided = on_disk(self.drawn(None, torch.arange(self.num_images), progress), AT_ONCE)
         validated = self.real[: self.num_validation]
         rebuilt = Made(self.real.shape, self._rebuilt)
         return {
@@ -148,6 +177,7 @@ class ControlNetJudge(Judge[nn.Module]):
                 "step": 0,
                 **self.agreement(unguided[: self.num_validation]),
                 **self.quality_of(unguided),
+                **self._held_out_loss(None),
                 "forgetting": self._untouched(),
             },
             "real_vs_real": {**self.agreement(validated), **self.quality_of_real()},
@@ -162,8 +192,11 @@ class ControlNetJudge(Judge[nn.Module]):
         self, controlnet: nn.Module, count: int, progress: Progress | None = None
     ) -> UInt8[np.ndarray, "{count} s s 3"]:
         """What the first of the base model's images become with an empty control beside the same noise."""
-        empty = torch.zeros_like(self.source.controls[:count])
-        return self._draw(controlnet, self.source.prompt[:count], empty, progress, self.source_sampling)
+        return self._remembered(controlnet, count, progress)[:]
+
+    def _remembered(self, controlnet: nn.Module, count: int, progress: Progress | None) -> Made:
+        empty = torch.zeros_like(self.source.controls[:1]).expand(count, -1, -1, -1)
+        return self._drawn(controlnet, self.source.prompt[:count], empty, progress, self.source_sampling)
 
     def _forgetting(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
         """What an empty control does to the base model's images.
@@ -171,15 +204,19 @@ class ControlNetJudge(Judge[nn.Module]):
         The same noise and the default prompt with an empty control and without a ControlNet: distance of the two sets,
         mean squared difference of each pair, and the noise error on the base model's own images by t.
         """
-        images = self.remembered(controlnet, len(self.source), progress)
-        main = self.extractors[0]
+        main, seen = self.extractors[0], []
+        squared: list[float] = []
+        for part in parts_of(self._remembered(controlnet, len(self.source), progress), AT_ONCE):
+            seen.append(main(part))
+            pairs = zip(part, self.source_images[len(squared) :], strict=False)
+            squared += [float((((ours.astype(np.float64) - theirs) / 255) ** 2).mean()) for ours, theirs in pairs]
         losses = self._losses(controlnet)
-        distance = quality({main.id: main(self.source_images)}, {main.id: main(images)})
-        squared = ((images.astype(np.float64) - self.source_images) / 255) ** 2
+        distance = quality({main.id: self.main_features(self.source_images)}, {main.id: np.concatenate(seen)})
         return {
             "null_fid": distance["fid"],
-            "num_source": len(images),
-            "empty_control_mse": float(squared.mean()),
+            "num_source": len(squared),
+            "source": self.source_digest,
+            "empty_control_mse": float(np.mean(squared)),
             "retention_loss": losses[0],
             "retention_loss_by_t": losses,
         }
@@ -187,7 +224,7 @@ class ControlNetJudge(Judge[nn.Module]):
     def _untouched(self) -> dict[str, Any]:
         """Forgetting of the base model itself: none, by the definition of both distances."""
         losses = self._losses(None)
-        kept = {"null_fid": 0.0, "num_source": len(self.source), "empty_control_mse": 0.0}
+        kept = {"null_fid": 0.0, "num_source": len(self.source), "source": self.source_digest, "empty_control_mse": 0.0}
         return {**kept, "retention_loss": losses[0], "retention_loss_by_t": losses}
 
     def _losses(self, controlnet: nn.Module | None) -> list[float]:
@@ -203,26 +240,30 @@ class ControlNetJudge(Judge[nn.Module]):
 
         return loss_by_t(denoise, self.source.latents, self.base.process(), seed=self.config.seed)
 
-    def _draw(
+    def _drawn(
         self,
         controlnet: nn.Module | None,
         prompts: Int[Tensor, " k"],
         controls: UInt8[Tensor, "k 3 s s"],
         progress: Progress | None,
-        sampling: Sampling | None = None,
-    ) -> UInt8[np.ndarray, "k s s 3"]:
-        texts = self.held_out.text
-        prompted = Prompted(texts[prompts], texts[self.empty_prompt])
-        control = None if controlnet is None else Control(controlnet, controls, self.control.conditioning_scale)
-        latents = sample_prompted(
-            self.unet,
-            self.base.noise_fields(),
-            prompted,
-            sampling or self.sampling,
-            control=control,
-            progress=progress,
-        )
-        return self.autoencoder.decode(latents)
+        sampling: Sampling,
+    ) -> Made:
+        texts, scale = self.held_out.text, self.control.conditioning_scale
+
+        def make(start: int, stop: int) -> UInt8[np.ndarray, "_ s s 3"]:
+            prompted = Prompted(texts[prompts[start:stop]], texts[self.empty_prompt])
+            latents = sample_prompted(
+                self.unet,
+                self.base.noise_fields(),
+                prompted,
+                sampling,
+                control=None if controlnet is None else Control(controlnet, controls[start:stop], scale),
+                first_index=start,
+                progress=after(start, progress),
+            )
+            return self.autoencoder.decode(latents)
+
+        return Made((len(prompts), *self.real.shape[1:]), make)
 
 
 def _standard_error(per_image: Float64[np.ndarray, " n"]) -> float | None:

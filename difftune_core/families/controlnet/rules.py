@@ -90,7 +90,8 @@ class ControlNetRules(FamilyRules):
     def measured_along(self, control: ControlConfig | None, evaluation: EvaluationConfig) -> AbstractSet[str]:
         """How controls are followed, and captions where a CLIP model scores them; quality comes at the end."""
         assert control is not None, "completed before"
-        return {*control.definition.figures, *(["clip_score"] if evaluation.clip_model else [])}
+        asked = ["clip_score"] if evaluation.clip_model else []
+        return {*control.definition.figures, "held_out_loss", *asked}
 
     def retention_defaults(self, card: BaseModelCard) -> dict[str, Any]:
         """The default prompt of the card."""

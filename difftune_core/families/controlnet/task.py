@@ -22,7 +22,6 @@ from difftune_core.data.conditions import Annotator, annotator
 from difftune_core.data.controlled import ControlledSet, as_channels, cached_controls
 from difftune_core.data.decoded import Rows
 from difftune_core.data.pixels import ImageRows
-from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.report.convergence import why_none
 from difftune_core.families.base import Delivered, Page, Task
@@ -173,7 +172,8 @@ class ControlNetTask(Task[nn.Module]):
     def make_judge(self) -> ControlNetJudge:
         """Build the judge, with its own images of the base model."""
         preparation, held_out = self.preparation, self._read[1]
-        source, settings = preparation.judged_source(prompt=self.control.default_prompt)
+        judged = preparation.judged_source(prompt=self.control.default_prompt)
+        source = judged.found
         clip = None if self._clip_folder is None else ClipScorer(self._clip_folder, preparation.device)
         return ControlNetJudge(
             base=self.base,
@@ -190,7 +190,9 @@ class ControlNetTask(Task[nn.Module]):
             held_out=self.controlled(held_out.pixels, held_out),
             source=self.controlled(source.images, None),
             source_images=source.images,
-            source_sampling=Sampling.of(settings),
+            source_sampling=judged.sampling,
+            source_digest=source.digest,
+            source_recipe=judged.recipe,
             empty_prompt=self.texts.rows[""],
             device=preparation.device,
         )

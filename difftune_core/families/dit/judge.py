@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Int, UInt8
 
 from difftune_core.config.sampling import Guidance
-from difftune_core.data.latents import Latents
+from difftune_core.data.latents import Latents, LatentSet
 from difftune_core.data.pixels import Made, pixels_digest
 from difftune_core.diffusion.process import Process
 from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
 from difftune_core.evaluate.forgetting import loss_by_t
-from difftune_core.evaluate.frechet import frechet_distance, moments_of
+from difftune_core.evaluate.frechet import Moments, frechet_distance, moments_of
+from difftune_core.evaluate.held_out import held_out_loss, measured_rows
 from difftune_core.evaluate.judge import Judge
 from difftune_core.families.dit.base_model import DiTModel
 from difftune_core.families.dit.draw import sample_latents
@@ -30,6 +31,7 @@ from difftune_core.networks.dit import DiT
 from difftune_core.runtime.caches import place_of
 
 _FORMAT = 3
+_REFERENCES = "references.json"
 Labels = Int[torch.Tensor, " k"]
 Pixels = UInt8[np.ndarray, "k s s 3"]
 
@@ -44,6 +46,9 @@ class DiTJudge(Judge[DiT]):
     source: UInt8[np.ndarray, "m s s 3"]
     """The base model's images, sampled for judging alone."""
     source_latents: Latents
+    source_digest: str = ""
+    source_recipe: dict[str, Any] = field(default_factory=dict)
+    """What the recipe says of them."""
     cache: Path
 
     @cached_property
@@ -92,7 +97,7 @@ class DiTJudge(Judge[DiT]):
 
     def own_recipe(self) -> dict[str, Any]:
         """Say of which classes images are drawn."""
-        return {"weights": "ema", "class_distribution": TOLD[self.config.class_distribution]}
+        return {"weights": "ema", "class_distribution": TOLD[self.config.class_distribution], **self.source_recipe}
 
     def labels(self, model: DiT) -> Labels:
         """Choose the labels of the images by which a tuned model is judged."""
@@ -105,13 +110,23 @@ class DiTJudge(Judge[DiT]):
         )
 
     def figures(self, model: DiT, progress: Progress) -> dict[str, Any]:
-        """Measure quality and forgetting."""
-        return self._figures(model, self.labels(model), progress)[0]
+        """Measure quality, forgetting, and the loss on held-out images under their own classes."""
+        figures = self._figures(model, self.labels(model), progress)
+        return figures | self._held_out_loss(model, self._held_out.labels)
 
-    def _figures(self, model: DiT, labels: Labels, progress: Progress) -> tuple[dict[str, Any], Pixels]:
-        images = self.draw(model, labels, progress)
-        quality = self.quality_of(images)
-        return {**quality, "forgetting": self._forgetting(model, after(self.num_images, progress))}, images
+    def _figures(self, model: DiT, labels: Labels, progress: Progress) -> dict[str, Any]:
+        quality = self.quality_of(self.drawn(model, labels, progress))
+        return {**quality, "forgetting": self._forgetting(model, after(self.num_images, progress))}
+
+    @cached_property
+    def _held_out(self) -> LatentSet:
+        """Those held-out images whose loss is measured."""
+        rows = measured_rows(len(self.real), self.images_an_evaluation, self.config)
+        mean, std = self.autoencoder.encode(self.real[rows])
+        return LatentSet(mean[None], std[None], self.real_labels[rows], self.real_digest).to(self.device)
+
+    def _held_out_loss(self, model: DiT, labels: Labels) -> dict[str, Any]:
+        return held_out_loss(model, self._held_out, labels, self.base.process(), seed=self.config.seed)
 
     def figures_of_the_result(self, model: DiT, progress: Progress) -> dict[str, Any]:
         """Measure quality under other guidances, from the seeds and labels of the main one."""
@@ -124,7 +139,7 @@ class DiTJudge(Judge[DiT]):
         found: dict[str, dict[str, Any]] = {}
         for name in names:
             heard = after(len(found) * self.num_images, progress)
-            found[name] = self.quality_of(self.draw(model, labels, heard, guidance=name))
+            found[name] = self.quality_of(self.drawn(model, labels, heard, guidance=name))
         return found
 
     def references(self, progress: Progress) -> dict[str, Any]:
@@ -142,14 +157,34 @@ class DiTJudge(Judge[DiT]):
         }
         place = place_of(self.cache, "references", inputs)
         folder = build_once(place, lambda aside: self._build(aside, progress))
-        loaded: dict[str, Any] = json.loads((folder / "references.json").read_text(encoding="utf-8"))
+        loaded: dict[str, Any] = json.loads((folder / _REFERENCES).read_text(encoding="utf-8"))
+        loaded["base_model"] |= self._held_out_loss_of_base()
+        return loaded
+
+    def _held_out_loss_of_base(self) -> dict[str, Any]:
+        """Without a label, for the base model has none for the target's classes; made once for all jobs, too."""
+        rows = measured_rows(len(self.real), self.images_an_evaluation, self.config)
+        inputs = {
+            "base": self.base.card.digest,
+            "held_out": pixels_digest(self.real),
+            "rows": rows.tolist(),
+            "seed": self.config.seed,
+        }
+
+        def build(folder: Path) -> None:
+            null = torch.full((len(rows),), self.base_model.null_label, device=self.device)
+            found = self._held_out_loss(self.base_model, null)
+            (folder / _REFERENCES).write_text(json.dumps(found), encoding="utf-8")
+
+        folder = build_once(place_of(self.cache, "references", inputs), build)
+        loaded: dict[str, Any] = json.loads((folder / _REFERENCES).read_text(encoding="utf-8"))
         return loaded
 
     def _build(self, folder: Path, progress: Progress) -> None:
         # The base model's classes are others than the held-out images', which have no say in their shares.
         own = equal_labels(self.num_images, self.base_model.config.num_classes)
         begin = time.monotonic()
-        figures, images = self._figures(self.base_model, own, progress)
+        figures = self._figures(self.base_model, own, progress)
         entry = {"step": 0, **figures, "seconds": time.monotonic() - begin}
         if self.base_guidance:
             heard = after(self.images_an_evaluation, progress)
@@ -159,8 +194,7 @@ class DiTJudge(Judge[DiT]):
             "real_vs_real": self.quality_of_real(),
             "autoencoder_floor": self.quality_of(Made(self.real.shape, self._rebuilt)),
         }
-        (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
-        np.save(folder / "base_images.npy", images, allow_pickle=False)
+        (folder / _REFERENCES).write_text(json.dumps(references), encoding="utf-8")
 
     def _rebuilt(self, start: int, stop: int) -> Pixels:
         """Held-out images through the autoencoder."""
@@ -171,19 +205,35 @@ class DiTJudge(Judge[DiT]):
         self, model: DiT, labels: Labels, progress: Progress | None = None, *, guidance: Guidance | None = None
     ) -> Pixels:
         """Draw images of these labels as this judge draws, or under another guidance."""
+        return self.drawn(model, labels, progress, guidance=guidance)[:]
+
+    def drawn(
+        self, model: DiT, labels: Labels, progress: Progress | None = None, *, guidance: Guidance | None = None
+    ) -> Made:
+        """The same images, each drawn when it is asked for."""
         sampling = replace(self.sampling, guidance=guidance or self.sampling.guidance)
         source = self.base_model if sampling.guidance == "domain" else None
-        return self.autoencoder.decode(sample_latents(model, labels, sampling, source=source, progress=progress))
+
+        def make(start: int, stop: int) -> Pixels:
+            rows, heard = labels[start:stop], after(start, progress)
+            latents = sample_latents(model, rows, sampling, source=source, first_index=start, progress=heard)
+            return self.autoencoder.decode(latents)
+
+        return Made((len(labels), *self.real.shape[1:]), make)
+
+    @cached_property
+    def _source_moments(self) -> Moments:
+        return moments_of(self.main_features(self.source))
 
     def _forgetting(self, model: DiT, progress: Progress) -> dict[str, Any]:
         """Distance of the null branch's images to the base model's, and the loss on them by t."""
         null = torch.full((self.num_images,), model.null_label)
-        images = self.draw(model, null, progress)
-        main = self.extractors[0]
+        images = self.main_features(self.drawn(model, null, progress))
         losses = retention_loss_by_t(model, self.source_latents, self.base.process(), seed=self.config.seed)
         return {
-            "null_fid": frechet_distance(moments_of(main(images)), moments_of(main(self.source))),
+            "null_fid": frechet_distance(moments_of(images), self._source_moments),
             "num_source": len(self.source),
+            "source": self.source_digest,
             "retention_loss": losses[0],
             "retention_loss_by_t": losses,
         }

@@ -121,7 +121,8 @@ class DiTTask(Task[DiT]):
     def make_judge(self) -> DiTJudge:
         """Build the judge, with its own images of the base model."""
         preparation, held_out = self.preparation, self._read[1]
-        source, _ = preparation.judged_source(self.base)
+        judged = preparation.judged_source(self.base)
+        source = judged.found
         return DiTJudge(
             base=self.base,
             config=preparation.config.evaluation,
@@ -131,6 +132,8 @@ class DiTTask(Task[DiT]):
             real_labels=held_out.labels,
             real_digest=held_out.digest,
             source=source.images,
+            source_digest=source.digest,
+            source_recipe=judged.recipe,
             source_latents=preparation.latents(source.images, source.labels, flip=False),
             cache=preparation.folders.cache,
             device=preparation.device,
