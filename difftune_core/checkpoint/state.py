@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from difftune_core.adapters.select import adapt
+from difftune_core.checkpoint.average import HostAverage, update_average
+from difftune_core.checkpoint.optimizer import dumped_moments, load_moments, new_optimizer
 from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.reports.record import changed
@@ -20,7 +23,6 @@ from difftune_core.runtime.execution import Execution
 from difftune_core.runtime.replica import Replica
 
 Model = TypeVar("Model", bound=nn.Module)
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _SCALE, _GROWTH, _UPDATES = "scaler/scale", "scaler/growth", "scaler/updates"
 
 
@@ -75,7 +77,7 @@ class TrainState(Generic[Model]):
     average: Model
     """Exponential moving average of the weights, the model that is delivered. What is not trained is shared with
     `model`."""
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     step: int = 0
     target_images: int = 0
     """Target images that entered a step so far."""
@@ -90,6 +92,19 @@ class TrainState(Generic[Model]):
         self.replica = Replica(self.model)
         self.scaler = self.execution.precision.new_scaler()
         self._diverged = torch.zeros((), device=next(self.model.parameters()).device)
+        on_host = self.execution.average_on_host and self.is_full
+        self._host_average = HostAverage(self.average, self.model) if on_host else None
+
+    def update_average(self, decay: float) -> None:
+        """Move the average towards the weights of the step that was taken."""
+        if self._host_average is not None:
+            self._host_average.take(decay)
+        else:
+            update_average(self.average, self.model, decay)
+
+    def average_on_device(self) -> AbstractContextManager[None]:
+        """Within it the average is on the device, to be judged."""
+        return nullcontext() if self._host_average is None else self._host_average.on_device()
 
     def note(self, is_finite: Tensor) -> Tensor:
         """Note on the device whether the step that is being taken is finite; no host waits for it.
@@ -101,7 +116,7 @@ class TrainState(Generic[Model]):
         self._diverged = torch.where(first, float(self.step + 1), self._diverged)
         return (self._diverged > 0).float()
 
-    def check_finite(self) -> None:
+    def settle(self) -> None:
         """Wait for the steps that were taken, and refuse what is not finite: before they are told, judged or saved.
 
         Raises:
@@ -109,6 +124,8 @@ class TrainState(Generic[Model]):
         """
         if step := int(self._diverged):
             raise TaskError("diverged", f"loss or gradient is not finite at step {step}", "learning_rate")
+        if self._host_average is not None:
+            self._host_average.settle()
 
     @property
     def is_full(self) -> bool:
@@ -120,9 +137,12 @@ class TrainState(Generic[Model]):
         self.optimizer.zero_grad(set_to_none=True)
 
     def end(self) -> None:
-        """Let go of gradients and moments: no step follows."""
+        """Let go of gradients and moments, and have the average on the device: no step follows."""
         self.drop_gradients()
         self.optimizer.state.clear()
+        if self._host_average is not None:
+            self._host_average.bring_back()
+            self._host_average = None
 
     def trainable(self) -> dict[str, Tensor]:
         """Trained parameters by name."""
@@ -139,9 +159,7 @@ class TrainState(Generic[Model]):
         With an adapter also the average of what is trained, since the delivered model has it merged.
         """
         tensors = {f"raw/{name}": p.detach() for name, p in self.trainable().items()}
-        for name, parameter in self.trainable().items():
-            moments = self.optimizer.state[parameter]
-            tensors |= {f"{kind}/{name}": moments[kind] for kind in _MOMENTS if kind in moments}
+        tensors |= dumped_moments(self.optimizer, self.trainable())
         if not self.is_full:
             tensors |= {f"average/{name}": tensor for name, tensor in self.average_trainable().items()}
         return tensors | self._scaler_tensors()
@@ -173,13 +191,9 @@ class TrainState(Generic[Model]):
         else:
             for name, average in self.average_trainable().items():
                 average.copy_(tensors[f"average/{name}"])
-        updates = self._load_scaler(tensors)
         for name, parameter in self.trainable().items():
             parameter.copy_(tensors[f"raw/{name}"])
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(updates, device=parameter.device),  # where the fused kernel reads it
-                **{kind: tensors[f"{kind}/{name}"].to(parameter.device) for kind in _MOMENTS},
-            }
+        load_moments(self.optimizer, self.trainable(), tensors, self._load_scaler(tensors))
 
 
 def new_state(
@@ -189,11 +203,10 @@ def new_state(
 
     Puts the adapter into `model`; `seed` is that of its first values.
     """
+    execution = execution or Execution()
     adapt(model, hyperparameters.adapter, seed=seed)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=hyperparameters.learning_rate, weight_decay=hyperparameters.weight_decay, fused=True
-    )
+    optimizer = new_optimizer(trained, hyperparameters, execution.optimizer_state)
     frozen = {id(p): p for p in model.parameters() if not p.requires_grad}  # one copy of it is enough
     average = deepcopy(model, frozen).eval().requires_grad_(False)  # noqa: FBT003  # no name in the library
     return TrainState(
@@ -201,12 +214,5 @@ def new_state(
         average=average,
         optimizer=optimizer,
         adapter=hyperparameters.adapter,
-        execution=execution or Execution(),
+        execution=execution,
     )
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the average towards the model: decay * average + (1 - decay) * model, in one fused pass."""
-    pairs = [(a, m) for a, m in zip(average.parameters(), model.parameters(), strict=True) if m.requires_grad]
-    torch._foreach_lerp_([a for a, _ in pairs], [m for _, m in pairs], 1 - decay)

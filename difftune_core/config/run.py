@@ -10,6 +10,7 @@ from pydantic import Field
 
 from difftune_core.config.frozen import Frozen
 
+Switch = Literal["auto", "on", "off"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 
 
@@ -35,3 +36,15 @@ class ResourcesConfig(Frozen):
     """Images that a GPU takes through the network at once: gradients of the parts of a step are added up, so that the
     step is that of the whole batch up to rounding, with the memory of a part. It need not divide the batch: the last
     part is smaller. `auto` takes the whole batch."""
+    activation_checkpointing: Switch = "auto"
+    """Whether blocks are computed again in the backward pass instead of being remembered: about a quarter slower, with
+    the activations of one block. `auto` is off."""
+    compile: Switch = "auto"
+    """Whether the repeated blocks are compiled (`torch.compile`), for GPUs a third faster or more after a minute. Where
+    that fails the run goes on without and says so. `auto` is on on GPUs."""
+    optimizer_state: Literal["fp32", "8bit"] = "fp32"
+    """AdamW's moments: in float32, or in blocks of 8 bits by torchao (`pip install 'difftune[optim8bit]'`), with a
+    quarter of the memory."""
+    average_on: Literal["device", "host"] = "device"
+    """Where the average of the weights is between evaluations; on the host it takes no memory of a GPU. With an adapter
+    it is small and stays on the device."""

@@ -123,6 +123,10 @@ class Task(ABC, Generic[Model]):
         """
         return adapt(self.start(), adapter, seed=seed).named_parameters()
 
+    def passed_through(self) -> Sequence[nn.Module]:
+        """Give the frozen networks that gradients pass through on their way to the one that is trained."""
+        return ()
+
     @abstractmethod
     def open(self, checkpoint: Path) -> Model:
         """Load the model of a checkpoint."""

@@ -7,8 +7,9 @@ Shapes: b batch, c latent channels, h w latent height and width, n tokens, d hid
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -201,6 +202,7 @@ class DiT(nn.Module):
 
     trained_beside = ("y_embedder.embedding_table",)
     """What is trained with every adapter: the base model has no rows for the target's classes."""
+    _repeated_blocks = ("DiTBlock",)
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -211,6 +213,7 @@ class DiT(nn.Module):
         grid = config.input_size // config.patch_size
         self.pos_embed = nn.Parameter(position_embedding(config.hidden_size, grid), requires_grad=False)
         self.blocks = nn.ModuleList([DiTBlock(config) for _ in range(config.depth)])
+        self._called: Callable[..., Any] = _call
         self.final_layer = FinalLayer(config)
         _initialise(self)
 
@@ -219,20 +222,30 @@ class DiT(nn.Module):
         """Row of the label table that means "no class"."""
         return self.config.num_classes
 
+    def enable_gradient_checkpointing(self, called: Callable[..., Any]) -> None:
+        """Call each block by `called`, with the block first, where there are gradients; the name is diffusers'."""
+        self._called = called
+
     def forward(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int[Tensor, " b"]
     ) -> Float[Tensor, "b out h w"]:
         """Predict for latents x at timesteps t (0..T-1) with labels y (null label: `null_label`)."""
         tokens = self.x_embedder(x) + self.pos_embed
         condition = self.t_embedder(t) + self.y_embedder(y)
+        call = self._called if torch.is_grad_enabled() else _call
         for block in self.blocks:
-            tokens = block(tokens, condition)
+            tokens = call(block, tokens, condition)
         return self._unpatchify(self.final_layer(tokens, condition))
 
     def _unpatchify(self, patches: Float[Tensor, "b n p"]) -> Float[Tensor, "b out h w"]:
         b, grid, size = len(patches), self.config.input_size // self.config.patch_size, self.config.patch_size
         cells = patches.reshape(b, grid, grid, size, size, self.config.out_channels)
         return cells.permute(0, 5, 1, 3, 2, 4).reshape(b, -1, grid * size, grid * size)
+
+
+def _call(block: nn.Module, *given: Tensor) -> Tensor:
+    called: Tensor = block(*given)
+    return called
 
 
 def _initialise(model: DiT) -> None:

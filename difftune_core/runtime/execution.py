@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +19,10 @@ class Execution:
     precision: Precision = FP32
     micro_batch: int | None = None
     """Images that go through the network at once; None for all."""
+    optimizer_state: Literal["fp32", "8bit"] = "fp32"
+    average_on_host: bool = False
+    compiled: bool = False
+    """Whether blocks are compiled."""
 
     def parts(self, size: int) -> Iterator[slice]:
         """The parts of `size` slots that go through the network one after the other; only the last may be smaller."""
@@ -36,6 +40,10 @@ class Execution:
             told["precision"] = self.precision.name
         if self.micro_batch is not None and self.micro_batch < share:
             told["micro_batch"] = self.micro_batch
+        if self.optimizer_state != "fp32":
+            told["optimizer_state"] = self.optimizer_state
+        if self.compiled:
+            told["compiled"] = True
         return told
 
 
@@ -46,4 +54,9 @@ def execution_of(resources: ResourcesConfig, device: torch.device) -> Execution:
         TaskError: `precision_unavailable`.
     """
     micro_batch = None if resources.micro_batch == "auto" else resources.micro_batch
-    return Execution(precision_on(device, resources.precision), micro_batch)
+    return Execution(
+        precision_on(device, resources.precision),
+        micro_batch,
+        resources.optimizer_state,
+        average_on_host=resources.average_on == "host",
+    )

@@ -75,7 +75,7 @@ class Loop(Generic[Model]):
         The weights in memory are those of the step, and the history does not know an evaluation that has not ended:
         who goes on from here begins with it. Only what leaves no time to save loses steps, as between evaluations.
         """
-        self.state.check_finite()
+        self.state.settle()
         try:
             self.evaluate()
         except Exception:
@@ -102,7 +102,7 @@ class Loop(Generic[Model]):
         """Save a checkpoint and forget those that are no longer needed on disk."""
         if self.state.step == 0:
             return
-        self.state.check_finite()
+        self.state.settle()
         self.hooks.emit(
             save_checkpoint(
                 self.state,

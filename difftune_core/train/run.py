@@ -18,6 +18,7 @@ from difftune_core.evaluate.compare import check_known
 from difftune_core.evaluate.forgetting import l2_from_base
 from difftune_core.families.base import Task
 from difftune_core.families.base_model import BaseModel
+from difftune_core.families.batch import TrainingData
 from difftune_core.families.preparation import Folders, Preparation
 from difftune_core.families.table import family_of, find_base_model
 from difftune_core.files import file_info
@@ -25,6 +26,7 @@ from difftune_core.hooks import ArtifactEvent, Hooks, LogEvent, OutcomeEvent, St
 from difftune_core.interruption import Stopped, after, interruptible
 from difftune_core.objectives.draws import check_recipe_is_here
 from difftune_core.runtime.execution import execution_of
+from difftune_core.train.blocks import prepare_blocks
 from difftune_core.train.deliver import delivered
 from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
@@ -103,12 +105,9 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     training = config.method.hyperparameters
     state = new_state(task.begin(), training, seed=config.seed, execution=execution)  # it may refuse the adapter
     task.tuned = state.model if preparation.beginning is None else None  # else what is frozen is a checkpoint's
-    data, kept = task.data, task.data.retention_latents
-    caches = {
-        "target_latents": data.target_latents.digest,
-        "retention_latents": None if kept is None else kept.digest,
-    }
+    data = task.data
     preparation.rest()
+    prepare_blocks(state, task.passed_through(), config=config, data=data, hooks=hooks, cache=folders.cache)
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     loop = Loop(
         config,
@@ -117,7 +116,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
         hooks=hooks,
         checkpoints=folders.checkpoints,
         identity=identity_of(config, preparation, name_of(target, preparation.begun_with)) | task.identity,
-        envelope=envelope_of(config, caches, execution),
+        envelope=envelope_of(config, _caches_of(data), state.execution),
         evaluate=lambda: evaluate(task, state),
         write_config=task.write_config,
     )
@@ -125,13 +124,21 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     return Run(task, loop, copies)
 
 
+def _caches_of(data: TrainingData) -> dict[str, str | None]:
+    """Digests of what is trained on."""
+    kept = data.retention_latents
+    return {"target_latents": data.target_latents.digest, "retention_latents": None if kept is None else kept.digest}
+
+
 def evaluate(task: Task[Any], state: TrainState[Any]) -> None:
     """Judge the average now; its figures become metrics and part of the history."""
     state.drop_gradients()
     judge, preparation = task.judge, task.preparation
     preparation.phase("evaluating")
+    progress = preparation.progress("evaluating", judge.images_an_evaluation)
     try:
-        entry = judge.judge(state.average, state.step, preparation.progress("evaluating", judge.images_an_evaluation))
+        with state.average_on_device():
+            entry = judge.judge(state.average, state.step, progress)
         first = task.first_values(state.adapter, seed=preparation.config.seed)
         distance = l2_from_base(state.average_trainable(), first)
     finally:

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from difftune_core.checkpoint.state import TrainState, update_average
+from difftune_core.checkpoint.optimizer import set_learning_rate, take_step
+from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.families.batch import Batch, TrainingData, losses_of, make_batch
 from difftune_core.train.learning_rate import learning_rate_at
@@ -43,7 +44,7 @@ def train_step(state: TrainState[Any], config: TransferConfig, data: TrainingDat
     norm = update(state, losses, hyperparameters)
     state.target_images += len(batch.weight) if data.has_teacher else batch.is_target.tolist().count(True)
     if is_logged(state.step, hyperparameters):
-        state.check_finite()
+        state.settle()
     return StepResult(losses, batch.is_target, norm)
 
 
@@ -80,16 +81,14 @@ def update(
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if hyperparameters.max_grad_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, hyperparameters.max_grad_norm, norm)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate_at(state.step, hyperparameters)
+    set_learning_rate(optimizer, learning_rate_at(state.step, hyperparameters))
     if scaler is None:
-        optimizer.found_inf = state.note(norm.isfinite())  # type: ignore[attr-defined]  # of fused optimizers
-        optimizer.step()
+        take_step(optimizer, stays=state.note(norm.isfinite()))
     else:  # a gradient beyond float16 makes the scale smaller; only a loss that is no number is the run's end
         state.note(losses.isfinite().all())
         scaler.step(optimizer)
         scaler.update()
     assert hyperparameters.ema_decay is not None, "resolved at submit"
-    update_average(state.average, state.model, hyperparameters.ema_decay)
+    state.update_average(hyperparameters.ema_decay)
     state.step += 1
     return norm

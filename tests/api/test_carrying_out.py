@@ -13,7 +13,14 @@ from api.work import repository
 from api.work.models import WorkItem
 
 Problem = Callable[..., dict[str, Any]]
-AUTO = {"precision": "auto", "micro_batch": "auto"}
+AUTO = {
+    "precision": "auto",
+    "micro_batch": "auto",
+    "activation_checkpointing": "auto",
+    "compile": "auto",
+    "optimizer_state": "fp32",
+    "average_on": "device",
+}
 
 
 def test_what_is_left_out_is_one_gpu_and_all_checkpoints(add_job: Callable[..., Any]) -> None:

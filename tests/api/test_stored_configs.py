@@ -12,6 +12,7 @@ from api.checkpoints.keeping import collect_surplus, jobs_with_surplus
 from api.deps import Services
 from api.jobs.lifecycle import delivers_best
 from api.jobs.models import Job
+from difftune_core.config.run import ResourcesConfig
 
 Json = dict[str, Any]
 
@@ -59,5 +60,5 @@ def test_a_comparison_of_such_jobs_is_shown(
     for job in made["jobs"]:
         set_job(job["id"], config=config)
     shown = client.get(f"/v1/comparisons/{made['id']}").json()
-    assert shown["resources"] == {"gpus": 1, "precision": "fp32", "micro_batch": "auto"}, "as it was carried out"
+    assert shown["resources"] == ResourcesConfig(precision="fp32").model_dump(), "as it was carried out"
     assert shown["jobs"] == made["jobs"]

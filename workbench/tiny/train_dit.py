@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from difftune_core.checkpoint.state import update_average
+from difftune_core.checkpoint.average import update_average
 from difftune_core.diffusion.process import Process, make_process
 from difftune_core.families.dit.files import load_dit, write_dit_config
 from difftune_core.networks.autoencoder import Autoencoder

@@ -108,6 +108,10 @@ class ControlNetTask(Task[nn.Module]):
         preparation = self.preparation
         return new_controlnet(self.unet, self._init_from, preparation.device, seed=preparation.config.seed)
 
+    def passed_through(self) -> tuple[nn.Module]:
+        """Give the UNet, whose decoder is between the ControlNet and the loss."""
+        return (self.unet,)
+
     @cached_property
     def texts(self) -> TextTable:
         """States of all prompts of the run: its captions, the default prompt and the empty one."""

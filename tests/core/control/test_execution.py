@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
 from difftune_core.checkpoint.state import new_state
+from difftune_core.config.run import ResourcesConfig
 from difftune_core.families.controlnet.base_model import new_controlnet
 from difftune_core.families.controlnet.batch import ControlledData
+from difftune_core.runtime.blocks import repeated_blocks
 from difftune_core.runtime.execution import Execution
 from difftune_core.runtime.precision import Precision
+from difftune_core.train.blocks import prepare_blocks
 from difftune_core.train.step import train_step
+from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import ToyRuns, alive
 from tests.core.synchronisations import Synchronisations
 
@@ -30,3 +38,23 @@ def test_in_parts_in_half_precision_and_without_waiting_it_is_the_same_step(
         torch.testing.assert_close(gradients["parts"], gradients[""], rtol=1e-3, atol=1e-6)
         assert torch.nn.functional.cosine_similarity(gradients["bf16"], gradients[""], dim=0) >= 0.999
         assert not torch.equal(gradients["bf16"], gradients[""])
+
+
+def test_blocks_of_both_networks_can_be_computed_anew(toy_runs: ToyRuns, data: ControlledData) -> None:
+    """The frozen UNet's too, whose decoder the gradient passes through."""
+    config = toy_runs.config(batch_size=4)
+    gradients, hooks = [], RecordingHooks()
+    for asked in ("off", "on"):
+        unet = deepcopy(data.unet)
+        own = replace(data, unet=unet)
+        state = new_state(alive(new_controlnet(unet, None, seed=0)), config.method.hyperparameters)
+        resources = ResourcesConfig(activation_checkpointing=asked)
+        run = config.model_copy(update={"resources": resources})
+        prepare_blocks(state, (unet,), config=run, data=own, hooks=hooks, cache=Path())
+        train_step(state, run, own)
+        assert unet.is_gradient_checkpointing == state.model.is_gradient_checkpointing == (asked == "on")
+        gradients.append(torch.cat([p.grad.flatten() for p in state.trainable().values() if p.grad is not None]))
+    assert torch.equal(*gradients)
+    assert not hooks.events
+    assert len(repeated_blocks(state.model)) == 2, "a down block's and the middle's"
+    assert len(repeated_blocks(unet)) == 4

@@ -1,0 +1,64 @@
+"""What `resources` says of a network's blocks, put into effect before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from difftune_core.checkpoint.state import TrainState
+from difftune_core.config.transfer import TransferConfig
+from difftune_core.families.batch import TrainingData, make_batch
+from difftune_core.hooks import Hooks, LogEvent
+from difftune_core.runtime.blocks import checkpoint_activations, compile_blocks
+from difftune_core.train.step import backward
+
+_COMPILED = "compiled"  # folder of a node's cache
+
+
+def prepare_blocks(
+    state: TrainState[Any],
+    beside: Sequence[nn.Module],
+    *,
+    config: TransferConfig,
+    data: TrainingData,
+    hooks: Hooks,
+    cache: Path,
+) -> None:
+    """Have blocks computed anew in the backward pass, or compiled, where the run asks for it; tell what is not so.
+
+    Args:
+        state: whose model is trained, still alone.
+        beside: frozen networks that its gradients pass through.
+        config: resolved.
+        data: what is trained on.
+        hooks: who is told.
+        cache: the node's.
+    """
+    resources, networks = config.resources, [state.model, *beside]
+    checkpointing = resources.activation_checkpointing == "on"
+    if checkpointing and not sum(checkpoint_activations(network) for network in networks):
+        _tell(hooks, "no_blocks", "activation_checkpointing", "it does nothing: the network has no blocks")
+    on_gpu = next(state.model.parameters()).device.type == "cuda"
+    if resources.compile == "off" or (resources.compile == "auto" and not on_gpu):
+        return
+
+    def attempt() -> None:
+        share = config.method.hyperparameters.batch_size // resources.gpus
+        backward(state, make_batch(config, data, state.step).part(slice(share)), config.method.hyperparameters, data)
+
+    count, why = compile_blocks(networks, cache / _COMPILED, attempt)
+    state.drop_gradients()
+    state.execution = replace(state.execution, compiled=count > 0)
+    if why is not None:
+        _tell(hooks, "compile_failed", "compile", f"the run goes on without: {why}")
+    elif not count and resources.compile == "on":
+        _tell(hooks, "no_blocks", "compile", "it does nothing: the network has no blocks")
+
+
+def _tell(hooks: Hooks, code: str, field: str, message: str) -> None:
+    param = f"resources.{field}"
+    hooks.emit(LogEvent(level="warn", message=f"{param}: {message}", data={"code": code, "param": param}))
