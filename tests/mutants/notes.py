@@ -43,7 +43,10 @@ class Coverers:
 
     def _read(self, file: Path, root: Path) -> None:
         data = coverage.CoverageData(str(file))
-        data.read()
+        try:
+            data.read()
+        except coverage.exceptions.DataError:  # of a child that was killed while it wrote
+            return
         for measured in data.measured_files():
             path = Path(measured).relative_to(root).as_posix()
             for line, tests in data.contexts_by_lineno(measured).items():
