@@ -1,17 +1,41 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from difftune_core.__main__ import main
 
-def difftune_core(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "difftune_core", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def difftune_core(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command of it in this process: loading torch takes longer than most of what is asked here."""
+
+    def run(*arguments: str | Path) -> Done:
+        command = ["difftune_core", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        status = main()
+        return Done(command, status, *capsys.readouterr())
+
+    return run
+
+
+def test_the_command_is_a_program_with_an_exit_status(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "difftune_core", "train", "no.json", "--data", ".", "--out", "out"]
+    there = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=there)
+    assert done.returncode == 1
+    assert "file_not_found: --config: there is no no.json" in done.stderr
 
 
 def noise_images(folder: Path, level: int, count: int = 6) -> Path:
@@ -22,7 +46,7 @@ def noise_images(folder: Path, level: int, count: int = 6) -> Path:
     return folder
 
 
-def test_evaluate_prints_figures_errors_and_recipe(tmp_path: Path) -> None:
+def test_evaluate_prints_figures_errors_and_recipe(tmp_path: Path, difftune_core: Command) -> None:
     real, fake = noise_images(tmp_path / "real", 200), noise_images(tmp_path / "fake", 90)
     done = difftune_core("evaluate", "--real", real, "--fake", fake)
     assert done.returncode == 0, done.stderr
@@ -31,7 +55,7 @@ def test_evaluate_prints_figures_errors_and_recipe(tmp_path: Path) -> None:
     assert {"fid_se", "kid", "kid_se", "recipe", "extractor"} <= result.keys()
 
 
-def test_a_figure_without_an_error_has_null_which_every_json_reader_takes(tmp_path: Path) -> None:
+def test_a_figure_without_an_error_has_null_which_every_json_reader_takes(tmp_path: Path, difftune_core: Command) -> None:
     two = noise_images(tmp_path / "two", 200, count=2)
     done = difftune_core("evaluate", "--real", two, "--fake", two, "--metrics", "fid")
     assert done.returncode == 0, done.stderr
@@ -40,7 +64,7 @@ def test_a_figure_without_an_error_has_null_which_every_json_reader_takes(tmp_pa
     assert (result["fid_se"], result["fid_interval"]) == (None, [None, None])
 
 
-def test_evaluate_names_what_is_missing(tmp_path: Path) -> None:
+def test_evaluate_names_what_is_missing(tmp_path: Path, difftune_core: Command) -> None:
     real = noise_images(tmp_path / "real", 200)
     done = difftune_core("evaluate", "--real", real, "--fake", tmp_path / "nowhere")
     assert done.returncode == 1
@@ -48,7 +72,7 @@ def test_evaluate_names_what_is_missing(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_evaluate_takes_a_choice_of_metrics(tmp_path: Path) -> None:
+def test_evaluate_takes_a_choice_of_metrics(tmp_path: Path, difftune_core: Command) -> None:
     real, fake = noise_images(tmp_path / "real", 200), noise_images(tmp_path / "fake", 90)
     done = difftune_core("evaluate", "--real", real, "--fake", fake, "--metrics", "kid,precision_recall")
     assert done.returncode == 0, done.stderr
@@ -63,14 +87,14 @@ def test_evaluate_takes_a_choice_of_metrics(tmp_path: Path) -> None:
     assert "metric_unknown: no metric 'is': known are fid, kid, fid_infinity" in done.stderr
 
 
-def test_evaluate_names_extractors_that_are_missing(tmp_path: Path) -> None:
+def test_evaluate_names_extractors_that_are_missing(tmp_path: Path, difftune_core: Command) -> None:
     real = noise_images(tmp_path / "real", 200)
     done = difftune_core("evaluate", "--real", real, "--fake", real, "--features", tmp_path / "inception")
     assert done.returncode == 1
     assert "file_not_found: --features: there is no" in done.stderr
 
 
-def test_train_names_the_wrong_field(tmp_path: Path) -> None:
+def test_train_names_the_wrong_field(tmp_path: Path, difftune_core: Command) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"model": "tiny-dit", "method": {"type": "supervised", "supervised": {"lr": 1}}}')
     done = difftune_core("train", config, "--data", tmp_path, "--out", tmp_path / "out")
@@ -78,7 +102,7 @@ def test_train_names_the_wrong_field(tmp_path: Path) -> None:
     assert "invalid_config: method/supervised/supervised/lr" in done.stderr
 
 
-def test_train_names_the_missing_file(tmp_path: Path) -> None:
+def test_train_names_the_missing_file(tmp_path: Path, difftune_core: Command) -> None:
     config = tmp_path / "config.json"
     config.write_text('{"model": "tiny-dit"}')
     done = difftune_core("train", config, "--data", tmp_path / "no.zip", "--out", tmp_path / "out")

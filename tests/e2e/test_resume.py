@@ -22,6 +22,7 @@ QUICKLY = {
 }  # stops while a job is judged: tests/core/train
 
 
+@pytest.mark.long
 def test_every_kind_of_stop_changes_no_byte(tmp_path: Path) -> None:
     found = run(tmp_path, [[], PLAN], evaluation=QUICKLY)
     assert {cut.kind for cut in found["cuts"]} == set(Cuts.kinds())

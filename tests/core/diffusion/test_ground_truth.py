@@ -23,7 +23,7 @@ MODELS: list[dict[str, object]] = [
     {"process": "edm", "sigma_data": 1.0},
 ]
 CHAINS = [(fields, sampler) for fields in MODELS for sampler in SAMPLERS[anatomy(**fields).process]]
-STEPS = {"ddim": 100, "ddpm": 200, "euler": 100}  # of the others, which are of order 2, 50
+STEPS = {"ddim": 100, "ddpm": 100, "euler": 100}  # of the others, which are of order 2, 50
 
 
 def gradient(model: ExactDenoiser, weighting: str, count: int, stream: torch.Generator) -> Tensor:
