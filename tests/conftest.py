@@ -36,7 +36,11 @@ _OF_THE_USER = ("DIFFTUNE_", "OTEL_", "AWS_", "PG")
 
 
 def pytest_configure() -> None:
-    """Forget what the user's shell says to services and clients; a proxy would be asked for 127.0.0.1."""
+    """Forget what the user's shell says to services and clients; a proxy would be asked for 127.0.0.1.
+
+    Each process of the tests computes in one thread: two of them on two cores would wait for each other's threads.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
     for name in list(os.environ):
         ours = name.startswith("DIFFTUNE_TEST_")
         if (name.startswith(_OF_THE_USER) and not ours) or name.lower().endswith("_proxy"):
