@@ -66,7 +66,7 @@ def _body(kind: str, adapter: str, files: dict[str, str]) -> dict[str, Any]:
         "retention_set": {"num_images": images, "num_inference_steps": 2},
     }
     evaluation = {"num_images": images, "num_inference_steps": 2, "every_steps": None}
-    control = {} if kind == "dit" else {"control": {"condition": "given"}}
+    control = {} if kind == "dit" else {"control": {"condition": "edge"}}
     return {
         "model": _MODEL,
         **files,
