@@ -55,7 +55,9 @@ def test_evaluate_prints_figures_errors_and_recipe(tmp_path: Path, difftune_core
     assert {"fid_se", "kid", "kid_se", "recipe", "extractor"} <= result.keys()
 
 
-def test_a_figure_without_an_error_has_null_which_every_json_reader_takes(tmp_path: Path, difftune_core: Command) -> None:
+def test_a_figure_without_an_error_has_null_which_every_json_reader_takes(
+    tmp_path: Path, difftune_core: Command
+) -> None:
     two = noise_images(tmp_path / "two", 200, count=2)
     done = difftune_core("evaluate", "--real", two, "--fake", two, "--metrics", "fid")
     assert done.returncode == 0, done.stderr
