@@ -99,7 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(MakesRoom, reserve=Reserve(settings.data_dir))
 
     _include_routers(app)
-    app.openapi = lambda: _openapi(app, settings.base_url)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, settings.base_url)  # type: ignore[method-assign]  # as FastAPI wants it
     return app
 
 

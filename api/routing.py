@@ -89,7 +89,7 @@ def _as_unit(endpoint: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, 
     if session is None:
         kind = Annotated[Unit, Depends(working)]
         given.append(inspect.Parameter(_UNIT, inspect.Parameter.KEYWORD_ONLY, annotation=kind))
-    run.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]
+    run.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]  # what FastAPI reads
     return run
 
 

@@ -50,21 +50,8 @@ class Routes(Generic[RowT, OutT]):
 
     def create(self, body: type[Any], told: str, make: Callable[[Any, Asked], RowT]) -> None:
         """`POST`: a new subject; `make` makes it of a `body`."""
-
-        def create(
-            body: Any,
-            *,
-            tenant: Tenant,
-            used: ServicesDep,
-            session: WriteSession,
-            once: OnceDep,
-            background: BackgroundTasks,
-        ) -> Any:
-            background.add_task(used.doorbell.ring)
-            asked = Asked(tenant, session, used, background)
-            return once.answer(session, body, self._out, lambda: self._one(session, make(body, asked)))
-
-        self._add("POST", "", "create", told, create, model=self._out, body=body)
+        create = self._change(make, has_body=True)
+        self._add("POST", "", "create", told, create, model=self._out, called="body", given=body)
 
     def pages(self, told: str, *, prefix: str, statuses: Any, about: str) -> None:
         """`GET`: pages of subjects, of one of the `statuses` where it is given."""
@@ -78,27 +65,69 @@ class Routes(Generic[RowT, OutT]):
             order: Order = "desc",
             status: Any = None,
         ) -> Any:
-            where = [self._row.status == status] if status else []  # type: ignore[attr-defined]
+            where = [self._row.status == status] if status else []  # type: ignore[attr-defined]  # what is listed has one
             since = cursor(after, prefix)
             rows = repository.page(session, self._row, tenant, *where, after=since, limit=limit + 1, order=order)
             return page_of(self._shown(session, rows), limit, lambda shown: shown)
 
         status = Annotated[statuses | None, Query(description=about)]
-        self._add("GET", "", "list", told, list_, model=Page[self._out], status=status)  # type: ignore[name-defined]
+        self._add("GET", "", "list", told, list_, model=Page[self._out], status=status)  # type: ignore[name-defined]  # made here
 
     def retrieve(self, told: str) -> None:
         """`GET` of one."""
 
-        def retrieve(id_: str, tenant: Tenant, session: ReadSession) -> Any:
-            return self._one(session, repository.get(session, self._row, tenant, id_))
+        def retrieve(given: str, tenant: Tenant, session: ReadSession) -> Any:
+            return self._one(session, repository.get(session, self._row, tenant, given))
 
         self._add("GET", "/{}", "retrieve", told, retrieve, model=self._out)
 
     def act(self, verb: str, told: str, do: Callable[[Asked, str], RowT]) -> None:
-        """`POST` of a change: `do` changes the subject of an id. Workers look at once, not at their next heartbeat."""
+        """`POST` of a change: `do` changes the subject of an id."""
+        act = self._change(lambda id_, asked: do(asked, id_), has_body=False)
+        self._add("POST", f"/{{}}/{verb}", verb, told, act, model=self._out, given=str)
 
-        def act(
-            id_: str,
+    def delete(self, told: str, delete: Callable[[Session, str, str], list[str]]) -> None:
+        """`DELETE`: `delete` gives the keys of the objects that go after the commit."""
+
+        def delete_(
+            given: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
+        ) -> Deleted:
+            background.add_task(delete_objects, used.store, delete(session, tenant, given))
+            background.add_task(used.doorbell.ring)
+            return Deleted(id=given, object=self._out.model_fields["object"].default)
+
+        self._add("DELETE", "/{}", "delete", told, delete_, model=Deleted)
+
+    def report(self, told: str, called: Callable[[RowT], str]) -> None:
+        """`GET` of a file of the report; `called`: what people call the subject, for the name of the download."""
+
+        def report(
+            given: str,
+            filename: str,
+            tenant: Tenant,
+            used: ServicesDep,
+            session: ReadSession,
+            *,
+            redirect: Redirect = True,
+        ) -> Response:
+            row = repository.get(session, self._row, tenant, given)
+            assert isinstance(row, OwnedSubject), "only subjects of work have reports"
+            found = files.report(session, row, filename).stored.owned(called(row), row.id)
+            return answers.answer(used, found, f"{row.noun} {row.id}", redirect=redirect)
+
+        links = {"responses": {302: {}}, "name": f"retrieve_{self._row.noun}_report"}
+        self._add("GET", "/{}/reports/{{filename}}", "retrieve", told, report, model=DownloadLink, options=links)
+
+    def _change(self, do: Callable[[Any, Asked], RowT], *, has_body: bool) -> Callable[..., Any]:
+        """An endpoint that takes effect once. Workers look when it is answered, not at their next heartbeat.
+
+        Args:
+            do: changes what is `given`, a body or an id; the row that is answered.
+            has_body: whether it is a body.
+        """
+
+        def change(
+            given: Any,
             *,
             tenant: Tenant,
             used: ServicesDep,
@@ -108,41 +137,10 @@ class Routes(Generic[RowT, OutT]):
         ) -> Any:
             background.add_task(used.doorbell.ring)
             asked = Asked(tenant, session, used, background)
-            return once.answer(session, None, self._out, lambda: self._one(session, do(asked, id_)))
+            body = given if has_body else None
+            return once.answer(session, body, self._out, lambda: self._one(session, do(given, asked)))
 
-        self._add("POST", f"/{{}}/{verb}", verb, told, act, model=self._out)
-
-    def delete(self, told: str, delete: Callable[[Session, str, str], list[str]]) -> None:
-        """`DELETE`: `delete` gives the keys of the objects that go after the commit."""
-
-        def delete_(
-            id_: str, tenant: Tenant, used: ServicesDep, session: WriteSession, background: BackgroundTasks
-        ) -> Deleted:
-            background.add_task(delete_objects, used.store, delete(session, tenant, id_))
-            background.add_task(used.doorbell.ring)
-            return Deleted(id=id_, object=self._out.model_fields["object"].default)
-
-        self._add("DELETE", "/{}", "delete", told, delete_, model=Deleted)
-
-    def report(self, told: str, called: Callable[[RowT], str]) -> None:
-        """`GET` of a file of the report; `called`: what people call the subject, for the name of the download."""
-
-        def report(
-            id_: str,
-            filename: str,
-            tenant: Tenant,
-            used: ServicesDep,
-            session: ReadSession,
-            *,
-            redirect: Redirect = True,
-        ) -> Response:
-            row = repository.get(session, self._row, tenant, id_)
-            assert isinstance(row, OwnedSubject), "only subjects of work have reports"
-            found = files.report(session, row, filename).stored.owned(called(row), row.id)
-            return answers.answer(used, found, f"{row.noun} {row.id}", redirect=redirect)
-
-        links = {"responses": {302: {}}, "name": f"retrieve_{self._row.noun}_report"}
-        self._add("GET", "/{}/reports/{{filename}}", "retrieve", told, report, model=DownloadLink, options=links)
+        return change
 
     def _one(self, session: Session, row: RowT) -> OutT:
         (shown,) = self._shown(session, [row])
@@ -158,13 +156,18 @@ class Routes(Generic[RowT, OutT]):
         *,
         model: Any,
         options: dict[str, Any] | None = None,
+        called: str | None = None,
         **annotations: Any,
     ) -> None:
-        """Add a route; its parameter `id_` is called after the row, and `annotations` are those of other parameters."""
+        """Add a route. Its parameter `given`, an id, is `called` after the row unless something else is said.
+
+        `annotations` are those of parameters that differ from kind to kind.
+        """
+        called = called or self._id
         signature = inspect.signature(endpoint, eval_str=True)
-        given = [
+        parameters = [
             parameter.replace(
-                name=self._id if parameter.name == "id_" else parameter.name,
+                name=called if parameter.name == "given" else parameter.name,
                 annotation=annotations.get(parameter.name, parameter.annotation),
             )
             for parameter in signature.parameters.values()
@@ -172,9 +175,9 @@ class Routes(Generic[RowT, OutT]):
 
         @wraps(endpoint)
         def run(**values: Any) -> Any:
-            return endpoint(**{"id_" if name == self._id else name: value for name, value in values.items()})
+            return endpoint(**{"given" if name == called else name: value for name, value in values.items()})
 
-        run.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # what FastAPI reads
         noun = self._router.prefix.rpartition("/")[2] if verb == "list" else self._row.noun
         named = {"name": f"{verb}_{noun}", "description": told, "response_model": model, **(options or {})}
         self._router.add_api_route(path.format(f"{{{self._id}}}"), run, methods=[method], **named)

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Annotated
 
 from difftune_core.config.named import OneOf
-from difftune_core.config.outside import brought
+from difftune_core.config.outside import Named, by_name
 from difftune_core.hooks import TaskError
 
 GROUP = "difftune.conditions"
@@ -22,11 +22,10 @@ _FORMULA = "lines 1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlCondition:
+class ControlCondition(Named):
     """What a control image shows of a picture."""
 
-    name: str
-    """As `control.condition` names it."""
+    noun = "condition"
     draw: str
     """`module:object`, which only trainers import. A function that makes a control image of a picture, both
     uint8 [h, w, 3]; of a condition that a network draws, a class that makes such a function of the network's folder and
@@ -85,12 +84,7 @@ def all_conditions() -> dict[str, ControlCondition]:
     Raises:
         RuntimeError: an entry point is no condition, cannot be loaded, or takes a name that is taken.
     """
-    found = {condition.name: condition for condition in _OWN}
-    for condition in brought(GROUP, ControlCondition):
-        if condition.name in found:
-            raise RuntimeError(f"the condition {condition.name!r} is there twice")
-        found[condition.name] = condition
-    return found
+    return by_name(_OWN, GROUP, ControlCondition)
 
 
 def find_condition(name: str) -> ControlCondition:

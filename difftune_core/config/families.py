@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal
 
 from difftune_core.config.adapter import FullTuning, check_targets
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.outside import load, loaded
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
@@ -167,22 +166,12 @@ def all_rules() -> dict[str, FamilyRules]:
     Raises:
         RuntimeError: an entry point is no family, cannot be loaded, or takes a name that is taken.
     """
-    found = {name: _own(place) for name, place in FAMILIES.items()}
-    for point in entry_points(group=GROUP):
-        try:
-            kind = point.load()
-        except Exception as error:
-            raise RuntimeError(f"the entry point {point.name!r} of {GROUP} cannot be loaded: {error}") from error
+    found: dict[str, FamilyRules] = {name: load(place)() for name, place in FAMILIES.items()}
+    for name, kind in loaded(GROUP):
         if not (isinstance(kind, type) and issubclass(kind, FamilyRules)):
-            message = f"the entry point {point.name!r} of {GROUP} is no class of FamilyRules: {kind!r}"
+            message = f"the entry point {name!r} of {GROUP} is no class of FamilyRules: {kind!r}"
             raise RuntimeError(message)  # noqa: TRY004
-        if point.name in found:
-            raise RuntimeError(f"the model family {point.name!r} is there twice")
-        found[point.name] = kind()
+        if name in found:
+            raise RuntimeError(f"the model family {name!r} is there twice")
+        found[name] = kind()
     return found
-
-
-def _own(place: str) -> FamilyRules:
-    module, _, name = place.partition(":")
-    made: FamilyRules = getattr(import_module(module), name)()
-    return made

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Annotated, Any
 
 from difftune_core.config.named import OneOf
-from difftune_core.config.outside import brought
+from difftune_core.config.outside import Named, by_name
 from difftune_core.config.sampling import ProcessName
 
 GROUP = "difftune.recipes"
@@ -20,11 +20,10 @@ GROUP = "difftune.recipes"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Named):
     """How each step chooses the time, the source and the weight of every slot of its batch."""
 
-    name: str
-    """As `recipe` names it."""
+    noun = "recipe"
     draw: str
     """`module:function` that makes a step's `objectives.draws.Draws`; only trainers import it."""
     own: frozenset[str] = frozenset()
@@ -79,12 +78,7 @@ def all_recipes() -> dict[str, Recipe]:
     Raises:
         RuntimeError: an entry point is no recipe, cannot be loaded, or takes a name that is taken.
     """
-    found = {recipe.name: recipe for recipe in _OWN}
-    for recipe in brought(GROUP, Recipe):
-        if recipe.name in found:
-            raise RuntimeError(f"the recipe {recipe.name!r} is there twice")
-        found[recipe.name] = recipe
-    return found
+    return by_name(_OWN, GROUP, Recipe)
 
 
 RecipeName = Annotated[str, OneOf(lambda: list(all_recipes()))]

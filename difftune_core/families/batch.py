@@ -7,6 +7,7 @@ their size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +25,10 @@ from difftune_core.objectives.draws import draw
 from difftune_core.objectives.laws import mse_weight
 from difftune_core.runtime.rng import generator, stream_indices
 from difftune_core.runtime.tensors import sent
+
+Teach = Callable[[Tensor, Tensor], Tensor]
+"""From x [k, c, h, w] and t [k], as networks are given them, to what the base model predicts without a condition, in as
+many channels as a latent has."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,8 @@ class TrainingData(Protocol):
         ...
 
     @property
-    def has_teacher(self) -> bool:
-        """Whether the frozen base model is distilled in slots that are not the target's."""
-        ...
-
-    def teach(self, x: Float[Tensor, "k c h w"], t: Float[Tensor, " k"]) -> Tensor:
-        """What the base model predicts without a condition, in as many channels as a latent has."""
+    def teach(self) -> Teach | None:
+        """What the frozen base model says, where it is distilled in slots that are not the target's; else None."""
         ...
 
     def conditions(self, slots: Slots) -> Condition:
@@ -129,7 +130,7 @@ def losses_of(
     weight = mse_weight(hyperparameters.loss_weighting, data.process, t)
     losses = denoising_loss(output, batch.noised, data.process, weight)
     places = [place for place, is_target in enumerate(batch.is_target.tolist()) if not is_target]
-    if not data.has_teacher or not places:
+    if data.teach is None or not places:
         return losses
     taught = sent(torch.tensor(places), x.device)
     answer, weight = data.teach(x[taught], time[taught]).float(), None if weight is None else weight[taught]

@@ -16,7 +16,7 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.latents import Latents
 from difftune_core.diffusion.denoisers import Denoiser
 from difftune_core.diffusion.process import Process
-from difftune_core.families.batch import Slots
+from difftune_core.families.batch import Slots, Teach
 from difftune_core.runtime.tensors import sent
 
 
@@ -43,11 +43,11 @@ class LabelledData:
         return self.retention
 
     @property
-    def has_teacher(self) -> bool:
-        """Whether the base model is distilled."""
-        return self.teacher is not None
+    def teach(self) -> Teach | None:
+        """The base model under its null label, where it is distilled: it has no row for the target's classes."""
+        return None if self.teacher is None else self._taught
 
-    def teach(self, x: Float[Tensor, "k c h w"], t: Float[Tensor, " k"]) -> Float[Tensor, "k c h w"]:
+    def _taught(self, x: Float[Tensor, "k c h w"], t: Float[Tensor, " k"]) -> Float[Tensor, "k c h w"]:
         """What the base model predicts under its null label: it has no row for the target's classes."""
         teacher: Any = self.teacher
         with torch.no_grad():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 from difftune_core.config.card import BaseModelCard, list_cards, read_card
 from difftune_core.config.families import all_rules, rules_of
+from difftune_core.config.outside import load
 from difftune_core.families.base import Family
 from difftune_core.families.base_model import BaseModel
 from difftune_core.files import folder_digest
@@ -30,8 +30,7 @@ def all_families() -> list[Family]:
 
 @cache
 def _loaded(implementation: str) -> Family:
-    module, _, name = implementation.partition(":")
-    found = getattr(import_module(module), name)
+    found = load(implementation)
     if not isinstance(found, Family):
         raise RuntimeError(f"{implementation} is no Family: {found!r}")  # noqa: TRY004
     return found

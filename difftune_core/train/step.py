@@ -42,7 +42,7 @@ def train_step(state: TrainState[Any], config: TransferConfig, data: TrainingDat
     own = batch.part(replica.slots(len(batch.weight)))
     losses = replica.of_all(backward(state, own, hyperparameters, data))
     norm = update(state, losses, hyperparameters)
-    state.target_images += len(batch.weight) if data.has_teacher else batch.is_target.tolist().count(True)
+    state.target_images += len(batch.weight) if data.teach is not None else batch.is_target.tolist().count(True)
     if is_logged(state.step, hyperparameters):
         state.settle()
     return StepResult(losses, batch.is_target, norm)

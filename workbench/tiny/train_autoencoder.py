@@ -8,6 +8,8 @@ adversarial terms, which would need networks that learned from other people's im
 
 import logging
 import time
+from argparse import Namespace
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +28,15 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 BATCH = 16
 PEAK_RATE = 2e-3
 LATENT_CHANNELS = 4
+COMMAND = "python -m workbench.tiny.train_autoencoder"
+WIDTHS = (16, 32, 64)
 KL_WEIGHT = 2e-3
 EMA_DECAY = 0.999
 SOURCE_SHARE = 0.2
-SAVE_EVERY_SECONDS = 300.0
 CHECKED = 512
 CHECK_BATCH = 64
 COLOURED = 40
-
-
-def build() -> Any:
-    """A new AutoencoderKL from 32 x 32 x 3 in [-1, 1] to 8 x 8 x 4."""
-    cls: Any = AutoencoderKL
-    model = cls(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
-        layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
-        # Groups of few channels would take away the image's own grey and colour, which narrow layers cannot restore.
-        norm_num_groups=1,
-        sample_size=SIZE,
-        mid_block_add_attention=False,
-    )
-    # With diffusers' own initial values the posterior is almost all noise and the decoder learns to do without it.
-    with torch.no_grad():
-        model.quant_conv.weight[:LATENT_CHANNELS] *= 5.0
-        model.quant_conv.weight[LATENT_CHANNELS:] *= 0.1
-        model.quant_conv.bias[LATENT_CHANNELS:] = -6.0
-    return model
+Sets = dict[str, torch.Tensor]
 
 
 def render_pool(world: World, count: int) -> torch.Tensor:
@@ -96,7 +76,7 @@ def reconstruct(model: Any, images: torch.Tensor) -> torch.Tensor:
     return ((torch.cat(parts) + 1.0) / 2.0).clamp(0.0, 1.0)
 
 
-def report(model: Any, sets: dict[str, torch.Tensor]) -> dict[str, float]:
+def report(model: Any, sets: Sets) -> dict[str, float]:
     """PSNR in dB for each set of images."""
     return {name: round(psnr(images, reconstruct(model, images)), 2) for name, images in sets.items()}
 
@@ -133,35 +113,97 @@ def save(model: Any, out: Path, source: torch.Tensor) -> None:
     save_json({"_class_name": "AutoencoderKL", **config}, out / "config.json")
 
 
-def train(out: Path, *, seed: int, schedule: Schedule, pool: torch.Tensor, sets: dict[str, torch.Tensor]) -> int:
-    """Trains and saves the averaged weights, now and then and at the end; the number of steps made."""
-    torch.manual_seed(seed)
-    model = build().to(memory_format=torch.channels_last)
-    average: Any = get_ema_multi_avg_fn  # torch leaves it without types
-    ema: Any = AveragedModel(model, multi_avg_fn=average(EMA_DECAY))
-    optimizer = torch.optim.Adam(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99))
-    saved, step = time.monotonic(), 0
-    schedule.started = time.monotonic()
-    while schedule.progress(step) < 1.0:
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        batch = pool[torch.randint(len(pool), (BATCH,))].float().div(127.5).sub(1.0)
-        flips = [axis for axis in (2, 3) if torch.randint(2, ())]
-        loss = loss_of(model, batch.flip(flips).contiguous(memory_format=torch.channels_last))
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        ema.update_parameters(model)
-        step += 1
-        if step % 200 == 0:
-            logger.info("step %d progress %.3f loss %.4f", step, schedule.progress(step), loss.item())
-        if time.monotonic() - saved > SAVE_EVERY_SECONDS:
-            save(ema.module, out, sets["source"])
-            logger.info("saved; PSNR in dB %s", report(ema.module, sets))
-            saved = time.monotonic()
-    save(ema.module, out, sets["source"])
-    return step
+@dataclass(frozen=True)
+class Fit:
+    """An autoencoder and how it is trained: what the bundled families have in common is written here."""
+
+    latent_channels: int
+    widths: tuple[int, ...]
+    """Channels of each block; each but the last halves the image."""
+    size: int
+    """Pixels of a side."""
+    _: KW_ONLY
+    batch: int
+    axes: tuple[int, ...]
+    """Axes of a batch along which an image may be mirrored."""
+    scaled_by: str
+    """The set of held-out images whose latents have standard deviation 1."""
+    save_every_s: float
+    made_by: str
+    """The command."""
+
+    def build(self) -> Any:
+        """Make a new AutoencoderKL for images in [-1, 1]."""
+        cls: Any = AutoencoderKL
+        model = cls(
+            in_channels=3,
+            out_channels=3,
+            down_block_types=("DownEncoderBlock2D",) * len(self.widths),
+            up_block_types=("UpDecoderBlock2D",) * len(self.widths),
+            block_out_channels=self.widths,
+            layers_per_block=1,
+            latent_channels=self.latent_channels,
+            # Groups of few channels would take away the image's own grey and colour: narrow layers cannot restore them.
+            norm_num_groups=1,
+            sample_size=self.size,
+            mid_block_add_attention=False,
+        )
+        # With diffusers' own initial values the posterior is almost all noise: the decoder learns to do without it.
+        with torch.no_grad():
+            model.quant_conv.weight[: self.latent_channels] *= 5.0
+            model.quant_conv.weight[self.latent_channels :] *= 0.1
+            model.quant_conv.bias[self.latent_channels :] = -6.0
+        return model
+
+    def train(self, out: Path, *, seed: int, schedule: Schedule, pool: torch.Tensor, sets: Sets) -> int:
+        """Train and save the averaged weights, now and then and at the end; the number of steps made."""
+        torch.manual_seed(seed)
+        model = self.build().to(memory_format=torch.channels_last)
+        average: Any = get_ema_multi_avg_fn  # torch leaves it without types
+        ema: Any = AveragedModel(model, multi_avg_fn=average(EMA_DECAY))
+        optimizer = torch.optim.Adam(model.parameters(), lr=schedule.peak, betas=(0.9, 0.99))
+        saved, step = time.monotonic(), 0
+        schedule.started = time.monotonic()
+        while schedule.progress(step) < 1.0:
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(step)
+            loss = loss_of(model, self._batch(pool))
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            ema.update_parameters(model)
+            step += 1
+            if step % 200 == 0:
+                logger.info("step %d progress %.3f loss %.4f", step, schedule.progress(step), loss.item())
+            if time.monotonic() - saved > self.save_every_s:
+                save(ema.module, out, sets[self.scaled_by])
+                logger.info("saved; PSNR in dB %s", report(ema.module, sets))
+                saved = time.monotonic()
+        save(ema.module, out, sets[self.scaled_by])
+        return step
+
+    def _batch(self, pool: torch.Tensor) -> torch.Tensor:
+        batch = pool[torch.randint(len(pool), (self.batch,))].float().div(127.5).sub(1.0)
+        flips = [axis for axis in self.axes if torch.randint(2, ())]
+        return batch.flip(flips).contiguous(memory_format=torch.channels_last)
+
+    def made(self, options: Namespace, pool: torch.Tensor, sets: Sets) -> tuple[Any, dict[str, Any]]:
+        """Train as the command line says; the model as it was saved, and what its card says of it."""
+        schedule = Schedule(PEAK_RATE, options.steps, options.minutes)
+        steps = self.train(options.out, seed=options.seed, schedule=schedule, pool=pool, sets=sets)
+        loader: Any = AutoencoderKL
+        model = loader.from_pretrained(options.out, torch_dtype=torch.float32).eval()
+        return model, {
+            "made_by": self.made_by,
+            "seed": options.seed,
+            "steps": steps,
+            "batch_size": self.batch,
+            "training_images": len(pool),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "scaling_factor": model.config.scaling_factor,
+            "psnr_db": report(model, sets),
+        }
 
 
 def main() -> None:
@@ -171,20 +213,10 @@ def main() -> None:
     sets = checks(options.seed)
     pool = render_pool(World(options.seed), options.pool)
     logger.info("pool of %d images", len(pool))
-    schedule = Schedule(PEAK_RATE, options.steps, options.minutes)
-    steps = train(options.out, seed=options.seed, schedule=schedule, pool=pool, sets=sets)
-    loader: Any = AutoencoderKL
-    model = loader.from_pretrained(options.out, torch_dtype=torch.float32).eval()
-    card = {
-        "made_by": "python -m workbench.tiny.train_autoencoder",
-        "seed": options.seed,
-        "steps": steps,
-        "batch_size": BATCH,
-        "training_images": options.pool,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "scaling_factor": model.config.scaling_factor,
-        "psnr_db": report(model, sets),
-    }
+    fit = Fit(
+        LATENT_CHANNELS, WIDTHS, SIZE, batch=BATCH, axes=(2, 3), scaled_by="source", save_every_s=300, made_by=COMMAND
+    )
+    _, card = fit.made(options, pool, sets)
     save_json(card, options.out / "card.json")
     logger.info("final %s", card)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from difftune_core.config.figures.figure import Chart, Figure, Metric
 
 _OVER_IMAGES = "over images"
+_agreement = partial(Figure, group="agreement", shown=("tile", "card", "strip", "curve"))
+_of_controls = partial(_agreement, limit="autoencoder_floor")
 
 AGREEMENT = (
     Metric(
@@ -15,16 +19,13 @@ AGREEMENT = (
         error=_OVER_IMAGES,
         bias="none",
         figures=(
-            Figure(
+            _of_controls(
                 key="ssim",
                 label="SSIM",
                 meaning="Structural similarity of the control that was given and the one drawn anew from the result, "
                 "both blurred",
                 better="higher",
-                group="agreement",
-                shown=("tile", "card", "strip", "curve"),
                 chart=Chart(title="SSIM with held-out controls", line="SSIM"),
-                limit="autoencoder_floor",
             ),
         ),
     ),
@@ -35,16 +36,13 @@ AGREEMENT = (
         error=_OVER_IMAGES,
         bias="none",
         figures=(
-            Figure(
+            _of_controls(
                 key="mse",
                 label="MSE",
                 meaning="Mean squared difference of the control that was given and the one drawn anew from the result",
                 better="lower",
                 unit="squares of levels from 0 to 1",
-                group="agreement",
-                shown=("tile", "card", "strip", "curve"),
                 chart=Chart(title="MSE to held-out controls", line="MSE"),
-                limit="autoencoder_floor",
             ),
         ),
     ),
@@ -56,27 +54,22 @@ AGREEMENT = (
         error="over images, of the accuracy; none of mIoU",
         bias="none",
         figures=(
-            Figure(
+            _of_controls(
                 key="pixel_accuracy",
                 label="Pixel accuracy",
                 meaning="Share of the control's pixels that have the same class when drawn anew from the result",
                 better="higher",
                 unit="share",
-                group="agreement",
-                shown=("tile", "card", "strip", "curve"),
                 chart=Chart(title="Pixel accuracy on held-out controls", line="accuracy"),
-                limit="autoencoder_floor",
             ),
-            Figure(
+            _of_controls(
                 key="miou",
                 label="mIoU",
                 meaning="Mean overlap of the classes of both controls",
                 better="higher",
                 unit="share",
-                group="agreement",
                 shown=("tile", "strip", "curve"),
                 chart=Chart(title="mIoU with held-out controls", line="mIoU"),
-                limit="autoencoder_floor",
             ),
         ),
     ),
@@ -90,15 +83,13 @@ AGREEMENT = (
         error=_OVER_IMAGES,
         bias="none; only scores of the same CLIP model can be compared",
         figures=(
-            Figure(
+            _agreement(
                 key="clip_score",
                 label="CLIP score",
                 meaning="100 max(cos, 0) of an image's and its caption's CLIP features, the mean over validation rows "
                 "(the scale of torchmetrics; Hessel et al. 2021 take 2.5 for 100)",
                 better="higher",
                 unit="of 100",
-                group="agreement",
-                shown=("tile", "card", "strip", "curve"),
                 chart=Chart(title="CLIP score with held-out captions", line="CLIP score"),
             ),
         ),

@@ -8,6 +8,20 @@ _COMPUTED = "difftune_core.evaluate.compare"
 _SHARE_ERROR = "jackknife over 20 groups of images on each side, radii taken anew"
 _FEWEST_OF_SHARES = 100
 
+
+def _share(key: str, meaning: str, unit: str = "share") -> Figure:
+    label = key.capitalize()
+    return Figure(
+        key=key,
+        label=label,
+        meaning=meaning,
+        better="higher",
+        unit=unit,
+        fewest=_FEWEST_OF_SHARES,
+        chart=Chart(title=label, line=key),
+    )
+
+
 QUALITY = (
     Metric(
         name="fid",
@@ -109,24 +123,8 @@ QUALITY = (
         "shares come out too high",
         compute=f"{_COMPUTED}:shares_inside",
         figures=(
-            Figure(
-                key="precision",
-                label="Precision",
-                meaning="Share of generated images that lie among the held-out ones",
-                better="higher",
-                unit="share",
-                fewest=_FEWEST_OF_SHARES,
-                chart=Chart(title="Precision", line="precision"),
-            ),
-            Figure(
-                key="recall",
-                label="Recall",
-                meaning="Share of held-out images that lie among the generated ones",
-                better="higher",
-                unit="share",
-                fewest=_FEWEST_OF_SHARES,
-                chart=Chart(title="Recall", line="recall"),
-            ),
+            _share("precision", "Share of generated images that lie among the held-out ones"),
+            _share("recall", "Share of held-out images that lie among the generated ones"),
         ),
     ),
     Metric(
@@ -138,23 +136,8 @@ QUALITY = (
         bias="as precision and recall, less open to real outliers",
         compute=f"{_COMPUTED}:shares_of_balls",
         figures=(
-            Figure(
-                key="density",
-                label="Density",
-                meaning="How many held-out neighbourhoods a generated image lies in",
-                better="higher",
-                fewest=_FEWEST_OF_SHARES,
-                chart=Chart(title="Density", line="density"),
-            ),
-            Figure(
-                key="coverage",
-                label="Coverage",
-                meaning="Share of held-out images with a generated one near by",
-                better="higher",
-                unit="share",
-                fewest=_FEWEST_OF_SHARES,
-                chart=Chart(title="Coverage", line="coverage"),
-            ),
+            _share("density", "How many held-out neighbourhoods a generated image lies in", unit=""),
+            _share("coverage", "Share of held-out images with a generated one near by"),
         ),
     ),
 )

@@ -33,8 +33,8 @@ class ControlledData:
     """Row of the empty prompt among the text states."""
     process: Process
     unet: Any
-    has_teacher: bool = False
-    """Never: the frozen base model is inside what is trained."""
+    teach: None = None
+    """Nobody teaches: the frozen base model is inside what is trained."""
 
     @property
     def target_latents(self) -> Latents:
@@ -45,10 +45,6 @@ class ControlledData:
     def retention_latents(self) -> Latents | None:
         """The retention set's images."""
         return None if self.retention is None else self.retention.latents
-
-    def teach(self, x: Tensor, t: Tensor) -> Tensor:
-        """Nobody teaches."""
-        raise NotImplementedError
 
     def conditions(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """Text states [b, l, d] and control images [b, 3, s, s]; a target's prompt is empty where it was dropped."""
