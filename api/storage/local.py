@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 from api.storage.base import CHUNK_BYTES, ObjectInfo, StoreError, checked_key
@@ -69,9 +70,9 @@ class LocalStore:
         """As `ObjectStore.delete`; folders left empty go too."""
         path = self._path(key)
         path.unlink(missing_ok=True)
-        for folder in path.parents:
-            if folder == self.root or not _removed_if_empty(folder):
-                return
+        with suppress(OSError):  # the first that is not empty
+            for folder in takewhile(self.root.__ne__, path.parents):
+                folder.rmdir()
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """As `ObjectStore.list`."""
@@ -156,14 +157,6 @@ def _link(aside: Path, target: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _removed_if_empty(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except OSError:
-        return False
-    return True
 
 
 def _etag(path: Path) -> str:

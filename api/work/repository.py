@@ -22,8 +22,8 @@ class Wants:
 
     kinds: Collection[str]
     slot: Slot
-    free: int = 1
-    total: int = 1
+    free: int
+    total: int
     across_tenants: bool = False
     """Whether priorities count across tenants."""
 

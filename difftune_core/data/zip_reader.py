@@ -28,7 +28,6 @@ BROKEN = (
     struct.error,
     NotImplementedError,
     ValueError,
-    RuntimeError,
 )
 
 _END = struct.Struct("<4s4H2LH")

@@ -69,3 +69,11 @@ def test_an_unknown_field_is_told_what_was_probably_meant(
     assert fault["pointer"] == "#/" + "/".join(field)
     told = "Extra inputs are not permitted"
     assert fault["detail"] == (f"{told}. {hint}" if hint else told)
+
+
+def test_the_message_names_three_faults_and_the_list_twenty(client: TestClient) -> None:
+    names = [f"unknown_{number:02}" for number in range(25)]
+    body = {"filename": "a.zip", "bytes": 1, "mime_type": "application/zip", "purpose": "fine-tune"}
+    answer = client.post("/v1/uploads", json={**body, **dict.fromkeys(names, 1)}).json()
+    assert [name in answer["detail"] for name in names[:5]] == [True, True, True, False, False]
+    assert [fault["pointer"] for fault in answer["errors"]] == [f"#/{name}" for name in names[:20]]

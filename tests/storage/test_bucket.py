@@ -48,3 +48,12 @@ def test_a_bucket_that_is_missing_or_refused_is_named(settings: Settings) -> Non
         answers.add_client_error("head_bucket", "403", http_status_code=403)
         with pytest.raises(StoreError):
             store.ensure_bucket()
+
+
+def test_files_go_to_the_endpoint_by_a_client_that_heeds_it(settings: Settings) -> None:
+    """Boto3 sends to AWS what awscrt transfers: that is for AWS alone, and never for a stream of a request."""
+    aws = settings.model_copy(update={"s3_endpoint_url": None})
+    for store, files in ((S3Store(settings), "classic"), (S3Store(aws), "auto")):
+        assert store._transfer.preferred_transfer_client == files
+        assert store._one_thread.preferred_transfer_client == "classic"
+        assert not store._one_thread.use_threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from api.settings import Settings
 from api.storage import open_store
 from api.uploads.models import Upload, UploadPart
+from api.work.models import WorkItem
+from worker.__main__ import sweep as sweep_until_ended
 from worker.sweep import Sweep
 
 pytestmark = pytest.mark.both_databases
@@ -99,6 +103,46 @@ def test_the_log_is_folded_once_it_has_grown(bench: Bench, database_kind: str) -
             session.execute(update(Upload).values(bytes=Upload.bytes + 1))
     assert sweep.fold_log() is True
     assert _wal(bench).stat().st_size == 0
+    sweep.close()
+
+
+def test_a_sweep_that_is_asked_to_end_does_not_wait_for_its_next_round(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    class Ended(Sweep):
+        def __init__(self, _: object) -> None:
+            super().__init__(settings.model_copy(update={"sweep_s": 20.0}))
+
+        def once(self) -> bool:
+            signal.raise_signal(signal.SIGTERM)
+            return True
+
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr("worker.sweep.Sweep", Ended)
+    began = time.monotonic()
+    sweep_until_ended()
+    assert time.monotonic() - began < 10
+    assert closed == [True]
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("age_s", "rings"), [(4.0, False), (60.0, True)])
+def test_the_bell_rings_for_work_that_nobody_rang_for(bench: Bench, age_s: float, *, rings: bool) -> None:
+    """After a few seconds: who has made it may be about to ring."""
+    job_id = bench.job()
+    with bench.database.write() as session:
+        session.execute(update(WorkItem).values(created_at=time.time() - age_s))
+    sweep = Sweep(bench.settings)
+    assert sweep.ring() is rings
+    assert (bench.item(job_id).rung_at is not None) is rings
+    assert sweep.ring() is False, "once"
     sweep.close()
 
 

@@ -71,7 +71,7 @@ def tiles(report: RunReport) -> list[Tile]:
         if "tile" not in measure.shown or (value is None and not result.has_own(measure.key)):
             continue
         title = measure.headline or measure.label
-        shown.append(Tile(title, with_error(value, result.error(measure.key)), _beside(report, measure)))
+        shown.append(Tile(title, with_error(value, result.error(measure.key)), _beside(report, result, measure)))
     images = report.curves.get("target_images", [])
     if images:
         step, count = images[-1]
@@ -81,8 +81,7 @@ def tiles(report: RunReport) -> list[Tile]:
     return shown
 
 
-def _beside(report: RunReport, measure: Figure) -> str:
-    result = report.result or Judged()
+def _beside(report: RunReport, result: Judged, measure: Figure) -> str:
     if result.value(measure.key) is None:
         return "not measured: see the notes"
     if measure.detail:

@@ -153,12 +153,26 @@ def test_a_negative_size_in_a_tar_ends_the_reading(tmp_path: Path, build: Any) -
     assert build.fatal(tmp_path / "a.tar") == "damaged_archive"
 
 
+def test_long_names_of_long_names_in_a_tar_are_damage(tmp_path: Path, build: Any) -> None:
+    """Python's reader goes one call deeper with each."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1
+    (tmp_path / "a.tar").write_bytes((info.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 2000 + bytes(10240))
+    assert build.fatal(tmp_path / "a.tar") == "damaged_archive"
+
+
 def test_names_in_utf8_without_the_flag_are_read_as_written(tmp_path: Path, build: Any) -> None:
     path = build.zip(tmp_path / "a.zip", {"XXXXX/1.png": build.picture()})
     path.write_bytes(path.read_bytes().replace(b"XXXXX", "caf\u00e9".encode()))
     with open_archive(path) as archive:
         assert [m.path for m in archive] == ["caf\u00e9/1.png"]
         assert archive.read(archive.members[0]) == build.picture()
+
+
+def test_a_name_that_claims_to_be_utf8_and_is_not_is_damage(tmp_path: Path, build: Any) -> None:
+    path = build.zip(tmp_path / "a.zip", {"caf\u00e9/1.png": build.picture()})
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xfe"))
+    assert build.fatal(path) == "damaged_archive"
 
 
 def test_a_zip64_archive_is_read(tmp_path: Path, build: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,16 @@ def test_two_lists_of_contents_have_one_digest_where_they_are_one_list(
     rows: list[tuple[str, str]], others: list[tuple[str, str]]
 ) -> None:
     assert (contents_digest(rows) == contents_digest(others)) == (rows == others)
+
+
+def test_parts_of_a_set_still_have_the_names_of_version_0_3_0_for_runs_that_it_began() -> None:
+    pixels, indices = np.zeros((8, 2, 2, 3), np.uint8), torch.tensor([1, 2, 5])
+    images = Images(pixels, tuple((str(n), str(n)) for n in range(8)), "set", torch.arange(8))
+    rows = Rows(pixels, tuple((str(n), str(n), None) for n in range(8)), "set", None)
+    of_rows = hashlib.sha256(b'["set","kept",[1,2,5]]').hexdigest()
+    for whole, name in ((images, "set:kept:3:8"), (rows, of_rows)):
+        assert whole.earlier_digest_of(indices, "kept") == name
+        assert whole.subset(indices, "kept").earlier_digest == name
 
 
 @given(st.sets(st.integers(0, 7)), st.sets(st.integers(0, 7)))

@@ -59,6 +59,22 @@ def test_features_do_not_depend_on_the_batch(extractor_folder: Path) -> None:
     assert extractor(images[:0]).shape == (0, 64)
 
 
+def test_no_device_may_round_the_network_s_products_to_tf32(
+    extractor_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor, cudnn = load_extractor(extractor_folder), torch.backends.cudnn
+    seen = []
+
+    def forward(prepared: torch.Tensor) -> torch.Tensor:
+        seen.append((cudnn.enabled, cudnn.deterministic, cudnn.allow_tf32, torch.is_grad_enabled()))
+        return torch.zeros(len(prepared), 64)
+
+    monkeypatch.setattr(extractor, "_forward", forward)
+    extractor(pictures(0, 1))
+    extractor.features(pictures(0, 1))
+    assert seen == [(True, True, False, False)] * 2
+
+
 def test_the_network_sees_levels_from_0_to_1(extractor_folder: Path) -> None:
     images = pictures(0, 5)
     levels = torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from difftune_core.config.reports.run import RunReport
+from difftune_core.evaluate.report.convergence import convergence_tile
 from tests.core.evaluate.test_report import full, render
+
+CONVERGED = {"step": 4000, "confidence": 0.9994, "interval": [3500, 4500], "jump": 0.2, "share": 0.8, "reason": ""}
+NOT = {**CONVERGED, "step": None, "interval": None}
 
 
 def of_controls() -> dict[str, Any]:
@@ -33,3 +40,21 @@ def test_agreement_is_limited_by_the_autoencoder(tmp_path: Path) -> None:
     assert "Autoencoder alone 0.8700" in page.texts, "the curve"
     assert "Real against real 1.000" not in page.texts
     assert "base model 1,320, real against real 9.31" in page.texts
+
+
+@pytest.mark.parametrize(
+    ("found", "value", "detail"),
+    [
+        (CONVERGED, "step 4,000", "95 %: steps 3,500 to 4,500; confidence 0.999"),
+        ({**CONVERGED, "interval": [4000, 4000]}, "step 4,000", "95 %: step 4,000; confidence 0.999"),
+        ({**NOT, "reason": "too_few_evaluations"}, "none", "not judged: it takes 8 evaluations"),
+        ({**NOT, "reason": "not_significant"}, "none", "no jump beyond noise, confidence 0.999"),
+        ({**NOT, "reason": "gradual", "share": 0.234}, "none", "a rise, but no jump: 23% of the curve's range"),
+    ],
+)
+def test_a_tile_says_when_the_results_began_to_follow_their_controls_or_why_not(
+    found: dict[str, Any], value: str, detail: str
+) -> None:
+    (tile,) = convergence_tile(RunReport.model_validate({"convergence": found}))
+    assert (tile.label, tile.value, tile.detail) == ("Sudden convergence", value, detail)
+    assert convergence_tile(RunReport()) == []

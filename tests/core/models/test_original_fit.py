@@ -59,6 +59,17 @@ def test_the_note_says_what_no_shape_tells(tmp_path: Path) -> None:
     assert "null label" not in how_to_load(asdict(DiTConfig()))
 
 
+def test_what_a_config_leaves_out_is_as_in_the_original() -> None:
+    whole = asdict(DiTConfig())
+    for name in ("learn_sigma", "num_classes", *JUDGED):
+        rest = {field: value for field, value in whole.items() if field != name}
+        assert unlike_original(rest) is None
+        assert "learn_sigma=True" in how_to_load(rest)
+        assert "null label" not in how_to_load(rest)
+        assert "create_diffusion" not in how_to_load(rest)
+    assert "Sample with create_diffusion(..., learn_sigma=False)." in how_to_load({**whole, "learn_sigma": False})
+
+
 def test_other_frequencies_are_another_function(toy_model: DiT) -> None:
     """Why they are refused: the same weights load and say something else."""
     other = DiT(replace(toy_model.config, timestep_frequencies="diffusers"))
