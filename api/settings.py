@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     """A training that waited for so long takes the slot of one with a lower priority, which saves and waits."""
     priority_across_tenants: bool = False
     """Whether a `priority` counts against other tenants' jobs too, and preempts them; else among a tenant's own."""
+    cache_bytes: Annotated[int, Field(ge=0)] | None = None
+    """What a node keeps of data sets, models and results that runs share (`cache/`), beside what runs at work use; what
+    was used least recently goes first. Null: as much as is left free beside it."""
     num_threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of a trainer, where the config does not say."""
     resident_bytes: Annotated[int, Field(ge=0)] | None = None

@@ -30,6 +30,7 @@ from difftune_core.data import arguments as data_arguments
 from difftune_core.families.convert.request import add_arguments, request_of
 from difftune_core.families.dit import analysis_command
 from difftune_core.files import is_disk_full
+from difftune_core.holding import holding
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.runtime.memory import is_out_of_memory, out_of_memory
 from difftune_core.tracing import ORDERLY, traced
@@ -49,7 +50,8 @@ def main() -> int:
 
 def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     try:
-        outcome: OutcomeEvent = args.command(args, hooks)
+        with holding():
+            outcome: OutcomeEvent = args.command(args, hooks)
     except Exception as error:  # noqa: BLE001  # the last line says why, whatever happened
         return _failure(error, args.name)
     return outcome

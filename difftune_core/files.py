@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from difftune_core.holding import use
 from difftune_core.hooks import FileInfo
 from difftune_core.interruption import interruption_point
 
@@ -105,7 +106,8 @@ def folder_aside(final: Path) -> Iterator[Path]:
 def build_once(final: Path, build: Callable[[Path], None], parts: Path | None = None) -> Path:
     """The folder `final`, built by the first who needs it while others wait; if it dies, the next takes its turn.
 
-    One whose files are not any more as they were built is built again: a damaged disk spoils no run for ever.
+    One whose files are not any more as they were built is built again: a damaged disk spoils no run for ever. It is
+    held for the block of `difftune_core.holding` that this is in.
 
     Args:
         final: what is wanted.
@@ -113,7 +115,7 @@ def build_once(final: Path, build: Callable[[Path], None], parts: Path | None = 
         parts: where `build` leaves what it has finished, for who comes after a kill; gone once all is built. The files
             of a damaged folder come there too: `build` tells which of them are whole.
     """
-    if _is_intact(final):
+    if use(final) and _is_intact(final):
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
     with final.with_name(f".{final.name}.lock").open("w") as lock:
@@ -128,6 +130,7 @@ def build_once(final: Path, build: Callable[[Path], None], parts: Path | None = 
                 _seal(aside)
         if parts is not None:
             shutil.rmtree(parts, ignore_errors=True)
+        use(final)
     return final
 
 

@@ -23,8 +23,8 @@ from worker.workspace import Check, aside_of, fetch_object
 MODELS = "models-2"  # before, the card was not in the name
 
 
-def model_arguments(store: ObjectStore, settings: Settings, ids: Iterable[str], check: Check) -> list[str]:
-    """A child's `--models`: folders in which it finds each of these, the store's fetched if this node lacks them.
+def model_roots(store: ObjectStore, settings: Settings, ids: Iterable[str], check: Check) -> list[Path]:
+    """Folders in which a child finds each of these models, the store's fetched if this node lacks them.
 
     A base model brings the feature extractor that its card names. What is nowhere is left to the child to miss.
 
@@ -41,7 +41,7 @@ def model_arguments(store: ObjectStore, settings: Settings, ids: Iterable[str], 
         if _here(model_id, roots) is None and (model := _in_store(store, model_id)) is not None:
             roots = [*roots, ensure_model(store, model, settings.data_dir, check)]
         wanted += _extractor_of(_here(model_id, roots))
-    return [argument for root in roots for argument in ("--models", str(root.resolve()))]
+    return roots
 
 
 def ensure_model(store: ObjectStore, model: StoredModel, data_dir: Path, check: Check) -> Path:

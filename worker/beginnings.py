@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from api.datasets.models import Dataset
@@ -40,7 +41,8 @@ def beginning_arguments(run: Run, job: Job) -> list[str]:
         if name not in files:
             raise TaskError("object_missing", f"{name} of {checkpoint.id} is not in the store.", "model")
         key, sha256 = files[name]["key"], files[name]["sha256"]
-        cached = ensure_file(run.tools.store, key, sha256, cache / f"{sha256}{Path(name).suffix}", run.check)
+        path = cache / f"{sha256}{Path(name).suffix}"
+        cached = run.using(path, partial(ensure_file, run.tools.store, key, sha256, path, run.check))
         (folder / name).symlink_to(cached.resolve())
     names = data.class_names
     lineage = tuple(Ancestor(**entry) for entry in job.lineage or ())

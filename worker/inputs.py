@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from api.datasets.models import Dataset
 from difftune_core.config.about import About
 from difftune_core.hooks import TaskError
+from worker.base_models import model_roots
 from worker.run import Run
-from worker.workspace import ensure_dataset
+from worker.workspace import cached_dataset, ensure_dataset
 
 
 def dataset_arguments(run: Run, role: str, dataset: Dataset) -> list[str]:
@@ -20,9 +22,17 @@ def dataset_arguments(run: Run, role: str, dataset: Dataset) -> list[str]:
     if dataset.sha256 is None:
         raise TaskError("dataset_not_ready", f"Data set {dataset.id} has not been validated.", f"{role}_file")
     tools = run.tools
-    cached = ensure_dataset(tools.store, dataset.parts, dataset.sha256, tools.settings.data_dir, run.check)
-    path = run.workspace.input_file(role, dataset.filename, cached)
+    sha256, data_dir = dataset.sha256, tools.settings.data_dir
+    ensure = partial(ensure_dataset, tools.store, dataset.parts, sha256, data_dir, run.check)
+    path = run.workspace.input_file(role, dataset.filename, run.using(cached_dataset(data_dir, sha256), ensure))
     return [f"--{role}", str(path), f"--{role}-options", dataset.settings.model_dump_json()]
+
+
+def model_arguments(run: Run, ids: Iterable[str]) -> list[str]:
+    """The child's `--models`, as `worker.base_models` has them; none of these folders is evicted while it works."""
+    tools = run.tools
+    roots = model_roots(tools.store, tools.settings, ids, run.check)
+    return [argument for root in roots for argument in ("--models", str(run.hold(root).resolve()))]
 
 
 def about_arguments(subject_id: str, name: str | None, created_at: float, datasets: Mapping[str, Dataset]) -> list[str]:

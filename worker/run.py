@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from api.work.endings import Ending
 from api.work.models import WorkItem
 from api.work.repository import Lease
 from api.work.states import Request
+from difftune_core.holding import hold
 from difftune_core.hooks import FileInfo, TaskError
 from worker.lease import Heartbeat
 from worker.workspace import Workspace
@@ -57,6 +59,24 @@ class Run:
     lease: Lease
     heartbeat: Heartbeat
     workspace: Workspace
+    held: list[int] = field(default_factory=list)
+    """Descriptors that keep what it uses from eviction: the child has them too, and so holds on to it."""
+
+    def hold(self, path: Path) -> Path:
+        """Keep an entry of the shared cache, which was fetched or found just now, until the run's child has ended."""
+        if (descriptor := hold(path)) is not None:
+            self.held.append(descriptor)
+        return path
+
+    def using(self, path: Path, ensure: Callable[[], Path]) -> Path:
+        """As `hold`, of what `ensure` fetches to `path` where it is not; looking at what is there may take long."""
+        self.hold(path)
+        return self.hold(ensure())
+
+    def let_go(self) -> None:
+        """Leave what is held to the child, if there is one."""
+        while self.held:
+            os.close(self.held.pop())
 
     @property
     def request(self) -> Request | None:

@@ -26,6 +26,7 @@ from api.work.models import WorkItem
 from api.work.states import Slot, WorkState
 from difftune_core.files import outdated_caches
 from worker.alive import show_life
+from worker.eviction import evict
 from worker.gpus import Gpus, gpus_of
 from worker.run import Run, Tools
 from worker.slots import Slots
@@ -63,6 +64,7 @@ class Worker:
         self._slots = {Slot.GPU: Slots(self._gpus), Slot.CPU: Slots(Gpus((), 1))}
         self._offered_at = -math.inf
         self._forgot_at = time.monotonic()
+        self._evicting = threading.Lock()
         wanted = {Slot.GPU: self._gpus.slots, Slot.CPU: settings.cpu_slots}
         self._threads = [
             threading.Thread(target=self._work, args=(slot, number), name=f"{slot} slot {number}", daemon=True)
@@ -73,6 +75,7 @@ class Worker:
     def start(self) -> None:
         """Begin to claim."""
         _forget_finished(self.tools)
+        self._evict()
         show_life(self.tools.settings.alive_file, self._gets_on, self._ended)
         for thread in self._threads:
             thread.start()
@@ -137,6 +140,7 @@ class Worker:
             slots.give_back(used)
             self._runs.pop((slot, number), None)
             structlog.contextvars.clear_contextvars()
+        self._evict()
         self._doorbell.ring()  # a settled data set lets jobs go on; a drained job wants another worker
         self.look()
         return True
@@ -157,6 +161,15 @@ class Worker:
             with self.tools.database.write() as session:
                 repository.offer(session, self.worker_id, gpu_slots=slots.at_once)
         return True
+
+    def _evict(self) -> None:
+        """Keep the node's cache within its budget; one slot's thread does so for all."""
+        settings = self.tools.settings
+        if self._evicting.acquire(blocking=False):
+            try:
+                evict(settings.data_dir / "cache", settings.cache_bytes)
+            finally:
+                self._evicting.release()
 
     def _note(self, slot: Slot, number: int, run: Run) -> None:
         self._runs[slot, number] = run

@@ -106,6 +106,7 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
             child = _start(run, activity, arguments, place.gpu, lock)
         finally:
             os.close(lock)
+            run.let_go()
         return activity.complete(_follow(run, activity, child, place.slot))
     except Interrupted:
         return run.interrupted(run.request)
@@ -134,7 +135,7 @@ def _start(run: Run, activity: Activity, arguments: list[str], gpu: str | None, 
         ),
         folder=folder,
         log=log_file(settings.data_dir, run.lease),
-        keep_fds=[lock],
+        keep_fds=[lock, *run.held],
     )
     run.workspace.note_child(child.pid)
     activity.begin(child)

@@ -17,7 +17,7 @@ from api.storage import LocalStore, open_store
 from difftune_core.config.card import list_cards, read_card
 from difftune_core.files import folder_digest
 from difftune_core.hooks import TaskError
-from worker.base_models import MODELS, contents_of, ensure_model, model_arguments
+from worker.base_models import MODELS, contents_of, ensure_model, model_roots
 from worker.workspace import ensure_file
 
 Bench = Any  # the class of conftest.py
@@ -56,11 +56,6 @@ def letters(store: LocalStore, tmp_path: Path) -> StoredModel:
     return published(store, tmp_path / "imported", "letters", **base)
 
 
-def roots(arguments: list[str]) -> list[Path]:
-    assert set(arguments[::2]) == {"--models"}
-    return [Path(path) for path in arguments[1::2]]
-
-
 def nothing() -> None:
     """A run that goes on."""
 
@@ -68,13 +63,13 @@ def nothing() -> None:
 def test_a_node_fetches_a_model_and_its_extractor_once(
     store: CountingStore, settings: Settings, letters: StoredModel
 ) -> None:
-    first = roots(model_arguments(store, settings, ["letters"], nothing))
+    first = model_roots(store, settings, ["letters"], nothing)
     folder = list_cards(first)["letters"]
     assert folder == settings.data_dir / "cache" / MODELS / contents_of(letters) / "letters"
     assert read_card(folder).digest == folder_digest(folder)
     assert [root for root in first if (root / "eyes").is_dir()]
     assert store.fetched == 2
-    assert roots(model_arguments(store, settings, ["letters"], nothing)) == first
+    assert model_roots(store, settings, ["letters"], nothing) == first
     assert store.fetched == 2
     assert not list((settings.data_dir / "cache" / MODELS).glob(".*"))
 
@@ -83,12 +78,12 @@ def test_a_model_in_a_folder_is_not_fetched(store: CountingStore, settings: Sett
     own = settings.data_dir / "models" / "letters"
     own.mkdir(parents=True)
     (own / "card.json").write_text(json.dumps({**letters.card, "feature_extractor": "tiny-features"}), encoding="utf-8")
-    assert roots(model_arguments(store, settings, ["letters"], nothing)) == [r.resolve() for r in settings.model_roots]
+    assert model_roots(store, settings, ["letters"], nothing) == settings.model_roots
     assert store.fetched == 0
 
 
 def test_a_model_that_is_nowhere_is_left_to_the_trainer(store: CountingStore, settings: Settings) -> None:
-    assert roots(model_arguments(store, settings, ["nowhere"], nothing)) == [r.resolve() for r in settings.model_roots]
+    assert model_roots(store, settings, ["nowhere"], nothing) == settings.model_roots
 
 
 @pytest.mark.parametrize(
@@ -103,7 +98,7 @@ def test_a_damaged_model_is_refused_and_not_kept(
     if damage is not None:
         store.put_stream(key, [damage])
     with pytest.raises(TaskError, match=message):
-        model_arguments(store, settings, ["letters"], nothing)
+        model_roots(store, settings, ["letters"], nothing)
     assert list((settings.data_dir / "cache" / MODELS).iterdir()) == []
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from api.datasets.models import Dataset
 from api.retention_sets.models import RetentionArtifact
-from api.storage import ObjectStore
 from difftune_core.hooks import ArtifactEvent, Event
-from worker.base_models import model_arguments
-from worker.inputs import dataset_arguments
+from worker.inputs import dataset_arguments, model_arguments
 from worker.kinds.base import Activity
 from worker.results import inside
-from worker.workspace import Check, ensure_file
+from worker.run import Run
+from worker.workspace import ensure_file
 
 
 class RetentionSetMaking(Activity):
@@ -38,7 +38,7 @@ class RetentionSetMaking(Activity):
             arguments += dataset_arguments(self.run, "data", dataset)
             request["images_sha256"] = dataset.identity
         request |= {**(artifact.settings or {}), "num_threads": self.num_threads}
-        arguments += model_arguments(self.run.tools.store, settings, [artifact.model], self.run.check)
+        arguments += model_arguments(self.run, [artifact.model])
         cache = (settings.data_dir / "cache").resolve()
         arguments += ["--resolved", "--cache", str(cache), "--out", str(workspace.out)]
         return [str(workspace.write_config(request)), *arguments]
@@ -64,12 +64,13 @@ def cached_retention_set(data_dir: Path, sha256: str) -> Path:
     return data_dir / "cache" / "retention_sets" / f"{sha256}.safetensors"
 
 
-def ensure_retention_set(store: ObjectStore, artifact: RetentionArtifact, data_dir: Path, check: Check) -> Path:
-    """The file of a set that was made, fetched if this node does not have it.
+def ensure_retention_set(run: Run, artifact: RetentionArtifact) -> Path:
+    """The file of a set that was made, fetched if this node does not have it, and held for the run.
 
     Raises:
         TaskError: `object_missing` or `damaged_file`.
     """
     assert artifact.key is not None, "jobs wait until their set is made"
     assert artifact.sha256 is not None, "as above"
-    return ensure_file(store, artifact.key, artifact.sha256, cached_retention_set(data_dir, artifact.sha256), check)
+    path = cached_retention_set(run.tools.settings.data_dir, artifact.sha256)
+    return run.using(path, partial(ensure_file, run.tools.store, artifact.key, artifact.sha256, path, run.check))

@@ -13,10 +13,9 @@ from api.retention_sets.models import RetentionSet
 from api.work.endings import Ending
 from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import Command, Event, LogEvent, TaskError
-from worker.base_models import model_arguments
 from worker.beginnings import beginning_arguments
 from worker.child import Child
-from worker.inputs import about_arguments, dataset_arguments
+from worker.inputs import about_arguments, dataset_arguments, model_arguments
 from worker.kinds.base import Activity
 from worker.kinds.retention import ensure_retention_set
 from worker.publish import Publisher
@@ -58,7 +57,7 @@ class Training(Activity):
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
         arguments += beginning_arguments(self.run, job)
         named = [model.id for model in config.models()]
-        arguments += model_arguments(self.run.tools.store, settings, named, self.run.check)
+        arguments += model_arguments(self.run, named)
         self._restore(workspace.out / CHECKPOINTS)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]
 
@@ -88,10 +87,9 @@ class Training(Activity):
             return job, {option: session.get_one(Dataset, id_) for option, id_ in named.items() if id_}
 
     def _retention_set(self, set_id: str) -> Path:
-        tools = self.run.tools
-        with tools.database.read() as session:
+        with self.run.tools.database.read() as session:
             artifact = session.get_one(RetentionSet, set_id).artifact
-        return ensure_retention_set(tools.store, artifact, tools.settings.data_dir, self.run.check)
+        return ensure_retention_set(self.run, artifact)
 
     def _restore(self, checkpoints: Path) -> None:
         """Publish what a former attempt left here unpublished; fetch the checkpoints that this node lacks."""

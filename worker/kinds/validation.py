@@ -49,7 +49,7 @@ class Validation(Activity):
                 message = f"The file's {name} is {found}, not {stated.lower()} as stated."
                 self.found = Finding(fetched.sha256, error_code="checksum_mismatch", error_message=message)
                 return None
-        link = workspace.input_file("data", dataset.filename, fetched.path)
+        link = workspace.input_file("data", dataset.filename, self.run.hold(fetched.path))
         data = ["--data", str(link), "--data-options", dataset.settings.model_dump_json()]
         return [str(workspace.write_config({})), *data, "--out", str(workspace.out)]
 
