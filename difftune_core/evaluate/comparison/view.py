@@ -12,7 +12,7 @@ from difftune_core.evaluate.comparison.convergence import convergence_table
 from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
 from difftune_core.evaluate.comparison.tables import pair_groups, settings
 from difftune_core.evaluate.report.charts import Chart, Rule, Series, line_chart
-from difftune_core.evaluate.report.entries import REFERENCES
+from difftune_core.evaluate.report.entries import REFERENCES, is_of_few
 from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import Number, number, with_error
 from difftune_core.evaluate.report.view import how_made
@@ -45,7 +45,7 @@ def context(comparison: ComparisonReport) -> dict[str, Any]:
         "controlled": bool(comparison.control),
         "convergence": convergence_table(comparison),
         "strips": _strips(comparison),
-        "columns": [figure.label for figure in figures.values()],
+        "columns": [figure.label + _few(comparison, key) for key, figure in figures.items()],
         "means": _means(comparison),
         "test_note": _test_note(comparison),
         "tests": _tests(comparison),
@@ -97,7 +97,12 @@ def _strip(comparison: ComparisonReport, shown: Figure) -> Strip | None:
         for reference in ("base_model", shown.limit)
         if (known := comparison.references.get(reference, {}).get(key)) is not None and known.mean is not None
     ]
-    return place_strip(_named(figure), lines)
+    return place_strip(_named(figure) + _few(comparison, key), lines)
+
+
+def _few(comparison: ComparisonReport, key: str) -> str:
+    """What stands beside the label of a distance that any run warns of."""
+    return ", too few images: see the notes" if any(is_of_few(run.evaluation, key) for run in comparison.runs) else ""
 
 
 def _named(figure: FigureTold) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,22 @@ def test_the_export_tells_its_classes_and_its_licence(toy_model: DiT, tmp_path: 
     told = json.loads((tmp_path / CARD).read_text(encoding="utf-8"))
     assert told["classes"][0] == {"id": 0, "name": "cat, black", "pipeline_name": "cat%2C black"}
     code = readme.split("```python")[1].split("```")[0].replace("THIS_FOLDER", str(tmp_path))
-    code = code.replace("num_inference_steps=50", "num_inference_steps=1")
-    exec(code, {})  # what the README says, as a reader would run it
+    run(code)  # what the README says, as a reader would run it
+
+
+def run(code: str) -> None:
+    exec(code.replace("num_inference_steps=50", "num_inference_steps=1"), {})
+
+
+def test_the_readme_of_the_project_opens_the_export_too(
+    toy_model: DiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported(toy_model, "diffusers", tmp_path / "export")
+    shutil.make_archive(str(tmp_path / "flowers-dit"), "zip", tmp_path / "export")
+    monkeypatch.chdir(tmp_path)
+    code = (Path(difftune_core.__path__[0]).parent / "README.md").read_text(encoding="utf-8")
+    run(next(part for part in code.split("```python\n") if "DiTPipeline" in part).split("```")[0])
+    assert (tmp_path / "flower.png").stat().st_size
 
 
 def test_the_export_names_no_place_of_this_machine(toy_model: DiT, tmp_path: Path) -> None:

@@ -31,6 +31,21 @@ def test_agreement_lies_between_base_model_and_autoencoder(tmp_path: Path, add_r
     assert beside["FID"] == ["Base model, not tuned", "Real against real"]
 
 
+def test_a_distance_of_too_few_images_is_marked(tmp_path: Path, add_run: AddRun) -> None:
+    for method in ("plain", "diff"):
+        add_run(method, 0, [12.0])
+    columns = context(build(CONFIG, *load_runs(CONFIG, tmp_path / "runs")))["columns"]
+    assert not [column for column in columns if "too few" in column]
+    path = tmp_path / "runs" / "diff" / "0" / "report.json"
+    report = json.loads(path.read_text())
+    report["evaluations"][-1]["warnings"] = ["50 images for 64 features: no full covariance, FID is far too high"]
+    path.write_text(json.dumps(report))
+    found = context(build(CONFIG, *load_runs(CONFIG, tmp_path / "runs")))
+    assert [column for column in found["columns"] if "too few" in column] == ["FID, too few images: see the notes"]
+    assert "FID, too few images: see the notes" in [strip.title for strip in found["strips"]]
+    assert any("no full covariance" in note for note in found["notes"])
+
+
 def test_what_no_method_has_is_no_common_setting(tmp_path: Path, add_run: AddRun) -> None:
     for method in ("plain", "diff"):
         add_run(method, 0, [12.0])
