@@ -36,10 +36,11 @@ def begun(bench: Bench) -> Job:
 
 def given(bench: Bench, job: Job, node: Path) -> Path:
     tools = SimpleNamespace(database=bench.database, store=bench.store, settings=SimpleNamespace(data_dir=node))
-    run: Any = SimpleNamespace(tools=tools, workspace=SimpleNamespace(folder=node / "work"), check=lambda: None)
-    option, folder = beginning_arguments(run, job)
+    folder = SimpleNamespace(folder=node / "work")
+    run: Any = SimpleNamespace(tools=tools, workspace=folder, check=lambda: None, using=lambda _, ensure: ensure())
+    option, begun = beginning_arguments(run, job)
     assert option == "--start"
-    return Path(folder)
+    return Path(begun)
 
 
 def test_it_is_fetched_once_a_node_without_what_a_resume_needs(bench: Bench, begun: Job, tmp_path: Path) -> None:
