@@ -5,31 +5,36 @@ Shapes: n prompts, l tokens (the encoder's whole length), d their width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float16
-from safetensors.torch import load_file
 from torch import Tensor
 
 from difftune_core.files import build_once, whole_folder_digest
+from difftune_core.interruption import interruption_point
 from difftune_core.runtime.caches import place_of
 from difftune_core.runtime.foreign import needed, reading
-from difftune_core.runtime.tensors import save_tensors
+from difftune_core.runtime.mapped import Mapped
+from difftune_core.runtime.residency import is_resident
+from difftune_core.runtime.sharded import Block, Sharded, StoredRows, rows_of_a_shard, write_shards
 
 _BATCH = 64
 _FORMAT = 1
-_FILE = "text.safetensors"
+_WHOLE = "text.safetensors"
+"""The one file of a cache that version 0.3.0 made."""
+_STATES_BYTES = 77 * 768 * 2
+"""Of a prompt, about: of CLIP's text encoder in Stable Diffusion."""
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """The states of distinct prompts; stays on the CPU, mapped from its file."""
+    """The states of distinct prompts; stays on the CPU, a large one in its files."""
 
-    states: Float16[Tensor, "n l d"]
+    states: Float16[Tensor, "n l d"] | StoredRows
     rows: dict[str, int]
     """Prompt -> row."""
     num_truncated: int
@@ -82,14 +87,31 @@ class TextEncoder:
 def text_table(prompts: Sequence[str], folder: Path, cache: Path, device: torch.device | str = "cpu") -> TextTable:
     """States of the distinct `prompts`, each encoded once for all runs that share them."""
     distinct = sorted(set(prompts))
-    parts = [whole_folder_digest(folder / part) for part in ("text_encoder", "tokenizer")]
-    inputs = {"format": _FORMAT, "encoder": parts, "prompts": distinct}
+    files = [whole_folder_digest(folder / part) for part in ("text_encoder", "tokenizer")]
+    inputs = {"format": _FORMAT, "encoder": files, "prompts": distinct}
+
+    place = place_of(cache, "text", inputs)
+    parts = place.with_name(f".{place.name}.parts")
+
+    def blocks(start: int) -> Iterator[Block]:
+        encoder = TextEncoder(folder, device)
+        for first in range(start, len(distinct), _BATCH):
+            interruption_point()
+            part = distinct[first : first + _BATCH]
+            truncated = torch.tensor([encoder.is_truncated(prompt) for prompt in part])
+            yield {"states": encoder.encode(part), "truncated": truncated}
 
     def build(aside: Path) -> None:
-        encoder = TextEncoder(folder, device)
-        truncated = torch.tensor([encoder.is_truncated(prompt) for prompt in distinct])
-        save_tensors({"states": encoder.encode(distinct), "truncated": truncated}, aside / _FILE)
+        rows = rows_of_a_shard(_STATES_BYTES, _BATCH)
+        write_shards(aside, parts, count=len(distinct), rows=rows, blocks=blocks)
 
-    tensors = load_file(build_once(place_of(cache, "text", inputs), build) / _FILE)
-    rows = {prompt: row for row, prompt in enumerate(distinct)}
-    return TextTable(tensors["states"], rows, int(tensors["truncated"].sum()))
+    return _read(build_once(place, build, parts), distinct)
+
+
+def _read(folder: Path, prompts: Sequence[str]) -> TextTable:
+    rows = Sharded([Mapped(folder / _WHOLE)]) if (folder / _WHOLE).exists() else Sharded.of_folder(folder)
+    states: Tensor | StoredRows = StoredRows(rows, "states")
+    if is_resident(rows.nbytes(), torch.device("cpu")):
+        states = torch.cat([part.clone() for part in rows.parts("states")])
+    truncated = sum(int(part.sum()) for part in rows.parts("truncated"))
+    return TextTable(states, {prompt: row for row, prompt in enumerate(prompts)}, truncated)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_DTYPES = {"U8": torch.uint8, "I64": torch.int64, "F16": torch.float16, "F32": torch.float32}
+_DTYPES = {"BOOL": torch.bool, "U8": torch.uint8, "I64": torch.int64, "F16": torch.float16, "F32": torch.float32}
 _DONT_NEED = 4  # MADV_DONTNEED: read the pages again from the file
 
 

@@ -109,6 +109,24 @@ class Sharded:
         return self.gather(torch.arange(start, min(stop, len(self))), [name])[0]
 
 
+class StoredRows:
+    """One tensor of a `Sharded`, read like a tensor: what is asked for is copied to the CPU's memory."""
+
+    def __init__(self, rows: Sharded, name: str) -> None:
+        """Nothing is read yet."""
+        self._rows, self._name = rows, name
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._rows)
+
+    def __getitem__(self, chosen: int | Tensor) -> Tensor:
+        """One row, or those at some places."""
+        if isinstance(chosen, int):
+            return self[torch.tensor([chosen % len(self)])][0]
+        return self._rows.gather(chosen, [self._name])[0]
+
+
 def _name(start: int | str) -> str:
     return f"rows-{start}.safetensors" if isinstance(start, str) else f"rows-{start:09d}.safetensors"
 

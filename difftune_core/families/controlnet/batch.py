@@ -49,11 +49,11 @@ class ControlledData:
     def conditions(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """Text states [b, l, d] and control images [b, 3, s, s]; a target's prompt is empty where it was dropped."""
         device = self.target.latents.device
-        controls = self.target.controls[sent(slots.target, device)]
+        controls = self.target.controls_of(slots.target)
         prompt = self.target.prompt[slots.target].masked_fill(slots.dropped, self.empty_prompt)
         if self.retention is not None and slots.kept is not None:
             chosen = sent(slots.is_target, device)[:, None, None, None]
-            controls = torch.where(chosen, controls, self.retention.controls[sent(slots.kept, device)])
+            controls = torch.where(chosen, controls, self.retention.controls_of(slots.kept))
             prompt = torch.where(slots.is_target, prompt, self.retention.prompt[slots.kept])
         return self.target.text_of(prompt), controls
 

@@ -111,7 +111,7 @@ class ControlNetJudge(Judge[nn.Module]):
     def drawn(self, controlnet: nn.Module | None, rows: Int[Tensor, " k"], progress: Progress | None = None) -> Made:
         """The same images, each drawn when it is asked for."""
         held_out = self.held_out
-        controls = held_out.controls[rows.to(self.device)]
+        controls = held_out.controls_of(rows)
         return self._drawn(controlnet, held_out.prompt[rows], controls, progress, self.sampling)
 
     def figures(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class ControlNetJudge(Judge[nn.Module]):
         mean = torch.cat([held_out.latents.means(row, row + 1) for row in rows.tolist()])[None].to(self.device)
         latents = LatentSet(mean, torch.zeros_like(mean), rows, self.real_digest)
         text = held_out.text_of(held_out.prompt[rows])
-        condition = (text,) if controlnet is None else (text, held_out.controls[rows.to(self.device)])
+        condition = (text,) if controlnet is None else (text, held_out.controls_of(rows))
         denoise = denoiser_of(self.unet, controlnet)
         return held_out_loss(denoise, latents, condition, self.base.process(), seed=self.config.seed)
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -19,7 +18,7 @@ from difftune_core.config.control import ControlConfig
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.conditions import Annotator, annotator
-from difftune_core.data.controlled import ControlledSet, as_channels, cached_controls
+from difftune_core.data.controlled import ControlledSet, cached_controls, controls_on, given_controls
 from difftune_core.data.decoded import Rows
 from difftune_core.data.pixels import ImageRows
 from difftune_core.evaluate.clip_score import ClipScorer
@@ -145,9 +144,10 @@ class ControlNetTask(Task[nn.Module]):
         """Latents, controls and prompts; without rows (the retention set) the default prompt for every picture."""
         preparation, texts = self.preparation, self.texts
         latents = preparation.latents(pixels, torch.zeros(len(pixels), dtype=torch.long), flip=False)
-        controls = given.controls if given is not None else None
-        if controls is None:
-            controls = cached_controls(
+        if given is not None and given.controls is not None:
+            controls = given_controls(given.controls, preparation.device, preparation.folders.cache)
+        else:
+            drawn = cached_controls(
                 pixels,
                 condition=self.control.condition,
                 drawn_by=self.drawn_by,
@@ -155,9 +155,10 @@ class ControlNetTask(Task[nn.Module]):
                 load_annotator=lambda: self.annotator,
                 progress=preparation.progress("caching_latents", len(pixels)),
             )
+            controls = controls_on(preparation.device, drawn)
         captions = given.captions if given is not None else [self.control.default_prompt or ""] * len(pixels)
         prompt = torch.tensor([texts.rows[caption] for caption in captions])
-        return ControlledSet(latents, as_channels(np.asarray(controls)).to(preparation.device), texts.states, prompt)
+        return ControlledSet(latents, controls, texts.states, prompt)
 
     def open(self, checkpoint: Path) -> nn.Module:
         """Load a checkpoint's average."""
