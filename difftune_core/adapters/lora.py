@@ -51,7 +51,7 @@ def folded(module: nn.Module) -> dict[str, Tensor] | None:
     """Weight and bias of the plain linear layer that does the same; None where the module is none of ours."""
     if not _is_adapted(module):
         return None
-    layer: Any = deepcopy(module)
+    layer: Any = deepcopy(module).float()  # an update is smaller than what half a float tells apart
     layer.merge()
     return {name: tensor.detach() for name, tensor in layer.get_base_layer().named_parameters()}
 

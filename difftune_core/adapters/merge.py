@@ -17,20 +17,20 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def merged(model: _Model) -> _Model:
-    """A plain model that is the same function; the model itself where nothing was inserted.
+    """A plain model in float32 that is the same function; the model itself where it is one.
 
     Raises:
         TaskError: `adapter_not_mergeable` for AdaptFormer and VPT, which are more than other weights.
     """
     replaced = {path: weights for path, module in model.named_modules() if (weights := _folded(module)) is not None}
-    if not replaced:
+    if not replaced and all(p.dtype == torch.float32 for p in model.parameters()):
         return model
     inside = tuple(f"{path}." for path in replaced)
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(inside)}
     state |= {f"{path}.{kind}": tensor for path, weights in replaced.items() for kind, tensor in weights.items()}
     with torch.device("meta"):
         plain = _same_anatomy(model)
-    plain.load_state_dict(state, assign=True)
+    plain.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     return plain.train(model.training).requires_grad_(False)  # noqa: FBT003  # no name in the library
 
 

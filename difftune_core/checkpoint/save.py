@@ -66,7 +66,8 @@ def _write(
     files: list[Future[FileInfo]] = []
     with ThreadPoolExecutor(1, "hashing") as hashing:
         delivered = merged(state.average) if state.adapter.mergeable else state.average
-        save_tensors(delivered.state_dict(), folder / MODEL, metadata)
+        weights = {name: tensor.float() for name, tensor in delivered.state_dict().items()}
+        save_tensors(weights, folder / MODEL, metadata)
         files.append(hashing.submit(file_info, folder / MODEL, folder))
         save_tensors(state.resume_tensors(), folder / RESUME)
         files.append(hashing.submit(file_info, folder / RESUME, folder))

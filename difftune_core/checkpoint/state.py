@@ -20,6 +20,7 @@ from difftune_core.config.reports.record import changed
 from difftune_core.config.transfer import TrainingHyperparameters
 from difftune_core.hooks import TaskError
 from difftune_core.runtime.execution import Execution
+from difftune_core.runtime.precision import COMPUTES_IN, keep_frozen_in
 from difftune_core.runtime.replica import Replica
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -206,6 +207,8 @@ def new_state(
     execution = execution or Execution()
     adapt(model, hyperparameters.adapter, seed=seed)
     trained = [p for p in model.parameters() if p.requires_grad]
+    if hasattr(model, COMPUTES_IN) and not isinstance(hyperparameters.adapter, FullTuning):
+        keep_frozen_in(model, execution.precision)
     optimizer = new_optimizer(trained, hyperparameters, execution.optimizer_state)
     frozen = {id(p): p for p in model.parameters() if not p.requires_grad}  # one copy of it is enough
     average = deepcopy(model, frozen).eval().requires_grad_(False)  # noqa: FBT003  # no name in the library

@@ -123,8 +123,8 @@ class Task(ABC, Generic[Model]):
         """
         return adapt(self.start(), adapter, seed=seed).named_parameters()
 
-    def passed_through(self) -> Sequence[nn.Module]:
-        """Give the frozen networks that gradients pass through on their way to the one that is trained."""
+    def networks_beside(self) -> Sequence[nn.Module]:
+        """Give the frozen networks that a step calls beside the one that is trained."""
         return ()
 
     @abstractmethod

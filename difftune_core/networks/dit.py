@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from difftune_core.config.sampling import Prediction, ProcessName
+from difftune_core.runtime.precision import computing_in
 
 _FREQUENCY_DIM = 256
 _MAX_PERIOD = 10_000
@@ -203,6 +204,8 @@ class DiT(nn.Module):
     trained_beside = ("y_embedder.embedding_table",)
     """What is trained with every adapter: the base model has no rows for the target's classes."""
     _repeated_blocks = ("DiTBlock",)
+    computes_in: torch.dtype | None = None
+    """What its frozen weights are kept in (`runtime.precision`)."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -229,7 +232,13 @@ class DiT(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int[Tensor, " b"]
     ) -> Float[Tensor, "b out h w"]:
-        """Predict for latents x at timesteps t (0..T-1) with labels y (null label: `null_label`)."""
+        """Predict for latents x at timesteps t (0..T-1) with labels y (null label: `null_label`), in float32."""
+        with computing_in(self):
+            return self._predict(x, t, y).float()
+
+    def _predict(
+        self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], y: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b out h w"]:
         tokens = self.x_embedder(x) + self.pos_embed
         condition = self.t_embedder(t) + self.y_embedder(y)
         call = self._called if torch.is_grad_enabled() else _call

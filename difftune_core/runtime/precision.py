@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
 from difftune_core.config.run import PrecisionName
 from difftune_core.hooks import TaskError
 
+COMPUTES_IN = "computes_in"
+"""Attribute of a network: the type that its frozen weights are kept in, and that it computes in; None for float32. A
+network that has it computes by `computing_in`, whoever calls it."""
 _DTYPES: dict[PrecisionName, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -55,3 +59,24 @@ def precision_on(device: torch.device, asked: Literal["auto"] | PrecisionName) -
         message = f"{name} does not train in {asked}: take auto, or {'fp16' if device.type == 'cuda' else 'bf16'}"
         raise TaskError("precision_unavailable", message, "resources.precision")
     return Precision(asked, device)
+
+
+def keep_frozen_in(network: nn.Module, precision: Precision) -> None:
+    """Keep what is frozen of layers and convolutions in what autocast would cast it to at each pass: half the memory.
+
+    What is trained stays as it is, and so do norms and whatever else autocast computes in float32.
+    """
+    if precision.dtype is None:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(precision.dtype)
+    setattr(network, COMPUTES_IN, precision.dtype)
+
+
+def computing_in(network: nn.Module) -> AbstractContextManager[object]:
+    """Autocast to what the network's frozen weights are kept in; where that is float32, as it is around."""
+    dtype = getattr(network, COMPUTES_IN, None)
+    return nullcontext() if dtype is None else torch.autocast(next(network.parameters()).device.type, dtype)

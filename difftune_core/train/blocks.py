@@ -14,6 +14,7 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.batch import TrainingData, make_batch
 from difftune_core.hooks import Hooks, LogEvent
 from difftune_core.runtime.blocks import checkpoint_activations, compile_blocks
+from difftune_core.runtime.precision import keep_frozen_in
 from difftune_core.train.step import backward
 
 _COMPILED = "compiled"  # folder of a node's cache
@@ -28,16 +29,19 @@ def prepare_blocks(
     hooks: Hooks,
     cache: Path,
 ) -> None:
-    """Have blocks computed anew in the backward pass, or compiled, where the run asks for it; tell what is not so.
+    """Keep frozen networks in the run's precision; have blocks computed anew in the backward pass, or compiled, where
+    the run asks for it; tell what is not so.
 
     Args:
         state: whose model is trained, still alone.
-        beside: frozen networks that its gradients pass through.
+        beside: frozen networks that a step calls too.
         config: resolved.
         data: what is trained on.
         hooks: who is told.
         cache: the node's.
     """
+    for network in beside:
+        keep_frozen_in(network, state.execution.precision)
     resources, networks = config.resources, [state.model, *beside]
     checkpointing = resources.activation_checkpointing == "on"
     if checkpointing and not sum(checkpoint_activations(network) for network in networks):
@@ -45,18 +49,19 @@ def prepare_blocks(
     on_gpu = next(state.model.parameters()).device.type == "cuda"
     if resources.compile == "off" or (resources.compile == "auto" and not on_gpu):
         return
-
-    def attempt() -> None:
-        share = config.method.hyperparameters.batch_size // resources.gpus
-        backward(state, make_batch(config, data, state.step).part(slice(share)), config.method.hyperparameters, data)
-
-    count, why = compile_blocks(networks, cache / _COMPILED, attempt)
+    count, why = compile_blocks(networks, cache / _COMPILED, lambda: _try_out(state, config, data))
     state.drop_gradients()
     state.execution = replace(state.execution, compiled=count > 0)
     if why is not None:
         _tell(hooks, "compile_failed", "compile", f"the run goes on without: {why}")
     elif not count and resources.compile == "on":
         _tell(hooks, "no_blocks", "compile", "it does nothing: the network has no blocks")
+
+
+def _try_out(state: TrainState[Any], config: TransferConfig, data: TrainingData) -> None:
+    """Make the passes of a step, with as many slots as a process has, and take none."""
+    share = config.method.hyperparameters.batch_size // config.resources.gpus
+    backward(state, make_batch(config, data, state.step).part(slice(share)), config.method.hyperparameters, data)
 
 
 def _tell(hooks: Hooks, code: str, field: str, message: str) -> None:

@@ -107,7 +107,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     task.tuned = state.model if preparation.beginning is None else None  # else what is frozen is a checkpoint's
     data = task.data
     preparation.rest()
-    prepare_blocks(state, task.passed_through(), config=config, data=data, hooks=hooks, cache=folders.cache)
+    prepare_blocks(state, task.networks_beside(), config=config, data=data, hooks=hooks, cache=folders.cache)
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     loop = Loop(
         config,

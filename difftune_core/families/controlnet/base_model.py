@@ -27,7 +27,9 @@ from difftune_core.interruption import Progress
 from difftune_core.networks.text import TextEncoder
 from difftune_core.retention.sample import Drawer
 from difftune_core.runtime.foreign import needed, reading
+from difftune_core.runtime.precision import COMPUTES_IN
 from difftune_core.runtime.rng import generator
+from difftune_core.runtime.tensors import channels_last
 
 _OWN_PARTS = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")
 _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
@@ -108,7 +110,7 @@ def new_controlnet(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(seed, "controlnet").initial_seed())
             fresh: Any = ControlNetModel.from_unet(unet, conditioning_channels=3)
-        return _marked(fresh.float().to(device))
+        return _marked(channels_last(fresh.float().to(device)))
     loaded = load_controlnet(init_from, device)
     config: Any = loaded.config
     check_controlnet_fits(dict(config), dict(unet.config))
@@ -126,10 +128,11 @@ def load_controlnet(folder: Path, device: torch.device | str = "cpu") -> nn.Modu
     with reading(folder.name, "control.init_from", "unreadable_weights"):
         needed(folder, "config.json")
         loaded: Any = ControlNetModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    return _marked(loaded.float().to(device))
+    return _marked(channels_last(loaded.float().to(device)))
 
 
 def _marked(controlnet: nn.Module) -> nn.Module:
-    """Say what is trained beside every adapter: the base model has no counterpart of it."""
+    """Say what is trained beside every adapter: the base model has no counterpart of it; and that it is float32."""
     setattr(controlnet, TRAINED_BESIDE, _OWN_PARTS)
+    setattr(controlnet, COMPUTES_IN, None)
     return controlnet

@@ -20,6 +20,7 @@ from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
 from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.diffusion.solvers import discrete_scheduler, discrete_solver
 from difftune_core.interruption import Progress
+from difftune_core.runtime.precision import computing_in
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 """Kinds of prediction by diffusers' names."""
@@ -58,14 +59,15 @@ def residuals(
     scale: float = 1.0,
 ) -> dict[str, Any]:
     """What a ControlNet adds inside the UNet, as the UNet's arguments."""
-    down, middle = controlnet(
-        x,
-        t,
-        encoder_hidden_states=text,
-        controlnet_cond=as_input(controls),
-        conditioning_scale=scale,
-        return_dict=False,
-    )
+    with computing_in(controlnet):
+        down, middle = controlnet(
+            x,
+            t,
+            encoder_hidden_states=text,
+            controlnet_cond=as_input(controls),
+            conditioning_scale=scale,
+            return_dict=False,
+        )
     return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
 
 
@@ -77,8 +79,9 @@ def denoiser_of(unet: Any, controlnet: nn.Module | None = None, scale: float = 1
         text, added = condition[0].float(), {}
         if controlnet is not None:
             added = residuals(controlnet, x, t, text=text, controls=condition[1], scale=scale)
-        output: Tensor = unet(x, t, encoder_hidden_states=text, return_dict=False, **added)[0]
-        return output
+        with computing_in(unet):
+            output: Tensor = unet(x, t, encoder_hidden_states=text, return_dict=False, **added)[0]
+        return output.float()
 
     return denoise
 

@@ -30,7 +30,7 @@ from difftune_core.evaluate.judge import AT_ONCE, Judge
 from difftune_core.evaluate.quality import quality
 from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.controls import compare_controls
-from difftune_core.families.controlnet.draw import Control, Prompted, denoiser_of, residuals, sample_prompted
+from difftune_core.families.controlnet.draw import Control, Prompted, denoiser_of, sample_prompted
 from difftune_core.interruption import Progress, after, interruption_point
 from difftune_core.networks.autoencoder import Autoencoder
 
@@ -231,14 +231,14 @@ class ControlNetJudge(Judge[nn.Module]):
         """Noise error on the base model's images by t, beside an empty control or without a ControlNet."""
         text = self.source.text_of(self.source.prompt[:1])
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
+        denoise = denoiser_of(self.unet, controlnet)
+
+        def denoised(x: Tensor, t: Tensor) -> Tensor:
             states = text.expand(len(x), -1, -1)
             empty = torch.zeros_like(self.source.controls[:1]).expand(len(x), -1, -1, -1)
-            added = {} if controlnet is None else residuals(controlnet, x, t, text=states, controls=empty)
-            output: Tensor = self.unet(x, t, encoder_hidden_states=states, return_dict=False, **added)[0]
-            return output
+            return denoise(x, t, (states,) if controlnet is None else (states, empty))
 
-        return loss_by_t(denoise, self.source.latents, self.base.process(), seed=self.config.seed)
+        return loss_by_t(denoised, self.source.latents, self.base.process(), seed=self.config.seed)
 
     def _drawn(
         self,

@@ -37,6 +37,8 @@ from difftune_core.files import folder_digest
 from difftune_core.hooks import LogEvent
 from difftune_core.networks.state import CONFIG
 from difftune_core.networks.text import TextTable, text_table
+from difftune_core.runtime.precision import COMPUTES_IN
+from difftune_core.runtime.tensors import channels_last
 
 
 class ControlNetTask(Task[nn.Module]):
@@ -100,15 +102,17 @@ class ControlNetTask(Task[nn.Module]):
     @cached_property
     def unet(self) -> nn.Module:
         """The frozen denoiser."""
-        return self.base.load_unet(self.preparation.device)
+        return channels_last(self.base.load_unet(self.preparation.device))
 
     def start(self) -> nn.Module:
         """Make the ControlNet as it is before the first step."""
-        preparation = self.preparation
-        return new_controlnet(self.unet, self._init_from, preparation.device, seed=preparation.config.seed)
+        preparation, unet = self.preparation, self.unet
+        if getattr(unet, COMPUTES_IN, None) is not None:
+            unet = self.base.load_unet()  # what is copied from it is trained in float32
+        return new_controlnet(unet, self._init_from, preparation.device, seed=preparation.config.seed)
 
-    def passed_through(self) -> tuple[nn.Module]:
-        """Give the UNet, whose decoder is between the ControlNet and the loss."""
+    def networks_beside(self) -> tuple[nn.Module]:
+        """Give the UNet, whose decoder gradients pass through."""
         return (self.unet,)
 
     @cached_property

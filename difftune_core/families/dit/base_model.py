@@ -66,6 +66,12 @@ class DiTModel(BaseModel):
 
 
 def _frozen(model: nn.Module) -> dict[str, Tensor]:
-    """What is not trained of a model, by the names that it has without an adapter."""
+    """What is not trained of a model, by the names that it has without an adapter; what is kept in less than float32
+    is not the base model's as others draw from it.
+    """
     parameters = model.named_parameters()
-    return {name.replace(_INSIDE, "."): p.detach() for name, p in parameters if not p.requires_grad}
+    return {name.replace(_INSIDE, "."): p.detach() for name, p in parameters if _is_whole(p)}
+
+
+def _is_whole(parameter: nn.Parameter) -> bool:
+    return not parameter.requires_grad and parameter.dtype == torch.float32

@@ -81,6 +81,10 @@ class DiTTask(Task[DiT]):
         """Make the base model with a label table of the target's classes."""
         return with_classes(self.base.load_dit(self.preparation.device), len(self.class_names), self._rule)
 
+    def networks_beside(self) -> tuple[DiT, ...]:
+        """Give the teacher, where there is one."""
+        return () if self._teacher is None else (self._teacher,)
+
     @property
     def _rule(self) -> Rule:
         return self.preparation.config.method.hyperparameters.label_rows

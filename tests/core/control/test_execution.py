@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,6 +12,7 @@ from difftune_core.checkpoint.state import new_state
 from difftune_core.config.run import ResourcesConfig
 from difftune_core.families.controlnet.base_model import new_controlnet
 from difftune_core.families.controlnet.batch import ControlledData
+from difftune_core.families.controlnet.draw import denoiser_of
 from difftune_core.runtime.blocks import repeated_blocks
 from difftune_core.runtime.execution import Execution
 from difftune_core.runtime.precision import Precision
@@ -58,3 +61,31 @@ def test_blocks_of_both_networks_can_be_computed_anew(toy_runs: ToyRuns, data: C
     assert not hooks.events
     assert len(repeated_blocks(state.model)) == 2, "a down block's and the middle's"
     assert len(repeated_blocks(unet)) == 4
+
+
+def test_a_frozen_unet_is_kept_in_half_and_records_a_graph_in_its_decoder_alone(
+    toy_runs: ToyRuns, data: ControlledData
+) -> None:
+    config, bf16 = toy_runs.config(batch_size=4), Precision("bf16", torch.device("cpu"))
+    recorded: dict[str, bool] = {}
+    found = []
+    for kept_in_half in (False, True):
+        unet: Any = deepcopy(data.unet)
+        state = new_state(alive(new_controlnet(unet, None, seed=0)), config.method.hyperparameters)
+        state.execution = Execution(bf16)
+        if kept_in_half:
+            prepare_blocks(state, (unet,), config=config, data=data, hooks=RecordingHooks(), cache=Path())
+            for name, part in {"down": unet.down_blocks[-1], "middle": unet.mid_block, "up": unet.up_blocks[0]}.items():
+                part.register_forward_hook(partial(_note, recorded, name))
+        train_step(state, config, replace(data, unet=unet))
+        found.append(torch.cat([p.grad.flatten() for p in state.trainable().values() if p.grad is not None]))
+    assert torch.equal(*found), "as autocast has it"
+    assert {unet.conv_in.weight.dtype, unet.conv_norm_out.weight.dtype} == {torch.bfloat16, torch.float32}
+    assert recorded == {"down": False, "middle": False, "up": True}
+    x, t, text = torch.randn(1, 4, 8, 8), torch.tensor([5.0]), data.target.text[:1]
+    assert denoiser_of(unet)(x, t, (text,)).dtype == torch.float32, "also outside of a step, as a judge calls it"
+
+
+def _note(recorded: dict[str, bool], name: str, _module: Any, _given: Any, output: Any) -> None:
+    first = output[0] if isinstance(output, tuple) else output
+    recorded[name] = first.requires_grad
