@@ -38,6 +38,8 @@ from api.jobs.endpoints import add_status
 from api.jobs.endpoints import router as jobs
 from api.jobs.shown import answered
 from api.keys.known import KnownKeys
+from api.keys.last_use import LastUse
+from api.keys.repository import note_uses
 from api.logs.endpoints import router as logs
 from api.middleware import BodyLimit, KnownHosts, PlainHeads, RequestContext
 from api.objects.endpoints import router as objects
@@ -120,6 +122,7 @@ def _include_routers(app: FastAPI) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
+    await app.state.services.last_use.close()
     await app.state.services.following.close()
     app.state.services.database.close()
     await anyio.to_thread.run_sync(flush_tracing)
@@ -137,6 +140,7 @@ def _services(settings: Settings) -> Services:
         doorbell=Doorbell(settings, database),
         units=units,
         known_keys=KnownKeys(settings.key_cache_s),
+        last_use=LastUse(lambda used_at: units.write("", lambda session: note_uses(session, used_at))),
         following=Following(database),
         jobs_asked=Together(lambda ids: units.read_for_many(partial(answered, ids)), database.version),
     )

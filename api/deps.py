@@ -20,6 +20,7 @@ from api.idempotency.in_flight import InFlight
 from api.idempotency.service import HEADER, PATTERN, Once, key_of
 from api.keys import service as keys
 from api.keys.known import KnownKeys, Principal
+from api.keys.last_use import LastUse
 from api.settings import Settings
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
@@ -67,6 +68,7 @@ class Services:
     doorbell: Doorbell
     units: Units
     known_keys: KnownKeys
+    last_use: LastUse
     following: Following
     jobs_asked: Together[str, Answer]
     receiving: Places = field(default_factory=lambda: Places(MAX_RECEIVING, shares=True))
@@ -95,6 +97,7 @@ async def authenticate(request: Request) -> Principal:
         raise UnauthenticatedError("missing_api_key", "Send your API key: Authorization: Bearer dft_...")
     used: Services = request.app.state.services
     request.state.principal = found = await used.known_keys.principal(token, partial(_look_up, used, token))
+    used.last_use.note(found.key_id)
     return found
 
 

@@ -19,7 +19,7 @@ from cli.settings import failed, read_settings
 commands = typer.Typer(name="keys", help="API keys and tenants of a service, for its operator.", no_args_is_help=True)
 
 _UNITS_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
-_COLUMNS = "{:<30}  {:<16}  {:<20}  {:<8}  {:<16}  {:<16}"
+_COLUMNS = "{:<30}  {:<16}  {:<20}  {:<8}  {:<16}  {:<16}  {:<16}"
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="A JSON line a key.")]
 Key = Annotated[str, typer.Argument(help="Id of a key (key_...), as `list` shows it.")]
@@ -32,9 +32,9 @@ def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo("\n".join(lines))
         return
-    typer.echo(_COLUMNS.format("KEY", "TENANT", "NAME", "STATE", "CREATED", "EXPIRES").rstrip())
+    typer.echo(_COLUMNS.format("KEY", "TENANT", "NAME", "STATE", "CREATED", "EXPIRES", "LAST USED").rstrip())
     for key in map(json.loads, lines):
-        times = (_day(key["created_at"]), _day(key["expires_at"]))
+        times = (_day(key["created_at"]), _day(key["expires_at"]), _day(key["last_used_at"]))
         typer.echo(_COLUMNS.format(key["id"], key["tenant_id"], key["name"], key["state"], *times).rstrip())
 
 

@@ -50,7 +50,7 @@ def _ensure(_: argparse.Namespace, settings: Settings, database: Database) -> No
 def _list(_: argparse.Namespace, __: Settings, database: Database) -> None:
     with database.read() as session:
         for key in repository.list_all(session):
-            fields = ("id", "tenant_id", "name", "created_at", "expires_at", "revoked_at")
+            fields = ("id", "tenant_id", "name", "created_at", "expires_at", "revoked_at", "last_used_at")
             shown = {name: getattr(key, name) for name in fields} | {"state": _state(key)}
             sys.stdout.write(f"{json.dumps(shown)}\n")
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.keys.models import ApiKey
@@ -19,6 +20,13 @@ def list_of(session: Session, tenant_id: str) -> list[ApiKey]:
 def list_all(session: Session) -> list[ApiKey]:
     """Of all tenants, each tenant's oldest first."""
     return list(session.scalars(select(ApiKey).order_by(ApiKey.tenant_id, ApiKey.id)))
+
+
+def note_uses(session: Session, used_at: Mapping[str, float]) -> None:
+    """Keep when keys were used last, unless a later use is known: other processes note theirs."""
+    for key_id, moment in sorted(used_at.items()):
+        known = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < moment)
+        session.execute(update(ApiKey).where(ApiKey.id == key_id, known).values(last_used_at=moment))
 
 
 def count_valid(session: Session) -> int:

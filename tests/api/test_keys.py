@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import stat
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from api.app import create_app
 from api.db import Database
 from api.deps import Services
 from api.errors import NotFoundError, UnauthenticatedError
-from api.keys import repository
+from api.keys import last_use, repository
 from api.keys import service as keys
 from api.keys.operating import ensure_first
 from api.settings import Settings
@@ -91,3 +93,50 @@ def test_other_tenants_see_no_keys(services: Services) -> None:
     with services.database.read() as session:
         assert [found.id for found in repository.list_of(session, "default")] == [key.id]
         assert repository.list_of(session, "other") == []
+
+
+def test_the_last_use_of_a_key_is_kept_without_a_write_for_each_request(settings: Settings) -> None:
+    app = create_app(settings)
+    database: Database = app.state.services.database
+    with database.write() as session:
+        key, token = keys.create(session, tenant_id="default", name="ci")
+    wrote = []
+    event.listen(
+        database.engine,
+        "before_cursor_execute",
+        lambda *given: wrote.append(given[2]) if "UPDATE api_keys" in given[2] else None,
+    )
+    with TestClient(app, headers={"authorization": f"Bearer {token}"}) as client:
+        for _ in range(5):
+            assert client.get("/v1/models").status_code == 200
+        assert not wrote
+    assert len(wrote) == 1
+    read = Database(settings.database)
+    with read.write() as session:
+        found = repository.find(session, key.id)
+        assert found is not None
+        assert found.last_used_at == pytest.approx(time.time(), abs=30)
+        repository.note_uses(session, {key.id: 1.0})
+        session.refresh(found)
+        assert found.last_used_at > 1.0, "another process has seen a later use"
+    read.close()
+
+
+def test_uses_are_written_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_use, "_EVERY_S", 0.05)
+    written: list[set[str]] = []
+
+    async def write(used_at: Mapping[str, float]) -> None:
+        written.append(set(used_at))
+        raise OSError("a database that does not answer")
+
+    async def run() -> None:
+        noting = last_use.LastUse(write)
+        for key_id in ("key_1", "key_2", "key_1"):
+            noting.note(key_id)
+        await asyncio.sleep(0.2)
+        noting.note("key_3")
+        await noting.close()
+
+    asyncio.run(run())
+    assert written == [{"key_1", "key_2"}, {"key_3"}]
