@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.recipes import all_recipes
 from difftune_core.config.transfer import DiffTuningHyperparameters
@@ -44,10 +46,30 @@ def check_recipe(given: DiffTuningHyperparameters, batch_size: int, card: BaseMo
         raise _refused("retention_set", message)
 
 
+def own_settings(given: DiffTuningHyperparameters) -> dict[str, Any] | None:
+    """The recipe's own settings, complete; None where it has none.
+
+    Raises:
+        TaskError: `invalid_option`, naming the field.
+    """
+    recipe, stated = all_recipes()[given.recipe], given.recipe_settings
+    if recipe.settings is None:
+        if stated:
+            raise _refused("recipe_settings", f"the recipe {recipe.name!r} has no settings of its own")
+        return None
+    try:
+        return recipe.settings.model_validate(stated or {}).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, ("recipe_settings", *first["loc"])))
+        raise _refused(field, first["msg"]) from None
+
+
 def idle(hyperparameters: dict[str, Any], *, controlled: bool) -> set[str]:
     """Names of a method's settings that change nothing in a resolved config; `controlled`: of a ControlNet."""
     found = {"label_rows", "label_dropout"} if controlled else set()
     found |= {"min_learning_rate"} if hyperparameters.get("lr_schedule", "constant") == "constant" else set()
+    found |= {"recipe_settings"} if hyperparameters.get("recipe_settings") is None else set()
     name = hyperparameters.get("recipe")
     if name is None:  # plain fine-tuning
         return found

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any
 
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import core_schema
+
+from difftune_core.config.frozen import Frozen
 from difftune_core.config.named import OneOf
 from difftune_core.config.outside import Named, by_name
 from difftune_core.config.sampling import ProcessName
@@ -26,6 +30,11 @@ class Recipe(Named):
     noun = "recipe"
     draw: str
     """`module:function` that makes a step's `objectives.draws.Draws`; only trainers import it."""
+    loss: str = ""
+    """`module:function` of a loss of its own, `objectives.denoising.Loss`, which only trainers import; empty: the
+    denoising loss."""
+    settings: type[Frozen] | None = None
+    """Settings of its own, stated as `recipe_settings`; each has a default. None: it has none."""
     own: frozenset[str] = frozenset()
     """Settings that belong to it alone: stated beside another recipe they are refused."""
     fixed: Mapping[str, tuple[object, str]] = field(default_factory=dict)
@@ -79,6 +88,18 @@ def all_recipes() -> dict[str, Recipe]:
         RuntimeError: an entry point is no recipe, cannot be loaded, or takes a name that is taken.
     """
     return by_name(_OWN, GROUP, Recipe)
+
+
+@dataclass(frozen=True)
+class RecipeSettings:
+    """Marks an object whose fields are those of the recipe that stands beside it; the schema lists every recipe's."""
+
+    def __get_pydantic_json_schema__(
+        self, _schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """One of the settings that recipes have, or null."""
+        known = [recipe.settings for recipe in all_recipes().values() if recipe.settings is not None]
+        return {"anyOf": [*(handler(settings.__pydantic_core_schema__) for settings in known), {"type": "null"}]}
 
 
 RecipeName = Annotated[str, OneOf(lambda: list(all_recipes()))]

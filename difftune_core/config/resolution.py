@@ -15,7 +15,7 @@ from difftune_core.config.control import ControlConfig
 from difftune_core.config.course import check_course, closed, completed
 from difftune_core.config.evaluation import PRESETS, EvaluationConfig, check_measured
 from difftune_core.config.families import rules_of
-from difftune_core.config.recipe_rules import WHERE, check_recipe
+from difftune_core.config.recipe_rules import WHERE, check_recipe, own_settings
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.sampling import SAMPLERS, check_sampler
 from difftune_core.config.transfer import DiffTuningHyperparameters, TrainingHyperparameters, TransferConfig
@@ -124,7 +124,7 @@ def resolve(
     training = _with_length(given, training, where)
     if isinstance(given, DiffTuningHyperparameters):
         check_recipe(given, int(training["batch_size"]), card)
-        training |= _resolve_diff_tuning(given, card, control)
+        training |= {**_resolve_diff_tuning(given, card, control), "recipe_settings": own_settings(given)}
     training |= rules.training(given, where)
     resolved = TransferConfig.model_validate(
         {

@@ -6,7 +6,7 @@ fills what was left out from the base model's card: the stored config is complet
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.frozen import Frozen
 from difftune_core.config.model_ids import ModelId, NamedModel, named_models
-from difftune_core.config.recipes import RecipeName, has_teacher
+from difftune_core.config.recipes import RecipeName, RecipeSettings, has_teacher
 from difftune_core.config.retention import RetentionSetConfig, RetentionSetId
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
 from difftune_core.config.stored import without_former
@@ -89,6 +89,8 @@ class DiffTuningHyperparameters(TrainingHyperparameters):
     """Recipe `distillation`: weight of the squared distance to the base model's prediction."""
     retention_set: Literal["auto"] | RetentionSetId | RetentionSetConfig = "auto"
     """`auto` samples with the settings of the base model's card; or state them; or the id of a retention set."""
+    recipe_settings: Annotated[dict[str, Any] | None, RecipeSettings()] = None
+    """Settings that a recipe of another package has of its own; null where it has none."""
 
 
 class SupervisedSpec(Frozen):

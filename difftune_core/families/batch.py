@@ -19,9 +19,10 @@ from difftune_core.config.transfer import TrainingHyperparameters, TransferConfi
 from difftune_core.data.latents import Latents
 from difftune_core.diffusion.denoisers import Condition, Denoiser, rows_of
 from difftune_core.diffusion.process import Process
-from difftune_core.objectives.denoising import NoisedBatch, denoising_loss, noised
+from difftune_core.objectives.denoising import NoisedBatch, noised
 from difftune_core.objectives.distillation import distillation_loss
 from difftune_core.objectives.draws import draw
+from difftune_core.objectives.draws import losses as losses_by
 from difftune_core.objectives.laws import mse_weight
 from difftune_core.runtime.rng import generator, stream_indices
 from difftune_core.runtime.tensors import sent
@@ -128,7 +129,7 @@ def losses_of(
     x, time = data.process.network_inputs(x_t, t)
     output = data.denoiser(model)(x, time, batch.condition).float()  # the loss is in float32 in any precision
     weight = mse_weight(hyperparameters.loss_weighting, data.process, t)
-    losses = denoising_loss(output, batch.noised, data.process, weight)
+    losses = losses_by(hyperparameters, output, batch.noised, data.process, weight)
     places = [place for place, is_target in enumerate(batch.is_target.tolist()) if not is_target]
     if data.teach is None or not places:
         return losses

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor
 
+from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.diffusion.process import DDPM, Process
 from difftune_core.diffusion.schedule import NoiseSchedule
 
@@ -43,6 +45,22 @@ def noised(
     return NoisedBatch(x0, noise, process.add_noise(x0, noise, t), t)
 
 
+@runtime_checkable  # the tests check arguments at run time
+class Loss(Protocol):
+    """The loss of a recipe."""
+
+    def __call__(
+        self,
+        output: Float[Tensor, "b out h w"],
+        batch: NoisedBatch,
+        process: Process,
+        weight: Float[Tensor, " b"] | None,
+        *,
+        hyperparameters: DiffTuningHyperparameters,
+    ) -> Float[Tensor, " b"]:
+        """Loss per image, before the draws' weight; otherwise as `denoising_loss`."""
+
+
 def denoising_loss(
     output: Float[Tensor, "b out h w"],
     batch: NoisedBatch,
@@ -58,10 +76,19 @@ def denoising_loss(
     loss = (predicted - process.target(batch.x0, batch.noise, batch.t)).square().flatten(1).mean(1)
     if weight is not None:
         loss = loss * weight
-    if isinstance(process, DDPM) and output.shape[1] == 2 * channels:
-        x0 = process.implied_x0(predicted.detach(), batch.x_t, batch.t)
-        loss = loss + variational_bound(x0, output[:, channels:], batch, process.schedule)
-    return loss
+    learned = variance_loss(output, batch, process)
+    return loss if learned is None else loss + learned
+
+
+def variance_loss(
+    output: Float[Tensor, "b out h w"], batch: NoisedBatch, process: Process
+) -> Float[Tensor, " b"] | None:
+    """The bound in bits per dimension, which trains a DDPM's variance; None where the output carries none."""
+    channels = batch.noise.shape[1]
+    if not (isinstance(process, DDPM) and output.shape[1] == 2 * channels):
+        return None
+    x0 = process.implied_x0(output[:, :channels].detach(), batch.x_t, batch.t)
+    return variational_bound(x0, output[:, channels:], batch, process.schedule)
 
 
 def learned_log_variance(

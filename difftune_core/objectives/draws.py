@@ -1,4 +1,4 @@
-"""Which time and which source each slot of a batch gets: all that distinguishes one method from another.
+"""Which time, which source and which loss each slot of a batch gets: all that distinguishes one method from another.
 
 `supervised` draws here; how a recipe of Diff-Tuning does is a file of its own, which `config.recipes` names.
 
@@ -10,18 +10,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
-from difftune_core.config.recipes import all_recipes
-from difftune_core.config.transfer import DiffTuning, DiffTuningHyperparameters, Supervised
+from difftune_core.config.outside import load
+from difftune_core.config.recipes import Recipe, all_recipes
+from difftune_core.config.transfer import (
+    DiffTuning,
+    DiffTuningHyperparameters,
+    Supervised,
+    TrainingHyperparameters,
+)
 from difftune_core.diffusion.process import Process
 from difftune_core.hooks import TaskError
+from difftune_core.objectives.denoising import Loss, NoisedBatch, denoising_loss
 from difftune_core.runtime.rng import generator
+
+_FIELD = "method.diff_tuning.hyperparameters.recipe"
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,29 @@ def draw(method: Supervised | DiffTuning, *, seed: int, step: int, process: Proc
         TaskError: as `check_recipe_is_here`.
     """
     if isinstance(method, DiffTuning):
-        return _draw_of(method.hyperparameters.recipe)(method.hyperparameters, seed=seed, step=step, process=process)
+        drawn: Draw = _loaded(method.hyperparameters.recipe, "draw")
+        return drawn(method.hyperparameters, seed=seed, step=step, process=process)
     size = method.hyperparameters.batch_size
     t = process.draw_times(size, generator(seed, step, "timestep"))
     return Draws(t, torch.ones(size, dtype=torch.bool), torch.ones(size))
+
+
+def losses(
+    hyperparameters: TrainingHyperparameters,
+    output: Float[Tensor, "b out h w"],
+    batch: NoisedBatch,
+    process: Process,
+    weight: Float[Tensor, " b"] | None,
+) -> Float[Tensor, " b"]:
+    """The loss of each slot, before its weight: the denoising loss, unless the recipe has one of its own.
+
+    Raises:
+        TaskError: as `check_recipe_is_here`.
+    """
+    if isinstance(hyperparameters, DiffTuningHyperparameters) and _found(hyperparameters.recipe).loss:
+        own: Loss = _loaded(hyperparameters.recipe, "loss")
+        return own(output, batch, process, weight, hyperparameters=hyperparameters)
+    return denoising_loss(output, batch, process, weight)
 
 
 def check_recipe_is_here(method: Supervised | DiffTuning) -> None:
@@ -64,19 +91,23 @@ def check_recipe_is_here(method: Supervised | DiffTuning) -> None:
         TaskError: `recipe_unknown`, `recipe_unloadable`.
     """
     if isinstance(method, DiffTuning):
-        _draw_of(method.hyperparameters.recipe)
+        for part in ("draw", "loss") if _found(method.hyperparameters.recipe).loss else ("draw",):
+            _loaded(method.hyperparameters.recipe, part)
 
 
-@cache
-def _draw_of(name: str) -> Draw:
-    field = "method.diff_tuning.hyperparameters.recipe"
+def _found(name: str) -> Recipe:
     recipe = all_recipes().get(name)
     if recipe is None:
         message = f"there is no recipe {name!r} here: known are {', '.join(all_recipes())}"
-        raise TaskError("recipe_unknown", message, field)
-    module, _, function = recipe.draw.partition(":")
+        raise TaskError("recipe_unknown", message, _FIELD)
+    return recipe
+
+
+@cache
+def _loaded(name: str, part: str) -> Any:
+    """A function of a recipe."""
+    recipe = _found(name)
     try:
-        found: Draw = getattr(import_module(module), function)
+        return load(getattr(recipe, part))
     except Exception as error:  # whatever a stranger's module raises
-        raise TaskError("recipe_unloadable", f"the recipe {name!r} cannot be loaded: {error}", field) from error
-    return found
+        raise TaskError("recipe_unloadable", f"the recipe {name!r} cannot be loaded: {error}", _FIELD) from error

@@ -29,7 +29,8 @@ def model(service: Service, python: Callable[..., str]) -> str:
 @pytest.fixture(scope="module")
 def comparison(service: Service, model: str) -> Json:
     """Two jobs with equal noise, one of them by the recipe `cosine`, and their joint report."""
-    retained = {"recipe": "cosine", "retention_set": {"num_images": 12, "num_inference_steps": 2}}
+    own = {"recipe": "cosine", "recipe_settings": {"bound": 0.5}}
+    retained = {**own, "retention_set": {"num_images": 12, "num_inference_steps": 2}}
     methods = [
         {"name": "plain", "method": method("supervised", max_steps=4)},
         {"name": "tuned", "method": method("diff_tuning", max_steps=4, **retained)},
@@ -47,6 +48,7 @@ def test_its_model_is_listed_and_shown(service: Service, model: str) -> None:
     assert (shown["family"], shown["image_size"], shown["num_classes"]) == ("pixels", 8, 5)
     schema = json.dumps(service.http.get(f"/v1/models/{model}/methods/diff_tuning/schema").json())
     assert '"cosine"' in schema
+    assert "Errors of the prediction beyond it count linearly." in schema
 
 
 def test_its_jobs_have_reports(service: Service, comparison: Json) -> None:
@@ -60,7 +62,8 @@ def test_its_jobs_have_reports(service: Service, comparison: Json) -> None:
         assert report["dataset"]["class_names"] == ["class-0", "class-1", "class-2"]
         assert report["job"]["method"]["type"] == {"plain": "supervised", "tuned": "diff_tuning"}[name]
         assert "Samples of the tuned model" in files["html"].decode()
-    assert report["job"]["method"]["diff_tuning"]["hyperparameters"]["recipe"] == "cosine"
+    tuned = report["job"]["method"]["diff_tuning"]["hyperparameters"]
+    assert (tuned["recipe"], tuned["recipe_settings"]) == ("cosine", {"bound": 0.5})
     assert "cosine" in files["html"].decode()
 
 
