@@ -21,6 +21,7 @@ from difftune_core.hooks import (
     PhaseEvent,
     ProgressEvent,
     ResumeEvent,
+    SampleEvent,
     StopKind,
 )
 
@@ -126,6 +127,8 @@ def _sentence(event: Event) -> str | None:
             text = f"  resumed at step {event.step} ({how})"
         case BestEvent():
             text = f"  best {event.metric} so far: {event.value:.5g}"
+        case SampleEvent():
+            text = f"  {event.num_images} sample images: {event.file.path}"
         case LogEvent():
             text = f"  {event.message}"
         case OutcomeEvent():

@@ -7,7 +7,7 @@ only sees `Hooks`; it never learns who listens. Pydantic only: the supervisor im
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -19,6 +19,7 @@ Phase = Literal[
     "drawing_base_model_images",  # those that forgetting is judged by; a retention set is trained on
     "caching_latents",
     "training",
+    "sampling",  # images on the way, to look at
     "evaluating",
     "exporting",
 ]
@@ -112,6 +113,17 @@ class ArtifactEvent(_Line):
     file: FileInfo
 
 
+class SampleEvent(_Line):
+    """Sample images of a step are whole on disk, in one file."""
+
+    kind: ClassVar[str] = "sample"
+    """Of the file, as of an artifact."""
+    type: Literal["sample"] = "sample"
+    step: int
+    num_images: int
+    file: FileInfo
+
+
 class LogEvent(_Line):
     """A sentence for the user."""
 
@@ -156,6 +168,7 @@ Event = Annotated[
     | ResumeEvent
     | BestEvent
     | ArtifactEvent
+    | SampleEvent
     | LogEvent
     | SpanEvent
     | OutcomeEvent,

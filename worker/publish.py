@@ -31,6 +31,7 @@ from difftune_core.hooks import (
     PhaseEvent,
     ProgressEvent,
     ResumeEvent,
+    SampleEvent,
 )
 from worker.results import inside, store_result, type_of
 from worker.run import Run
@@ -73,6 +74,9 @@ class Publisher:
             self._publish_best(event)
         elif isinstance(event, ArtifactEvent):
             self._publish_file(event)
+        elif isinstance(event, SampleEvent):
+            self.flush()
+            self._publish_sample(event)
         elif len(self._pending) < _MAX_PENDING:
             if isinstance(event, ProgressEvent) and event.phase == "training":
                 self._note_step(event.done)
@@ -210,6 +214,21 @@ class Publisher:
             job = lifecycle.lock(session, self._job_id)
             lifecycle.best_found(session, job, step=event.step, metric=event.metric, value=event.value)
             return _dropped(session, job, spared=event.step)
+
+    def _publish_sample(self, event: SampleEvent) -> None:
+        """File, then row and event. That of an earlier attempt at the same step stands."""
+        if self._run.insist(lambda: self._has_sample(event.step)):
+            return
+        stored = store_result(self._run, event, f"{self._prefix}/files/{event.step}")
+        self._run.insist(lambda: self._write_sample(event, stored))
+
+    def _has_sample(self, step: int) -> bool:
+        with self._run.tools.database.read() as session:
+            return lifecycle.has_sample(session, self._job_id, step)
+
+    def _write_sample(self, event: SampleEvent, stored: Result) -> None:
+        with self._run.unit() as (session, _):
+            lifecycle.sample_drawn(session, lifecycle.lock(session, self._job_id), stored, count=event.num_images)
 
     def _publish_file(self, event: ArtifactEvent) -> None:
         self._results.append(store_result(self._run, event, f"{self._prefix}/files/{event.step}"))

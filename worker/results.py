@@ -6,13 +6,13 @@ import mimetypes
 from pathlib import Path, PurePosixPath
 
 from api.subjects.files import Result
-from difftune_core.hooks import ArtifactEvent, TaskError
+from difftune_core.hooks import ArtifactEvent, SampleEvent, TaskError
 from worker.run import Run
 
 _BINARY = "application/octet-stream"
 
 
-def store_result(run: Run, event: ArtifactEvent, prefix: str) -> Result:
+def store_result(run: Run, event: ArtifactEvent | SampleEvent, prefix: str) -> Result:
     """Upload a result file under `prefix`; what its row needs.
 
     Raises:

@@ -18,7 +18,7 @@ class EventOut(Listed):
     """`info`, `warn` or `error`."""
     message: str
     type: str
-    """`message`, `metrics`, `phase`, `progress`, `status`, `checkpoint` or `best`."""
+    """`message`, `metrics`, `phase`, `progress`, `status`, `checkpoint`, `best` or `sample`."""
     data: dict[str, Any] | None
 
 

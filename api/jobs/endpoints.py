@@ -12,7 +12,7 @@ from api.base_models import service as models
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant
 from api.errors import InvalidInputError, not_found
 from api.ids import cursor
-from api.jobs import beginnings, images, removal, repository, retention, service, stops
+from api.jobs import beginnings, images, lifecycle, removal, repository, retention, service, stops
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, metric_out, report_out
 from api.jobs.shared_images import tell_shared
@@ -199,6 +199,23 @@ def list_reports(job_id: str, tenant: Tenant, session: ReadSession) -> Page[Repo
     found = files.of(session, [job_id], by=ResultFile.id)[job_id]
     rows = [file for file in found if file.kind in _REPORTS]
     return page_of(rows, len(rows), report_out)
+
+
+@router.get("/{job_id}/samples")
+def list_samples(
+    job_id: str,
+    tenant: Tenant,
+    session: ReadSession,
+    *,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Files on a page, at most.")] = 100,
+) -> Page[ReportOut]:
+    """The images that were drawn on the way, a file for each step, in order of the steps."""
+    get(session, Job, tenant, job_id)
+    cursor(after, "file")
+    rows = lifecycle.samples(session, job_id)
+    beyond = next((i + 1 for i, row in enumerate(rows) if row.id == after), 0)
+    return page_of(rows[beyond : beyond + limit + 1], limit, report_out)
 
 
 def _metadata(request: Request) -> dict[str, str]:

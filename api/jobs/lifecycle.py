@@ -20,9 +20,14 @@ from api.jobs.models import Checkpoint, Job, Metric
 from api.jobs.moves import end, move, reset_phase
 from api.jobs.states import JobStatus
 from api.storage import StoredFile
+from api.subjects import files
 from api.subjects import repository as subjects
+from api.subjects.files import Result
+from api.subjects.models import ResultFile
+from difftune_core.hooks import SampleEvent
 
 _IMAGES = "target_images"
+SAMPLE = SampleEvent.kind
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,27 @@ def checkpoint_saved(
         session.add(Metric(job_id=job.id, name=_IMAGES, step=step, value=images, created_at=time.time()))
     job.step = max(job.step, step)
     events.append(session, job, "checkpoint", f"Checkpoint at step {step}.", data={"step": step, "id": row.id})
+
+
+def has_sample(session: Session, job_id: str, step: int) -> bool:
+    """Whether the job, in this attempt or an earlier one, has stored sample images of this step."""
+    return any(row.step == step for row in samples(session, job_id))
+
+
+def samples(session: Session, job_id: str) -> Sequence[ResultFile]:
+    """Stored sample images, in order of their steps."""
+    query = select(ResultFile).where(ResultFile.subject_id == job_id, ResultFile.kind == SAMPLE)
+    return session.scalars(query.order_by(ResultFile.step)).all()
+
+
+def sample_drawn(session: Session, job: Job, stored: Result, *, count: int) -> None:
+    """Sample images of a step are in the store; those of an earlier attempt stay."""
+    if has_sample(session, job.id, stored.step):
+        return
+    files.add(session, job, [stored])
+    row = next(row for row in samples(session, job.id) if row.step == stored.step)
+    data = {"step": stored.step, "num_images": count, "file": row.id, "url": f"/v1/files/{row.id}/content"}
+    events.append(session, job, SAMPLE, f"{count} sample images of step {stored.step}.", data=data)
 
 
 def best_found(session: Session, job: Job, *, step: int, metric: str, value: float) -> None:

@@ -121,7 +121,8 @@ class Event(Base):
     level: Mapped[str] = mapped_column(String(8))
     """info, warn or error."""
     type: Mapped[str] = mapped_column(String(16))
-    """OpenAI's `message` and `metrics`, and ours: `phase`, `progress`, `status`, `checkpoint`, `best`."""
+    """OpenAI's `message` and `metrics`, and ours: `phase`, `progress`, `status`, `checkpoint`, `best`,
+    `sample`."""
     message: Mapped[str] = mapped_column(String(4000))
     data: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[float] = mapped_column(Double)

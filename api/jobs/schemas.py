@@ -127,6 +127,7 @@ class JobOut(Listed):
     control: Resolved | None
     """Of a ControlNet; null for base models that draw classes."""
     evaluation: Resolved
+    samples: Resolved
     checkpoints: Resolved
     resources: Resolved
     seed: int
@@ -138,6 +139,7 @@ class JobOut(Listed):
     attempts: list[AttemptOut]
     recoveries: int
     result_files: list[str]
+    """Ids of reports and exports; sample images that were drawn on the way have a list of their own."""
     error: JobError | None
     organization_id: str
     """The tenant."""
@@ -159,11 +161,11 @@ class MetricOut(Listed):
 
 
 class ReportOut(Listed):
-    """A file of the evaluation."""
+    """A file of the evaluation, or of sample images."""
 
     object: Literal["fine_tuning.job.report"] = "fine_tuning.job.report"
     kind: str
-    """`report_json`, `report_html` or `samples`."""
+    """`report_json`, `report_html`, `samples` (of the result), or `sample` (drawn on the way)."""
     step: int
     filename: str
     content_type: str

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 from sqlalchemy import BindParameter, Connection, Row, Text, and_, bindparam, case, cast, exists, func, or_, select
 from sqlalchemy.orm import aliased
 
+from api.jobs.lifecycle import SAMPLE
 from api.jobs.models import Checkpoint, Job
 from api.jobs.states import JobStatus
 from api.schemas import finite, seconds
@@ -30,7 +31,17 @@ from difftune_core.config.transfer import TransferConfig
 
 AnyRow = Row[*tuple[Any, ...]]
 _REMEMBERED = 512
-_OF_CONFIG = {"method", "control", "evaluation", "checkpoints", "resources", "seed", "num_threads", "schema_version"}
+_OF_CONFIG = {
+    "method",
+    "control",
+    "evaluation",
+    "samples",
+    "checkpoints",
+    "resources",
+    "seed",
+    "num_threads",
+    "schema_version",
+}
 _WAITS_FOR_A_WORKER = (JobStatus.QUEUED, JobStatus.RESUMING)
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 
@@ -171,10 +182,14 @@ _JOBS = select(
     cast(Job.config, Text).label("config"),
     _NEWEST.correlate(Job).scalar_subquery().label("latest_checkpoint"),
     _queue_position().label("queue_position"),
-    exists().where(ResultFile.subject_id == Job.id).label("has_files"),
+    exists().where(ResultFile.subject_id == Job.id, ResultFile.kind != SAMPLE).label("has_files"),
     exists().where(WorkItem.subject_id == Job.id, WorkItem.fence > 0).label("has_attempts"),
 ).where(Job.id.in_(_IDS))
-_FILES = select(ResultFile.subject_id, ResultFile.id).where(ResultFile.subject_id.in_(_IDS)).order_by(ResultFile.id)
+_FILES = (
+    select(ResultFile.subject_id, ResultFile.id)
+    .where(ResultFile.subject_id.in_(_IDS), ResultFile.kind != SAMPLE)
+    .order_by(ResultFile.id)
+)
 _ATTEMPTS = (
     select(WorkItem.subject_id, *Attempt.__table__.c)
     .join(Attempt, Attempt.work_item_id == WorkItem.id)

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.samples import FEWEST_IMAGES, completed_samples
 from difftune_core.config.transfer import MAX_STEPS, TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
 
@@ -74,6 +75,31 @@ def completed(training: dict[str, Any], where: str) -> dict[str, Any]:
     return found
 
 
+def with_samples(config: TransferConfig, *, small: bool) -> TransferConfig:
+    """Say how many sample images are drawn on the way, which depends on the number of steps.
+
+    Args:
+        config: resolved; of an open one whose model is small it is said now, of others when it is closed.
+        small: whether the base model is.
+
+    Raises:
+        TaskError: `invalid_option`, naming `samples.every_steps`.
+    """
+    training = config.method.hyperparameters
+    if is_open(config):
+        later = config.samples.num_images is not None or not small
+        update = {} if later else {"num_images": FEWEST_IMAGES}
+        return config.model_copy(update={"samples": config.samples.model_copy(update=update)})
+    samples = completed_samples(
+        config.samples,
+        steps=training.max_steps,
+        batch_size=training.batch_size,
+        marked=(training.checkpoint_every_steps, config.evaluation.every_steps),
+        is_small=small,
+    )
+    return config.model_copy(update={"samples": samples})
+
+
 def is_open(config: TransferConfig) -> bool:
     """Whether the length of a resolved config waits for the number of training images."""
     given = config.method.hyperparameters
@@ -93,7 +119,8 @@ def closed(config: TransferConfig, num_images: int) -> TransferConfig:
     steps = steps_of(given.epochs, num_images, given.batch_size)
     training = completed({**given.model_dump(), "max_steps": steps}, f"method.{method.type}.hyperparameters")
     spec = {"type": method.type, method.type: {"hyperparameters": training}}
-    return TransferConfig.model_validate({**config.model_dump(), "method": spec})
+    found = TransferConfig.model_validate({**config.model_dump(), "method": spec})
+    return with_samples(found, small=False)
 
 
 def as_stored(config: TransferConfig) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ValidationError
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
-from difftune_core.config.course import check_course, closed, completed
+from difftune_core.config.course import check_course, closed, completed, with_samples
 from difftune_core.config.evaluation import PRESETS, EvaluationConfig, check_measured
 from difftune_core.config.families import rules_of
 from difftune_core.config.recipe_rules import WHERE, check_recipe, own_settings
 from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.config.samples import is_small
 from difftune_core.config.sampling import SAMPLERS, check_sampler
 from difftune_core.config.transfer import DiffTuningHyperparameters, TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
@@ -135,6 +136,7 @@ def resolve(
             "num_threads": config.num_threads or num_threads,
         }
     )
+    resolved = with_samples(resolved, small=is_small(card.num_parameters))
     return resolved if num_images is None else closed(resolved, num_images)
 
 

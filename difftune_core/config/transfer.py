@@ -18,6 +18,7 @@ from difftune_core.config.model_ids import ModelId, NamedModel, named_models
 from difftune_core.config.recipes import RecipeName, RecipeSettings, has_teacher
 from difftune_core.config.retention import RetentionSetConfig, RetentionSetId
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
+from difftune_core.config.samples import SamplesConfig
 from difftune_core.config.stored import without_former
 from difftune_core.files import sha256_json
 
@@ -157,6 +158,8 @@ class TransferConfig(Frozen):
     """Seed of data order, timesteps, noise and label dropout. Equal seeds pair two methods step by step."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How the result is judged."""
+    samples: SamplesConfig = SamplesConfig()
+    """Images that are drawn on the way, to look at."""
     checkpoints: CheckpointConfig = CheckpointConfig()
     """Which checkpoints stay in the store."""
     resources: ResourcesConfig = ResourcesConfig()
@@ -173,5 +176,5 @@ def config_digest(config: TransferConfig) -> str:
     """What a checkpoint's config must be equal in for a resume: all but how the run is carried out, and what is left at
     its default, so that a field that is new in a release changes nothing.
     """
-    ways = {"num_threads", "checkpoints", "resources"}
+    ways = {"num_threads", "checkpoints", "resources", "samples"}
     return sha256_json(without_former(config.model_dump(exclude=ways, exclude_defaults=True), config))

@@ -59,6 +59,17 @@ def by_class(images: ImageRows, labels: Sequence[int], classes: int, rows: int, 
     return image_grid(shown, classes, scale, empty=np.array([place is None for place in places]))
 
 
+def stacked(strips: Sequence[Image.Image], scale: int = 1) -> Image.Image:
+    """Grids below one another with a gap, each pixel shown as `scale` x `scale`; those of `image_grid` at scale 1."""
+    width = max(strip.width for strip in strips)
+    whole = Image.new("RGBA", (width, sum(strip.height + _GAP for strip in strips) - _GAP))
+    top = 0
+    for strip in strips:
+        whole.paste(strip, (0, top))
+        top += strip.height + _GAP
+    return whole.resize((whole.width * scale, whole.height * scale), Image.Resampling.NEAREST)
+
+
 def scale_for(columns: int, side: int) -> int:
     """How large to draw so that a grid is about as wide as its place on a page, and small images can be seen."""
     return max(1, min(_MAX_SCALE, round(_PLACE / (columns * (side + _GAP)))))

@@ -26,6 +26,7 @@ from difftune_core.families.base_model import BaseModel
 from difftune_core.families.batch import TrainingData
 from difftune_core.families.convert.request import ImportRequest
 from difftune_core.families.preparation import Preparation
+from difftune_core.families.sample_row import SampleRow
 from difftune_core.hooks import Hooks, OutcomeEvent
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -142,6 +143,11 @@ class Task(ABC, Generic[Model]):
     @abstractmethod
     def page(self, result: Delivered[Model], evaluations: Sequence[Evaluation]) -> Page:
         """Draw and tell what the report shows of the delivered model."""
+
+    def sample_row(self, count: int) -> SampleRow[Model] | None:
+        """Say what is drawn on the way, `count` images if there are as many; None where nothing is."""
+        del count
+        return None
 
     def remarks(self, evaluations: Sequence[Evaluation]) -> list[str]:
         """Say what the log should have of the evaluations as a whole."""

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, Protocol, runtime_checkable
 
 import torch
 
@@ -23,6 +23,27 @@ from difftune_core.train.learning_rate import learning_rate_at
 from difftune_core.train.step import StepResult, is_logged
 
 _KEPT = 2  # whole checkpoints on disk: the newest, and one more in case it is found corrupt
+
+
+@runtime_checkable  # the tests check arguments at run time
+class SampleDrawer(Protocol):
+    """Who draws images on the way."""
+
+    def due(self, step: int) -> bool:
+        """Whether images of this step are wanted and not there yet."""
+        ...
+
+    def draw(self) -> None:
+        """Draw images of the state's average now."""
+        ...
+
+    def take_up(self) -> None:
+        """Go on from the state's step."""
+        ...
+
+    def picture(self) -> dict[str, Any] | None:
+        """Show in the report what was drawn; None where nothing was."""
+        ...
 
 
 @dataclass
@@ -41,6 +62,8 @@ class Loop(Generic[Model]):
     """Judges the state's average now and adds to its history."""
     write_config: WriteConfig
     """Writes `config.json` beside a checkpoint's weights."""
+    samples: SampleDrawer | None = None
+    """None draws no images on the way."""
     _window: list[StepResult] = field(default_factory=list)
     _saved: int | None = None
     """Step of the newest checkpoint that this attempt saved."""
@@ -51,12 +74,15 @@ class Loop(Generic[Model]):
         announced = False
         while True:
             step, last = self.state.step, hyperparameters.max_steps
+            if self.samples is not None and self.samples.due(step):
+                self._unharmed(self.samples.draw)
+                announced = False
             if self._evaluation_due(step, last):
                 self._judge()
                 announced = False
             if step == last or self._has_enough():
                 return None
-            if not announced:  # at the start, and after each evaluation
+            if not announced:  # at the start, and after each evaluation and each drawing
                 self.hooks.emit(PhaseEvent(phase="training"))
                 announced = True
             stop = self.hooks.stop_requested()
@@ -70,19 +96,22 @@ class Loop(Generic[Model]):
                 self.save(is_last=step == last)
 
     def _judge(self) -> None:
-        """Evaluate. What breaks that off, a stop or a failure, does not cost the steps since the last checkpoint.
+        """Evaluate. The history knows no evaluation that has not ended: who goes on from here begins with it."""
+        self._unharmed(self.evaluate)
+        self._tell_unmeasured()
+        self._keep_if_best()
 
-        The weights in memory are those of the step, and the history does not know an evaluation that has not ended:
-        who goes on from here begins with it. Only what leaves no time to save loses steps, as between evaluations.
+    def _unharmed(self, act: Callable[[], None]) -> None:
+        """Evaluate or draw. What breaks that off, a stop or a failure, does not cost the steps since a checkpoint.
+
+        The weights in memory are those of the step. Only what leaves no time to save loses steps, as between two steps.
         """
         self.state.settle()
         try:
-            self.evaluate()
+            act()
         except Exception:
             self.save()
             raise
-        self._tell_unmeasured()
-        self._keep_if_best()
 
     def _tell_unmeasured(self) -> None:
         """After the first evaluation: what was asked for and does nothing, for want of the figure that it goes by."""

@@ -69,7 +69,7 @@ def write_run_report(
             "best": _best_of(loop),
             "shortcomings": tell_shortcomings(loop, result, references),
             "references": dict(references),
-            "grids": page.grids,
+            "grids": [*page.grids, *_on_the_way(loop)],
             "recipe": judge.recipe() | page.recipe | {"weights": _weights_of(loop)},
             "environment": _environment(judge.device),
             "notes": [
@@ -81,6 +81,11 @@ def write_run_report(
         },
         out,
     )
+
+
+def _on_the_way(loop: Loop[Any]) -> list[dict[str, Any]]:
+    picture = None if loop.samples is None else loop.samples.picture()
+    return [] if picture is None else [picture]
 
 
 def _job_of(loop: Loop[Any], preparation: Preparation) -> dict[str, Any]:

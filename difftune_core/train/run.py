@@ -31,6 +31,7 @@ from difftune_core.train.deliver import delivered
 from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
 from difftune_core.train.report import figures_event, write_run_report
+from difftune_core.train.samples import Samples
 from difftune_core.train.start import envelope_of, identity_of, name_of, take_up, tell_copies
 from difftune_core.train.step import train_step
 
@@ -119,6 +120,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
         envelope=envelope_of(config, _caches_of(data), state.execution),
         evaluate=lambda: evaluate(task, state),
         write_config=task.write_config,
+        samples=Samples(task, state),
     )
     take_up(loop)
     return Run(task, loop, copies)

@@ -29,6 +29,8 @@ def take_up(loop: Loop[Any]) -> None:
     if resumed.damaged:
         message = f"damaged and passed over: {', '.join(resumed.damaged)}"
         hooks.emit(LogEvent(level="warn", message=message))
+    if loop.samples is not None:
+        loop.samples.take_up()
     if resumed.changed is None:
         return
     for step, values in state.history.newest(_TOLD_AGAIN).items():  # whoever listened before may have died unheard

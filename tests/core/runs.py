@@ -42,10 +42,13 @@ class ToyFolders:
     def data(self) -> Path:
         return self.root / "data"
 
-    def config(self, *, evaluation: dict[str, Any], **hyperparameters: object) -> TransferConfig:
+    def config(
+        self, *, evaluation: dict[str, Any], samples: dict[str, Any] | None = None, **hyperparameters: object
+    ) -> TransferConfig:
         given = {"max_steps": 4, "batch_size": 4, **hyperparameters}
         method = {"type": "diff_tuning", "diff_tuning": {"hyperparameters": given}}
         fields = {"model": "toy", "method": method, "evaluation": {"holdout_fraction": 0.3, **evaluation}}
+        fields["samples"] = samples or {"num_images": 0}
         return resolve(TransferConfig.model_validate(fields), read_card(self.models / "toy"), num_threads=1)
 
     def train(self, config: TransferConfig, out: str, hooks: RecordingHooks) -> OutcomeEvent:

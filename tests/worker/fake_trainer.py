@@ -26,6 +26,7 @@ from difftune_core.hooks import (
     PhaseEvent,
     ProgressEvent,
     ResumeEvent,
+    SampleEvent,
 )
 from difftune_core.tracing import traced
 
@@ -54,6 +55,8 @@ class Trainer:
             self.misbehave(step)
             self.hooks.emit(MetricsEvent(step=step, values={"train_loss": 1 / step}))
             self.hooks.emit(ProgressEvent(phase="training", done=step, total=self.plan["steps"]))
+            if step in self.plan.get("sample_at", []):
+                self.draw(step)
             if step % self.plan.get("every", 5) == 0:
                 self.save(step)
                 if step in self.plan.get("best_at", []):
@@ -101,6 +104,12 @@ class Trainer:
             (folder / MANIFEST).write_text(manifest.model_dump_json())
         files.append(file_info(final / MANIFEST, final))
         self.hooks.emit(CheckpointEvent(step=step, name=final.name, files=files, target_images=32 * step))
+
+    def draw(self, step: int) -> None:
+        path = self.args.out / "samples" / f"step-{step:08d}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"images {step}")
+        self.hooks.emit(SampleEvent(step=step, num_images=4, file=file_info(path, self.args.out)))
 
     def finish(self, step: int) -> OutcomeEvent:
         if not self.plan.get("no_save"):

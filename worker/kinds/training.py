@@ -20,6 +20,7 @@ from worker.kinds.base import Activity
 from worker.kinds.retention import ensure_retention_set
 from worker.publish import Publisher
 from worker.run import Run
+from worker.samples import fetch_samples
 from worker.workspace import CHECKPOINTS, fetch_files
 
 log = structlog.get_logger(__name__)
@@ -96,6 +97,7 @@ class Training(Activity):
         checkpoints.mkdir(exist_ok=True)
         here = self._publisher.publish_leftovers(checkpoints)
         self._fetch_best(checkpoints)
+        fetch_samples(self.run)
         for row in self._resumable():
             if row.step <= here:
                 return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 from torch import nn
 
 from difftune_core.adapters.merge import merged
@@ -27,14 +28,17 @@ from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.controlnet.base_model import StableDiffusion, load_controlnet, new_controlnet
 from difftune_core.families.controlnet.batch import ControlledData
 from difftune_core.families.controlnet.controls import comparison_of
+from difftune_core.families.controlnet.draw import Control, Prompted, sample_prompted
 from difftune_core.families.controlnet.export import export_controlnet
 from difftune_core.families.controlnet.judge import ControlNetJudge
 from difftune_core.families.controlnet.page import convergence_of, cut_captions, grids_of
 from difftune_core.families.export import stated_config
 from difftune_core.families.preparation import Preparation
 from difftune_core.families.rows import captioned_rows
+from difftune_core.families.sample_row import SampleRow
 from difftune_core.files import folder_digest
 from difftune_core.hooks import LogEvent
+from difftune_core.interruption import Progress
 from difftune_core.networks.state import CONFIG
 from difftune_core.networks.text import TextTable, text_table
 from difftune_core.runtime.precision import COMPUTES_IN
@@ -205,6 +209,23 @@ class ControlNetTask(Task[nn.Module]):
             empty_prompt=self.texts.rows[""],
             device=preparation.device,
         )
+
+    def sample_row(self, count: int) -> SampleRow[nn.Module]:
+        """Draw the first held-out rows, from their prompts and controls."""
+        held_out, texts, preparation = self._read[1], self.texts, self.preparation
+        captions, given = held_out.captions[:count], held_out.controls
+        places = range(len(captions))
+        followed = np.stack([self.annotator(held_out.pixels[i]) if given is None else given[i] for i in places])
+        prompted = Prompted(texts.states[[texts.rows[caption] for caption in captions]], texts.states[texts.rows[""]])
+        controls = as_channels(followed).to(preparation.device)
+
+        def draw(model: nn.Module, sampling: Sampling, progress: Progress) -> UInt8[np.ndarray, "k s s 3"]:
+            control = Control(model, controls, self.control.conditioning_scale)
+            fields = self.base.noise_fields()
+            latents = sample_prompted(self.unet, fields, prompted, sampling, control=control, progress=progress)
+            return preparation.autoencoder.decode(latents)
+
+        return SampleRow(captions, draw, followed, "control")
 
     def remarks(self, evaluations: Sequence[Evaluation]) -> list[str]:
         """Say when the condition was followed of a sudden, or why that cannot be said."""

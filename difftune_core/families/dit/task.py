@@ -8,6 +8,9 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from difftune_core.adapters.merge import merged
@@ -17,10 +20,12 @@ from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.decoded import Images
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.classes import told_of_classes
 from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.dit import beginning as beginnings
 from difftune_core.families.dit.base_model import DiTModel
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.families.dit.export import export_diffusers
 from difftune_core.families.dit.files import load_dit, read_dit_config, read_weights, write_dit_config
 from difftune_core.families.dit.judge import DiTJudge
@@ -29,7 +34,9 @@ from difftune_core.families.dit.page import grids_of
 from difftune_core.families.export import zip_folder
 from difftune_core.families.labelled import LabelledData
 from difftune_core.families.rows import class_rows
+from difftune_core.families.sample_row import SampleRow
 from difftune_core.hooks import LogEvent
+from difftune_core.interruption import Progress
 from difftune_core.networks.dit import DiT
 
 _ARCHIVE = "diffusers.zip"
@@ -142,6 +149,17 @@ class DiTTask(Task[DiT]):
             cache=preparation.folders.cache,
             device=preparation.device,
         )
+
+    def sample_row(self, count: int) -> SampleRow[DiT]:
+        """Draw classes spread over the table, each from a noise of its own."""
+        names = self.class_names
+        labels = torch.arange(count) * max(1, len(names)) // count if len(names) > count else torch.arange(count)
+        labels %= len(names)
+
+        def draw(model: DiT, sampling: Sampling, progress: Progress) -> UInt8[np.ndarray, "k s s 3"]:
+            return self.preparation.autoencoder.decode(sample_latents(model, labels, sampling, progress=progress))
+
+        return SampleRow(tuple(names[label] for label in labels.tolist()), draw)
 
     def page(self, result: Delivered[DiT], evaluations: Sequence[Evaluation]) -> Page:
         """Draw samples by class, and tell what was done to the label table."""
