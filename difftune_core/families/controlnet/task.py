@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import nn
@@ -22,6 +23,7 @@ from difftune_core.data.conditions import Annotator, annotator
 from difftune_core.data.controlled import ControlledSet, cached_controls, controls_on, given_controls
 from difftune_core.data.decoded import Rows
 from difftune_core.data.pixels import ImageRows
+from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.report.convergence import why_none
 from difftune_core.families.base import Delivered, Page, Task
@@ -216,8 +218,10 @@ class ControlNetTask(Task[nn.Module]):
         captions, given = held_out.captions[:count], held_out.controls
         places = range(len(captions))
         followed = np.stack([self.annotator(held_out.pixels[i]) if given is None else given[i] for i in places])
-        prompted = Prompted(texts.states[[texts.rows[caption] for caption in captions]], texts.states[texts.rows[""]])
-        controls = as_channels(followed).to(preparation.device)
+        rows = torch.tensor([texts.rows[caption] for caption in (*captions, "")])
+        states = texts.states[rows]
+        prompted = Prompted(states[:-1], states[-1])
+        controls = torch.from_numpy(followed).permute(0, 3, 1, 2).to(preparation.device)
 
         def draw(model: nn.Module, sampling: Sampling, progress: Progress) -> UInt8[np.ndarray, "k s s 3"]:
             control = Control(model, controls, self.control.conditioning_scale)
