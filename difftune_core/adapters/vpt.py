@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from difftune_core.adapters.initial import uniform
-from difftune_core.networks.dit import Attention, DiT, DiTBlock, modulate
+from difftune_core.networks.dit import Attention, DiT, DiTBlock, Rows, modulate, told
 
 
 class PromptedAttention(Attention):
@@ -56,8 +56,10 @@ class PromptedBlock(DiTBlock):
         self.attn = PromptedAttention(block.attn, gated=gated)
         self.prompts = nn.Parameter(prompts)
 
-    def forward(self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(condition).chunk(6, dim=1)
+    def forward(
+        self, x: Float[Tensor, "b n d"], condition: Float[Tensor, "k d"], rows: Rows = None
+    ) -> Float[Tensor, "b n d"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = told(self.adaLN_modulation, condition, rows).chunk(6, dim=1)
         prompts = modulate(self.norm1(self.prompts).expand(len(x), -1, -1), shift1, scale1)
         attended = self.attn.with_prompts(modulate(self.norm1(x), shift1, scale1), prompts)
         x = x + gate1[:, None] * attended

@@ -126,6 +126,7 @@ class _Steps:
         self._denoise, self._condition, self._chain, self._sampling = denoise, condition, chain, sampling
         self._null = None if away is None else on_device(away.condition, chain.device)
         self._apart = None if away is None else away.denoise
+        self._both = None if self._null is None or self._apart is not None else joined(self._null, condition)
 
     def run(self, streams: list[torch.Generator], stepped: Callable[[int, int], None]) -> Tensor:
         """From noise to a clean latent."""
@@ -145,19 +146,19 @@ class _Steps:
         return reached.pred_original_sample if is_ancestral else x  # a chain of one step would add noise
 
     def _output(self, x: Tensor, t: Tensor) -> Tensor:
-        """What the denoiser gives at time `t`, guided where guidance is on."""
+        """What the denoiser gives at time `t`, guided where guidance is on; in float32, whatever it computes in."""
         low, high = self._sampling.guidance_interval
         inputs = self._chain.process.network_inputs(x, t.expand(len(x)).to(x.device))
         is_on = self._null is not None and bool(low <= self._chain.process.level(t[None]) <= high)
         if self._null is None:
-            return self._denoise(*inputs, self._condition)
+            return self._denoise(*inputs, self._condition).float()
         if self._apart is None:
-            both = joined(self._null, self._condition)
+            assert self._both is not None, "made at the start"
             shown, told = (torch.cat([part, part]) for part in inputs)
-            null, output = self._denoise(shown, told, both).chunk(2)
+            null, output = self._denoise(shown, told, self._both).float().chunk(2)
         else:
-            output = self._denoise(*inputs, self._condition)
-            null = self._apart(*inputs, self._null) if is_on else output
+            output = self._denoise(*inputs, self._condition).float()
+            null = self._apart(*inputs, self._null).float() if is_on else output
         return guide(output, null, self._sampling, self._chain.shape[0]) if is_on else output
 
 

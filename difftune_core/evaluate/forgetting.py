@@ -18,7 +18,8 @@ from difftune_core.objectives.denoising import noised
 from difftune_core.runtime.rng import generator
 
 NUM_BINS = 10
-_BATCH = 256
+LOSS_BATCH = 256
+"""Images that are noised together, and at most seen together."""
 Denoise = Callable[..., Tensor]
 """From what the network is shown and told (b c h w, b), and the condition where there is one, to its output."""
 _KEY_WIDTH = 100  # a bin's number times this names its random stream; bins were 100 timesteps before
@@ -32,7 +33,7 @@ def loss_by_t(
     *,
     seed: int,
     condition: Condition | None = None,
-    at_once: int = _BATCH,
+    at_once: int = LOSS_BATCH,
 ) -> list[float]:
     """Mean squared error of a network's output on the reference set, in ten bins, the data's end first.
 
@@ -75,9 +76,9 @@ def _bin_losses(
 ) -> list[Tensor]:
     losses = []
     share = (number / NUM_BINS, (number + 1) / NUM_BINS)
-    for start in range(0, len(reference), _BATCH):
+    for start in range(0, len(reference), LOSS_BATCH):
         interruption_point()
-        x0 = reference.means(start, start + _BATCH).float()
+        x0 = reference.means(start, start + LOSS_BATCH).float()
         stream = generator(seed, "forgetting", number * _KEY_WIDTH, start)
         t = process.draw_times(len(x0), stream, share).to(x0.device)
         noise = torch.randn(x0.shape, generator=stream).to(x0.device)

@@ -12,7 +12,7 @@ from difftune_core.data.latents import Latents
 from difftune_core.diffusion.denoisers import Condition, Denoiser
 from difftune_core.diffusion.process import Process
 from difftune_core.diffusion.reverse import Sampling
-from difftune_core.evaluate.forgetting import NUM_BINS, loss_by_t
+from difftune_core.evaluate.forgetting import LOSS_BATCH, NUM_BINS, loss_by_t
 
 _MOST_IMAGES = 128
 _SHARE = 5
@@ -35,8 +35,17 @@ def measured_rows(held_out: int, drawn: int, config: EvaluationConfig) -> Int64[
 
 
 def held_out_loss(
-    denoise: Denoiser, latents: Latents, condition: Condition, process: Process, *, seed: int
+    denoise: Denoiser,
+    latents: Latents,
+    condition: Condition,
+    process: Process,
+    *,
+    seed: int,
+    at_once: int = LOSS_BATCH,
 ) -> dict[str, Any]:
-    """The figure, and the curve by t that it is the mean of; times and noise are the same for all models of a seed."""
-    losses = loss_by_t(denoise, latents, process, seed=seed, condition=condition)
+    """The figure, and the curve by t that it is the mean of; times and noise are the same for all models of a seed.
+
+    The network sees at most `at_once` images.
+    """
+    losses = loss_by_t(denoise, latents, process, seed=seed, condition=condition, at_once=at_once)
     return {"held_out_loss": float(np.mean(losses)), "held_out_loss_by_t": losses, "num_held_out": len(latents)}

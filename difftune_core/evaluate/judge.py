@@ -26,6 +26,7 @@ from difftune_core.evaluate.drawn import on_disk
 from difftune_core.evaluate.extractor import FeatureExtractor
 from difftune_core.evaluate.quality import Features, look_at_images, quality, real_against_real
 from difftune_core.interruption import Progress
+from difftune_core.runtime.precision import FP32, Precision
 
 Model = TypeVar("Model", bound=nn.Module)
 AT_ONCE = 256
@@ -43,6 +44,8 @@ class Judge(ABC, Generic[Model]):
     """Held-out images."""
     real_digest: str
     device: torch.device
+    precision: Precision = FP32
+    """What networks compute in that draw; decoders and extractors compute in float32."""
 
     @property
     @abstractmethod

@@ -33,6 +33,7 @@ from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
 from difftune_core.interruption import Progress, Stopped, progress_of
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
+from difftune_core.runtime.precision import Precision, precision_on
 from difftune_core.runtime.residency import is_resident
 
 _REFERENCE_SEED_OFFSET = 1  # the judge's images of the base model are other images than the retention set's
@@ -117,6 +118,11 @@ class Preparation:
         """The base model's autoencoder."""
         return self.base.load_autoencoder(self.device)
 
+    @property
+    def precision(self) -> Precision:
+        """What networks compute in that draw, as those do that are trained."""
+        return precision_on(self.device, self.config.resources.precision)
+
     def rest(self) -> None:
         """Let go of the autoencoder, which a step has no use for, until it is next asked for."""
         if "autoencoder" in vars(self):
@@ -157,7 +163,14 @@ class Preparation:
         """
         self.phase(phase)
         progress = self.progress(phase, config.num_images)
-        return retention_set(base or self.base, config, self.folders.cache, device=self.device, progress=progress)
+        return retention_set(
+            base or self.base,
+            config,
+            self.folders.cache,
+            device=self.device,
+            precision=self.precision,
+            progress=progress,
+        )
 
     def bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
         """Find the retention set that is trained on: the file's, or sampled as stated."""

@@ -20,6 +20,7 @@ from difftune_core.files import file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.interruption import Stopped, interruptible, progress_of
 from difftune_core.retention.bank import RetentionSet, retention_set, save_retention_set
+from difftune_core.runtime.precision import precision_on
 
 FILE = "retention.safetensors"
 
@@ -75,7 +76,9 @@ def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: 
     if on_gpu:
         torch.use_deterministic_algorithms(mode=True, warn_only=True)  # as the trainer, which shares the cache
     progress = progress_of(hooks, "building_retention_set", request.num_images)
-    return retention_set(base, request, cache, device="cuda" if on_gpu else "cpu", progress=progress)
+    device = torch.device("cuda" if on_gpu else "cpu")
+    precision = precision_on(device, "auto")  # as of a job that does not say otherwise
+    return retention_set(base, request, cache, device=device, precision=precision, progress=progress)
 
 
 def _uploaded(base: BaseModel, request: RetentionSetRequest, dataset: ImageFolder, hooks: Hooks) -> RetentionSet:

@@ -24,6 +24,7 @@ from difftune_core.files import build_once, whole_folder_digest
 from difftune_core.hooks import TaskError
 from difftune_core.retention.sample import Source, sample_images
 from difftune_core.runtime.caches import place_of
+from difftune_core.runtime.precision import FP32, Precision
 from difftune_core.runtime.tensors import save_tensors
 
 _FILE = "images.safetensors"
@@ -47,6 +48,7 @@ def retention_set(
     cache: Path,
     *,
     device: torch.device | str = "cpu",
+    precision: Precision = FP32,
     progress: Callable[[int], None] | None = None,
 ) -> RetentionSet:
     """The retention set of these settings, sampled now if the cache has none.
@@ -54,23 +56,30 @@ def retention_set(
     A process that was killed while it sampled has left its chunks: the next one goes on with them.
     """
     digest = retention_digest(base.card.digest, config)
-    folder = retention_place(cache, base, digest, device)
+    folder = retention_place(cache, base, digest, device, precision)
     chunks = folder.with_name(f".{folder.name}.chunks")
 
     def build(aside: Path) -> None:
-        save_tensors(sample_images(base, config, chunks, device=device, progress=progress), aside / _FILE)
+        joined = aside / "joined"
+        with precision.autocast():
+            made = sample_images(base, config, chunks, device=device, progress=progress, joined=joined)
+        save_tensors(made, aside / _FILE)
+        joined.unlink()
 
     tensors = load_file(build_once(folder, build) / _FILE)
     shutil.rmtree(chunks, ignore_errors=True)
     return RetentionSet(tensors["images"].numpy(), tensors["labels"], digest)
 
 
-def retention_place(cache: Path, base: Source, digest: str, device: torch.device | str = "cpu") -> Path:
+def retention_place(
+    cache: Path, base: Source, digest: str, device: torch.device | str = "cpu", precision: Precision = FP32
+) -> Path:
     """Where the set that `digest` names is kept once it is sampled."""
     inputs = {
         "digest": digest,
         "tokenizer": whole_folder_digest(base.folder / "tokenizer"),  # the base model's digest passes over some files
         "device": torch.device(device).type,
+        **precision.told(),
     }
     return place_of(cache, "retention", inputs)
 

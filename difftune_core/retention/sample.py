@@ -6,6 +6,7 @@ Each image has its own random stream and each chunk is one batch of the sampler,
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -72,8 +73,17 @@ def sample_images(
     *,
     device: torch.device | str,
     progress: Progress | None,
+    joined: Path,
 ) -> dict[str, Tensor]:
-    """`images` (n s s 3, uint8) and `labels` (n); the folder `chunks` holds what is done, and is left as it is.
+    """`images` (n s s 3, uint8) and `labels` (n).
+
+    Args:
+        base: what is sampled.
+        config: how.
+        chunks: a folder that holds what is done, and is left as it is.
+        device: where.
+        progress: hears how many are done.
+        joined: a new file, in which the images are mapped into memory: all of them never stand there.
 
     Raises:
         TaskError: `label_out_of_range`.
@@ -90,7 +100,8 @@ def sample_images(
             write_durably(chunks / _name(start), save({"images": images}, {_DIGEST: _digest(images)}))
         if progress is not None:
             progress(start + len(part))
-    images = torch.empty((len(labels), size, size, 3), dtype=torch.uint8)
+    shape = (len(labels), size, size, 3)
+    images = torch.from_file(str(joined), shared=True, size=math.prod(shape), dtype=torch.uint8).view(shape)
     for start in range(0, len(labels), CHUNK):
         images[start : start + CHUNK] = load_file(chunks / _name(start))["images"]
     return {"images": images, "labels": labels}

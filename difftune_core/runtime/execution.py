@@ -36,8 +36,7 @@ class Execution:
             share: slots of a step that are a process's.
         """
         told: dict[str, Any] = {}
-        if self.precision.name != "fp32":
-            told["precision"] = self.precision.name
+        told |= self.precision.told()
         if self.micro_batch is not None and self.micro_batch < share:
             told["micro_batch"] = self.micro_batch
         if self.optimizer_state != "fp32":

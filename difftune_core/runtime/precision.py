@@ -1,4 +1,4 @@
-"""What networks compute in while they are trained: float32, or half of it by autocast over float32 weights."""
+"""What networks compute in while they are trained or draw: float32, or half of it by autocast over float32 weights."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class Precision:
     def autocast(self) -> AbstractContextManager[object]:
         """A context in which products of matrices and convolutions are in this precision, and all else as it was."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+
+    def told(self) -> dict[str, str]:
+        """What to say of it where float32 goes without saying, as in keys of caches."""
+        return {} if self.dtype is None else {"precision": self.name}
 
     def new_scaler(self) -> torch.amp.GradScaler | None:
         """What keeps gradients within the range of float16; None where the range is that of float32."""

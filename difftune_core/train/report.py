@@ -71,7 +71,7 @@ def write_run_report(
             "references": dict(references),
             "grids": [*page.grids, *_on_the_way(loop)],
             "recipe": judge.recipe() | page.recipe | {"weights": _weights_of(loop)},
-            "environment": _environment(judge.device),
+            "environment": _environment(judge.device) | judge.precision.told(),
             "notes": [
                 *copies.sentences(len(held_out), task.label),
                 *_notes_of(loop, judge.extractors[0].id),

@@ -20,11 +20,14 @@ from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
 from difftune_core.diffusion.schedule import NoiseSchedule
 from difftune_core.diffusion.solvers import discrete_scheduler, discrete_solver
 from difftune_core.interruption import Progress
+from difftune_core.runtime.at_once import images_at_once
 from difftune_core.runtime.precision import computing_in
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 """Kinds of prediction by diffusers' names."""
 _BATCH = 32
+_HELD = 60
+"""Maps of the first level's size and channels that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def sample_prompted(
         make_solver=partial(discrete_solver, fields=noise_fields),
         shape=(config.in_channels, config.sample_size, config.sample_size),
         device=unet.device,
-        batch=_BATCH,
+        batch=images_at_once((1 + sampling.is_guided) * activation_bytes(unet), unet.device, most=_BATCH),
     )
     text, empty = prompted.text, prompted.empty.expand(prompted.text.shape)
     shown = () if control is None else (control.images,)
@@ -124,6 +127,12 @@ def sample_prompted(
     named = torch.tensor([not torch.equal(row, prompted.empty) for row in text])  # else both passes are the same
     away = Away((empty, *shown), named) if sampling.is_guided else None
     return reverse(denoise, (text, *shown), chain, sampling, away=away, first_index=first_index, progress=progress)
+
+
+def activation_bytes(unet: Any) -> int:
+    """What a pass of one image holds: mostly what the UNet's decoder takes of its encoder, and feed-forward layers."""
+    config = unet.config
+    return int(config.sample_size**2 * config.block_out_channels[0] * _HELD * 4)
 
 
 def process_of(noise_fields: dict[str, Any]) -> DDPM:

@@ -24,15 +24,22 @@ from difftune_core.data.pixels import ImageRows, Made, parts_of
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.drawn import on_disk
-from difftune_core.evaluate.forgetting import loss_by_t
+from difftune_core.evaluate.forgetting import LOSS_BATCH, loss_by_t
 from difftune_core.evaluate.held_out import held_out_loss, measured_rows
 from difftune_core.evaluate.judge import AT_ONCE, Judge
 from difftune_core.evaluate.quality import quality
 from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.controls import compare_controls
-from difftune_core.families.controlnet.draw import Control, Prompted, denoiser_of, sample_prompted
+from difftune_core.families.controlnet.draw import (
+    Control,
+    Prompted,
+    activation_bytes,
+    denoiser_of,
+    sample_prompted,
+)
 from difftune_core.interruption import Progress, after, interruption_point
 from difftune_core.networks.autoencoder import Autoencoder
+from difftune_core.runtime.at_once import images_at_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +151,13 @@ class ControlNetJudge(Judge[nn.Module]):
         text = held_out.text_of(held_out.prompt[rows])
         condition = (text,) if controlnet is None else (text, held_out.controls_of(rows))
         denoise = denoiser_of(self.unet, controlnet)
-        return held_out_loss(denoise, latents, condition, self.base.process(), seed=self.config.seed)
+        process, at_once = self.base.process(), self._at_once
+        return held_out_loss(denoise, latents, condition, process, seed=self.config.seed, at_once=at_once)
+
+    @property
+    def _at_once(self) -> int:
+        """Images whose loss is measured together."""
+        return images_at_once(activation_bytes(self.unet), self.device, most=LOSS_BATCH)
 
     def annotate(self, images: UInt8[np.ndarray, "k s s 3"]) -> UInt8[np.ndarray, "k s s 3"]:
         """Controls drawn anew."""
@@ -238,7 +251,8 @@ class ControlNetJudge(Judge[nn.Module]):
             empty = torch.zeros_like(self.source.controls[:1]).expand(len(x), -1, -1, -1)
             return denoise(x, t, (states,) if controlnet is None else (states, empty))
 
-        return loss_by_t(denoised, self.source.latents, self.base.process(), seed=self.config.seed)
+        process, at_once = self.base.process(), self._at_once
+        return loss_by_t(denoised, self.source.latents, process, seed=self.config.seed, at_once=at_once)
 
     def _drawn(
         self,
@@ -252,15 +266,12 @@ class ControlNetJudge(Judge[nn.Module]):
 
         def make(start: int, stop: int) -> UInt8[np.ndarray, "_ s s 3"]:
             prompted = Prompted(texts[prompts[start:stop]], texts[self.empty_prompt])
-            latents = sample_prompted(
-                self.unet,
-                self.base.noise_fields(),
-                prompted,
-                sampling,
-                control=None if controlnet is None else Control(controlnet, controls[start:stop], scale),
-                first_index=start,
-                progress=after(start, progress),
-            )
+            control = None if controlnet is None else Control(controlnet, controls[start:stop], scale)
+            fields, heard = self.base.noise_fields(), after(start, progress)
+            with self.precision.autocast():
+                latents = sample_prompted(
+                    self.unet, fields, prompted, sampling, control=control, first_index=start, progress=heard
+                )
             return self.autoencoder.decode(latents)
 
         return Made((len(prompts), *self.real.shape[1:]), make)

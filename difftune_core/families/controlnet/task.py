@@ -210,6 +210,7 @@ class ControlNetTask(Task[nn.Module]):
             source_recipe=judged.recipe,
             empty_prompt=self.texts.rows[""],
             device=preparation.device,
+            precision=preparation.precision,
         )
 
     def sample_row(self, count: int) -> SampleRow[nn.Module]:

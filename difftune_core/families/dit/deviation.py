@@ -18,11 +18,14 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.interruption import Listen, Progress, after, of_batch, unheard
 from difftune_core.networks.autoencoder import Autoencoder
-from difftune_core.networks.dit import DiT
+from difftune_core.networks.dit import DiT, DiTConfig, pass_operations
 from difftune_core.runtime.rng import generator
 
-_NUM_IMAGES = 8
+_NUM_IMAGES, _FEWEST = 8, 2
 _MOST_STEPS = 50  # more would change the figure little and the time much
+_OPERATIONS = {"cpu": 3e12, "cuda": 2e15}
+"""What the comparison may cost, in floating-point operations: about half a minute."""
+_FEW = "2 images in 2 steps by the pipeline's own sampler alone: this network takes long on this device"
 _DIT_GUIDED_CHANNELS = 3
 _ORDER = "float32 sums are added in another order"
 _FREQUENCIES = (
@@ -48,16 +51,13 @@ def pipeline_deviation(
         sampling: gives steps (at most 50 are used), guidance scale and seed; the pipeline can do DDIM alone.
         listen: who hears how many images are drawn.
     """
-    steps = min(sampling.num_inference_steps, _MOST_STEPS)
-    scale, seed = sampling.guidance_scale, sampling.seed
-    used = Sampling(sampler="ddim", num_inference_steps=steps, guidance_scale=scale, seed=seed)
-    labels = torch.arange(_NUM_IMAGES) % model.config.num_classes
-    comparisons = _comparisons(model, used)
-    progress = listen(_NUM_IMAGES * (1 + len(comparisons)))
+    used, count, comparisons = extent(model.config, sampling, model.pos_embed.device)
+    labels = torch.arange(count) % model.config.num_classes
+    progress = listen(count * (1 + len(comparisons)))
     theirs = _pipeline_images(pipeline, labels, used, progress)
     differences = []
     for number, (ours, why) in enumerate(comparisons, start=1):
-        latents = sample_latents(model, labels, ours, progress=after(_NUM_IMAGES * number, progress))
+        latents = sample_latents(model, labels, ours, progress=after(count * number, progress))
         images = autoencoder.decode(latents).astype(np.int64)
         distance = np.abs(theirs - images)
         own = {"sampler": ours.sampler, "guided_channels": ours.guided_channels or model.config.in_channels}
@@ -69,20 +69,43 @@ def pipeline_deviation(
         "labels": labels.tolist(),
         "null_label": "row 1000, where the pipeline looks for it whatever the table; rows without a class are copies",
         "differences": differences,
+        **({"bounded": _FEW} if count < _NUM_IMAGES else {}),
     }
+
+
+def extent(
+    config: DiTConfig, sampling: Sampling, device: torch.device
+) -> tuple[Sampling, int, list[tuple[Sampling, str]]]:
+    """How far the comparison goes: how it is sampled, of how many images, and beside which of our samplers.
+
+    It is a check of an export and must not take minutes: where it would, two images in two steps show whether every
+    weight, label and time stands where the pipeline looks for it. There are never more steps than were asked for.
+    """
+    used = Sampling(
+        sampler="ddim",
+        num_inference_steps=min(sampling.num_inference_steps, _MOST_STEPS),
+        guidance_scale=sampling.guidance_scale,
+        seed=sampling.seed,
+    )
+    comparisons = _comparisons(config, used)
+    cost = _NUM_IMAGES * (1 + len(comparisons)) * 2 * used.num_inference_steps * pass_operations(config)
+    if cost <= _OPERATIONS.get(device.type, _OPERATIONS["cpu"]):
+        return used, _NUM_IMAGES, comparisons
+    fewer = replace(used, num_inference_steps=min(used.num_inference_steps, _FEWEST))
+    return fewer, _FEWEST, _comparisons(config, fewer)[:1]
 
 
 def _stated(used: Sampling) -> dict[str, Any]:
     return {name: getattr(used, name) for name in ("num_inference_steps", "guidance_scale", "seed")}
 
 
-def _comparisons(model: DiT, used: Sampling) -> list[tuple[Sampling, str]]:
+def _comparisons(config: DiTConfig, used: Sampling) -> list[tuple[Sampling, str]]:
     """Our samplers beside the pipeline, each with the reason of its difference."""
-    original = model.config.timestep_frequencies == "original"
+    original = config.timestep_frequencies == "original"
     found = [(used, f"{_ORDER}; {_FREQUENCIES}" if original else _ORDER)]
-    if used.guidance_scale != 1 and model.config.in_channels > _DIT_GUIDED_CHANNELS:
+    if used.guidance_scale != 1 and config.in_channels > _DIT_GUIDED_CHANNELS:
         found.append((replace(used, guided_channels=_DIT_GUIDED_CHANNELS), _CHANNELS))
-    if model.config.learn_sigma:
+    if config.learn_sigma:
         found.append((replace(used, sampler="ddpm"), _VARIANCE))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,7 +15,10 @@ from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress
-from difftune_core.networks.dit import DiT
+from difftune_core.networks.dit import DiT, DiTConfig
+from difftune_core.runtime.at_once import images_at_once
+
+_BATCH = 128
 
 
 class UnderNull:
@@ -30,6 +34,23 @@ class UnderNull:
         return self._denoise(x, t, torch.full_like(labels, self._null_label))
 
 
+class AtOneTime:
+    """A DiT in a reverse process, where all images are at one time: what is told to blocks is computed once a label."""
+
+    def __init__(self, model: DiT) -> None:
+        """Wrap `model`."""
+        self._model = model
+        self._labels: Tensor | None = None
+        self._known: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, x: Tensor, t: Tensor, labels: Condition) -> Tensor:
+        """Give what the model gives; the labels of a batch are looked through once and not in every step."""
+        assert isinstance(labels, Tensor), "one label an image"
+        if self._known is None or labels is not self._labels:
+            self._labels, self._known = labels, torch.unique(labels, return_inverse=True)
+        return self._model.at_one_time(x, t[:1], *self._known)
+
+
 def sample_latents(
     model: DiT,
     labels: Int[Tensor, " n"],
@@ -40,6 +61,7 @@ def sample_latents(
     source_denoise: Denoiser | None = None,
     first_index: int = 0,
     progress: Progress | None = None,
+    ways: Ways | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """Draw latents of images `first_index ...` with these labels; `progress` hears how many are done.
 
@@ -55,20 +77,29 @@ def sample_latents(
         source_denoise: likewise in place of `source`.
         first_index: number of the first image.
         progress: listener.
+        ways: how passes are made, where nothing takes them in place of `model`; None: as suits its device.
 
     Raises:
         Stopped: somebody asked for a stop.
         TaskError: `label_outside_table`, a label that the table has no row for.
     """
     _check_labels(labels, model.null_label)
-    denoise, null_model = denoise or model, model
-    apart = denoise
+    ways = ways or Ways.of(model)
+    denoise, apart, null_model = _passes(model, denoise, ways)
     if sampling.guidance == "domain":
         assert source is not None, "domain guidance needs the source model"
-        apart, null_model = source_denoise or source, source
+        apart, null_model = source_denoise or (AtOneTime(source) if ways.is_joint else source), source
     null = torch.full_like(labels, null_model.null_label)
     away = Away(null, labels != model.null_label, apart) if sampling.is_guided else None
-    return reverse(denoise, labels, chain_of(model), sampling, away=away, first_index=first_index, progress=progress)
+    chain = chain_of(model, ways.batch)
+    return reverse(denoise, labels, chain, sampling, away=away, first_index=first_index, progress=progress)
+
+
+def _passes(model: DiT, denoise: Denoiser | None, ways: Ways) -> tuple[Denoiser, Denoiser | None, DiT]:
+    """Who is asked for a class, who for the null label (None: both at once), and whose null label it is."""
+    if denoise is None and ways.is_joint:
+        return AtOneTime(model), None, model
+    return denoise or model, denoise or model, model
 
 
 def _check_labels(labels: Int[Tensor, " n"], null_label: int) -> None:
@@ -78,12 +109,39 @@ def _check_labels(labels: Int[Tensor, " n"], null_label: int) -> None:
         raise TaskError("label_outside_table", message, "labels")
 
 
-def chain_of(model: DiT) -> Chain:
-    """Describe a DiT to the reverse loop."""
+@dataclass(frozen=True)
+class Ways:
+    """How the passes of a reverse process are made: what changes images by rounding alone."""
+
+    is_joint: bool
+    """Both branches of guidance in one pass, and what depends on time and label computed once for each label."""
+    batch: int
+    """Images that are drawn together."""
+
+    @classmethod
+    def of(cls, model: DiT) -> Ways:
+        """On a GPU large passes; on a CPU a pass for each branch, which is no slower and takes half the memory.
+
+        Images of a CPU are so the same bit for bit as those in its caches.
+        """
+        device = model.pos_embed.device
+        is_joint = device.type == "cuda"
+        return cls(is_joint, images_at_once(activation_bytes(model.config) * (1 + is_joint), device, most=_BATCH))
+
+
+def activation_bytes(config: DiTConfig) -> int:
+    """What a pass of one image holds at its widest: queries, keys, values, the MLP's inner layer, and some beside."""
+    tokens = (config.input_size // config.patch_size) ** 2
+    return int(tokens * config.hidden_size * (8 + 2 * config.mlp_ratio) * 4)
+
+
+def chain_of(model: DiT, batch: int = _BATCH) -> Chain:
+    """Describe a DiT to the reverse loop, which draws `batch` images together."""
     config = model.config
     return Chain(
         process=make_process(config),
         make_solver=partial(make_solver, config=config),
         shape=(config.in_channels, config.input_size, config.input_size),
         device=model.pos_embed.device,
+        batch=batch,
     )

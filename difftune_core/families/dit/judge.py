@@ -18,16 +18,17 @@ from difftune_core.data.latents import Latents, LatentSet
 from difftune_core.data.pixels import Made, pixels_digest
 from difftune_core.diffusion.process import Process
 from difftune_core.evaluate.classes import TOLD, equal_labels, labels_to_draw
-from difftune_core.evaluate.forgetting import loss_by_t
+from difftune_core.evaluate.forgetting import LOSS_BATCH, loss_by_t
 from difftune_core.evaluate.frechet import Moments, frechet_distance, moments_of
 from difftune_core.evaluate.held_out import held_out_loss, measured_rows
 from difftune_core.evaluate.judge import Judge
 from difftune_core.families.dit.base_model import DiTModel
-from difftune_core.families.dit.draw import sample_latents
+from difftune_core.families.dit.draw import activation_bytes, sample_latents
 from difftune_core.files import build_once
 from difftune_core.interruption import Progress, after
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT
+from difftune_core.runtime.at_once import images_at_once
 from difftune_core.runtime.caches import place_of
 
 _FORMAT = 3
@@ -126,7 +127,8 @@ class DiTJudge(Judge[DiT]):
         return LatentSet(mean[None], std[None], self.real_labels[rows], self.real_digest).to(self.device)
 
     def _held_out_loss(self, model: DiT, labels: Labels) -> dict[str, Any]:
-        return held_out_loss(model, self._held_out, labels, self.base.process(), seed=self.config.seed)
+        at_once = images_at_once(activation_bytes(model.config), self.device, most=LOSS_BATCH)
+        return held_out_loss(model, self._held_out, labels, self.base.process(), seed=self.config.seed, at_once=at_once)
 
     def figures_of_the_result(self, model: DiT, progress: Progress) -> dict[str, Any]:
         """Measure quality under other guidances, from the seeds and labels of the main one."""
@@ -154,6 +156,7 @@ class DiTJudge(Judge[DiT]):
             "source": pixels_digest(self.source),
             "source_latents": self.source_latents.digest,
             "other_guidance": self.base_guidance,
+            **self.precision.told(),
         }
         place = place_of(self.cache, "references", inputs)
         folder = build_once(place, lambda aside: self._build(aside, progress))
@@ -216,7 +219,8 @@ class DiTJudge(Judge[DiT]):
 
         def make(start: int, stop: int) -> Pixels:
             rows, heard = labels[start:stop], after(start, progress)
-            latents = sample_latents(model, rows, sampling, source=source, first_index=start, progress=heard)
+            with self.precision.autocast():
+                latents = sample_latents(model, rows, sampling, source=source, first_index=start, progress=heard)
             return self.autoencoder.decode(latents)
 
         return Made((len(labels), *self.real.shape[1:]), make)
@@ -246,4 +250,6 @@ def retention_loss_by_t(model: DiT, reference: Latents, process: Process, *, see
         output: torch.Tensor = model(x, t, torch.full((len(x),), model.null_label, device=x.device))
         return output
 
-    return loss_by_t(denoise, reference.to(model.pos_embed.device), process, seed=seed)
+    device = model.pos_embed.device
+    at_once = images_at_once(activation_bytes(model.config), device, most=LOSS_BATCH)
+    return loss_by_t(denoise, reference.to(device), process, seed=seed, at_once=at_once)

@@ -14,7 +14,7 @@ from difftune_core.families.dit.judge import DiTJudge
 from difftune_core.interruption import Listen, after
 from difftune_core.networks.dit import DiT
 
-_ROWS = 8  # images of each class in a grid
+_ROWS = 8  # images of each class in a grid, at most
 
 
 def grids_of(
@@ -23,8 +23,9 @@ def grids_of(
     """Draw samples, held-out images, the null branch and the base model's images, a class a column."""
     model = model.to(judge.device)
     classes = min(model.config.num_classes, PICTURED)
-    labels = torch.arange(classes).repeat(_ROWS)
-    null = torch.full((classes * _ROWS // 2,), model.null_label)
+    rows = max(1, min(_ROWS, judge.num_images // classes))  # no more than an evaluation draws, but one of each class
+    labels = torch.arange(classes).repeat(rows)
+    null = torch.full((max(1, classes * rows // 2),), model.null_label)
     progress = listen(len(labels) + len(null))
     samples = judge.draw(model, labels, progress)
     remembered = judge.draw(model, null, after(len(labels), progress))

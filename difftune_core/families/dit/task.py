@@ -148,6 +148,7 @@ class DiTTask(Task[DiT]):
             source_latents=preparation.latents(source.images, source.labels, flip=False),
             cache=preparation.folders.cache,
             device=preparation.device,
+            precision=preparation.precision,
         )
 
     def sample_row(self, count: int) -> SampleRow[DiT]:

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 import difftune_core
 from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.deviation import extent
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.families.dit.export import export_diffusers
 from difftune_core.families.dit.export_card import pipeline_name
 from difftune_core.families.dit.label_rows import with_classes
 from difftune_core.families.export import CARD, README
 from difftune_core.networks.autoencoder import Autoencoder
-from difftune_core.networks.dit import DiT
+from difftune_core.networks.dit import PRESETS, DiT
 from difftune_core.runtime.rng import generator
 
 VAE = Path(difftune_core.__path__[0]) / "weights" / "tiny-dit" / "vae"
@@ -165,3 +166,17 @@ def test_the_export_names_no_place_of_this_machine(toy_model: DiT, tmp_path: Pat
     texts = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.suffix in {".json", ".md"}]
     assert len(texts) > 4
     assert not [text for text in texts if str(VAE.parents[1]) in text or str(tmp_path) in text]
+
+
+@pytest.mark.parametrize(
+    ("preset", "device", "images", "steps", "samplers"),
+    [("DiT-S/8", "cpu", 8, 50, 3), ("DiT-XL/2", "cpu", 2, 2, 1), ("DiT-XL/2", "cuda", 8, 50, 3)],
+)
+def test_the_comparison_of_an_export_never_takes_minutes(
+    preset: str, device: str, images: int, steps: int, samplers: int
+) -> None:
+    asked = Sampling(num_inference_steps=250)
+    used, count, comparisons = extent(PRESETS[preset], asked, torch.device(device))
+    assert (count, used.num_inference_steps, len(comparisons)) == (images, steps, samplers)
+    few, _, _ = extent(PRESETS[preset], Sampling(num_inference_steps=1), torch.device(device))
+    assert few.num_inference_steps == 1, "never more than was asked for"
