@@ -64,17 +64,6 @@ PRESETS = {
 }
 
 
-def pass_operations(config: DiTConfig) -> int:
-    """Floating-point operations of a pass of one image, a multiplication and an addition counted as two.
-
-    Of a DiT-XL/2 of 256 pixels 237 billion; embedders and modulation, which are not counted, are a fifth of a percent.
-    """
-    tokens, width = (config.input_size // config.patch_size) ** 2, config.hidden_size
-    linear = tokens * width**2 * (4 + 2 * config.mlp_ratio)
-    attention = 2 * tokens**2 * width
-    return int(2 * config.depth * (linear + attention))
-
-
 def timestep_embedding(
     t: Float[Tensor, " b"], dim: int, convention: Literal["original", "diffusers"] = "original"
 ) -> Float[Tensor, "b {dim}"]:
@@ -262,10 +251,7 @@ class DiT(nn.Module):
     def at_one_time(
         self, x: Float[Tensor, "b c h w"], t: Float[Tensor, "1"], labels: Int[Tensor, " k"], rows: Int[Tensor, " b"]
     ) -> Float[Tensor, "b out h w"]:
-        """Predict for latents that are all at timestep t; image i has the label `labels[rows[i]]`.
-
-        What depends on time and label alone is computed once for each of `labels` and not once for each image.
-        """
+        """Predict for latents all at timestep t, image i of `labels[rows[i]]`; blocks are told once for each label."""
         with computing_in(self):
             return self._predict(x, self.t_embedder(t) + self.y_embedder(labels), rows).float()
 

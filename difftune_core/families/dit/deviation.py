@@ -18,7 +18,8 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.interruption import Listen, Progress, after, of_batch, unheard
 from difftune_core.networks.autoencoder import Autoencoder
-from difftune_core.networks.dit import DiT, DiTConfig, pass_operations
+from difftune_core.networks.dit import DiT, DiTConfig
+from difftune_core.networks.dit_costs import pass_operations
 from difftune_core.runtime.rng import generator
 
 _NUM_IMAGES, _FEWEST = 8, 2

@@ -15,7 +15,8 @@ from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress
-from difftune_core.networks.dit import DiT, DiTConfig
+from difftune_core.networks.dit import DiT
+from difftune_core.networks.dit_costs import activation_bytes
 from difftune_core.runtime.at_once import images_at_once
 
 _BATCH = 128
@@ -63,7 +64,7 @@ def sample_latents(
     progress: Progress | None = None,
     ways: Ways | None = None,
 ) -> Float[Tensor, "n c h w"]:
-    """Draw latents of images `first_index ...` with these labels; `progress` hears how many are done.
+    """Draw latents of images `first_index ...` with these labels.
 
     Labels equal to the null label, or a guidance scale of 1, need one pass a step instead of two. Every step is an
     interruption point.
@@ -76,7 +77,7 @@ def sample_latents(
         denoise: takes the passes in place of `model`: a wrapper around it.
         source_denoise: likewise in place of `source`.
         first_index: number of the first image.
-        progress: listener.
+        progress: hears how many are done.
         ways: how passes are made, where nothing takes them in place of `model`; None: as suits its device.
 
     Raises:
@@ -84,22 +85,20 @@ def sample_latents(
         TaskError: `label_outside_table`, a label that the table has no row for.
     """
     _check_labels(labels, model.null_label)
-    ways = ways or Ways.of(model)
-    denoise, apart, null_model = _passes(model, denoise, ways)
+    denoise, apart, null = _passes(model, denoise, ways := ways or Ways.of(model))
     if sampling.guidance == "domain":
         assert source is not None, "domain guidance needs the source model"
-        apart, null_model = source_denoise or (AtOneTime(source) if ways.is_joint else source), source
-    null = torch.full_like(labels, null_model.null_label)
-    away = Away(null, labels != model.null_label, apart) if sampling.is_guided else None
-    chain = chain_of(model, ways.batch)
+        apart, null = source_denoise or (AtOneTime(source) if ways.is_joint else source), source.null_label
+    of_class, chain = labels != model.null_label, chain_of(model, ways.batch)
+    away = Away(torch.full_like(labels, null), of_class, apart) if sampling.is_guided else None
     return reverse(denoise, labels, chain, sampling, away=away, first_index=first_index, progress=progress)
 
 
-def _passes(model: DiT, denoise: Denoiser | None, ways: Ways) -> tuple[Denoiser, Denoiser | None, DiT]:
-    """Who is asked for a class, who for the null label (None: both at once), and whose null label it is."""
+def _passes(model: DiT, denoise: Denoiser | None, ways: Ways) -> tuple[Denoiser, Denoiser | None, int]:
+    """Who is asked for a class, who for the null label (None: both at once), and the null label."""
     if denoise is None and ways.is_joint:
-        return AtOneTime(model), None, model
-    return denoise or model, denoise or model, model
+        return AtOneTime(model), None, model.null_label
+    return denoise or model, denoise or model, model.null_label
 
 
 def _check_labels(labels: Int[Tensor, " n"], null_label: int) -> None:
@@ -127,12 +126,6 @@ class Ways:
         device = model.pos_embed.device
         is_joint = device.type == "cuda"
         return cls(is_joint, images_at_once(activation_bytes(model.config) * (1 + is_joint), device, most=_BATCH))
-
-
-def activation_bytes(config: DiTConfig) -> int:
-    """What a pass of one image holds at its widest: queries, keys, values, the MLP's inner layer, and some beside."""
-    tokens = (config.input_size // config.patch_size) ** 2
-    return int(tokens * config.hidden_size * (8 + 2 * config.mlp_ratio) * 4)
 
 
 def chain_of(model: DiT, batch: int = _BATCH) -> Chain:

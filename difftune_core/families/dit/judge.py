@@ -23,11 +23,12 @@ from difftune_core.evaluate.frechet import Moments, frechet_distance, moments_of
 from difftune_core.evaluate.held_out import held_out_loss, measured_rows
 from difftune_core.evaluate.judge import Judge
 from difftune_core.families.dit.base_model import DiTModel
-from difftune_core.families.dit.draw import activation_bytes, sample_latents
+from difftune_core.families.dit.draw import sample_latents
 from difftune_core.files import build_once
 from difftune_core.interruption import Progress, after
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT
+from difftune_core.networks.dit_costs import activation_bytes
 from difftune_core.runtime.at_once import images_at_once
 from difftune_core.runtime.caches import place_of
 

@@ -16,8 +16,9 @@ from difftune_core.adapters.select import adapt
 from difftune_core.config.adapter import VisualPrompt
 from difftune_core.config.sampling import SAMPLERS, ProcessName
 from difftune_core.diffusion.reverse import Sampling
-from difftune_core.families.dit.draw import AtOneTime, Ways, activation_bytes, sample_latents
+from difftune_core.families.dit.draw import AtOneTime, Ways, sample_latents
 from difftune_core.networks.dit import PRESETS, DiT, DiTConfig
+from difftune_core.networks.dit_costs import activation_bytes
 from difftune_core.runtime.at_once import images_at_once
 from difftune_core.runtime.precision import Precision
 from tests.core.conftest import CONFIG

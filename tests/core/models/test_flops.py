@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from difftune_core.families.dit.export import _transformer_config
-from difftune_core.networks.dit import PRESETS, DiT, TimestepEmbedder, pass_operations
+from difftune_core.networks.dit import PRESETS, DiT, TimestepEmbedder
+from difftune_core.networks.dit_costs import pass_operations
 
 XL = PRESETS["DiT-XL/2"]
 
