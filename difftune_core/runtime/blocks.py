@@ -15,6 +15,7 @@ from difftune_core.runtime.memory import is_out_of_memory
 
 _BLOCKS = ("BasicTransformerBlock",)  # diffusers' ControlNets have them and do not say so
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
+_STATED = os.environ.get(_CACHE)  # by whoever started this process: the compiler sets it too
 BACKEND = "inductor"
 
 
@@ -51,7 +52,8 @@ def compile_blocks(networks: Sequence[nn.Module], cache: Path, attempt: Callable
     blocks = [block for network in networks for block in repeated_blocks(network)]
     if not blocks:
         return 0, None
-    os.environ.setdefault(_CACHE, str(cache))
+    if _STATED is None:
+        os.environ[_CACHE] = str(cache)
     for block in blocks:
         block.compile(backend=BACKEND)
     try:

@@ -7,17 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.batch import TrainingData, make_batch
+from difftune_core.files import COMPUTED
+from difftune_core.holding import use
 from difftune_core.hooks import Hooks, LogEvent
 from difftune_core.runtime.blocks import checkpoint_activations, compile_blocks
 from difftune_core.runtime.precision import keep_frozen_in
 from difftune_core.train.step import backward
 
-_COMPILED = "compiled"  # folder of a node's cache
+_COMPILED = "compiled"  # among what a node has computed, by version: the compiler's own cache
 
 
 def prepare_blocks(
@@ -49,7 +52,10 @@ def prepare_blocks(
     on_gpu = next(state.model.parameters()).device.type == "cuda"
     if resources.compile == "off" or (resources.compile == "auto" and not on_gpu):
         return
-    count, why = compile_blocks(networks, cache / _COMPILED, lambda: _try_out(state, config, data))
+    place = cache / COMPUTED / _COMPILED / torch.__version__
+    place.mkdir(parents=True, exist_ok=True)
+    use(place)
+    count, why = compile_blocks(networks, place, lambda: _try_out(state, config, data))
     state.drop_gradients()
     state.execution = replace(state.execution, compiled=count > 0)
     if why is not None:

@@ -82,6 +82,8 @@ def configure(config: TransferConfig, rank: int = 0) -> torch.device:
     if count < wanted:
         raise TaskError("too_few_gpus", f"there are {count} GPUs for a job that asks for {wanted}", "resources.gpus")
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    deterministic: Any = torch.utils.deterministic  # untyped
+    deterministic.fill_uninitialized_memory = False  # each buffer once more, for nobody to read
     torch.cuda.set_device(rank)
     return torch.device("cuda", rank)
 

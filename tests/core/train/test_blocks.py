@@ -29,6 +29,13 @@ from tests.core.train.test_loop import ADAPTERS, IDENTITY
 CONFIG = toy_config(max_steps=4)
 
 
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled code is kept in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
+
 def prepared(
     model: DiT, data: LabelledData, hooks: RecordingHooks, adapter: Any = None, **resources: Any
 ) -> TrainState:

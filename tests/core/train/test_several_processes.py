@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -40,7 +41,9 @@ def toy(toy_model: DiT, tmp_path: Path) -> ToyFolders:
     return toy_folders(toy_model, tmp_path)
 
 
-def config_of(toy: ToyFolders, processes: int, **hyperparameters: object) -> TransferConfig:
+def config_of(
+    toy: ToyFolders, processes: int, micro_batch: Literal["auto"] | int = "auto", **hyperparameters: object
+) -> TransferConfig:
     given = {
         "max_steps": 1000,
         "batch_size": 4,
@@ -49,7 +52,7 @@ def config_of(toy: ToyFolders, processes: int, **hyperparameters: object) -> Tra
         **hyperparameters,
     }
     config = toy.config(evaluation={"every_steps": None}, **given)
-    return config.model_copy(update={"resources": ResourcesConfig(gpus=processes)})
+    return config.model_copy(update={"resources": ResourcesConfig(gpus=processes, micro_batch=micro_batch)})
 
 
 def weights(toy: ToyFolders, out: str) -> dict[str, torch.Tensor]:
@@ -73,11 +76,11 @@ def measured(hooks: RecordingHooks) -> list[dict[str, float]]:
     [{}, {"recipe": "distillation", "adapter": {"type": "lora", "rank": 2}, "max_grad_norm": 0.3}],
     ids=["full", "distillation with lora"],
 )
-def test_two_processes_do_what_one_does(toy: ToyFolders, hyperparameters: dict[str, object]) -> None:
+def test_two_processes_do_in_parts_what_one_does_at_once(toy: ToyFolders, hyperparameters: dict[str, object]) -> None:
     told = {}
     for processes in (1, 2):
         hooks = RecordingHooks(stop_at=STEPS)
-        config = config_of(toy, processes, **hyperparameters)
+        config = config_of(toy, processes, "auto" if processes == 1 else 1, **hyperparameters)
         stopped_after(toy, config, f"by {processes}", hooks)
         told[processes] = measured(hooks)
     for one, two in zip(told[1], told[2], strict=True):
