@@ -59,6 +59,15 @@ def test_no_pickle_is_read_by_service_or_trainer() -> None:
     assert not found
 
 
+def test_only_families_ask_which_family_it_is() -> None:
+    branch = re.compile(
+        r"\b(config|transfer|body|asked)\.control is |(?<![.\w])control is (not )?None|\.family ==|, DiT\)"
+    )
+    of_families = (ROOT / "difftune_core" / "families", ROOT / "difftune_core" / "config" / "families.py")
+    asking = [path for path in SOURCES if branch.search(path.read_text(encoding="utf-8"))]
+    assert not [path for path in asking if not any(path.is_relative_to(place) for place in of_families)]
+
+
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

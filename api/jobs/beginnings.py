@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from api.errors import InvalidInputError
 from api.jobs.models import Checkpoint, Job
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.families import rules_of_config
 from difftune_core.config.origin import CHECKPOINT_ID, Ancestor
 from difftune_core.config.transfer import TransferConfig
 
@@ -70,25 +71,14 @@ def check(beginning: Beginning, card: BaseModelCard) -> None:
         raise InvalidInputError("model_mismatch", message, param=_FIELD)
 
 
-def with_its_control(given: dict[str, Any], beginning: Beginning) -> dict[str, Any]:
-    """A config as stated, with the condition of the ControlNet that it begins with where it states none.
+def config_of(given: dict[str, Any], beginning: Beginning | None) -> TransferConfig:
+    """The config of a job that begins with a checkpoint, or with the base model: it names the base model.
 
     Raises:
-        InvalidInputError: `invalid_option`, it names another ControlNet to begin with.
+        TaskError: `invalid_option`, what is stated does not go with the checkpoint.
     """
-    control = beginning.job.transfer.control
-    if control is None:
-        return given
-    if (stated := given.get("control")) is None:
-        return {**given, "control": control.model_copy(update={"init_from": None}).model_dump()}
-    if stated.get("init_from") is not None:
-        message = f"the job begins with {beginning.checkpoint.id}: state control.init_from or a checkpoint, not both"
-        raise InvalidInputError("invalid_option", message, param="control.init_from")
-    return given
-
-
-def config_of(given: dict[str, Any], beginning: Beginning | None) -> TransferConfig:
-    """The config of a job that begins with a checkpoint, or with the base model: it names the base model."""
     if beginning is not None:
-        given = {**with_its_control(given, beginning), "model": beginning.job.model}
+        before = beginning.job.transfer
+        stated = rules_of_config(before).begun_with(given, before, beginning.checkpoint.id)
+        given = {**stated, "model": beginning.job.model}
     return TransferConfig.model_validate(given)

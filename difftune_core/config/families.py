@@ -77,6 +77,15 @@ class FamilyRules:
             raise TaskError("control_not_for_model", message, "control")
         return None
 
+    def begun_with(self, given: dict[str, Any], before: TransferConfig, checkpoint: str) -> dict[str, Any]:
+        """Complete a config as stated from the one whose checkpoint it begins with in place of a base model.
+
+        Raises:
+            TaskError: `invalid_option`, what is stated does not go with it.
+        """
+        del before, checkpoint
+        return given
+
     def training(self, given: TrainingHyperparameters, where: str) -> dict[str, Any]:
         """Say which training fields this family has in its own way, after checking the adapter.
 

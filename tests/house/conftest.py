@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.demo.stack import DemoStack
 from tests import outside
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import Service, image_zip
 
 ROOT = Path(__file__).parents[2]
+
+
+def method(name: str, **hyperparameters: object) -> dict[str, Any]:
+    return {"type": name, name: {"hyperparameters": {"batch_size": 8, **hyperparameters}}}
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +68,53 @@ def python(environment: Mapping[str, str]) -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def dataset(service: Service) -> str:
+    """A data set of three classes, for whoever needs one."""
+    return service.upload(image_zip())
+
+
+@pytest.fixture(scope="session")
+def model(service: Service, python: Callable[..., str]) -> str:
+    """A base model of the family, where an operator puts it."""
+    python("-m", "my_family.make", str(service.data_dir / "models" / "my-pixels"))
+    return "my-pixels"
+
+
+@pytest.fixture(scope="session")
+def comparison(service: Service, model: str, dataset: str) -> dict[str, Any]:
+    """Two jobs of the family with equal noise, judged by the metric, one of them by the recipe, and their report."""
+    own = {"recipe": "cosine", "recipe_settings": {"bound": 0.5}}
+    retained = {**own, "retention_set": {"num_images": 12, "num_inference_steps": 2}}
+    methods = [
+        {"name": "plain", "method": method("supervised", max_steps=4)},
+        {"name": "tuned", "method": method("diff_tuning", max_steps=4, **retained)},
+    ]
+    evaluation = {"metrics": ["fid", "sharpness"], "best_metric": "sharpness_gap", "other_guidance": ["none"]}
+    evaluation |= {"num_images": 16, "num_inference_steps": 2, "every_steps": 2, "holdout_fraction": 0.5}
+    body = {"model": model, "training_file": dataset, "methods": methods, "seeds": [0], "evaluation": evaluation}
+    answer = service.http.post("/v1/comparisons", json=body)
+    assert answer.status_code == 200, answer.text
+    ended = service.ended(f"/v1/comparisons/{answer.json()['id']}")
+    assert ended["status"] == "succeeded", ended
+    return ended
+
+
+@pytest.fixture(scope="session")
+def reports(service: Service, comparison: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str]]:
+    """The report and the page of each of the two jobs, by the name of its method."""
+    files = {entry["method"]: service.files_of(entry["id"]) for entry in comparison["jobs"]}
+    return {name: (json.loads(found["json"]), found["html"].decode()) for name, found in files.items()}
+
+
+@pytest.fixture(scope="session")
+def joint(service: Service, comparison: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The report and the page of the comparison."""
+    files = {file["filename"].rpartition(".")[2]: file["url"] for file in comparison["reports"]}
+    found = {name: service.http.get(url, follow_redirects=True) for name, url in files.items()}
+    return found["json"].json(), found["html"].text
 
 
 @pytest.fixture(scope="session")

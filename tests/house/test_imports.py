@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -87,13 +86,3 @@ def test_no_packages_import_each_other(top: str) -> None:
 def test_the_root_of_the_core_has_few_files() -> None:
     files = [path.name for path in (ROOT / "difftune_core").glob("*.py") if path.name != "__init__.py"]
     assert len(files) <= MAX_FILES_IN_ROOT
-
-
-def test_only_families_ask_which_family_it_is() -> None:
-    branch = re.compile(
-        r"\b(config|transfer|body|asked)\.control is |(?<![.\w])control is (not )?None|\.family ==|, DiT\)"
-    )
-    of_families = (ROOT / "difftune_core" / "families", ROOT / "difftune_core" / "config" / "families.py")
-    files = [path for top in TOPS for path in (ROOT / top).rglob("*.py") if not path.is_relative_to(of_families[0])]
-    found = [path for path in files if path != of_families[1] and branch.search(path.read_text(encoding="utf-8"))]
-    assert not found

@@ -28,7 +28,6 @@ from api.work.models import WorkItem
 from api.work.states import Slot
 from migrations.run import check, upgrade
 from tests import outside
-from tests.e2e.conftest import Service, image_zip
 from worker.collect import collect
 from worker.service import Worker
 from worker.sweep import Sweep
@@ -214,15 +213,3 @@ def test_an_entry_point_that_brings_none_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(RuntimeError, match=r"'nothing' of difftune\.kinds is no Owner: 1"):
         kinds.kinds()
     kinds.forget()
-
-
-def test_it_is_at_home_in_the_embedded_service(service: Service, objects: Callable[[str], set[str]]) -> None:
-    file_id = service.upload(image_zip(classes=2, each=2))
-    assert service.wait_file(file_id) == "processed"
-    made = service.http.post(COUNTS, json={"training_file": file_id}).json()
-    ended = service.ended(f"{COUNTS}/{made['id']}")
-    assert (ended["status"], ended["progress"]) == ("succeeded", {"done": 4, "total": 4})
-    assert service.http.get(ended["reports"][0]["url"], follow_redirects=True).json() == {"red": 4}
-    assert objects(f"colour_counts/{made['id']}/") == {f"colour_counts/{made['id']}/1/count.json"}
-    assert service.http.delete(f"{COUNTS}/{made['id']}").status_code == 200
-    assert objects(f"colour_counts/{made['id']}/") == set()

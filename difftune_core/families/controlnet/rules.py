@@ -59,6 +59,16 @@ class ControlNetRules(FamilyRules):
             message = f"the card of {card.id} has a value that cannot be used: {field}: {first['msg']}"
             raise TaskError("model_unreadable", message, "model") from None
 
+    def begun_with(self, given: dict[str, Any], before: TransferConfig, checkpoint: str) -> dict[str, Any]:
+        """The condition of the ControlNet that it begins with, where it states none."""
+        assert before.control is not None, "it has this section"
+        if (stated := given.get("control")) is None:
+            return {**given, "control": before.control.model_copy(update={"init_from": None}).model_dump()}
+        if stated.get("init_from") is not None:
+            message = f"the job begins with {checkpoint}: state control.init_from or a checkpoint, not both"
+            raise TaskError("invalid_option", message, "control.init_from")
+        return given
+
     def training(self, given: TrainingHyperparameters, where: str) -> dict[str, Any]:
         """Nothing is mirrored, and LoRA is on attention layers."""
         del where
