@@ -125,7 +125,8 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._awaits_head and self.parser.get_method() == b"CONNECT":
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "This service is no proxy.", "allow: ")
         else:
-            self._refuse(HTTPStatus.BAD_REQUEST, "malformed_request", msg)
+            what = msg if self._awaits_head else "The body cannot be read: its chunks are not as HTTP/1.1 has them."
+            self._refuse(HTTPStatus.BAD_REQUEST, "malformed_request", what)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: what an upgrade asks for may be ignored (RFC 9110, 7.8)."""

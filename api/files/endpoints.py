@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any
@@ -43,6 +44,7 @@ from difftune_core.config.dataset import DatasetOptions
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
 _FILENAME: TypeAdapter[str] = TypeAdapter(Filename)
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # Python takes ` 1`, `+1`, `1_0` and `nan` too
 _FILE_FORM: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -135,8 +137,12 @@ def _check(form: StoredForm) -> None:
 
 def _options(form: StoredForm) -> DatasetOptions:
     """What the form says of the data set; its values are text."""
+    given = {name: text for name, text in form.fields.items() if name in DatasetOptions.model_fields}
+    for name, text in given.items():
+        if DatasetOptions.model_fields[name].annotation is float and not _NUMBER.fullmatch(text):
+            raise InvalidInputError("invalid_value", f"{name}: this is no number, written in digits.", param=name)
     try:
-        return DatasetOptions.model_validate({k: v for k, v in form.fields.items() if k in DatasetOptions.model_fields})
+        return DatasetOptions.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         param = str(first["loc"][0])

@@ -42,7 +42,16 @@ def test_an_upload_in_parts_sets_them(client: TestClient) -> None:
     assert shown(client, made["file"]["id"]) == SAID
 
 
-@pytest.mark.parametrize(("name", "value"), [("on_bad_files", "ignore"), ("max_skipped_share", 1.5), ("splits", "dev")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("on_bad_files", "ignore"),
+        ("max_skipped_share", 1.5),
+        ("max_skipped_share", " 0.1"),
+        ("max_skipped_share", "0_1"),
+        ("splits", "dev"),
+    ],
+)
 def test_a_setting_that_is_none_is_named(client: TestClient, assert_problem: Problem, name: str, value: Any) -> None:
     form = {"purpose": "fine-tune", name: str(value)}
     answer = client.post("/v1/files", files={"file": ("a.zip", b"PK")}, data=form)
