@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,12 @@ def is_disk_full(error: Exception) -> bool:
     return any(f"(os error {number})" in str(error) for number in _FULL)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace `path` as a whole: after a crash it holds the old content or the new."""
+def write_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace `path` as a whole: after a crash it holds the old content or the new, which may come in pieces."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_bytes(data)
+        with aside.open("wb") as file:
+            file.writelines([data] if isinstance(data, bytes) else data)
         fsync(aside)
         aside.replace(path)
     except OSError:  # a half of it would fill a full disk further with each attempt

@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 
 from difftune_core.data import tar_reader, zip_reader
+from difftune_core.data.columns import Texts
 from difftune_core.data.members import (
     Entry,
     Limits,
     Member,
+    Members,
     Reader,
     Refusal,
     RefusedError,
@@ -58,16 +60,16 @@ class Archive:
             TaskError: `damaged_archive`, `too_many_entries`, `archive_too_large`.
         """
         self.name = name
-        self.members: list[Member] = []
+        self.members = Members()
         self.refused: list[Refusal] = []
         self.junk: list[Refusal] = []
         self.folders: list[str] = []
         """Those that have an entry of their own: in a zip or tar perhaps none."""
         self._reader, self._limits = reader, limits
-        self._handles: dict[str, Entry] = {}
         for entry in reader.entries():
             self._file(entry)
-        if sum(member.bytes for member in self.members) > limits.max_total_bytes:
+        self.members.close()
+        if self.members.total_bytes > limits.max_total_bytes:
             raise TaskError("archive_too_large", f"it unpacks to more than {limits.max_total_bytes} bytes", name)
 
     def __iter__(self) -> Iterator[Member]:
@@ -100,9 +102,8 @@ class Archive:
         Raises:
             RefusedError: `damaged_file`, `empty_file`, or `nested_archive` when the content is an archive itself.
         """
-        entry = self._handles[member.path]
         try:
-            with self._reader.open(entry) as file:
+            with self._reader.open(self.members.handle(member)) as file:
                 data = file.read(member.bytes + 1)
         except _BROKEN as error:
             raise RefusedError("damaged_file", f"the file cannot be unpacked: {error}") from error
@@ -129,13 +130,12 @@ class Archive:
         except RefusedError as refused:
             self.refused.append(Refusal(display(entry.name), refused.code, str(refused)))
             return
-        self.members.append(Member(path, entry.bytes, entry.shard))
-        self._handles[path] = entry
+        self.members.add(path, entry)
 
     def _judge(self, path: str, entry: Entry) -> None:
         if not path:
             raise RefusedError("unsafe_path", "the name is empty")
-        if path in self._handles:
+        if self.members.has(path):
             raise RefusedError("duplicate_name", "another file has this name (in another Unicode form, perhaps)")
         if entry.bytes > self._limits.max_file_bytes:
             raise RefusedError("file_too_large", f"{entry.bytes} bytes; at most {self._limits.max_file_bytes}")
@@ -150,13 +150,14 @@ class _FolderReader:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._paths = Texts()
 
     def entries(self) -> Iterator[Entry]:
         for folder, folders, names in os.walk(self._root, followlinks=False):
             folders.sort()
             relative = Path(folder).relative_to(self._root).as_posix()
             if relative != ".":
-                yield Entry(relative, 0, 0, folder, is_folder=True)
+                yield Entry(relative, 0, 0, 0, is_folder=True)
             for name in sorted([*names, *(f for f in folders if Path(folder, f).is_symlink())]):
                 path = Path(folder, name)
                 status = path.lstat()
@@ -164,10 +165,11 @@ class _FolderReader:
                     None if stat.S_ISREG(status.st_mode) else RefusedError("not_a_regular_file", "not a plain file")
                 )
                 name_here = path.relative_to(self._root).as_posix()
-                yield Entry(name_here, status.st_size, status.st_size, path, is_folder=False, problem=linked)
+                self._paths.append(name_here)
+                yield Entry(name_here, status.st_size, status.st_size, len(self._paths) - 1, problem=linked)
 
     def open(self, entry: Entry) -> io.BufferedIOBase:
-        return os.fdopen(os.open(entry.handle, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        return os.fdopen(os.open(self._root / self._paths[entry.handle], os.O_RDONLY | os.O_NOFOLLOW), "rb")
 
     def close(self) -> None:
         pass

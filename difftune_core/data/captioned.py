@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from difftune_core.data.columns import DigestsByName
 from difftune_core.data.findings import Finding
 from difftune_core.data.formats import has_picture_name
 from difftune_core.data.items import CaptionedImage, Role
@@ -90,7 +91,10 @@ class _Reader:
         ignored = [*ignored, *strays]
         warnings = [*rows.warnings, *nested_archives(ignored)]
         warnings += idle_controls(items, files) if self._decode else []
-        keys = {path: file.key for path, file in files.items() if file.key is not None}
+        keys = DigestsByName()
+        for path, file in files.items():
+            if file.key is not None:
+                keys.add(path, file.key)
         sources = frozenset(rows.sources)
         return Scan(items, [*faulty, *unfit, *unused], ignored, warnings, sources=sources, keys=keys)
 

@@ -6,12 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
-from difftune_core.data.copies import Key
+from difftune_core.data.columns import DigestsByName
 from difftune_core.data.findings import Finding, similar_names
 from difftune_core.data.images import check_image
 from difftune_core.data.items import LabelledImage
+from difftune_core.data.labelled import LabelledImages
 from difftune_core.data.layout import View, class_root
 from difftune_core.data.members import Member, Refusal, RefusedError
 from difftune_core.data.rows import stray_tables
@@ -25,7 +27,8 @@ _CLASS_PATH_PARTS = 2
 
 def class_names_of(images: Sequence[LabelledImage]) -> tuple[str, ...]:
     """The classes, sorted by code point, so that labels do not depend on a locale."""
-    return tuple(sorted({image.class_name for image in images}))
+    found = images.classes if isinstance(images, LabelledImages) else {image.class_name for image in images}
+    return tuple(sorted(found))
 
 
 class ClassFolders:
@@ -92,9 +95,8 @@ class _Reader:
         self._view = view
         self._decode = decode
         self._labels = class_labels(view)
-        self._root = class_root([view.names[member.path] for member in view.pictures])
-        self._found: list[LabelledImage] = []
-        self._keys: dict[str, Key] = {}
+        self._root = class_root(view.picture_names())
+        self._found, self._keys = LabelledImages(), DigestsByName()
 
     def take(self, member: Member) -> None:
         """Judge a picture, and find its class."""
@@ -112,13 +114,13 @@ class _Reader:
         digest = hashlib.sha256(data).hexdigest()
         self._found.append(LabelledImage(member.path, self._class_of(member), *size, digest))
         if info.key is not None:
-            self._keys[member.path] = info.key
+            self._keys.add(member.path, info.key)
 
     def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[LabelledImage]:
         """All images, with what the layout leaves open."""
         warnings = [*self._unread(), *self._empty(refused), *nested_archives(ignored)]
         sources = self._labels.files if self._labels is not None else frozenset()
-        return Scan(self._found, refused, ignored, warnings, self._faults(), sources, self._keys)
+        return Scan(self._found.by_path(), refused, ignored, warnings, self._faults(), sources, self._keys)
 
     def _class_of(self, member: Member) -> str:
         """Raises `RefusedError`: `no_class_folder`, `nested_folder`, `missing_label`, `unsafe_name`."""
@@ -129,7 +131,7 @@ class _Reader:
             if isinstance(label, RefusedError):
                 raise label
             return label
-        parts = self._within(self._view.names[member.path]).split("/")
+        parts = self._within(self._view.name(member)).split("/")
         if len(parts) < _CLASS_PATH_PARTS:
             raise RefusedError("no_class_folder", "the image lies in no class folder; put it in <class>/<file>")
         if len(parts) > _CLASS_PATH_PARTS:
@@ -153,7 +155,7 @@ class _Reader:
         """Folders without images."""
         if self._labels is not None:
             return []
-        names = [*(self._view.names[member.path] for member in self._view.pictures), *(r.path for r in refused)]
+        names = chain(self._view.picture_names(), (r.path for r in refused))
         used = {self._within(name).split("/")[0] for name in names}
         folders = {self._within(folder) for folder in self._view.folders if folder.startswith(self._root)}
         empty = sorted(folder for folder in folders if folder and "/" not in folder and folder not in used)
@@ -161,14 +163,18 @@ class _Reader:
 
     def _faults(self) -> list[Refusal]:
         """Two folders of images and their control images, which are no classes."""
-        names = [self._within(self._view.names[member.path]) for member in self._view.pictures]
-        pair = None if self._labels is not None else paired_folders([name for name in names if name.count("/") == 1])
+        pair = None if self._labels is not None else paired_folders(self._in_folders)
         if pair is None:
             return []
         message = f"{pair[0]}/ and {pair[1]}/ hold the same names: images and their control images, not two classes. "
         return [
             Refusal(pair[0], "control_folders", message + "Captions are missing: add prompt.json or metadata.jsonl")
         ]
+
+    def _in_folders(self) -> Iterator[str]:
+        """`folder/file` of each picture that lies in one folder below the root."""
+        names = map(self._within, self._view.picture_names())
+        return (name for name in names if name.count("/") == 1)
 
     def _within(self, name: str) -> str:
         return name.removeprefix(self._root)

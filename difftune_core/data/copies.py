@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import UInt8
+
+from difftune_core.data.columns import grouped
 
 Key = bytes
 """Equal for equal pixels."""
@@ -70,14 +73,14 @@ def count_copies(
         labels: class or caption of each training image.
         held_out_labels: class or caption of each held-out image.
     """
-    trained_on = set(training)
-    of_picture: dict[Key, set[str]] = {}
-    for key, label in zip([*training, *held_out], [*labels, *held_out_labels], strict=True):
-        of_picture.setdefault(key, set()).add(label)
+    pictures = grouped(chain(training, held_out))
+    trained_on, judged_on = pictures[: len(training)], pictures[len(training) :]
+    pairs = np.stack([pictures, grouped(chain(labels, held_out_labels))], axis=1)
+    labels_of = np.bincount(np.unique(pairs, axis=0)[:, 0]) if len(pairs) else np.empty(0, np.int64)
     return Copies(
-        num_shared=sum(key in trained_on for key in held_out),
-        num_repeated=len(training) - len(trained_on),
-        num_relabelled=sum(len(found) > 1 for found in of_picture.values()),
+        num_shared=int(np.isin(judged_on, trained_on).sum()),
+        num_repeated=len(training) - len(np.unique(trained_on)),
+        num_relabelled=int((labels_of > 1).sum()),
     )
 
 

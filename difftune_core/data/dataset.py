@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -15,6 +15,7 @@ from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
 from difftune_core.data.captioned import have_controls
 from difftune_core.data.class_folders import class_names_of
+from difftune_core.data.columns import Computed
 from difftune_core.data.forms import CAPTIONED, CLASS_FOLDERS
 from difftune_core.data.images import load_rgb
 from difftune_core.data.items import GROUNDS, CaptionedImage, Item, Item_co, ItemT, LabelledImage, Role
@@ -30,7 +31,7 @@ class Dataset(Generic[Item_co]):
     """The data set at `source`, its items sorted by path."""
 
     source: Path
-    items: tuple[Item_co, ...]
+    items: Sequence[Item_co]
     limits: Limits
 
     def __len__(self) -> int:
@@ -38,9 +39,9 @@ class Dataset(Generic[Item_co]):
         return len(self.items)
 
     @property
-    def contents(self) -> tuple[tuple[str | None, ...], ...]:
+    def contents(self) -> Sequence[tuple[str | None, ...]]:
         """What each item is to a run, in order."""
-        return tuple(item.contents for item in self.items)
+        return Computed(len(self.items), lambda place: self.items[place].contents)
 
     @property
     def digest(self) -> str:
@@ -60,7 +61,7 @@ class ImageFolder(Dataset[LabelledImage]):
     def labels(self) -> Int64[np.ndarray, " n"]:
         """The items' labels."""
         label = {name: number for number, name in enumerate(self.class_names)}
-        return np.array([label[item.class_name] for item in self.items], dtype=np.int64)
+        return np.fromiter((label[item.class_name] for item in self.items), np.int64, len(self.items))
 
 
 class CaptionedSet(Dataset[CaptionedImage]):
@@ -97,7 +98,7 @@ def open_captioned(path: Path, options: DatasetOptions | None = None, limits: Li
     return CaptionedSet(path, _items(path, CAPTIONED, options, limits), limits)
 
 
-def _items(path: Path, form: Form[ItemT], options: DatasetOptions | None, limits: Limits) -> tuple[ItemT, ...]:
+def _items(path: Path, form: Form[ItemT], options: DatasetOptions | None, limits: Limits) -> Sequence[ItemT]:
     options = options or DatasetOptions()
     with open_archive(path, limits) as archive:
         found = scan(view_of(archive, options), form, decode=options.on_bad_files == "skip")
@@ -107,7 +108,7 @@ def _items(path: Path, form: Form[ItemT], options: DatasetOptions | None, limits
         raise TaskError("invalid_dataset", f"{first.path}: {first.message} ({first.code})", first.path)
     if not found.items:
         raise form.nothing_in(path.name)
-    return tuple(found.items)
+    return found.items
 
 
 def iter_files(dataset: Dataset[Item], size: int) -> Iterator[tuple[Role, list[int], UInt8[np.ndarray, "size size 3"]]]:

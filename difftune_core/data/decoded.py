@@ -12,10 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from difftune_core.data.columns import Computed
 from difftune_core.data.copies import Key, copy_keys
 from difftune_core.data.dataset import CaptionedSet, ImageFolder
 from difftune_core.data.item_files import ItemFiles
@@ -46,7 +48,7 @@ class Decoded(ABC):
         return contents_digest(self.contents)
 
     @cached_property
-    def keys(self) -> list[Key]:
+    def keys(self) -> Sequence[Key]:
         """Of each image, equal for copies."""
         return self.pixels.keys if isinstance(self.pixels, Pixels) else copy_keys(self.pixels[:])
 
@@ -69,7 +71,7 @@ class Decoded(ABC):
         return replace(
             self,
             pixels=chosen(self.pixels, places),
-            contents=tuple(self.contents[place] for place in places),
+            contents=Computed(len(places), lambda place: self.contents[places[place]]),
             earlier_digest=self.earlier_digest_of(indices, choice),
             **self.chosen(indices),
         )
@@ -113,9 +115,12 @@ class Rows(Decoded):
 
 def decoded(dataset: ImageFolder, size: int, cache: Path | None = None) -> Images:
     """All images of a data set at `size` pixels a side; `cache` is the folder where what they show is kept."""
-    contents = dataset.contents
+    contents, labels = dataset.contents, dataset.labels
+    sha256 = np.array([bytes.fromhex(item.sha256) for item in dataset.items])
+    order = np.lexsort((sha256, labels))  # as the contents themselves are sorted: labels follow the classes' names
+    earlier = contents_digest(contents[place] for place in order.tolist())
     pixels = Pixels(ItemFiles(dataset, cache), "image", size, cache=cache)
-    return Images(pixels, contents, sha256_json(sorted(contents)), torch.from_numpy(dataset.labels))
+    return Images(pixels, contents, earlier, torch.from_numpy(labels))
 
 
 def load_rows(dataset: CaptionedSet, size: int, cache: Path | None = None) -> Rows:

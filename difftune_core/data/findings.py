@@ -83,8 +83,7 @@ def progress_of(hooks: Hooks) -> Callable[[int, int], None]:
 def write_report(report: dict[str, Any], items: Iterable[dict[str, Any]], out: Path, hooks: Hooks) -> None:
     """Write `report.json` and `items.jsonl` into `out` and announce them."""
     out.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(item, ensure_ascii=False) for item in items)
-    write_durably(out / ITEMS_FILE, "".join(f"{line}\n" for line in lines).encode())
+    write_durably(out / ITEMS_FILE, (json.dumps(item, ensure_ascii=False).encode() + b"\n" for item in items))
     write_durably(out / REPORT_FILE, json.dumps(report, ensure_ascii=False, indent=2).encode() + b"\n")
     hooks.emit(ArtifactEvent(kind="items", file=file_info(out / ITEMS_FILE, out)))
     hooks.emit(ArtifactEvent(kind="validation_report", file=file_info(out / REPORT_FILE, out)))

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from difftune_core.data.columns import grouped
 from difftune_core.data.copies import Key
 from difftune_core.hooks import TaskError
 from difftune_core.runtime.rng import generator
@@ -26,7 +28,7 @@ class Splittable(Protocol):
     """A decoded data set of either family."""
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> Sequence[Key]:
         """Of each image, equal for copies."""
         ...
 
@@ -87,7 +89,7 @@ def split_rows(count: int, fraction: float, seed: int, least: int, keys: Sequenc
 def _split(orders: list[list[int]], fraction: float, least: int, keys: Sequence[Key] | None) -> Split:
     everything = sorted(index for order in orders for index in order)
     wanted = [min(max(least, round(fraction * len(order))), len(order) - 1) for order in orders]
-    chosen = _Choice(orders, wanted, keys or [str(index).encode() for index in everything])
+    chosen = _Choice(orders, wanted, everything if keys is None else grouped(keys).tolist())
     for number in range(len(orders)):
         chosen.take(number, least)
     held_out = [index for index in everything if chosen.is_held_out(index)]
@@ -98,43 +100,50 @@ def _split(orders: list[list[int]], fraction: float, least: int, keys: Sequence[
 class _Choice:
     """Groups of copies that are held out, whole groups at a time."""
 
-    def __init__(self, orders: list[list[int]], wanted: list[int], keys: Sequence[Key]) -> None:
+    def __init__(self, orders: list[list[int]], wanted: list[int], groups: list[int]) -> None:
         self._orders = orders
         self._wanted = wanted
-        self._keys = keys
-        self._sizes: dict[Key, Counter[int]] = {}
-        """Of each group, how many images of each class it has."""
+        self._groups = groups
+        """Of each image, the number of its group."""
+        sizes = np.bincount(groups)
+        self._shared: dict[int, Counter[int]] = {}
+        """Of each group of several images, how many images of each class it has."""
         for number, order in enumerate(orders):
             for index in order:
-                self._sizes.setdefault(keys[index], Counter())[number] += 1
-        self._held_out: set[Key] = set()
+                if sizes[groups[index]] > 1:
+                    self._shared.setdefault(groups[index], Counter())[number] += 1
+        self._held_out: set[int] = set()
         self._taken: Counter[int] = Counter()
 
     def is_held_out(self, index: int) -> bool:
-        return self._keys[index] in self._held_out
+        return self._groups[index] in self._held_out
 
     def take(self, number: int, least: int) -> None:
         """Hold out of a class, in its order, groups that no class has too many of; if none is small enough, the least.
 
         At least one image of each class stays.
         """
-        groups = list(dict.fromkeys(self._keys[index] for index in self._orders[number]))
+        groups = list(dict.fromkeys(self._groups[index] for index in self._orders[number]))
         for group in groups:
             if self._taken[number] == self._wanted[number]:
                 return
-            if self._fits(group, self._wanted):
-                self._hold_out(group)
+            if self._fits(group, number, self._wanted):
+                self._hold_out(group, number)
         most = [len(order) - 1 for order in self._orders]
         while self._taken[number] < min(least, self._wanted[number]):
-            left = [group for group in groups if group not in self._held_out and self._fits(group, most)]
+            left = [group for group in groups if group not in self._held_out and self._fits(group, number, most)]
             if not left:
                 return
-            self._hold_out(min(left, key=lambda group: self._sizes[group].total()))
+            self._hold_out(min(left, key=lambda group: self._sizes(group, number).total()), number)
 
-    def _hold_out(self, group: Key) -> None:
+    def _sizes(self, group: int, number: int) -> Counter[int]:
+        """Images of each class in a group that has one of this class."""
+        return self._shared.get(group) or Counter([number])
+
+    def _hold_out(self, group: int, number: int) -> None:
         if group not in self._held_out:
             self._held_out.add(group)
-            self._taken.update(self._sizes[group])
+            self._taken.update(self._sizes(group, number))
 
-    def _fits(self, group: Key, most: list[int]) -> bool:
-        return all(self._taken[number] + count <= most[number] for number, count in self._sizes[group].items())
+    def _fits(self, group: int, number: int, most: list[int]) -> bool:
+        return all(self._taken[other] + count <= most[other] for other, count in self._sizes(group, number).items())

@@ -6,8 +6,9 @@ import hashlib
 import os
 import tempfile
 import weakref
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,10 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from difftune_core.data.archive import Archive, RefusedError, open_archive
+from difftune_core.data.columns import NumbersByName
 from difftune_core.data.dataset import Dataset
 from difftune_core.data.images import load_rgb
 from difftune_core.data.items import GROUNDS, Item, Role
-from difftune_core.data.members import Member
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import interruption_point
 
@@ -78,53 +79,59 @@ class ItemFiles:
 
     def _read(self, path: str) -> bytes:
         with self._lock:
-            archive, members = self._opened
-            return archive.read(members[path])
+            archive, numbers = self._opened
+            number = numbers.get(path)
+            assert number is not None, "it was looked for when the archive was opened"
+            return archive.read(number)
 
     @cached_property
-    def _opened(self) -> tuple[Archive | _Aside, dict[str, Member]]:
-        wanted = {path for item in self.dataset.items for _, path, _ in item.files}
+    def _opened(self) -> tuple[_InPlace | _Aside, NumbersByName]:
         archive = open_archive(self.dataset.source, self.dataset.limits)
-        members = {member.path: member for member in archive if member.path in wanted}
-        gone = sorted(wanted - members.keys())
-        if gone:
-            raise TaskError("dataset_changed", f"{gone[0]} is gone, with {len(gone) - 1} more", gone[0])
-        opened = archive if archive.seeks else _Aside(archive, members, self._scratch)
+        numbers = NumbersByName(member.path for member in archive)
+        paths = (path for item in self.dataset.items for _, path, _ in item.files)
+        if gone := [path for path in paths if numbers.get(path) is None]:
+            raise TaskError("dataset_changed", f"{min(gone)} is gone, with {len(set(gone)) - 1} more", min(gone))
+        opened = _InPlace(archive) if archive.seeks else _Aside(archive, self._scratch)
         weakref.finalize(self, opened.close)
-        return opened, members
+        return opened, numbers
+
+
+class _InPlace:
+    """The files of an archive in which one can go back."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive, self.close = archive, archive.close
+
+    def read(self, number: int) -> bytes:
+        return self._archive.read(self._archive.members[number])
 
 
 class _Aside:
     """The files of an archive in which one cannot go back, copied once in its own order."""
 
-    def __init__(self, archive: Archive, members: Mapping[str, Member], folder: Path | None) -> None:
+    def __init__(self, archive: Archive, folder: Path | None) -> None:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # gone with this object, or with the process
-        self._found: dict[str, tuple[int, int] | RefusedError] = {}
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  gone with this object, or with the process
+        self._ends, self._refused = array("Q"), dict[int, RefusedError]()
         with archive:
-            for member in archive:
-                if member.path in members:
-                    interruption_point()
-                    self._found[member.path] = self._copied(archive, member)
+            for number, member in enumerate(archive):
+                interruption_point()
+                try:
+                    self._file.write(archive.read(member))
+                except RefusedError as reason:
+                    self._refused[number] = reason
+                self._ends.append(self._file.tell())
         self._file.flush()
-
-    def _copied(self, archive: Archive, member: Member) -> tuple[int, int] | RefusedError:
-        try:
-            data = archive.read(member)
-        except RefusedError as reason:
-            return reason
-        return self._file.tell(), self._file.write(data)
 
     def close(self) -> None:
         self._file.close()
 
-    def read(self, member: Member) -> bytes:
-        found = self._found[member.path]
-        if isinstance(found, RefusedError):
-            raise found
-        start, length = found
-        return os.pread(self._file.fileno(), length, start)
+    def read(self, number: int) -> bytes:
+        if number in self._refused:
+            raise self._refused[number]
+        start = self._ends[number - 1] if number else 0
+        return os.pread(self._file.fileno(), self._ends[number] - start, start)
 
 
 def in_order(work: Callable[[A], B], inputs: Iterable[A]) -> Iterator[B]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+from typing import overload
 
 from difftune_core.config.dataset import DatasetOptions, HeldOutOptions
 from difftune_core.data.archive import Archive
@@ -26,19 +30,43 @@ class View:
     """The files that the data set is made of, in the archive's own order, and what stays out without being at fault."""
 
     archive: Archive
-    members: list[Member]
+    members: Sequence[Member]
     ignored: list[Refusal]
-    names: dict[str, str]
-    """Path -> path without the shard and without the folder of the split, for `members`."""
+    name: Callable[[Member], str]
+    """A member's path without the shard and without the folder of the split."""
     folders: list[str]
     """Folders that have an entry of their own, named as `names` are."""
     other_splits: frozenset[str]
     """Paths of files in splits that were not asked for: rows that name them are no faults."""
 
-    @property
-    def pictures(self) -> list[Member]:
+    @cached_property
+    def pictures(self) -> Sequence[Member]:
         """Files that are pictures by their names; all files where no name says so."""
-        return [member for member in self.members if has_picture_name(member.path)] or self.members
+        found = _Some(self.members, [n for n, member in enumerate(self.members) if has_picture_name(member.path)])
+        return found if len(found) else self.members
+
+    def picture_names(self) -> Iterator[str]:
+        """Names of the pictures."""
+        return map(self.name, self.pictures)
+
+
+class _Some(Sequence[Member]):
+    """Some members, by their places among others."""
+
+    def __init__(self, members: Sequence[Member], places: Iterable[int]) -> None:
+        self._members, self._places = members, array("I", places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Member: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Member]: ...
+    def __getitem__(self, place: int | slice) -> Member | list[Member]:
+        if isinstance(place, slice):
+            return [self._members[number] for number in self._places[place]]
+        return self._members[self._places[place]]
 
 
 def view_of(archive: Archive, options: DatasetOptions) -> View:
@@ -48,34 +76,46 @@ def view_of(archive: Archive, options: DatasetOptions) -> View:
         TaskError: `splits_found` where there are splits and the options do not say which is meant; `no_split` where
             there is none of that name.
     """
-    found = _splits([*(member.path for member in archive), *(f"{folder}/" for folder in archive.folders)])
-    wanted = _wanted(options, sorted({split for split, _ in found.values() if split}), archive.name)
-    members, ignored, others = [], list(archive.junk), set()
-    for member in archive:
-        split, _ = found[member.path]
+    folders = [f"{folder}/" for folder in archive.folders]
+    split_of = _Splits(chain((member.path for member in archive), folders))
+    wanted = _wanted(options, split_of.names, archive.name)
+    places, ignored, others = array("I"), list(archive.junk), set()
+    for place, member in enumerate(archive):
+        split, _ = split_of(member.path)
         if wanted is None or split == wanted or (split is None and not has_picture_name(member.path)):
-            members.append(member)
+            places.append(place)
         else:
             others.add(member.path)
             ignored.append(Refusal(member.path, "other_split", f"it is not in the split {wanted!r}"))
-    names = {member.path: found[member.path][1].removeprefix(member.shard) for member in members}
-    folders = [name.rstrip("/") for path, (split, name) in found.items() if path.endswith("/") and split == wanted]
-    return View(archive, members, ignored, names, folders, frozenset(others))
+    judged = [split_of(folder) for folder in folders]
+    return View(
+        archive,
+        archive.members if len(places) == len(archive.members) else _Some(archive.members, places),
+        ignored,
+        lambda member: split_of(member.path)[1].removeprefix(member.shard),
+        [name.rstrip("/") for split, name in judged if split == wanted],
+        frozenset(others),
+    )
 
 
-def class_root(names: Sequence[str]) -> str:
+def class_root(names: Iterable[str]) -> str:
     """The folders above all class folders, with a `/` at the end; empty where there are none.
 
     Args:
         names: paths of the pictures; those that lie in no folder are passed over.
     """
-    parts = [name.split("/")[:-1] for name in names if "/" in name]
-    if not parts:
-        return ""
-    first, last = min(parts), max(parts)
-    common = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    depth = min(common, min(map(len, parts)) - 1)
-    return "".join(f"{part}/" for part in first[:depth])
+    first: list[str] | None = None
+    common = shortest = 0
+    for name in names:
+        if "/" not in name:
+            continue
+        parts = name.split("/")[:-1]
+        if first is None:
+            first, common, shortest = parts, len(parts), len(parts)
+        shortest = min(shortest, len(parts))
+        pairs = enumerate(zip(first[:common], parts, strict=False))
+        common = next((n for n, (a, b) in pairs if a != b), min(common, len(parts)))
+    return "".join(f"{part}/" for part in (first or [])[: min(common, shortest - 1)])
 
 
 def _wanted(options: DatasetOptions, there: list[str], name: str) -> str | None:
@@ -104,29 +144,33 @@ def _advice(there: list[str]) -> str:
     )
 
 
-def _splits(paths: Sequence[str]) -> dict[str, tuple[str | None, str]]:
-    """Path -> its split, and the path without that folder.
+class _Splits:
+    """What split a path is in, and the path without that folder.
 
     A folder is no split unless another lies beside it, so that a class may be called `train`.
     """
-    named = {path: [(at, _split_named(part)) for at, part in enumerate(path.split("/")[:-1])] for path in paths}
-    beside: dict[str, set[str]] = {}
-    for path, places in named.items():
-        for at, split in places:
-            if split:
-                beside.setdefault(_above(path, at), set()).add(split)
-    found: dict[str, tuple[str | None, str]] = {}
-    for path, places in named.items():
-        at, split = next(((at, s) for at, s in places if s and len(beside[_above(path, at)]) > 1), (-1, None))
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._beside: dict[str, set[str]] = {}
+        """Folder -> the splits that folders in it are named after."""
+        folders = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+        for folder in folders:
+            parts = folder.split("/")
+            for at, part in enumerate(parts):
+                if split := _split_named(part):
+                    self._beside.setdefault("/".join(parts[:at]), set()).add(split)
+        self.names = sorted({split for folder in folders if (split := self(f"{folder}/")[0])})
+
+    def __call__(self, path: str) -> tuple[str | None, str]:
         parts = path.split("/")
-        found[path] = (split, path if split is None else "/".join(parts[:at] + parts[at + 1 :]))
-    return found
+        for at, part in enumerate(parts[:-1]):
+            split = _split_named(part) if len(self._beside.get("/".join(parts[:at]), ())) > 1 else None
+            if split:
+                return split, "/".join(parts[:at] + parts[at + 1 :])
+        return None, path
 
 
-def _above(path: str, at: int) -> str:
-    return "/".join(path.split("/")[:at])
-
-
+@lru_cache(maxsize=1024)
 def _split_named(part: str) -> str | None:
     shard = _SHARD.fullmatch(part.casefold())
     return _SPLIT_OF.get(shard[1] if shard else part.casefold())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, overload, runtime_checkable
+
+from difftune_core.data.columns import Numbered, Texts
 
 MAX_PATH_CHARS = 1024
 MAX_NAME_BYTES = 255  # what common file systems take
@@ -21,7 +24,7 @@ _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 class Limits:
     """What is read at most. Sizes in bytes, as unpacked."""
 
-    max_entries: int = 500_000
+    max_entries: int = 2_000_000
     max_file_bytes: int = 64 << 20
     max_total_bytes: int = 256 << 30
     max_ratio: int = 200
@@ -54,6 +57,8 @@ class Member:
     bytes: int
     shard: str = ""
     """The part of the path that names the tar file within the archive: no folder of the data set."""
+    number: int = field(default=-1, compare=False)
+    """Its place in the archive."""
 
     @property
     def name(self) -> str:
@@ -63,16 +68,71 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a format's reader found, not yet judged. `handle` is what it reads the entry by."""
+    """What a format's reader found, not yet judged. `handle` is what it reads the entry by, below 2^48."""
 
     name: str
     bytes: int
     packed_bytes: int
-    handle: Any
+    handle: int
     is_folder: bool = False
     problem: RefusedError | None = None
     shard: str = ""
     """Path of the tar file within the archive that holds the entry; empty for the archive's own."""
+
+
+class Members(Sequence[Member]):
+    """The readable files of an archive, in its own order: some 20 bytes each beside the path's."""
+
+    def __init__(self) -> None:
+        """There are none yet."""
+        self._paths, self._sizes, self._handles, self._shards = Texts(), array("Q"), array("Q"), Numbered()
+        self._known: set[int] | None = set()
+
+    def add(self, path: str, entry: Entry) -> None:
+        """Take a file in."""
+        assert self._known is not None, "all were added"
+        self._known.add(hash(path))
+        self._paths.append(path)
+        self._sizes.append(entry.bytes)
+        self._handles.append(entry.handle)
+        self._shards.append(entry.shard)
+
+    def has(self, path: str) -> bool:
+        """Whether a file has this path; to be asked while files are added."""
+        return self._known is not None and hash(path) in self._known
+
+    def close(self) -> None:
+        """No more are added."""
+        self._known = None
+
+    @property
+    def shards(self) -> Sequence[str]:
+        """Paths of the tar files within the archive, `""` for the archive itself."""
+        return self._shards.distinct
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all files."""
+        return sum(self._sizes)
+
+    def handle(self, member: Member) -> Entry:
+        """What the reader opens a file by."""
+        return Entry(member.path, member.bytes, member.bytes, self._handles[member.number], shard=member.shard)
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self._sizes)
+
+    @overload
+    def __getitem__(self, place: int) -> Member: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Member]: ...
+    def __getitem__(self, place: int | slice) -> Member | list[Member]:
+        """One of them, or a part."""
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = range(len(self))[place]
+        return Member(self._paths[number], self._sizes[number], self._shards[number], number)
 
 
 @runtime_checkable  # the tests check arguments at run time

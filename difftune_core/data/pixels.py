@@ -17,16 +17,16 @@ import PIL
 from jaxtyping import UInt8
 from PIL import features
 
+from difftune_core.data.columns import Digests
 from difftune_core.data.copies import Key, copy_keys
 from difftune_core.data.item_files import ItemFiles
 from difftune_core.data.items import Role
-from difftune_core.files import build_once, sha256_json
+from difftune_core.files import build_once
 from difftune_core.interruption import interruption_point
-from difftune_core.runtime.caches import array_digest, parts_digest, place_of
+from difftune_core.runtime.caches import array_digest, contents_digest, parts_digest, place_of
 
 _FORMAT = 1
 _CODECS = ("jpg", "zlib", "webp", "avif", "libtiff", "littlecms2")
-_KEY_BYTES = 32
 BLOCK = 64
 """Images that are decoded, encoded or made together. Batches of other sizes or beginnings would round differently."""
 
@@ -113,7 +113,7 @@ class Pixels:
 
     def parts(self, count: int) -> Iterator[UInt8[np.ndarray, "_ s s 3"]]:
         """All images, `count` at a time, the next being decoded while one is used."""
-        images = self._files.load_all(self._role, self._places.tolist(), self._size)
+        images = self._files.load_all(self._role, map(int, self._places), self._size)
         for start in range(0, len(self), count):
             interruption_point()
             yield np.stack([next(images) for _ in range(min(count, len(self) - start))])
@@ -123,10 +123,9 @@ class Pixels:
         return Pixels(self._files, self._role, self._size, cache=self._cache, places=self._places[indices])
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> Sequence[Key]:
         """Of each image, equal for copies."""
-        joined = self._seen.keys
-        return [joined[start : start + _KEY_BYTES] for start in range(0, len(joined), _KEY_BYTES)]
+        return Digests(self._seen.keys)
 
     @property
     def digest(self) -> str:
@@ -140,7 +139,7 @@ class Pixels:
             return _look_at(self)
         inputs = {
             "format": _FORMAT,
-            "files": sha256_json([self._files.named(self._role, place)[1] for place in self._places.tolist()]),
+            "files": contents_digest((self._files.named(self._role, int(place))[1],) for place in self._places),
             "role": self._role,
             "size": self._size,
             "decoders": [PIL.__version__, *(features.version(name) for name in _CODECS)],

@@ -5,11 +5,11 @@ How files say what an image is, by their folders or by captions, is a `Form`; al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, runtime_checkable
 
-from difftune_core.data.copies import Key
+from difftune_core.data.columns import DigestsByName
 from difftune_core.data.findings import Finding
 from difftune_core.data.formats import ending_of, has_picture_name
 from difftune_core.data.items import Item_co, ItemT
@@ -35,8 +35,8 @@ class Scan(Generic[Item_co]):
     """What is wrong with the set as a whole."""
     sources: frozenset[str] = frozenset()
     """Files that hold rows or captions and were read."""
-    keys: Mapping[str, Key] = field(default_factory=dict)
-    """Path -> what tells a picture from those that it is no copy of, of pictures whose pixels were read."""
+    keys: DigestsByName = field(default_factory=DigestsByName)
+    """By path what tells a picture from those that it is no copy of, of pictures whose pixels were read."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Reader(Protocol[Item_co]):
         """
 
     def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[Item_co]:
-        """What came of all files, in any order.
+        """What came of all files: items by path, all else in any order.
 
         Args:
             refused: the files that were found at fault.
@@ -127,7 +127,7 @@ def scan(
             on_file(done, len(view.members))
     found = reader.finish(refused, ignored)
     return Scan(
-        sorted(found.items, key=lambda item: item.path),
+        found.items,
         _by_path(found.refused),
         _by_path(found.ignored),
         found.warnings,

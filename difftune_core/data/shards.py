@@ -9,21 +9,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 from difftune_core.data import tar_reader, zip_reader
 from difftune_core.data.members import Entry, Limits, Reader, RefusedError, clean_path, is_junk
 from difftune_core.hooks import TaskError
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz")
+_HANDLES = 1 << 48
+"""A handle is a shard's number, from 1, times this, and the file's handle in it; of the archive's own files, theirs."""
 _BROKEN = (*zip_reader.BROKEN, *tar_reader.BROKEN)
-
-
-class _Inner(NamedTuple):
-    """How a file of a shard is found: the shard's entry in the archive, and the file's in the shard."""
-
-    shard: Entry
-    file: Entry
 
 
 class ShardReader:
@@ -34,12 +28,12 @@ class ShardReader:
         self._outer, self._limits, self._name, self._left = outer, limits, name, most
         self._most: dict[str, int] = {}
         self._current: tuple[Entry, tar_reader.TarReader] | None = None
-        self._has_shards = False
+        self._shards: list[Entry] = []
 
     @property
     def seeks(self) -> bool:
         """Not among the files of shards: one shard is open at a time, and each is read from its beginning."""
-        return self._outer.seeks and not self._has_shards
+        return self._outer.seeks and not self._shards
 
     def entries(self) -> Iterator[Entry]:
         """Every entry.
@@ -54,9 +48,10 @@ class ShardReader:
 
     def open(self, entry: Entry) -> io.BufferedIOBase:
         """The bytes as a stream; the shard that was read last stays open, for its files lie together."""
-        if not isinstance(entry.handle, _Inner):
+        number, handle = divmod(entry.handle, _HANDLES)
+        if not number:
             return self._outer.open(entry)
-        return self._reader(entry.handle.shard).open(entry.handle.file)
+        return self._reader(self._shards[number - 1]).open(replace(entry, handle=handle))
 
     def close(self) -> None:
         """Close the shard that is open, and the archive."""
@@ -69,7 +64,7 @@ class ShardReader:
             if prefix is None:
                 yield entry
             else:
-                self._has_shards = True
+                self._shards.append(entry)
                 yield from self._of_shard(entry, prefix)
 
     def _prefix(self, entry: Entry) -> str | None:
@@ -90,7 +85,7 @@ class ShardReader:
         try:
             for file in self._reader(shard).entries():
                 if not file.is_folder:
-                    handle: Any = _Inner(shard, file)
+                    handle = len(self._shards) * _HANDLES + file.handle
                     yield replace(file, name=prefix + file.name, handle=handle, problem=_problem(file), shard=prefix)
         except TaskError as error:
             if error.code != "damaged_archive":

@@ -7,7 +7,7 @@ in the `.json` that img2dataset writes; `.cls` files name classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from difftune_core.data.captions import caption, decoded
@@ -44,6 +44,11 @@ class Sample:
         return next((self.beside[ending] for ending in TEXT_ENDINGS if ending in self.beside), None)
 
 
+def _has_only_pictures(view: View) -> bool:
+    """Whether no file lies beside the pictures, so that no stem has more than one file of use."""
+    return all(ending_of(member.path) in ENDINGS for member in view.members)
+
+
 def samples_of(view: View) -> list[Sample]:
     """The files of each stem, in the order of the archive; a control image may lie in a folder of its own."""
     found: dict[str, Sample] = {}
@@ -64,6 +69,8 @@ def samples_of(view: View) -> list[Sample]:
 
 def is_captioned(view: View) -> bool:
     """Whether the stems make a set of captioned images: most images have a caption, or some do and no class folder."""
+    if _has_only_pictures(view):
+        return False
     samples = [sample for sample in samples_of(view) if sample.images]
     captioned = sum(sample.text is not None for sample in samples)
     if captioned:
@@ -76,6 +83,8 @@ def is_captioned(view: View) -> bool:
 
 def few_captions(view: View) -> list[str]:
     """Paths of the caption files in what is no captioned set."""
+    if _has_only_pictures(view):
+        return []
     return [sample.text.path for sample in samples_of(view) if sample.images and sample.text]
 
 
@@ -91,6 +100,8 @@ class Labels:
 
 def class_labels(view: View) -> Labels | None:
     """The classes by `.cls` files; None where most images have no such file."""
+    if _has_only_pictures(view):
+        return None
     samples = [sample for sample in samples_of(view) if sample.images]
     labelled = [sample for sample in samples if CLASS_ENDING in sample.beside]
     if not labelled or len(labelled) < _MAJORITY * len(samples):
@@ -137,9 +148,8 @@ def _json_caption(view: View, member: Member) -> object:
 
 
 def _folders(view: View) -> set[str]:
-    names = [view.names[member.path] for member in view.pictures]
-    root = class_root(names)
-    return {name.removeprefix(root).split("/")[0] for name in names if "/" in name.removeprefix(root)}
+    root = class_root(view.picture_names())
+    return {name.removeprefix(root).split("/")[0] for name in view.picture_names() if "/" in name.removeprefix(root)}
 
 
 def _pair_control_folders(found: dict[str, Sample]) -> None:
@@ -168,18 +178,18 @@ def _across(stem: str) -> str:
     return f"{folder.rpartition('/')[0]}/{name}"
 
 
-def paired_folders(names: Iterator[str] | list[str]) -> tuple[str, str] | None:
+def paired_folders(names: Callable[[], Iterator[str]]) -> tuple[str, str] | None:
     """Two folders that hold the same names, one of which is named as control images are: no classes.
 
     Args:
         names: `folder/file` of each picture.
     """
-    inside: dict[str, set[str]] = {}
-    for name in names:
-        folder, _, file = name.partition("/")
-        inside.setdefault(folder, set()).add(file.rpartition(".")[0])
-    if len(inside) != 2:  # noqa: PLR2004
+    folders = sorted({name.partition("/")[0] for name in names()})
+    if len(folders) != 2 or not {folder.casefold() for folder in folders} & (CONTROL_FOLDERS | {"source"}):  # noqa: PLR2004
         return None
-    first, second = sorted(inside)
-    named = {first.casefold(), second.casefold()} & (CONTROL_FOLDERS | {"source"})
-    return (first, second) if named and inside[first] == inside[second] else None
+    inside: dict[str, set[str]] = {folder: set() for folder in folders}
+    for name in names():
+        folder, _, file = name.partition("/")
+        inside[folder].add(file.rpartition(".")[0])
+    first, second = folders
+    return (first, second) if inside[first] == inside[second] else None

@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from difftune_core.data.members import Entry, Limits, RefusedError, display
 from difftune_core.hooks import TaskError
@@ -143,14 +143,16 @@ class TarReader:
                 if info.size < 0 or info.offset <= before:
                     raise self._damaged("a header points backwards")
                 before = info.offset
-                yield Entry(info.name, info.size, info.size, info, info.isdir(), _problem(info))
+                yield Entry(info.name, info.size, info.size, info.offset_data, info.isdir(), _problem(info))
             self._check_end()
         except BROKEN as error:
             raise self._damaged(str(error)) from error
 
     def open(self, entry: Entry) -> io.BufferedIOBase:
         """The bytes as a stream; any of `BROKEN` may be raised here and while reading."""
-        file = self._tar.extractfile(entry.handle)
+        info = tarfile.TarInfo(entry.name)
+        info.offset_data, info.size = entry.handle, entry.bytes
+        file = self._tar.extractfile(info)
         if file is None:
             raise tarfile.ReadError("not a regular file")
         return cast("io.BufferedIOBase", file)
@@ -162,6 +164,7 @@ class TarReader:
 
     def _next(self, last: tarfile.TarInfo | None) -> tarfile.TarInfo | None:
         """The entry after `last`, over whose content it is reached."""
+        cast("Any", self._tar).members = []  # which it would keep all of
         try:
             return self._tar.next()
         except TaskError as error:

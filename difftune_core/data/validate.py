@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, open_archive
+from difftune_core.data.columns import Computed, DigestsByName, distinct, grouped
 from difftune_core.data.copies import Copies, Key, count_copies
 from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, write_report
 from difftune_core.data.forms import CLASS_FOLDERS, form_of
@@ -122,7 +126,7 @@ def _with_faults_of(result: Scan[ItemT], held_out: Scan[ItemT]) -> Scan[ItemT]:
         [*result.warnings, *held_out.warnings],
         [*result.faults, *held_out.faults],
         result.sources | held_out.sources,
-        {**result.keys, **held_out.keys},
+        result.keys,
     )
 
 
@@ -135,7 +139,7 @@ def _report(judged: _Judged, options: DatasetOptions, name: str) -> ValidationRe
         errors = [judged.fatal]
     else:
         errors += form.faults(Found(name, items, others if judged.held_out else None, has_bad_files=bool(wrong)))
-    accepted = len({path for item in (*items, *others) for _, path, _ in item.files} | result.sources)
+    accepted = distinct(chain((path for item in chain(items, others) for _, path, _ in item.files), result.sources))
     warnings = [*as_findings(result.warnings, "warning"), *few_images(len(items), name)]
     return ValidationReport(
         ok=not errors,
@@ -152,26 +156,27 @@ def _report(judged: _Judged, options: DatasetOptions, name: str) -> ValidationRe
         skipped_files=as_findings(skipped, "skipped"),
         ignored_files=as_findings(result.ignored, "ignored"),
         digest=contents_digest(item.contents for item in items) if items else None,
-        copies=_count_copies(items, others, result.keys),
+        copies=_count_copies(result, judged.held_out),
     )
 
 
-def _count_copies(items: Sequence[ItemT], others: Sequence[ItemT], keys: Mapping[str, Key]) -> Copies:
+def _count_copies(result: Scan[Any], held_out: Scan[Any] | None) -> Copies:
     """Count equal pictures; JPEGs, which are not decoded in full, by the bytes of their files."""
 
-    def keys_of(images: Sequence[ItemT]) -> list[Key]:
-        return [keys.get(image.path, image.sha256.encode()) for image in images]
+    def keys_of(images: Sequence[Any], keys: DigestsByName) -> Sequence[Key]:
+        return Computed(len(images), lambda place: keys.get(images[place].path, images[place].sha256.encode()))
 
-    def labels_of(images: Sequence[ItemT]) -> list[str]:
-        return [str(image.contents[0]) for image in images]
+    def labels_of(images: Sequence[Any]) -> Sequence[str]:
+        return Computed(len(images), lambda place: str(images[place].contents[0]))
 
-    return count_copies(keys_of(items), keys_of(others), labels_of(items), labels_of(others))
+    items, others = result.items, held_out.items if held_out else ()
+    keys = result.keys, held_out.keys if held_out else DigestsByName()
+    return count_copies(keys_of(items, keys[0]), keys_of(others, keys[1]), labels_of(items), labels_of(others))
 
 
 def _repeated(items: Sequence[ItemT], form: Form[ItemT]) -> Iterator[Finding]:
     """Images with the bytes of an earlier one."""
-    first: dict[str, ItemT] = {}
-    for item in items:
-        before = first.setdefault(item.sha256, item)
-        if before is not item:
-            yield form.copied(item, before)
+    groups = grouped(item.sha256 for item in items)
+    _, first = np.unique(groups, return_index=True)
+    for place in np.flatnonzero(first[groups] != np.arange(len(items))).tolist():
+        yield form.copied(items[place], items[int(first[groups[place]])])

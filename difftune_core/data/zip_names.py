@@ -20,12 +20,20 @@ _COMMON_LEADS, _COMMON_TRAILS = range(0xB0, 0xF8), range(0xA1, 0xFF)
 """Bytes of the characters in GB2312, the everyday part of GBK: as cp437 hardly ever letters."""
 
 
-def names_of(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
-    """The names as their writer meant them, in the order of `infos`; one encoding for all that do not say theirs."""
-    said = [_said(info) for info in infos]
-    unsaid = [_raw(info) for info, name in zip(infos, said, strict=True) if name is None]
-    encoding = next(name for name in ("utf-8", "cp932", "gbk", "cp437") if _fits(unsaid, name))
-    return [_raw(info).decode(encoding) if name is None else name for info, name in zip(infos, said, strict=True)]
+def unsaid_name(info: zipfile.ZipInfo) -> bytes | None:
+    """The name's bytes where the entry does not say their encoding."""
+    return _raw(info) if _said(info) is None else None
+
+
+def encoding_of(names: Sequence[bytes]) -> str:
+    """The one encoding of all names that do not say theirs; those in ASCII need not be among them."""
+    return next(name for name in ("utf-8", "cp932", "gbk", "cp437") if _fits(names, name))
+
+
+def name_of(info: zipfile.ZipInfo, encoding: str) -> str:
+    """The name as its writer meant it, in `encoding` where it does not say its own."""
+    said = _said(info)
+    return _raw(info).decode(encoding) if said is None else said
 
 
 def _raw(info: zipfile.ZipInfo) -> bytes:

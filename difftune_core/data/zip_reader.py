@@ -12,12 +12,15 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
+
+import numpy as np
 
 from difftune_core.data.members import Entry, Limits, RefusedError
-from difftune_core.data.zip_names import names_of
+from difftune_core.data.zip_names import encoding_of, name_of, unsaid_name
 from difftune_core.hooks import TaskError
 
 BROKEN = (
@@ -34,65 +37,160 @@ _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCAL = struct.Struct("<4s5H3L2H")
+_CENTRAL = struct.Struct("<4s24x3H")  # up to the lengths of name, extra field and comment
+_CENTRAL_BYTES = 46  # of an entry before its name
+_AT_ONCE = 1000
 _MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF  # in the end record: "see the zip64 record"
 _ENCRYPTED = 0x1
 _MAX_DIRECTORY_BYTES_PER_ENTRY = 4096
 
 
 class ZipReader:
-    """Entries in the order of their data."""
+    """Entries in the order of their data. Of each the place in the central directory is kept, and nothing else.
+
+    `zipfile` reads the directory, some entries at a time: of a whole one it would keep most of a kilobyte an entry.
+    """
 
     seeks = True
 
     def __init__(self, path: Path, limits: Limits) -> None:
-        """Read the central directory.
+        """Find the entries of the central directory.
 
         Raises:
             TaskError: `damaged_archive`, `too_many_entries`.
         """
+        self._path, self._file = path, path.open("rb")
         try:
-            with path.open("rb") as file:
-                self._directory_at, count = _directory(file, limits)
-            self._zip = zipfile.ZipFile(path)
-        except BROKEN as error:
-            raise TaskError("damaged_archive", f"the zip file is damaged: {error}", path.name) from error
-        self._path = path
-        try:
+            self._places, count = self._found(limits)
             self._check_count(count, limits)
+        except BROKEN as error:
+            self.close()
+            raise TaskError("damaged_archive", f"the zip file is damaged: {error}", path.name) from error
         except TaskError:
             self.close()
             raise
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, sorted by its place in the file."""
-        infos = sorted(self._zip.infolist(), key=lambda info: info.header_offset)
-        ends = [info.header_offset for info in infos[1:]] + [self._directory_at]
-        with self._path.open("rb") as file:
-            for info, name, end in zip(
-                infos, names_of(infos), ends, strict=False
-            ):  # an empty archive has an end and no entry
-                problem = _problem(info) or _overrun(file, info, end)
-                is_folder = name.endswith(("/", "\\"))
-                yield Entry(name, info.file_size, info.compress_size, info, is_folder, problem)
+        try:
+            offsets, encoding = self._looked_through()
+        except BROKEN as error:
+            raise TaskError("damaged_archive", f"the zip file is damaged: {error}", self._path.name) from error
+        order = np.argsort(offsets, kind="stable")
+        ends = np.append(offsets[order[1:]], self._directory_at)
+        for start in range(0, len(order), _AT_ONCE):
+            places = [self._places[number] for number in order[start : start + _AT_ONCE].tolist()]
+            with self._listing(places) as listing:
+                of_each = zip(places, listing.infolist(), ends[start : start + _AT_ONCE].tolist(), strict=True)
+                for place, info, end in of_each:
+                    problem = _problem(info) or _overrun(self._file, info, end)
+                    name = name_of(info, encoding)
+                    is_folder = name.endswith(("/", "\\"))
+                    yield Entry(name, info.file_size, info.compress_size, place, is_folder, problem)
 
     def open(self, entry: Entry) -> io.BufferedIOBase:
         """The unpacked bytes as a stream; any of `BROKEN` may be raised here and while reading."""
-        return cast("io.BufferedIOBase", self._zip.open(entry.handle))
+        with self._listing([entry.handle]) as listing:
+            return cast("io.BufferedIOBase", listing.open(listing.infolist()[0]))
 
     def close(self) -> None:
         """Close the file."""
-        self._zip.close()
+        self._file.close()
+
+    def _found(self, limits: Limits) -> tuple[array[int], int]:
+        """Where each entry of the directory begins, and how many the end record says."""
+        self._directory_at, count, end = _directory(self._file, limits)
+        places, at = array("Q"), self._directory_at
+        while at < end:
+            header = _pread(self._file, at, _CENTRAL.size)
+            signature, *_, name, extra, comment = _CENTRAL.unpack(header)
+            if signature != b"PK\x01\x02":
+                raise zipfile.BadZipFile("Bad magic number for central directory")
+            places.append(at)
+            if len(places) > limits.max_entries:
+                raise TaskError("too_many_entries", f"more than {limits.max_entries} entries", self._path.name)
+            at += _CENTRAL_BYTES + name + extra + comment
+        if at != end:
+            raise zipfile.BadZipFile("its central directory is cut")
+        return places, count
+
+    def _looked_through(self) -> tuple[np.ndarray, str]:
+        """Where each entry's data begins, and the encoding of the names that do not say theirs."""
+        offsets, unsaid = array("q"), []
+        for start in range(0, len(self._places), _AT_ONCE):
+            with self._listing(self._places[start : start + _AT_ONCE]) as listing:
+                for info in listing.infolist():
+                    offsets.append(min(info.header_offset, self._directory_at))
+                    if (raw := unsaid_name(info)) is not None and not raw.isascii():
+                        unsaid.append(raw)
+        return np.array(offsets, np.int64), encoding_of(unsaid)
+
+    def _listing(self, places: Sequence[int]) -> zipfile.ZipFile:
+        """The zip file, as if its directory had these entries alone."""
+        entries = b"".join(self._central(place) for place in places)
+        return zipfile.ZipFile(cast("IO[bytes]", _Abridged(self._file, self._directory_at, entries, len(places))))
+
+    def _central(self, place: int) -> bytes:
+        *_, name, extra, comment = _CENTRAL.unpack(_pread(self._file, place, _CENTRAL.size))
+        return _pread(self._file, place, _CENTRAL_BYTES + name + extra + comment)
 
     def _check_count(self, count: int, limits: Limits) -> None:
-        found, name = len(self._zip.infolist()), self._path.name
+        found, name = len(self._places), self._path.name
         if max(found, count) > limits.max_entries:
             raise TaskError("too_many_entries", f"more than {limits.max_entries} entries", name)
         if found != count:
             raise TaskError("damaged_archive", f"the end record says {count} entries, there are {found}", name)
 
 
-def _directory(file: io.BufferedIOBase, limits: Limits) -> tuple[int, int]:
-    """Offset and number of entries of the central directory."""
+class _Abridged(io.RawIOBase):
+    """A zip file up to its directory, followed by a directory of some of its entries."""
+
+    def __init__(self, file: io.BufferedIOBase, directory_at: int, entries: bytes, count: int) -> None:
+        super().__init__()
+        self._file, self._directory_at, self._at = file, directory_at, 0
+        end = directory_at + len(entries)
+        record = (b"PK\x06\x06", _END64.size - 12, 45, 45, 0, 0, count, count, len(entries), directory_at)
+        closing = _END64.pack(*record) + _END64_LOCATOR.pack(b"PK\x06\x07", 0, end, 1)
+        self._tail = entries + closing + _END.pack(b"PK\x05\x06", 0, 0, _MAX_16, _MAX_16, _MAX_32, _MAX_32, 0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = (0, self._at, self._directory_at + len(self._tail))[whence]
+        if start + offset < 0:
+            raise OSError("before the beginning of the file")
+        self._at = start + offset
+        return self._at
+
+    def read(self, size: int = -1, /) -> bytes:
+        rest = max(0, self._directory_at + len(self._tail) - self._at)
+        size = rest if size < 0 else min(size, rest)
+        if self._at < self._directory_at:
+            self._file.seek(self._at)
+            found = self._file.read(min(size, self._directory_at - self._at))
+        else:
+            found = self._tail[self._at - self._directory_at :][:size]
+        self._at += len(found)
+        return found
+
+
+def _pread(file: io.BufferedIOBase, at: int, count: int) -> bytes:
+    file.seek(at)
+    found = file.read(count)
+    if len(found) < count:
+        raise EOFError("its central directory is cut")
+    return found
+
+
+def _directory(file: io.BufferedIOBase, limits: Limits) -> tuple[int, int, int]:
+    """Offset and number of entries of the central directory, and its end."""
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - _END.size - _MAX_16)
     file.seek(start)
@@ -110,7 +208,7 @@ def _directory(file: io.BufferedIOBase, limits: Limits) -> tuple[int, int]:
         raise zipfile.BadZipFile("its central directory is not where the end record says")
     if length > limits.max_entries * _MAX_DIRECTORY_BYTES_PER_ENTRY:
         raise zipfile.BadZipFile("its central directory is too large")
-    return offset, count
+    return offset, count, end
 
 
 def _directory64(file: io.BufferedIOBase, end: int) -> tuple[int, int, int, int]:

@@ -1,0 +1,1 @@
+"""Memory and time of a job as its data set grows."""
