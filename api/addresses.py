@@ -25,7 +25,9 @@ def in_url(host: str) -> str:
 
 
 def reached_at(host: str) -> str:
-    """Where this machine reaches what listens at `host`: all addresses (`0.0.0.0`, `::`) are no address to ask."""
+    """The address by which this machine reaches what listens at `host`: all addresses (`0.0.0.0`, `::`) are no address
+    to ask.
+    """
     return _LOOPBACK[ip_address(host).version] if is_everywhere(host) else host
 
 

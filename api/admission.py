@@ -22,7 +22,7 @@ _MEMORY = 0.9  # of the running mean of that time
 
 
 class Places:
-    """So many threads of their own, and the requests that wait for one; of one event loop.
+    """A number of threads of one event loop, and the requests that wait for one of them.
 
     A tenant whose turn it is gets the next place, however many requests of others came before. With `shares` a tenant
     moreover takes no more places than it leaves free: half of all for one alone, a third each for two.

@@ -147,7 +147,7 @@ def _services(settings: Settings) -> Services:
 
 
 def _hosts(settings: Settings) -> list[str]:
-    """Those that the operator names, and those that are ours by themselves: in links, and where we listen."""
+    """The hosts that the operator names, and those that are ours by themselves: in links, and where we listen."""
     return [*settings.allowed_hosts, in_url(reached_at(settings.host)), in_url(host_of_url(settings.base_url))]
 
 

@@ -102,7 +102,7 @@ async def authenticate(request: Request) -> Principal:
 
 
 async def still_authenticated(request: Request) -> Principal:
-    """As `authenticate`, asked anew: for answers that outlast what is remembered of a key."""
+    """Ask anew for the key's tenant, as `authenticate` does: for answers that outlast what is remembered of a key."""
     request.state.principal = None
     return await authenticate(request)
 
@@ -144,17 +144,17 @@ def _unit_of(request: Request, name: str) -> Unit:
 
 
 async def reading(request: Request) -> Unit:
-    """To read rows."""
+    """A unit of work that reads rows."""
     return _unit_of(request, "read")
 
 
 async def writing(request: Request) -> Unit:
-    """To write rows, in one transaction."""
+    """A unit of work that writes rows, in one transaction."""
     return _unit_of(request, "write")
 
 
 async def working(request: Request) -> Unit:
-    """To do something else."""
+    """A unit of work that needs no session."""
     return _unit_of(request, "other")
 
 

@@ -56,7 +56,7 @@ class InvalidInputError(ServiceError):
     """A field of the body has a value that cannot be accepted."""
 
     def __init__(self, code: str, message: str, *, param: str | None = None, **extra: Any) -> None:
-        """As `ServiceError`, with the pointer that belongs to `param`."""
+        """Make a `ServiceError` with the pointer that belongs to `param`."""
         if param:
             extra.setdefault("pointer", "#/" + param.replace(".", "/"))
         super().__init__(code, message, param=param, **extra)
@@ -103,5 +103,5 @@ class UnavailableError(ServiceError):
 
 
 def not_found(kind: str, id_: str) -> NotFoundError:
-    """The same words whether it never was or is another tenant's."""
+    """An error in the same words whether the thing never was or is another tenant's."""
     return NotFoundError(f"{kind}_not_found", f"There is no {kind.replace('_', ' ')} {id_!r}.")

@@ -17,7 +17,7 @@ class Finding(BaseModel):
     """What was looked at."""
     state: Literal["good", "poor", "bad"]
     message: str
-    """In words."""
+    """What is wrong, in words."""
     advice: str = ""
     """What to do about it."""
 

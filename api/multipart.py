@@ -79,7 +79,7 @@ def limited(chunks: Iterable[bytes], max_bytes: int, *, what: str, param: str | 
 
 
 def limited_field(chunks: Iterable[bytes], max_bytes: int, name: str) -> Iterator[bytes]:
-    """As `limited`, for the form's field `name`."""
+    """Limit the form's field `name`, as `limited` does a file."""
     return limited(chunks, max_bytes, what=f"The field {name!r}", param=name)
 
 

@@ -21,7 +21,7 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_S = 15.0  # from its first byte, or the connection, to its last
 LINGER_S = 3.0  # that a client has to read its answer while it still sends
 UNREADABLE = "unreadable_body"
-"""In the state of a request whose body cannot be parsed: why."""
+"""Name of the reason, in the state of a request whose body cannot be parsed."""
 _TOO_LONG = {
     HTTPStatus.REQUEST_URI_TOO_LONG: ("uri_too_long", f"The address has more than {MAX_HEAD_BYTES} bytes."),
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
@@ -35,7 +35,7 @@ class BoundedHttp(HttpToolsProtocol):
     """One connection. Heads have at most 64 KiB (414, 431) and arrive in time (408)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """As uvicorn's."""
+        """Make it as uvicorn's protocol is made."""
         super().__init__(*args, **options)
         self.ws_protocol_class = None  # uvicorn's answer to a WebSocket's handshake would be plain text
         self.url = b""

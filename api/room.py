@@ -27,7 +27,7 @@ class Reserve:
 
     @property
     def piece_bytes(self) -> int:
-        """Of one file: enough for the rows of a large deletion, and little of a small disk."""
+        """Size of one file: enough for the rows of a large deletion, and little of a small disk."""
         return max(_SMALLEST_PIECE, min(_LARGEST_PIECE, shutil.disk_usage(self.data_dir).total // _OF_THE_DISK))
 
     @property

@@ -29,7 +29,7 @@ class UnitRoute(StrictRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        """As `StrictRoute`."""
+        """Make a `StrictRoute`."""
         self.writes = writing in _sessions_of(endpoint).values()
         super().__init__(path, endpoint if inspect.iscoroutinefunction(endpoint) else _as_unit(endpoint), **options)
 

@@ -97,7 +97,7 @@ class Problem(Out):
     detail: str
     instance: str
     code: str
-    """For programs: stable."""
+    """Name of the error for programs: it is stable."""
     request_id: str | None
     errors: list[Fault] = []
     error: OpenAIError

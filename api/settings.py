@@ -68,8 +68,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8321
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Where each process serves Prometheus metrics, without a key; null: nowhere. An embedded stack uses this port for
-    the API and the next two for worker and sweep."""
+    """The port where each process serves Prometheus metrics, without a key; null: nowhere. An embedded stack uses this
+    port for the API and the next two for worker and sweep."""
     public_url: BaseUrl | None = None
     """Address of the API as clients see it, for links; null is host and port, or, of all addresses, this machine."""
     allowed_hosts: list[str] = ["127.0.0.1", "localhost", "[::1]", "testserver"]
@@ -124,18 +124,18 @@ class Settings(BaseSettings):
     """Begins a trainer's command line (a wrapper, for example); empty is the worker's own `python -m difftune_core`."""
     max_upload_bytes: int = 5 * 2**40
     max_part_bytes: int = 64 * 2**20
-    """Of a part that comes through the API."""
+    """Most bytes of a part that comes through the API."""
     max_file_bytes: int = 512 * 2**20
-    """Of a file sent in one request (`POST /v1/files`); larger ones are uploaded in parts."""
+    """Most bytes of a file sent in one request (`POST /v1/files`); larger ones are uploaded in parts."""
     quota_bytes: Annotated[int, Field(ge=0)] | None = None
-    """Of a tenant's data sets and pending uploads together; null is no limit."""
+    """Most bytes of a tenant's data sets and pending uploads together; null is no limit."""
     import_prefixes: list[Annotated[str, Field(pattern=r"^s3://[^/]+/.*$")]] = []
     """What users may import data sets from: `s3://bucket/` or `s3://bucket/prefix/`, each. Empty: nothing."""
     import_s3_endpoint_url: BaseUrl | None = None
     """Address of the store that has them; null is AWS. No user chooses an address."""
     import_s3_region: str = "us-east-1"
     import_s3_access_key_id: SecretStr | None = None
-    """Of a key that may read there and no more."""
+    """Id of a key that may read there and no more."""
     import_s3_secret_access_key: SecretStr | None = None
     upload_ttl_s: float = 7 * 86_400.0
     idempotency_ttl_s: float = 2 * 86_400.0

@@ -54,7 +54,7 @@ def tracing_wanted() -> bool:
 
 
 def flush_tracing() -> None:
-    """At the end of a process: send what is left, unless that takes longer than a moment."""
+    """Send what is left at the end of a process, unless that takes longer than a moment."""
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is not None:
         thread = threading.Thread(target=flush, name="last spans", daemon=True)
@@ -108,7 +108,7 @@ def context_of(traceparent: str | None) -> Context:
 
 
 def add_trace_id(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-    """Of a log line: the trace that it belongs to, where there is one."""
+    """Add to a log line the trace that it belongs to, where there is one."""
     current = trace.get_current_span().get_span_context()
     if current.is_valid:
         line["trace_id"] = trace.format_trace_id(current.trace_id)

@@ -33,7 +33,7 @@ def restore(folder: _Folder, data_dir: _DataDir = None) -> None:
 
 
 def _run(verb: str, folder: Path, data_dir: Path | None, options: list[str]) -> None:
-    """In a process of its own: this command knows nothing of databases."""
+    """Run it in a process of its own: this command knows nothing of databases."""
     settings = read_settings(data_dir)
     environment = {**os.environ, "DIFFTUNE_DATA_DIR": str(settings.data_dir.resolve())}
     command = [sys.executable, "-m", "migrations.backup", verb, str(folder.expanduser().resolve()), *options]

@@ -63,7 +63,7 @@ def _versions() -> Iterator[str]:
 def _examine(
     check: str, module: list[str], environment: Mapping[str, str], *, timeout_s: float | None
 ) -> Iterator[Finding]:
-    """In a process of its own: the command line loads neither a database nor a trainer."""
+    """Examine in a process of its own: the command line loads neither a database nor a trainer."""
     status, out, err = _run(module, environment, timeout_s)
     for line in out.splitlines():
         try:

@@ -32,7 +32,7 @@ def extra_of(module: str) -> str | None:
 
 
 def lacking(*extras: str) -> list[str]:
-    """Those of some extras of which a package is not installed."""
+    """The extras, of some, of which a package is not installed."""
     needed = {extra for name, extra in _requirements() if not _is_installed(name)}
     return [extra for extra in extras if extra in needed]
 

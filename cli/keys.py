@@ -68,7 +68,10 @@ def revoke_key(key: Key, data_dir: DataDir = None) -> None:
 
 
 def _run(data_dir: Path | None, *arguments: str) -> str:
-    """In a process of its own: this command knows nothing of databases. What it says goes on to standard error."""
+    """Run it in a process of its own: this command knows nothing of databases.
+
+    What it says goes on to standard error.
+    """
     settings = read_settings(data_dir)
     environment = {**os.environ, "DIFFTUNE_DATA_DIR": str(settings.data_dir.expanduser().resolve())}
     argv = [sys.executable, "-m", "api.keys", *arguments]

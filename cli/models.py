@@ -150,7 +150,7 @@ def _located(card: CardPart, folder: Path) -> dict[str, Any]:
 
 
 def _in_store(settings: Settings, role: Role = "base_model") -> dict[str, dict[str, Any]]:
-    """Where no store was named and none was made yet, nothing is made."""
+    """Models in the store; where no store was named and none was made yet, nothing is made."""
     if settings.store_url is None and not (settings.data_dir / "objects").is_dir():
         return {}
     found = {}

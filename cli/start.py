@@ -1,4 +1,4 @@
-"""Where `difftune` begins: commands, or the extra of the package that they need and do not find."""
+"""The beginning of `difftune`: commands, or the extra of the package that they need and do not find."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from cli.client import Heard
 
 _WIDTH = 120  # where no terminal says how wide it is
 _EVERY_S = 15.0
-"""Between two lines about one task where there is no terminal."""
+"""Seconds between two lines about one task where there is no terminal."""
 
 
 class _Count(MofNCompleteColumn):

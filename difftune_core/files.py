@@ -23,7 +23,7 @@ _LOCK_POLL_S = 0.1
 COMPUTED = "computed-2"
 """Folder within a cache folder of what runs computed, named by the version of the rule of their names."""
 _UNNUMBERED = ("latents", "controls", "text", "retention", "references", "chains", "models")
-"""Those of version 0.3.0 and earlier, whose names did not tell all contents apart."""
+"""Folders of version 0.3.0 and earlier, whose names did not tell all contents apart."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IDENTIFYING = (".safetensors", "config.json", "vocab.json", "merges.txt", "tokenizer.json", "palette.json")
 """Ends of the names of files that decide what a model does; not `card.json`, which holds the digest."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _blocks: list[dict[Path, int]] = []
-"""Of each open block of `holding`: entries, and the descriptors that hold them."""
+"""What each open block of `holding` has: entries, and the descriptors that hold them."""
 
 
 @contextmanager

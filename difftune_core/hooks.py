@@ -117,7 +117,7 @@ class SampleEvent(_Line):
     """Sample images of a step are whole on disk, in one file."""
 
     kind: ClassVar[str] = "sample"
-    """Of the file, as of an artifact."""
+    """Kind of the file, as of an artifact."""
     type: Literal["sample"] = "sample"
     step: int
     num_images: int
@@ -131,7 +131,7 @@ class LogEvent(_Line):
     level: Literal["info", "warn", "error"] = "info"
     message: str
     data: dict[str, str | int | float] = {}
-    """The same for programs, with a `code`; empty where there is nothing to add."""
+    """The message for programs, with a `code`; empty where there is nothing to add."""
 
 
 class SpanEvent(_Line):

@@ -16,7 +16,7 @@ Progress = Callable[[int], None]
 """Hears how many units (images) are done. Called with every denoising step: the same number may come again."""
 
 Listen = Callable[[int], Progress]
-"""From how many units there are to who hears of them."""
+"""Makes a listener for a number of units."""
 
 
 class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
@@ -61,7 +61,7 @@ def progress_of(hooks: Hooks, phase: Phase, total: int) -> Progress:
 
 
 def after(first: int, progress: Progress | None) -> Progress:
-    """The same listener, for work that begins when `first` units are done."""
+    """A listener for work that begins when `first` units are done."""
     return (lambda done: progress(first + done)) if progress is not None else (lambda _: None)
 
 

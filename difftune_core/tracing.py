@@ -22,7 +22,7 @@ _FORM = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]
 
 
 def traced(hooks: Hooks, command: str, environment: Mapping[str, str]) -> Hooks:
-    """The same hooks, told of spans too where the environment names a sampled trace."""
+    """Hooks that hear of spans too where the environment names a sampled trace."""
     found = _FORM.fullmatch(environment.get(TRACEPARENT, ""))
     return hooks if found is None else TracedHooks(hooks, command, trace_id=found[1], parent_id=found[2])
 
@@ -62,11 +62,11 @@ class TracedHooks:
         self._hooks.emit(event)
 
     def stop_requested(self) -> StopKind | None:
-        """As the hooks say."""
+        """Ask the hooks."""
         return self._hooks.stop_requested()
 
     def release(self, checkpoint: Path) -> bool:
-        """As the hooks say."""
+        """Ask the hooks."""
         return self._hooks.release(checkpoint)
 
     def _open(self, name: str) -> _Open:

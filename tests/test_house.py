@@ -44,6 +44,20 @@ def test_functions_are_short() -> None:
     assert not long
 
 
+def docstrings(path: Path) -> list[str]:
+    """Of the file, its classes and functions, and what stands below fields and constants."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    return [node.value for node in texts if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def test_docstrings_can_be_read_alone() -> None:
+    """They begin with a subject or an imperative: "Digest of the file.", not "Of the file."."""
+    fragment = re.compile(r"(As|Of|Those|Likewise|None)\b")
+    read = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in {"api", "worker", "difftune_core", "cli"}]
+    assert not [f"{path.name}: {text[:60]}" for path in read for text in docstrings(path) if fragment.match(text)]
+
+
 def test_the_newest_change_is_this_version() -> None:
     found = re.search(r"^## (\d\S*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None

@@ -18,7 +18,7 @@ def touch(path: Path | None) -> None:
 
 
 def show_life(path: Path | None, gets_on: Callable[[], bool], ended: threading.Event) -> None:
-    """From a thread of its own, touch the file while the process gets on, until it has ended."""
+    """Touch the file from a thread of its own while the process gets on, until it has ended."""
 
     def watch() -> None:
         while not ended.wait(_INTERVAL_S):

@@ -11,7 +11,7 @@ from difftune_core.tracing import TRACEPARENT
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES")
 RESIDENT_BYTES = "DIFFTUNE_RESIDENT_BYTES"
-"""As `difftune_core.runtime.residency` reads it."""
+"""The environment variable as `difftune_core.runtime.residency` reads it."""
 _PYTHON = re.compile(r"PYTHON(PATH|HASHSEED|WARNINGS|MALLOC|UTF8|DONTWRITEBYTECODE)")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 

@@ -27,7 +27,7 @@ class Rule:
 
     message: str
     retries: int | None
-    """None: as many as the settings allow (`max_attempts`)."""
+    """How often it is tried again; None: as often as the settings allow (`max_attempts`)."""
     gives_up_as: str | None = None
     """Reason shown when the budget is spent; None: the code itself."""
 

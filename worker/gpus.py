@@ -17,13 +17,13 @@ _PROGRAM = "nvidia-smi"
 _FIELDS = "memory.used,memory.total,ecc.errors.uncorrected.volatile.total"
 _TIMEOUT_S = 20.0
 _FREE_SHARE = 0.1
-"""Of its memory may be in use by what is no job: a driver's own, a display's."""
+"""Share of a GPU's memory that may be in use by what is no job: a driver's own, a display's."""
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run has its place."""
+    """The slots and GPUs that a run has."""
 
     slot: int
     """Its number; the first of several."""
@@ -36,7 +36,7 @@ class Gpus:
     """Devices in the order of the slots."""
 
     names: tuple[str, ...]
-    """As `CUDA_VISIBLE_DEVICES` takes them: indices or UUIDs."""
+    """Names of the GPUs as `CUDA_VISIBLE_DEVICES` takes them: indices or UUIDs."""
     slots: int
     """Trainings at once."""
 
@@ -50,7 +50,7 @@ class Gpus:
         return min(self.slots, len(self.names)) if self.names else self.slots
 
     def apart(self, slots: Iterable[int]) -> list[int]:
-        """Those slots that share no GPU with one before."""
+        """The slots that share no GPU with one before."""
         first: dict[str | int, int] = {}
         for slot in slots:
             first.setdefault(slot if (gpu := self.of_slot(slot)) is None else gpu, slot)

@@ -69,7 +69,10 @@ class Run:
         return path
 
     def using(self, path: Path, ensure: Callable[[], Path]) -> Path:
-        """As `hold`, of what `ensure` fetches to `path` where it is not; looking at what is there may take long."""
+        """Hold, as `hold` does, what `ensure` fetches to `path` where it is not.
+
+        Looking at what is there may take long.
+        """
         self.hold(path)
         return self.hold(ensure())
 

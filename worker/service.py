@@ -81,7 +81,7 @@ class Worker:
             thread.start()
 
     def look(self) -> None:
-        """There may be work, or a request to running work."""
+        """Look for work, and for requests to running work."""
         with self._news:
             self._rings += 1
             self._news.notify_all()

@@ -153,7 +153,10 @@ class Sweep:
         return len(parts)
 
     def keep_room(self) -> int:
-        """Where room is short, remove what ended attempts have left; the objects removed. Then fill the reserve."""
+        """Remove what ended attempts have left, where room is short; the number of objects removed.
+
+        Then fill the reserve.
+        """
         if self.settings.database_url is not None and self.settings.store_url is not None:
             return 0  # nothing of ours is on this disk
         removed = 0

@@ -59,7 +59,7 @@ def relay(event: SpanEvent) -> None:
 
 
 def _attributes(lease: Lease) -> dict[str, str | int]:
-    """In OpenTelemetry's words for messages, where it has them."""
+    """Attributes in OpenTelemetry's words for messages, where it has them."""
     return {
         "messaging.system": "difftune",
         "messaging.operation.name": "process",

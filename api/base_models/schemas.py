@@ -19,7 +19,7 @@ class Model(Listed):
     """What it is for: to be tuned, to go on from (`control.init_from`), to draw controls (`control.annotator`), or to
     score captions (`evaluation.clip_model`)."""
     family: str
-    """Of a base model; else the kind."""
+    """The family of a base model; of other models their kind."""
     description: str
     licence: str
     image_size: int | None

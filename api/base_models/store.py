@@ -32,7 +32,8 @@ class StoredModel(BaseModel):
     schema_version: Literal[1] = 1
     id: str
     digest: str
-    """Over names and contents of the weights and configs, as `difftune_core.files.folder_digest` makes it."""
+    """The digest over names and contents of the weights and configs, as `difftune_core.files.folder_digest` makes it.
+    """
     card: dict[str, Any]
     """`card.json`, whole."""
     files: list[FileInfo]
@@ -44,7 +45,7 @@ class StoredModel(BaseModel):
         return role_of(self.card)
 
     def key(self, file: FileInfo) -> str:
-        """Where a file is."""
+        """The key of one of its files."""
         return f"{_folder(self.id, self.digest)}/{file.path}"
 
 

@@ -27,7 +27,7 @@ class Comparison(OwnedSubject, Base):
     evaluation: Mapped[dict[str, Any]] = mapped_column(JSON)
     """Resolved; the same for every job."""
     control: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    """Of ControlNets: resolved; the same for every job."""
+    """The resolved condition of ControlNets, the same for every job."""
     num_threads: Mapped[int | None]
     training_file: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
     validation_file: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))

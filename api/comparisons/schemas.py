@@ -31,7 +31,7 @@ class NamedMethod(Frozen):
     name: MethodName
     """Letters, digits and `._=+-`, at most 40."""
     method: Method
-    """As a job's."""
+    """The method, as a job states it."""
 
 
 class ComparisonCreate(Frozen):
@@ -44,7 +44,7 @@ class ComparisonCreate(Frozen):
     validation_file: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Id of the held-out data set that all results are judged against."""
     methods: Annotated[list[NamedMethod], Field(min_length=2, max_length=MAX_METHODS)]
-    """At equal budgets: `max_steps` and `batch_size` must be the same for all, defaults filled in."""
+    """The methods at equal budgets: `max_steps` and `batch_size` must be the same for all, defaults filled in."""
     control: ControlConfig | None = None
     """Stable Diffusion only: the condition that every ControlNet is taught, as a job's."""
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=MAX_SEEDS)] = [0, 1, 2]  # noqa: RUF012  # frozen
@@ -66,7 +66,7 @@ class ComparisonCreate(Frozen):
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=_MAX_METADATA)] | None = None
     """Up to 14 pairs of your own; each job gets them, and `comparison` and `comparison_method`."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    """Of each job. Higher first."""
+    """The priority of each job. Higher goes first."""
 
 
 class ComparedMethod(Out):
@@ -80,7 +80,7 @@ class ComparedJob(Out):
     """One run."""
 
     id: str
-    """Of the job, under `/v1/fine_tuning/jobs`."""
+    """Id of the job, under `/v1/fine_tuning/jobs`."""
     method: str
     seed: int
     status: JobStatus
@@ -94,7 +94,7 @@ class ComparisonDetails(Out):
 
     phase: Literal["training", "comparing"] | None
     step: int
-    """Of all jobs together."""
+    """Steps done by all jobs together."""
     total_steps: int
     jobs: dict[str, int]
     """How many jobs have which status."""
@@ -120,12 +120,12 @@ class ComparisonOut(Listed):
     methods: list[ComparedMethod]
     seeds: list[int]
     control: Resolved | None
-    """Of ControlNets; null for base models that draw classes."""
+    """The condition of ControlNets; null for base models that draw classes."""
     evaluation: Resolved
     checkpoints: Resolved | None
-    """Of its jobs; null once all of them are deleted."""
+    """The settings of its jobs; null once all of them are deleted."""
     resources: Resolved | None
-    """As `checkpoints`."""
+    """The resources of its jobs; null once all of them are deleted."""
     num_threads: int | None
     suffix: str | None
     metadata: dict[str, str] | None

@@ -26,7 +26,7 @@ class Dataset(Owned, Stated, Base):
     parts: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     """The file, in order: `[{"key": ..., "bytes": ...}]`."""
     sha256: Mapped[str | None] = mapped_column(String(64))
-    """Of the whole file, computed by validation."""
+    """Digest of the whole file, computed by validation."""
     expected_md5: Mapped[str | None] = mapped_column(String(32))
     """Hex md5 that the client stated at completion; a mismatch makes the data set invalid."""
     expected_sha256: Mapped[str | None] = mapped_column(String(64))
@@ -34,7 +34,7 @@ class Dataset(Owned, Stated, Base):
     options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """What its owner says of it (`DatasetOptions`); null where nothing was said."""
     source: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    """Of an import: `{"uri", "etag"}`; its one part is written when it has been copied."""
+    """Where an import comes from, `{"uri", "etag"}`; its one part is written when it has been copied."""
     num_items: Mapped[int | None]
     class_names: Mapped[list[str] | None] = mapped_column(JSON)
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON)
@@ -49,7 +49,7 @@ class Dataset(Owned, Stated, Base):
 
     @classmethod
     def seen_by(cls, tenant_id: str) -> list[ColumnElement[bool]]:
-        """Those that are not deleted: their rows stay for the jobs that used them."""
+        """The tenant's data sets that are not deleted: rows of deleted ones stay for the jobs that used them."""
         return [*super().seen_by(tenant_id), cls.deleted_at.is_(None)]
 
     @property

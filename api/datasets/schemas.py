@@ -59,7 +59,7 @@ class DatasetOut(Listed):
     max_skipped_share: float
     """The most that `skip` may leave out, as a share of all."""
     splits: Splits
-    """Of an archive with folders like `train/` and `val/`: which of them this is. See `docs/datasets.md`."""
+    """Which folder this is of an archive with folders like `train/` and `val/`. See `docs/datasets.md`."""
     num_skipped: int | None
     """Files and rows that were left out; the report lists them. Null until validated."""
     num_ignored: int | None

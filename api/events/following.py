@@ -50,7 +50,7 @@ class Watched:
 
     job_id: str
     tenant_id: str | None = None
-    """None: there is no such job, or nobody has looked yet."""
+    """The job's tenant; None where there is no such job, or nobody has looked yet."""
     listeners: int = 0
     floor: int = 0
     """Number of the last event that is no longer in memory."""
@@ -215,7 +215,10 @@ class Following:
 
 
 def _news(database: Database, known: dict[str, int | None]) -> dict[str, News]:
-    """By job, what came after the number that is known of it; of a job that is new to us the last that are kept."""
+    """Events by job that came after the number that is known of it.
+
+    Of a job that is new to us the last that are kept.
+    """
     news = {}
     with database.read() as session:
         for job in repository.states_of(session, list(known)):

@@ -18,7 +18,7 @@ class IdempotencyKey(Base):
     """Method and path."""
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
-    """Of the body, in canonical form."""
+    """Digest of the body in canonical form."""
     answer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """Null only inside the transaction that carries the request out."""
     created_at: Mapped[float] = mapped_column(Double, index=True)

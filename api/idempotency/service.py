@@ -37,7 +37,7 @@ class Once:
     scope: str
     key: str | None
     headers: Headers
-    """Of the response."""
+    """Headers of the response."""
 
     def answer(self, session: Session, body: Body, shape: type[OutT], act: Callable[[], OutT]) -> OutT:
         """What `act` answers, or has answered to the same request before.

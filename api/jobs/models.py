@@ -34,13 +34,14 @@ class Job(OwnedSubject, Base):
     start_checkpoint: Mapped[str | None] = mapped_column(String(40), index=True)
     """Id of the checkpoint of another job that it begins with."""
     lineage: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
-    """That checkpoint, the one that its own job began with, and so on (`difftune_core.config.origin.Ancestor`)."""
+    """The checkpoint that it began with, the one that this one's own job began with, and so on
+    (`difftune_core.config.origin.Ancestor`)."""
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The resolved `TransferConfig`."""
     training_file: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
     validation_file: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
     retention_set: Mapped[str | None] = mapped_column(ForeignKey("retention_sets.id"), index=True)
-    """Where the config names one by its id."""
+    """Id of the retention set that the config names, where it names one."""
     retention_digest: Mapped[str | None] = mapped_column(String(64))
     """Content address of the retention set that is trained on, named or sampled by the trainer."""
     base_digest: Mapped[str | None] = mapped_column(String(64))

@@ -69,7 +69,7 @@ def is_made(session: Session, set_id: str | None) -> bool:
 
 
 def check_settings(card: BaseModelCard, config: TransferConfig) -> None:
-    """As `check_classes`, for the settings in a resolved config."""
+    """Check the classes of the retention set that a resolved config states, as `check_classes` does."""
     settings = _setting(config)
     if isinstance(settings, RetentionSetConfig):
         check_classes(card, settings, param=f"{FIELD}.class_distribution")

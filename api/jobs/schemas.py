@@ -59,7 +59,7 @@ class StatusDetails(Out):
     step: int
     total_steps: int
     done: int | None
-    """Of the phase's own units (steps, images)."""
+    """Units of the phase (steps, images) that are done."""
     total: int | None
     queue_position: int | None
     """Among your own jobs that wait: 1 is the next of them. Tenants take turns, so it says nothing of others."""
@@ -74,7 +74,7 @@ class JobRetentionSet(Out):
     """The images of the base model that are replayed."""
 
     id: str | None
-    """Where the job names a retention set; null where the trainer samples it."""
+    """Id of the retention set that the job names; null where the trainer samples it."""
     digest: str
     """Content address: equal for equal base model and settings."""
 
@@ -109,7 +109,7 @@ class JobOut(Listed):
     finished_at: int | None
     estimated_finish: int | None
     model: str
-    """As it was asked for: the id of a base model, or of the checkpoint that the job began with."""
+    """The model as it was asked for: the id of a base model, or of the checkpoint that the job began with."""
     base_model: str
     """Id of the base model."""
     lineage: list[Ancestor]
@@ -125,7 +125,7 @@ class JobOut(Listed):
     """Null for methods that use none."""
     method: Resolved
     control: Resolved | None
-    """Of a ControlNet; null for base models that draw classes."""
+    """The condition of a ControlNet; null for base models that draw classes."""
     evaluation: Resolved
     samples: Resolved
     checkpoints: Resolved

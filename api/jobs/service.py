@@ -266,7 +266,7 @@ def _close(session: Session, job: Job) -> None:
 
 
 def _queue_or_fail(session: Session, job: Job) -> None:
-    """As `_queue_if_ready`, for a job that was submitted before."""
+    """Queue a job that was submitted before, as `_queue_if_ready` does, or fail it."""
     try:
         _queue_if_ready(session, job)
     except TaskError as error:

@@ -62,7 +62,7 @@ def shown(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[str,
 
 
 def answered(job_ids: Sequence[str], connection: Connection) -> dict[str, Answer]:
-    """The same as JSON."""
+    """Jobs as they are answered, as JSON."""
     return {
         job_id: Answer(fields["organization_id"], to_json(fields, inf_nan_mode="null"))
         for job_id, fields in shown(connection, job_ids).items()
@@ -129,7 +129,7 @@ def _details(job: AnyRow) -> dict[str, Any]:
 
 
 def _attempts(attempts: list[AnyRow]) -> list[dict[str, Any]]:
-    """In their order. Workers are numbered: their names are of the machines, which tenants share."""
+    """Attempts in their order. Workers are numbered: their names are of the machines, which tenants share."""
     workers = list(dict.fromkeys(attempt.worker_id for attempt in attempts))
     names = {worker_id: f"worker_{number}" for number, worker_id in enumerate(workers, start=1)}
     return [

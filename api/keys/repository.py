@@ -18,7 +18,7 @@ def list_of(session: Session, tenant_id: str) -> list[ApiKey]:
 
 
 def list_all(session: Session) -> list[ApiKey]:
-    """Of all tenants, each tenant's oldest first."""
+    """The keys of all tenants, each tenant's oldest first."""
     return list(session.scalars(select(ApiKey).order_by(ApiKey.tenant_id, ApiKey.id)))
 
 
@@ -35,7 +35,7 @@ def count_valid(session: Session) -> int:
 
 
 def valid_among(session: Session, key_ids: list[str]) -> set[str]:
-    """Those that work now: neither revoked nor expired."""
+    """The keys that work now: neither revoked nor expired."""
     query = select(ApiKey.id).where(ApiKey.id.in_(key_ids), ApiKey.revoked_at.is_(None), _lasts())
     return set(session.scalars(query))
 

@@ -14,7 +14,7 @@ class LogOut(Listed):
     object: Literal["fine_tuning.job.log"] = "fine_tuning.job.log"
     created_at: int
     attempt: int
-    """As in the job's `attempts`."""
+    """Number of the attempt, as in the job's `attempts`."""
     text: str
 
 

@@ -26,11 +26,11 @@ class RetentionArtifact(Counted, Subject, Base):
     settings: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """The complete `RetentionSetConfig`; null for uploaded images."""
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
-    """Where uploaded images are taken from."""
+    """The data set that uploaded images are taken from."""
     key: Mapped[str | None] = mapped_column(String(512))
     bytes: Mapped[int | None] = mapped_column(BigInteger)
     sha256: Mapped[str | None] = mapped_column(String(64))
-    """Of the stored file."""
+    """Digest of the stored file."""
 
 
 class RetentionSet(Labelled, Owned, Base):
@@ -48,10 +48,10 @@ class RetentionSet(Labelled, Owned, Base):
 
     @classmethod
     def seen_by(cls, tenant_id: str) -> list[ColumnElement[bool]]:
-        """Those that the tenant has not deleted."""
+        """The sets that the tenant has not deleted."""
         return [*super().seen_by(tenant_id), cls.deleted_at.is_(None)]
 
     @property
     def status(self) -> RetentionSetStatus:
-        """As its tenant sees it."""
+        """The status as its tenant sees it."""
         return RetentionSetStatus.CANCELLED if self.cancelled_at else RetentionSetStatus(self.artifact.status)

@@ -57,7 +57,7 @@ class RetentionSetOut(Listed):
     guidance_scale: float | None
     class_distribution: Literal["uniform"] | list[dict[str, Any]] | None
     prompt: str | None
-    """Of a Stable Diffusion's images; null for classes."""
+    """The prompt of a Stable Diffusion's images; null for classes."""
     seed: int | None
     num_images: int
     progress: RetentionSetProgress

@@ -77,7 +77,7 @@ class ObjectStore(Protocol):
         ...
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
-        """As `put_file`, for chunks as they come, with their sha256; when `chunks` raises, nothing is stored."""
+        """Store chunks as they come, as `put_file` does, with their sha256; when `chunks` raises, nothing is stored."""
         ...
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:

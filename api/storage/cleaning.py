@@ -10,7 +10,7 @@ log = structlog.get_logger(__name__)
 
 
 def delete_objects(store: ObjectStore, keys: Iterable[str]) -> None:
-    """After a commit that no row names them any more; what a crash leaves behind belongs to no row."""
+    """Delete objects after the commit since which no row names them; what a crash leaves behind belongs to no row."""
     for key in keys:
         try:
             store.delete(key)

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 REQUIRED = ("method", "expires", "signature")
 PARAMETERS = (*REQUIRED, "filename", "type", "bytes", "inline")
-"""Of a link's query; the first three are in every link."""
+"""Parameters of a link's query; the first three are in every link."""
 _SECRET_BYTES = 32
 
 

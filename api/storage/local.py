@@ -28,7 +28,7 @@ class LocalStore:
         (root / _INCOMING).mkdir(parents=True, exist_ok=True)
 
     def put_file(self, key: str, path: Path, *, content_type: str) -> ObjectInfo:
-        """As `ObjectStore.put_file`; the content type goes into each link instead."""
+        """Do as `ObjectStore.put_file`; the content type goes into each link instead."""
         del content_type
         return self.put_stream(key, _file_chunks(path, 0, None))
 
@@ -55,11 +55,11 @@ class LocalStore:
         return ObjectInfo(key, size, digest.hexdigest(), _etag(target))
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """As `ObjectStore.read`."""
+        """Do as `ObjectStore.read`."""
         return _file_chunks(self._path(key), start, end)
 
     def stat(self, key: str) -> ObjectInfo:
-        """As `ObjectStore.stat`."""
+        """Do as `ObjectStore.stat`."""
         path = self._path(key)
         if not path.is_file():
             raise FileNotFoundError(key)
@@ -67,7 +67,7 @@ class LocalStore:
         return ObjectInfo(key, found.st_size, etag=_etag(path), modified=found.st_mtime)
 
     def delete(self, key: str) -> None:
-        """As `ObjectStore.delete`; folders left empty go too."""
+        """Do as `ObjectStore.delete`; folders left empty go too."""
         path = self._path(key)
         path.unlink(missing_ok=True)
         with suppress(OSError):  # the first that is not empty
@@ -75,7 +75,7 @@ class LocalStore:
                 folder.rmdir()
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """As `ObjectStore.list`."""
+        """Do as `ObjectStore.list`."""
         folder = self.root / prefix.rpartition("/")[0]
         if ".." in prefix or not folder.resolve().is_relative_to(self.root.resolve()):
             raise ValueError(f"not a prefix of object keys: {prefix!r}")
@@ -87,17 +87,17 @@ class LocalStore:
                     yield self.stat(key)
 
     def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float, inline: bool = False) -> str:
-        """As `ObjectStore.url_get`."""
+        """Do as `ObjectStore.url_get`."""
         link = Link("GET", checked_key(key), int(time.time() + expires_s), filename, content_type, inline=inline)
         return link.url(self.base_url, self.secret)
 
     def url_put(self, key: str, *, num_bytes: int, expires_s: float) -> str:
-        """As `ObjectStore.url_put`."""
+        """Do as `ObjectStore.url_put`."""
         link = Link("PUT", checked_key(key), int(time.time() + expires_s), num_bytes=num_bytes)
         return link.url(self.base_url, self.secret)
 
     def forget_unfinished(self, older_than_s: float) -> int:
-        """As `ObjectStore.forget_unfinished`."""
+        """Do as `ObjectStore.forget_unfinished`."""
         forgotten = 0
         for path in (self.root / _INCOMING).iterdir():
             with suppress(FileNotFoundError):  # it has become an object
@@ -107,7 +107,7 @@ class LocalStore:
         return forgotten
 
     def check(self) -> None:
-        """As `ObjectStore.check`; a disk without room is found by writing to it."""
+        """Do as `ObjectStore.check`; a disk without room is found by writing to it."""
         probe = self.root / _INCOMING / secrets.token_hex(16)
         try:
             with probe.open("xb") as file:

@@ -52,7 +52,7 @@ class S3Store:
         self._client.meta.events.register("before-parameter-build.s3.PutObject", self._add_condition)
 
     def put_file(self, key: str, path: Path, *, content_type: str) -> ObjectInfo:
-        """As `ObjectStore.put_file`; in parts where it is large."""
+        """Do as `ObjectStore.put_file`; in parts where it is large."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         extra = {"ContentType": content_type, "Metadata": {"sha256": digest}}
@@ -68,7 +68,7 @@ class S3Store:
         return ObjectInfo(key, path.stat().st_size, digest)
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
-        """As `ObjectStore.put_stream`; one part of 8 MiB is in memory.
+        """Do as `ObjectStore.put_stream`; one part of 8 MiB is in memory.
 
         Chunks are read in the calling thread: those of a request can be read in no other.
         """
@@ -84,15 +84,15 @@ class S3Store:
         return ObjectInfo(key, reader.num_bytes, reader.digest.hexdigest())
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """As `ObjectStore.read`; goes on where a connection broke, as long as it is the same object."""
+        """Do as `ObjectStore.read`; goes on where a connection broke, as long as it is the same object."""
         yield from object_chunks(self._client, self.bucket, self._name(key), start=start, end=end)
 
     def stat(self, key: str) -> ObjectInfo:
-        """As `ObjectStore.stat`."""
+        """Do as `ObjectStore.stat`."""
         return replace(object_info(self._client, self.bucket, self._name(key)), key=key)
 
     def delete(self, key: str) -> None:
-        """As `ObjectStore.delete`."""
+        """Do as `ObjectStore.delete`."""
         try:
             with translated(key):
                 self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
@@ -100,7 +100,7 @@ class S3Store:
             return
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """As `ObjectStore.list`."""
+        """Do as `ObjectStore.list`."""
         with translated(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
@@ -109,7 +109,7 @@ class S3Store:
                     yield ObjectInfo(key, found["Size"], None, found["ETag"].strip('"'), modified)
 
     def url_get(self, key: str, *, filename: str, content_type: str, expires_s: float, inline: bool = False) -> str:
-        """As `ObjectStore.url_get`."""
+        """Do as `ObjectStore.url_get`."""
         fixed = {
             "ResponseContentDisposition": disposition(filename, inline=inline),
             "ResponseContentType": content_type,
@@ -118,12 +118,12 @@ class S3Store:
         return self._link("get_object", params, expires_s)
 
     def url_put(self, key: str, *, num_bytes: int, expires_s: float) -> str:
-        """As `ObjectStore.url_put`; the length is among the signed headers."""
+        """Do as `ObjectStore.url_put`; the length is among the signed headers."""
         params = {"Bucket": self.bucket, "Key": self._name(key), "ContentLength": num_bytes}
         return self._link("put_object", params, expires_s)
 
     def forget_unfinished(self, older_than_s: float) -> int:
-        """As `ObjectStore.forget_unfinished`: parts of broken-off writes are no objects, but they take room."""
+        """Do as `ObjectStore.forget_unfinished`: parts of broken-off writes are no objects, but they take room."""
         forgotten = 0
         with translated(self.bucket):
             pages = self._client.get_paginator("list_multipart_uploads")
@@ -134,7 +134,7 @@ class S3Store:
         return forgotten
 
     def check(self) -> None:
-        """As `ObjectStore.check`."""
+        """Do as `ObjectStore.check`."""
         try:
             with translated(self.bucket):
                 self._client.head_bucket(Bucket=self.bucket)

@@ -35,7 +35,7 @@ class Owner(ABC):
 
     folder: ClassVar[str]
     noun: ClassVar[str]
-    """One of them, in messages."""
+    """What one of them is called in messages."""
 
     def named(self, session: Session, subject_id: str | None = None) -> dict[str, str | None]:
         """Objects that rows name beside the result files, of one subject or of all, with their sha256 where known.

@@ -22,7 +22,7 @@ class Stated:
     """A row with a status and one table of its transitions."""
 
     noun: ClassVar[str]
-    """One of them, as codes of errors name it."""
+    """What one of them is called in codes of errors."""
     transitions: ClassVar[Mapping[str, frozenset[str]]] = ALLOWED
     status: Mapped[str]
 
@@ -115,7 +115,7 @@ class ResultFile(Base):
     kind: Mapped[str] = mapped_column(String(32))
     """`difftune_core.hooks.ArtifactEvent.kind`."""
     step: Mapped[int] = mapped_column(default=0)
-    """Of the training that it shows; 0 where there is none."""
+    """Step of the training that it shows; 0 where there is none."""
     filename: Mapped[str] = mapped_column(String(255))
     key: Mapped[str] = mapped_column(String(512))
     bytes: Mapped[int] = mapped_column(BigInteger)

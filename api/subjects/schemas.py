@@ -17,7 +17,7 @@ class Failure(Out):
 
     @classmethod
     def of(cls, subject: Subject) -> Self | None:
-        """None of a subject that has not failed."""
+        """The failure of a subject; None where it has not failed."""
         if subject.error_code is None:
             return None
         return cls(code=subject.error_code, message=subject.error_message or "", param=subject.error_param)

@@ -24,7 +24,7 @@ class Upload(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     """Announced size of the whole file."""
     options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    """Of the data set that it becomes (`DatasetOptions`)."""
+    """Options of the data set that it becomes (`DatasetOptions`)."""
     created_at: Mapped[float] = mapped_column(Double)
     expires_at: Mapped[float] = mapped_column(Double, index=True)
     dataset_id: Mapped[str | None] = mapped_column(String(40))
@@ -42,7 +42,7 @@ class UploadPart(Base):
     bytes: Mapped[int | None] = mapped_column(BigInteger)
     """Null while a presigned part has not been seen in the store."""
     announced: Mapped[int | None] = mapped_column(BigInteger)
-    """Of a presigned part: the bytes that its link allows."""
+    """The bytes that the link of a presigned part allows."""
     signed_at: Mapped[float | None] = mapped_column(Double)
     """When its newest link was given out."""
     sha256: Mapped[str | None] = mapped_column(String(64))

@@ -93,7 +93,7 @@ def parts_of(session: Session, tenant_id: str, upload_id: str) -> list[UploadPar
 
 
 def part_key(upload_id: str, part_id: str) -> str:
-    """Where a part lies; it stays there when it becomes part of a data set."""
+    """The key of a part, under which it stays when it becomes part of a data set."""
     return f"uploads/{upload_id}/{part_id}"
 
 
@@ -151,7 +151,7 @@ def renew_part(session: Session, upload: Upload, part_id: str) -> UploadPart:
 
 
 def seen_in_store(store: ObjectStore, parts: Iterable[UploadPart]) -> dict[str, ObjectInfo]:
-    """By id, the presigned parts that have arrived. Asks the store: call it outside of a unit of work."""
+    """The presigned parts that have arrived, by id. Asks the store: call it outside of a unit of work."""
     found = {}
     for part in parts:
         if part.bytes is None:

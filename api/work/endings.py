@@ -33,7 +33,7 @@ class Outcome:
 
     ending: Ending
     verdict: Verdict | None
-    """None where it succeeded."""
+    """What is to be said of a failure; None where the work succeeded."""
     files: Sequence[Any] = ()
     """`api.subjects.files.Result`s that lie in the store and that no row names yet."""
     found: Any = None

@@ -37,7 +37,7 @@ class Lease:
     kind: str
     subject_id: str
     traceparent: str | None = None
-    """Of the span that asked for the work."""
+    """Trace parent of the span that asked for the work."""
     slots: int = 1
 
 

@@ -68,7 +68,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _set_steps(methods: Any, max_steps: int) -> None:
-    """The same budget for every method; what is no method is left for the service to name."""
+    """Give every method the same budget; what is no method is left for the service to name."""
     for entry in methods if isinstance(methods, list) else []:
         method = entry.get("method") if isinstance(entry, dict) else None
         if isinstance(method, dict) and isinstance(kind := method.get("type"), str):

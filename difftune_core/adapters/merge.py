@@ -1,4 +1,4 @@
-"""From an adapted model back to a plain one."""
+"""Makes a plain model of an adapted one."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Resumed:
     damaged: list[str]
     """Newer checkpoints that are not whole and were passed over."""
     envelope: dict[str, Any] = field(default_factory=dict)
-    """Of the checkpoint."""
+    """The envelope of the checkpoint."""
 
 
 def resume(state: TrainState[Any], checkpoints: Path, *, identity: dict[str, Any], envelope: dict[str, Any]) -> Resumed:

@@ -27,7 +27,7 @@ from difftune_core.networks.state import CONFIG
 from difftune_core.runtime.tensors import save_tensors
 
 WriteConfig = Callable[[Any, Path, Adapter | None], None]
-"""From a model, the folder of its weights and the adapter that is still inside to `config.json` there."""
+"""Writes `config.json`: takes a model, the folder of its weights and the adapter that is still inside."""
 
 
 def save_checkpoint(

@@ -14,7 +14,7 @@ class About(Frozen):
     """What tells one report from another. By hand there is nothing to tell: every field may be left out."""
 
     id: str = ""
-    """Of the job, comparison or analysis."""
+    """Id of the job, comparison or analysis."""
     name: str = ""
     """What people call it: the job's suffix."""
     created_at: int = 0

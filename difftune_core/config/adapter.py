@@ -25,7 +25,7 @@ DIT_LINEAR_LAYERS = (
     "final_layer.linear",
     "final_layer.adaLN_modulation.1",
 )
-"""Of a DiT with one block."""
+"""The linear layers of a DiT with one block."""
 
 
 class FullTuning(Frozen):

@@ -37,7 +37,7 @@ class Defaults(CardPart):
     retention_set: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
     control: dict[str, Any] = {}
-    """Of a Stable Diffusion: `default_prompt`, `prompt_dropout` and the like."""
+    """What `control` of a Stable Diffusion leaves out: `default_prompt`, `prompt_dropout` and the like."""
 
     @field_validator("*")
     @classmethod
@@ -77,7 +77,7 @@ class BaseModelCard(CardPart):
     """sha256 over the model's files (name and content, sorted): identifies the weights."""
     defaults: Defaults = Defaults()
     unet: dict[str, Any] = {}
-    """Of a Stable Diffusion: what a ControlNet must have in common with it."""
+    """What a ControlNet must have in common with a Stable Diffusion's UNet."""
     figures: dict[str, Any] = {}
     """What was measured of the model itself: its FID on its own source, the autoencoder's floor."""
 
@@ -103,7 +103,7 @@ class FeatureExtractorCard(CardPart):
     comparable: bool = False
     """Whether distances over its features may be set beside published ones."""
     resizing: InceptionResizing = "clean-fid"
-    """Of Inception: whose way of bringing images to 299 pixels is followed."""
+    """Whose way of bringing images to Inception's 299 pixels is followed."""
 
 
 class CompanionCard(CardPart):
@@ -126,7 +126,7 @@ class CompanionCard(CardPart):
     conditions: tuple[str, ...] = ()
     """What an annotator draws; what a ControlNet follows, where that is known."""
     anatomy: dict[str, Any] = {}
-    """Of a ControlNet: what it must have in common with a UNet (`difftune_core.config.controlnet_fit`)."""
+    """What a ControlNet must have in common with a UNet (`difftune_core.config.controlnet_fit`)."""
 
 
 def role_of(card: object) -> Role | None:

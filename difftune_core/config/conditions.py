@@ -31,9 +31,10 @@ class ControlCondition(Named):
     uint8 [h, w, 3]; of a condition that a network draws, a class that makes such a function of the network's folder and
     the device."""
     formula: str = ""
-    """Of one that is computed: identifies how, in the names of caches. Another text is another formula."""
+    """How a condition is computed, as the names of caches say it; empty where a network draws it. Another text is
+    another formula."""
     architectures: tuple[str, ...] = ()
-    """Of one that a network draws: how the names of transformers' classes end that can; none where it is computed."""
+    """How the names of transformers' classes end that can draw it; none where it is computed."""
     compare: str
     """`module:function`, which only trainers import: of controls that were given, those drawn anew from results, and
     the palette or None, the `families.controlnet.controls.Agreement`."""

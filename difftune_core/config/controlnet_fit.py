@@ -48,7 +48,9 @@ def check_controlnet_fits(
 
 
 def check_cards_fit(controlnet: CompanionCard, base: BaseModelCard) -> None:
-    """The same by what both cards state; a card that states nothing is left to whoever loads the weights.
+    """Refuse a ControlNet that does not fit by what both cards state.
+
+    A card that states nothing is left to whoever loads the weights.
 
     Raises:
         TaskError: `model_mismatch`, with every field that differs and both values.

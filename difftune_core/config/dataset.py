@@ -23,14 +23,14 @@ class DatasetOptions(BaseModel):
     max_skipped_share: Annotated[float, Field(ge=0, le=1)] = MAX_SKIPPED_SHARE
     """The most that `skip` may leave out, as a share of all files and rows that should have been used."""
     splits: Splits = "refuse"
-    """Of an archive that has folders like `train/` and `val/`: which of them is the data set.
+    """Which folder is the data set, of an archive that has some like `train/` and `val/`.
 
     `refuse`: none, such an archive is refused with advice. `hold_out`: `train/`, and its jobs that name no
     `validation_file` are judged by the images of `val/`, or of `test/` where there is no `val/`.
     """
 
     def held_out(self) -> DatasetOptions:
-        """Of the part that `hold_out` keeps from training."""
+        """The part that `hold_out` keeps from training."""
         return HeldOutOptions(**self.model_dump())
 
 

@@ -64,9 +64,9 @@ class EvaluationConfig(Frozen):
     num_images: Annotated[int, Field(ge=2, le=1_000_000)] = 10_000
     """Images sampled for FID and KID."""
     class_distribution: ClassDistribution = "as_validation"
-    """Of which classes they are: in the proportions of the held-out images (`as_validation`), or in `equal` shares. FID
-    compares distributions: against a set of 270 and 30 images even a perfect model has a high FID by equal shares. The
-    presets draw equal shares, as published."""
+    """The classes of the images that are drawn: in the proportions of the held-out images (`as_validation`), or in
+    `equal` shares. FID compares distributions: against a set of 270 and 30 images even a perfect model has a high FID
+    by equal shares. The presets draw equal shares, as published."""
     sampler: Sampler = "ddim"
     """Reverse process."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 50
@@ -97,7 +97,7 @@ class EvaluationConfig(Frozen):
     """ControlNet: id of the CLIP model that scores how well the images of validation rows fit their captions
     (`clip_score`: 100 max(cos, 0), the mean over images). Null: no such score."""
     best_metric: FigureKey = "fid"
-    """By which figure the best checkpoint is chosen: one that each evaluation has, unasked or because `metrics` or
+    """The figure by which the best checkpoint is chosen: one that each evaluation has, unasked or because `metrics` or
     `feature_extractors` name it (`fd_<id>`). ControlNet: one of the agreement with the condition, which is also the
     default there, or `clip_score`."""
     early_stopping: EarlyStopping | None = None

@@ -1,4 +1,4 @@
-"""Where a run comes from that begins with the checkpoint of another one. Pydantic only: API and worker need it."""
+"""The origin of a run that begins with the checkpoint of another one. Pydantic only: API and worker need it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORIGIN_FILE = "origin.json"
 CHECKPOINT_ID = r"ckpt_[0-9A-Z]{1,40}"
 """No base model's id looks so: those have no capitals."""
 BeginningId = Annotated[str, Field(pattern=rf"^({MODEL_ID}|{CHECKPOINT_ID})$")]
-"""Of a base model or a checkpoint."""
+"""Id of a base model or a checkpoint."""
 
 
 class Ancestor(Frozen):
@@ -25,7 +25,7 @@ class Ancestor(Frozen):
     job: str = ""
     """Id of the job that made it."""
     step: int
-    """Of that job."""
+    """Step of that job."""
 
 
 class Origin(Frozen):
@@ -34,4 +34,4 @@ class Origin(Frozen):
     lineage: tuple[Ancestor, ...]
     """The checkpoint, then the one that its own run began with, and so on."""
     class_names: tuple[str, ...] | None = None
-    """Of the rows of its label table, where that is known."""
+    """Names of the classes of its label table's rows, where they are known."""

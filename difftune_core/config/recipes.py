@@ -97,7 +97,7 @@ class RecipeSettings:
     def __get_pydantic_json_schema__(
         self, _schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """One of the settings that recipes have, or null."""
+        """Describe one of the settings that recipes have, or null."""
         known = [recipe.settings for recipe in all_recipes().values() if recipe.settings is not None]
         return {"anyOf": [*(handler(settings.__pydantic_core_schema__) for settings in known), {"type": "null"}]}
 

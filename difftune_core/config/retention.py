@@ -53,7 +53,7 @@ class RetentionSetConfig(Frozen):
     def _each_class_once(
         cls, value: Literal["uniform"] | tuple[ClassWeight, ...]
     ) -> Literal["uniform"] | tuple[ClassWeight, ...]:
-        """In order of the labels, so that one distribution has one digest."""
+        """Put the classes in order of the labels, so that one distribution has one digest."""
         if value == "uniform":
             return value
         ordered = tuple(sorted(value, key=lambda share: share.label))
@@ -94,9 +94,9 @@ class RetentionSetInfo(BaseModel):
     """Identifies base model and settings, or base model and uploaded images."""
     model: str
     base_digest: str
-    """Of the base model that sampled the images, or that they were uploaded for."""
+    """Digest of the base model that sampled the images, or that they were uploaded for."""
     settings: dict[str, Any] | None
-    """As sampled; null for uploaded images."""
+    """The settings that the images were sampled with; null for uploaded images."""
 
 
 def retention_fields(config: RetentionSetConfig) -> dict[str, Any]:

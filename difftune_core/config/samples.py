@@ -11,17 +11,17 @@ from difftune_core.config.frozen import Frozen
 from difftune_core.hooks import TaskError
 
 MOST_FILES = 1000
-"""Of a job's sample images, where they are asked for every so many steps."""
+"""Most files of a job's sample images, where they are asked for every so many steps."""
 _MOST_BY_DEFAULT = 100
 FEWEST_IMAGES = 4
 _NUM_IMAGES = (8, FEWEST_IMAGES)
-"""By default: as many as the share allows."""
+"""Images by default: as many as the share allows."""
 _SHARE = 0.03
-"""Of a run's passes through the network that may go into images by default."""
+"""Share of a run's passes through the network that may go into images by default."""
 _PASSES_OF_TRAINING = 3
-"""Of an image in a step: forward, and backward, which is about two."""
+"""Passes of an image in a step: forward, and backward, which is about two."""
 _PASSES_OF_SAMPLING = 2
-"""Of an image in a denoising step: with a condition and without."""
+"""Passes of an image in a denoising step: with a condition and without."""
 _SMALL = 50_000_000
 """Parameters of a model whose images are drawn by default however short the run is."""
 

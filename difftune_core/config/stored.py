@@ -58,8 +58,9 @@ def read_config_file(kind: type[Config], path: Path, *, resolved: bool) -> Confi
 
 
 def without_former(fields: dict[str, Any], config: Frozen) -> dict[str, Any]:
-    """Of a config's dump without defaults: what is as it was before the field came is left out, in place of what is
-    at its default now. So a digest does not change when a field comes, and tells the new behaviour from the old.
+    """Leave out of a config's dump without defaults what is as it was before the field came is left out, in place of
+    what is at its default now. So a digest does not change when a field comes, and tells the new behaviour from the
+    old.
     """
     kept = dict(fields)
     for section, former in FORMER.items():

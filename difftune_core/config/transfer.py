@@ -25,7 +25,7 @@ from difftune_core.files import sha256_json
 MAX_STEPS = 10_000_000
 LrSchedule = Literal["constant", "linear", "cosine"]
 MAX_CLASSES = 1000
-"""Of a target: diffusers' pipeline looks for the null label in row 1000 of an export's table."""
+"""Most classes of a target: diffusers' pipeline looks for the null label in row 1000 of an export's table."""
 
 
 class TrainingHyperparameters(Frozen):
@@ -34,7 +34,7 @@ class TrainingHyperparameters(Frozen):
     max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 24_000
     """Optimizer steps."""
     epochs: Annotated[float, Field(gt=0, le=MAX_STEPS)] | None = None
-    """In place of `max_steps`: how often the training images go by, those held out not among them. It becomes steps as
+    """How often the training images go by, in place of `max_steps`, those held out not among them. It becomes steps as
     soon as their number is known: `epochs` times images by `batch_size`, rounded up."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     """Images per step, target and retention images together."""
@@ -44,7 +44,7 @@ class TrainingHyperparameters(Frozen):
     """What becomes of the learning rate after the warm-up: it stays, or falls to `min_learning_rate` by the last step,
     along a line (`linear`) or half a cosine wave (`cosine`, Loshchilov and Hutter 2017)."""
     min_learning_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Where `linear` and `cosine` end."""
+    """The learning rate at which `linear` and `cosine` end."""
     warmup_steps: Annotated[int, Field(ge=0, le=MAX_STEPS)] = 0
     """Steps over which the learning rate rises linearly from 0."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -64,7 +64,7 @@ class Archive:
         self.refused: list[Refusal] = []
         self.junk: list[Refusal] = []
         self.folders: list[str] = []
-        """Those that have an entry of their own: in a zip or tar perhaps none."""
+        """The folders that have an entry of their own: in a zip or tar perhaps none."""
         self._reader, self._limits = reader, limits
         for entry in reader.entries():
             self._file(entry)

@@ -39,7 +39,7 @@ class Captioned:
         return _Reader(view, decode=decode)
 
     def nothing_in(self, name: str) -> TaskError:
-        """There are no rows."""
+        """Say that there are no rows."""
         return TaskError("invalid_dataset", "there is no image with a caption", name)
 
     def described(self, items: Sequence[CaptionedImage]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Captioned:
             yield Finding(found.name, "too_few_rows", f"{count} (metadata.jsonl, or .txt files)", "error")
 
     def doubts(self, _items: Sequence[CaptionedImage], /) -> Iterator[Finding]:
-        """Nothing that the files do not say."""
+        """Doubt nothing that the files do not say."""
         yield from ()
 
     def copied(self, item: CaptionedImage, before: CaptionedImage) -> Finding:

@@ -45,7 +45,7 @@ class ClassFolders:
         return _Reader(view, decode=decode)
 
     def nothing_in(self, name: str) -> TaskError:
-        """There are no images."""
+        """Say that there are no images."""
         return TaskError("no_images", f"{name} holds no images", name)
 
     def described(self, items: Sequence[LabelledImage]) -> dict[str, Any]:

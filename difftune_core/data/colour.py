@@ -1,4 +1,4 @@
-"""From whatever a file holds to 8-bit sRGB: depth, colour profile and transparency, by one rule for every mode."""
+"""Brings whatever a file holds to 8-bit sRGB: depth, colour profile and transparency, by one rule for every mode."""
 
 from __future__ import annotations
 

@@ -156,5 +156,5 @@ def _cached(pixels: ImageRows, place: Path, blocks: Callable[[int], Iterator[Blo
 
 
 def _channels_first(controls: UInt8[Tensor, "k s s 3"]) -> UInt8[Tensor, "k 3 s s"]:
-    """As networks take them."""
+    """Bring images into the order of axes in which networks take them."""
     return controls.permute(0, 3, 1, 2).contiguous()

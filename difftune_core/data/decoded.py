@@ -49,7 +49,7 @@ class Decoded(ABC):
 
     @cached_property
     def keys(self) -> Sequence[Key]:
-        """Of each image, equal for copies."""
+        """A key of each image, equal for copies."""
         return self.pixels.keys if isinstance(self.pixels, Pixels) else copy_keys(self.pixels[:])
 
     @property
@@ -97,7 +97,7 @@ class Rows(Decoded):
     """Images with captions."""
 
     controls: ImageRows | None
-    """None where they are to be drawn."""
+    """The controls; None where they are to be drawn."""
 
     @property
     def captions(self) -> tuple[str, ...]:

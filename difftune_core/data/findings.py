@@ -16,7 +16,7 @@ from difftune_core.hooks import ArtifactEvent, Hooks, ProgressEvent, TaskError
 REPORT_FILE = "report.json"
 ITEMS_FILE = "items.jsonl"
 FEW_IMAGES = 100
-"""Of fewer, the figures that compare neighbourhoods have no value, and those of distributions say little."""
+"""Images below which the figures that compare neighbourhoods have no value, and those of distributions say little."""
 _PROGRESS_STEPS = 100
 
 Severity = Literal["error", "warning", "skipped", "ignored"]
@@ -37,7 +37,7 @@ class Finding:
 
 
 def as_findings(refusals: Iterable[Refusal], severity: Severity) -> list[Finding]:
-    """The same, with what follows from them."""
+    """Findings, with what follows from them."""
     return [Finding(refusal.path, refusal.code, refusal.message, severity) for refusal in refusals]
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 ENDINGS: Final = ("png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "tif", "tiff", "avif", "heic", "heif")
-"""Of formats that are read, HEIC where its reader is installed."""
+"""Endings of the formats that are read, HEIC where its reader is installed."""
 _UNREAD: Final = ("gif", "jxl", "jp2", "j2k", "psd", "svg", "ico", "exr", "hdr", "dng", "cr2", "nef")
 PICTURE_ENDINGS: Final = frozenset({*ENDINGS, *_UNREAD})
 READ: Final = "JPEG, PNG, WebP, BMP, TIFF or AVIF"

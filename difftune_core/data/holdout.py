@@ -29,7 +29,7 @@ class Splittable(Protocol):
 
     @property
     def keys(self) -> Sequence[Key]:
-        """Of each image, equal for copies."""
+        """A key of each image, equal for copies."""
         ...
 
     def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
@@ -81,7 +81,7 @@ def split_by_class(labels: Int[Tensor, " n"], fraction: float, seed: int, keys: 
 
 
 def split_rows(count: int, fraction: float, seed: int, least: int, keys: Sequence[Key] | None = None) -> Split:
-    """The same of rows without classes; `least` are held out where copies allow it."""
+    """Split rows without classes; `least` are held out where copies allow it."""
     order = torch.randperm(count, generator=generator(seed, "holdout")).tolist()
     return _split([order], fraction, least, keys)
 
@@ -104,10 +104,10 @@ class _Choice:
         self._orders = orders
         self._wanted = wanted
         self._groups = groups
-        """Of each image, the number of its group."""
+        """The number of each image's group."""
         sizes = np.bincount(groups)
         self._shared: dict[int, Counter[int]] = {}
-        """Of each group of several images, how many images of each class it has."""
+        """How many images of each class each group of several has."""
         for number, order in enumerate(orders):
             for index in order:
                 if sizes[groups[index]] > 1:

@@ -52,7 +52,7 @@ class Latents(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where batches are made."""
+        """The device on which batches are made."""
         ...
 
     @property
@@ -62,7 +62,7 @@ class Latents(Protocol):
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
-        """Of all images, on the device."""
+        """The labels of all images, on the device."""
         ...
 
     @property
@@ -111,7 +111,7 @@ class LatentSet:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device on which they are."""
         return self.mean.device
 
     @property

@@ -112,7 +112,7 @@ class Members(Sequence[Member]):
 
     @property
     def total_bytes(self) -> int:
-        """Of all files."""
+        """Bytes of all files."""
         return sum(self._sizes)
 
     def handle(self, member: Member) -> Entry:

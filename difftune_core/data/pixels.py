@@ -124,7 +124,7 @@ class Pixels:
 
     @property
     def keys(self) -> Sequence[Key]:
-        """Of each image, equal for copies."""
+        """A key of each image, equal for copies."""
         return Digests(self._seen.keys)
 
     @property
@@ -154,7 +154,7 @@ class _Seen:
     """What has to be known of every pixel of a set, without the pixels."""
 
     keys: bytes
-    """Of all images, one behind the other."""
+    """Keys of all images, one behind the other."""
     digest: str
 
     def write(self, folder: Path) -> None:
@@ -184,7 +184,7 @@ class Made:
 
     shape: tuple[int, ...]
     make: Callable[[int, int], UInt8[np.ndarray, "_ s s 3"]]
-    """From the first and the last but one to these images; the first is a multiple of `BLOCK`."""
+    """Makes images: takes the number of the first and that after the last; the first is a multiple of `BLOCK`."""
     dtype: Any = field(default=np.dtype(np.uint8), init=False)
 
     def __len__(self) -> int:

@@ -46,9 +46,9 @@ class Found(Generic[Item_co]):
     name: str
     """The file's."""
     items: Sequence[Item_co]
-    """Those to train on."""
+    """The items to train on."""
     held_out: Sequence[Item_co] | None
-    """Those to judge by; None where they are not known yet."""
+    """The items to judge by; None where they are not known yet."""
     has_bad_files: bool
 
 

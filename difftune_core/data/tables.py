@@ -27,7 +27,7 @@ CONTROL_COLUMNS: Final = (
     "source",
 )
 TABLE_NAMES: Final = ("metadata.jsonl", "metadata.csv", "metadata.json", "prompt.json")
-"""In the order in which one of a folder's tables is read; the others stay out."""
+"""Names of tables, in the order in which one of a folder's is read; the others stay out."""
 UNREAD_TABLE: Final = "metadata.parquet"
 
 _CSV_FIELD_CHARS = 1 << 20
@@ -60,7 +60,7 @@ def rows_of(name: str, data: bytes) -> Iterator[tuple[int, dict[str, Any] | Refu
 
 
 def find(row: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    """Those of the columns that the row has something in."""
+    """The columns, of these, that the row has something in."""
     return [name for name in names if row.get(name) not in (None, "")]
 
 

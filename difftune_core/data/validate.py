@@ -48,7 +48,7 @@ class ValidationReport:
     skipped_files: list[Finding]
     ignored_files: list[Finding]
     digest: str | None
-    """Of the accepted items' labels and contents in order; null where there are none."""
+    """Digest of the accepted items' labels and contents in order; null where there are none."""
     copies: Copies
     """How many images occur more than once; its fields stand in its place."""
 

@@ -26,13 +26,13 @@ class EDM:
     p_std: float = 1.2
 
     def to(self, device: torch.device | str) -> EDM:  # noqa: ARG002  # the protocol's shape
-        """There are no tables."""
+        """Return itself: there are no tables."""
         return self
 
     def draw_times(
         self, count: int, stream: torch.Generator, share: tuple[float, float] = (0.0, 1.0)
     ) -> Real[Tensor, " {count}"]:
-        """By the quantiles of the log-normal law."""
+        """Draw times by the quantiles of the log-normal law."""
         low, high = share
         quantile = low + (high - low) * torch.rand(count, generator=stream, dtype=torch.float64)
         normal: Tensor = torch.special.ndtri(quantile.clamp(_LEAST, 1 - _LEAST))
@@ -88,5 +88,5 @@ class EDM:
 
 
 def _shaped(t: Tensor, like: Tensor) -> Tensor:
-    """To multiply `like`."""
+    """Shape values so that they multiply `like`."""
     return t.reshape(-1, *[1] * (like.ndim - 1))

@@ -30,7 +30,7 @@ class Flow:
     """The linear interpolant; t is uniform in (0, 1)."""
 
     def to(self, device: torch.device | str) -> Flow:  # noqa: ARG002  # the protocol's shape
-        """There are no tables."""
+        """Return itself: there are no tables."""
         return self
 
     def draw_times(
@@ -62,7 +62,7 @@ class Flow:
     def implied_x0(
         self, output: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """Where the straight line ends."""
+        """The end of the straight line."""
         return implied_x0("velocity", output, x_t, *_scales(t, x_t))
 
     def level(self, t: Real[Tensor, " b"]) -> Float64[Tensor, " b"]:
@@ -89,13 +89,13 @@ class Flow:
 
 
 def _scales(t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Of signal and noise, shaped to multiply `like`."""
+    """Scales of signal and noise, shaped to multiply `like`."""
     shaped = t.reshape(-1, *[1] * (like.ndim - 1))
     return 1 - shaped, shaped
 
 
 @lru_cache(maxsize=1)
 def _ddpm_levels() -> tuple[np.ndarray, np.ndarray]:
-    """Of DDPM's timesteps: minus log SNR, rising, and the level (index + 1) / T."""
+    """Levels of DDPM's timesteps: minus log SNR, rising, and the level (index + 1) / T."""
     kept = torch.cumprod(1 - linear_betas(NUM_TIMESTEPS), dim=0)
     return ((1 - kept).log() - kept.log()).numpy(), np.arange(1, NUM_TIMESTEPS + 1) / NUM_TIMESTEPS

@@ -144,13 +144,13 @@ class DDPM:
     def target(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """By the prediction."""
+        """What the prediction says."""
         return output_for(self.prediction, x0, noise, *self._scales(t, x0))
 
     def implied_x0(
         self, output: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """By the prediction."""
+        """What the prediction says."""
         return implied_x0(self.prediction, output, x_t, *self._scales(t, x_t))
 
     def level(self, t: Real[Tensor, " b"]) -> Float64[Tensor, " b"]:

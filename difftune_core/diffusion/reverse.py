@@ -40,7 +40,7 @@ class Sampling:
 
     @classmethod
     def of(cls, config: object) -> Sampling:
-        """As a config that samples states it; what it leaves open is at its default."""
+        """Sampling as a config states it; what it leaves open is at its default."""
         names = [field.name for field in fields(cls) if hasattr(config, field.name)]
         return cls(**{name: getattr(config, name) for name in names})
 
@@ -76,7 +76,7 @@ class Away:
     """Who answers for this condition. None: the denoiser itself, in one pass with what is drawn."""
 
     def rows(self, rows: slice) -> Away:
-        """The same for some of the images."""
+        """What it does for some of the images."""
         return Away(rows_of(self.condition, rows), self.guided[rows], self.denoise)
 
 
@@ -129,7 +129,7 @@ class _Steps:
         self._both = None if self._null is None or self._apart is not None else joined(self._null, condition)
 
     def run(self, streams: list[torch.Generator], stepped: Callable[[int, int], None]) -> Tensor:
-        """From noise to a clean latent."""
+        """Bring noise to a clean latent."""
         chain, sampling = self._chain, self._sampling
         x = torch.stack([torch.randn(chain.shape, generator=stream) for stream in streams]).to(chain.device)
         solver = chain.make_solver(sampling.sampler, sampling.num_inference_steps)

@@ -106,7 +106,9 @@ def respaced(num_inference_steps: int, num_timesteps: int = NUM_TIMESTEPS) -> li
 
 
 def _drop_last(scheduler: Any, num_inference_steps: int) -> None:
-    """For some counts (61, 103, ...) a sum of rounded strides leaves a step too many, at timestep -1."""
+    """Drop the last step where it is one too many: for some counts (61, 103, ...) a sum of rounded strides leaves a
+    step too many, at timestep -1.
+    """
     scheduler.timesteps = scheduler.timesteps[:num_inference_steps]
     scheduler.num_inference_steps = num_inference_steps
     if isinstance(getattr(scheduler, "sigmas", None), Tensor):
@@ -114,7 +116,7 @@ def _drop_last(scheduler: Any, num_inference_steps: int) -> None:
 
 
 def _ddpm_scheduler(sampler: Sampler, config: TrainedNoise) -> Any:
-    """For DiT's linear schedule; DDPM takes the variance that the model learned, else the posterior's."""
+    """The scheduler of DiT's linear schedule; DDPM takes the variance that the model learned, else the posterior's."""
     betas = {"beta_start": LINEAR_BETA_START, "beta_end": LINEAR_BETA_END, "beta_schedule": "linear"}
     prediction = _PREDICTION_TYPES[config.prediction]
     return discrete_scheduler(sampler, {**betas, "prediction_type": prediction}, learned_variance=config.learn_sigma)
@@ -143,7 +145,7 @@ def discrete_scheduler(sampler: Sampler, fields: dict[str, Any], *, learned_vari
 
 
 def _flow_scheduler(sampler: Sampler, num_inference_steps: int) -> Any:
-    """From t = 1, pure noise, to 0 in equal steps; Heun's and DPM-Solver++'s ends are diffusers' own."""
+    """The scheduler from t = 1, pure noise, to 0 in equal steps; Heun's and DPM-Solver++'s ends are diffusers' own."""
     flow: dict[str, Any] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 2}
     name, settings = {
         "euler": ("FlowMatchEulerDiscrete", {}),

@@ -1,4 +1,4 @@
-"""Of which classes images are drawn that are held against held-out ones.
+"""The classes of the images that are drawn to be held against held-out ones.
 
 FID and KID compare two distributions. A model that draws every class perfectly, but in another mix than the reference
 has, is at a distance from it; so by default images are drawn in the held-out images' own mix.

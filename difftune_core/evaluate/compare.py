@@ -143,7 +143,7 @@ class Pair:
     images: tuple[Images | None, Images | None]
     """The images themselves, reference and judged; None where a metric does not need them."""
     kind: str
-    """Of the extractor."""
+    """Name of the extractor's kind."""
     block_size: int
     seed: int
     warnings: list[str] = field(default_factory=list)

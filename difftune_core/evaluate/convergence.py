@@ -105,7 +105,7 @@ class _Design:
 
 @dataclass(frozen=True)
 class _Best:
-    """Of each run: the share of the residual sum of squares that the best level explains, and where it begins."""
+    """For each run the share of the residual sum of squares that the best level explains, and where it begins."""
 
     shares: Float64[np.ndarray, " m"]
     places: Int64[np.ndarray, " m"]

@@ -11,7 +11,7 @@ from difftune_core.data.pixels import ImageRows, parts_of
 
 
 def on_disk(images: ImageRows, at_once: int) -> UInt8[np.ndarray, "n s s 3"]:
-    """The same images, made once, in a file without a name that is mapped into memory: for who looks at them twice."""
+    """Images made once, in a file without a name that is mapped into memory: for who looks at them twice."""
     with tempfile.TemporaryFile() as file:
         for part in parts_of(images, at_once):
             file.write(np.ascontiguousarray(part).data)

@@ -27,7 +27,7 @@ WEIGHTS = "model.safetensors"
 
 @runtime_checkable  # the tests check arguments at run time
 class FeatureExtractor(Protocol):
-    """From images to features."""
+    """Makes features of images."""
 
     @property
     def id(self) -> str:

@@ -65,7 +65,7 @@ def frechet_infinity(
 
 
 def _windows(size: int) -> list[list[int]]:
-    """As few runs of `size` groups around the circle as hold every group equally often."""
+    """The fewest runs of `size` groups around the circle as hold every group equally often."""
     starts = range(0, _GROUPS, math.gcd(size, _GROUPS))
     return [[(start + i) % _GROUPS for i in range(size)] for start in starts]
 

@@ -21,7 +21,7 @@ NUM_BINS = 10
 LOSS_BATCH = 256
 """Images that are noised together, and at most seen together."""
 Denoise = Callable[..., Tensor]
-"""From what the network is shown and told (b c h w, b), and the condition where there is one, to its output."""
+"""Gives the network's output for what it is shown and told (b c h w, b), and the condition where there is one."""
 _KEY_WIDTH = 100  # a bin's number times this names its random stream; bins were 100 timesteps before
 
 

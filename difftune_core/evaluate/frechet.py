@@ -76,7 +76,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def frechet_of_features(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
-    """The same from the features themselves, by whichever exact path is cheaper.
+    """The Fréchet distance from the features themselves, by whichever exact path is cheaper.
 
     With centred A, B the trace of the root is the nuclear norm of A B^T / sqrt((n - 1) (m - 1)): for few images of
     many features no d x d matrix is decomposed.
@@ -166,7 +166,7 @@ def _side_influence(
     step: Float64[np.ndarray, " d"],
     transport: Float64[np.ndarray, "d d"],
 ) -> Float64[np.ndarray, " n"]:
-    """Of one side's images: 2 step (x - m) + (x - m)^T (I - T) (x - m)."""
+    """Influence of one side's images: 2 step (x - m) + (x - m)^T (I - T) (x - m)."""
     centred = x - moments.mean
     effect: Float64[np.ndarray, " n"]
     effect = 2 * centred @ step + np.einsum("nd,nd->n", centred, centred - centred @ transport)

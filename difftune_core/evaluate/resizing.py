@@ -66,7 +66,7 @@ def _bicubic(image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "299 299 
 
 
 def _corners(size: int) -> tuple[Int64[Tensor, " 299"], Int64[Tensor, " 299"], Float32[Tensor, " 299"]]:
-    """For each output pixel the pixels before and after its corner, and the share of the one after."""
+    """The pixels before and after the corner of each output pixel, and the share of the one after."""
     place = torch.arange(_SIZE, dtype=torch.float32) * (size / _SIZE)
     low = place.floor().long().clamp(max=size - 1)
     return low, (low + 1).clamp(max=size - 1), place - low
@@ -78,7 +78,10 @@ def _last(pixels: Float32[Tensor, "b 3 299 299"]) -> Float32[np.ndarray, "b 299 
 
 
 def resize(images: UInt8[np.ndarray, "n h w 3"], size: int) -> UInt8[np.ndarray, "n size size 3"]:
-    """By PIL's antialiased bicubic filter, rounded to 8 bits (Parmar et al. 2022); unchanged if the size is right."""
+    """Resize by PIL's antialiased bicubic filter, rounded to 8 bits (Parmar et al. 2022).
+
+    Unchanged if the size is right.
+    """
     if images.shape[1:3] == (size, size):
         return np.array(images)
     resized = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]

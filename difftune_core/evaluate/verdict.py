@@ -45,7 +45,7 @@ class Shortcoming:
         )
 
     def told(self) -> dict[str, Any]:
-        """As data, with the sentence."""
+        """Return it as data, with the sentence."""
         return {"code": CODE, "message": self.message, **asdict(self)}
 
 

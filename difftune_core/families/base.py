@@ -183,4 +183,4 @@ class Family:
     task: Callable[[Preparation], Task[Any]]
     """Makes the task of a run; finds out what the config names that is not there."""
     installers: Mapping[str, Installer] = field(default_factory=dict)
-    """By kind of model that an operator can import, what brings it in."""
+    """What brings a model in, by each kind that an operator can import."""

@@ -28,7 +28,7 @@ from difftune_core.runtime.rng import generator, stream_indices
 from difftune_core.runtime.tensors import sent
 
 Teach = Callable[[Tensor, Tensor], Tensor]
-"""From x [k, c, h, w] and t [k], as networks are given them, to what the base model predicts without a condition, in as
+"""Gives for x [k, c, h, w] and t [k], as networks take them, what the base model predicts without a condition, in as
 many channels as a latent has."""
 
 
@@ -37,9 +37,9 @@ class Slots:
     """Which images stand in the slots of a batch; on the CPU."""
 
     target: Int[Tensor, " b"]
-    """Of the target, also where the slot is not a target's."""
+    """Number of the target's image, also where the slot is not a target's."""
     kept: Int[Tensor, " b"] | None
-    """Of the retention set; None where there is none."""
+    """Number of the retention set's image; None where there is no set."""
     is_target: Bool[Tensor, " b"]
     dropped: Bool[Tensor, " b"]
     """Whether a target's condition is dropped, for classifier-free guidance."""

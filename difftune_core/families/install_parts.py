@@ -35,7 +35,7 @@ def incoming(request: ImportRequest, hooks: Hooks) -> Iterator[tuple[Path, Path]
 
 
 def stated_licence(request: ImportRequest) -> str:
-    """As stated.
+    """The licence that the import states.
 
     Raises:
         TaskError: `licence_missing`.
@@ -46,7 +46,7 @@ def stated_licence(request: ImportRequest) -> str:
 
 
 def vae_folder(source: Path, request: ImportRequest, scratch: Path) -> Path:
-    """Of the autoencoder that was named, or the pipeline's own.
+    """The folder of the autoencoder that was named, or of the pipeline's own.
 
     Raises:
         TaskError: `vae_missing`, `source_not_found`, `download_failed`.

@@ -26,7 +26,7 @@ class LabelledData:
 
     target: Latents
     retention: Latents | None
-    """None where the method needs none."""
+    """The retention set's images; None where the method needs none."""
     null_label: int
     process: Process
     teacher: nn.Module | None = None

@@ -41,7 +41,7 @@ _REFERENCE_SEED_OFFSET = 1  # the judge's images of the base model are other ima
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a run finds and leaves things."""
+    """The folders where a run finds and leaves things."""
 
     data: Path
     validation: Path | None
@@ -78,7 +78,8 @@ class JudgedSource:
     sampling: Sampling
     """How they were drawn."""
     told: dict[str, Any]
-    """The same for a recipe; empty where they are drawn as up to 0.3.0, so that reports of both can be compared."""
+    """The images' source for a recipe; empty where they are drawn as up to 0.3.0, so that reports of both can be
+    compared."""
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -200,13 +201,13 @@ class Preparation:
         return JudgedSource(found, Sampling.of(settings), retention_fields(settings) if is_new else {})
 
     def _judged_as_before(self, **own: Any) -> RetentionSetConfig:
-        """As the card's retention sets are drawn, whatever the evaluation says."""
+        """Draw as the card's retention sets are drawn, whatever the evaluation says."""
         defaults = resolve_retention_set(RetentionSetConfig(), self.base.card)
         changes = {"seed": defaults.seed + _REFERENCE_SEED_OFFSET, "num_images": self.config.evaluation.num_images}
         return defaults.model_copy(update=changes | own)
 
     def _judged_by(self, former: RetentionSetConfig) -> RetentionSetConfig:
-        """As the evaluation draws; of guidances the base model has its own alone."""
+        """Draw as the evaluation draws; of guidances the base model has its own alone."""
         how = Sampling.of(self.config.evaluation)
         drawn = {
             "sampler": how.sampler,

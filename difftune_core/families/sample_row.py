@@ -22,9 +22,10 @@ class SampleRow(Generic[Model]):
     """The images of a row, and how they are drawn."""
 
     names: tuple[str, ...]
-    """Of the images: classes, or prompts."""
+    """Names of the images: classes, or prompts."""
     draw: Callable[[Model, Sampling, Progress], Pixels]
-    """From a model, how, and who hears of images done to the images; their noise is a function of seed and place."""
+    """Draws images with a model, in a way, and tells a listener of those done; their noise is a function of seed and
+    place."""
     followed: Pixels | None = None
     """What the images are to follow: controls."""
     followed_name: str = ""

@@ -1,4 +1,4 @@
-"""From a card to the implementation of its family, and from an id to a base model."""
+"""Finds the implementation of a card's family, and the base model of an id."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from difftune_core.config.sampling import Prediction, ProcessName
 from difftune_core.runtime.precision import computing_in
 
 Rows = Int[Tensor, " b"] | None
-"""Of each image which of the conditions is its own; None where there is one for each."""
+"""For each image the number of its own condition; None where there is one for each."""
 _FREQUENCY_DIM = 256
 _MAX_PERIOD = 10_000
 

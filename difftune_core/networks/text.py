@@ -27,7 +27,7 @@ _FORMAT = 1
 _WHOLE = "text.safetensors"
 """The one file of a cache that version 0.3.0 made."""
 _STATES_BYTES = 77 * 768 * 2
-"""Of a prompt, about: of CLIP's text encoder in Stable Diffusion."""
+"""Bytes of a prompt's states, about, of CLIP's text encoder in Stable Diffusion."""
 
 
 @dataclass(frozen=True)

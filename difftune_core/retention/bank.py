@@ -74,7 +74,7 @@ def retention_set(
 def retention_place(
     cache: Path, base: Source, digest: str, device: torch.device | str = "cpu", precision: Precision = FP32
 ) -> Path:
-    """Where the set that `digest` names is kept once it is sampled."""
+    """The folder in which the set that `digest` names is kept once it is sampled."""
     inputs = {
         "digest": digest,
         "tokenizer": whole_folder_digest(base.folder / "tokenizer"),  # the base model's digest passes over some files

@@ -27,7 +27,7 @@ from difftune_core.interruption import Progress, after
 _DIGEST = "sha256"  # of a chunk's images, in its header
 CHUNK = 128  # the sampler's batch: other batches would round differently, and every cached set would change
 Drawer = Callable[[Int[Tensor, " k"], int, Progress], UInt8[np.ndarray, "k s s 3"]]
-"""From labels, the first image's number and a listener to images."""
+"""Draws images of labels; takes the first image's number and a listener too."""
 
 
 @runtime_checkable  # the tests check arguments at run time
@@ -36,7 +36,7 @@ class Source(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """The folder of its files."""
         ...
 
     @property

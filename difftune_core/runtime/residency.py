@@ -9,7 +9,7 @@ import torch
 VARIABLE = "DIFFTUNE_RESIDENT_BYTES"
 """Environment variable: bytes of a set up to which it is resident, in place of what is decided here."""
 _SHARE = 4
-"""Of a GPU's free memory a set takes a quarter at most: model, activations and the sets after it need the rest."""
+"""Share of a GPU's free memory that a set takes at most: model, activations and the sets after it need the rest."""
 _ON_CPU = 64 << 20
 """The memory of a machine is shared with other trainers, and what was read of a file is in it already."""
 

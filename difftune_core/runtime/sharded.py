@@ -22,7 +22,7 @@ from difftune_core.runtime.mapped import Mapped
 from difftune_core.runtime.tensors import save_tensors
 
 BYTES = 128 << 20
-"""Of a file, at most, where a row is smaller: what is held while it is written."""
+"""Most bytes of a file, where a row is smaller: what is held while it is written."""
 _ROWS = 4096  # of a file, at most: what is made again after a kill
 _DIGEST = "sha256"  # of the rows, in a header: one key only, since safetensors writes metadata in no fixed order
 Block = Mapping[str, Tensor]

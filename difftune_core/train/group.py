@@ -134,7 +134,7 @@ def _follower(folder: Path, rank: int) -> subprocess.Popen[bytes]:
 
 
 def _outcome(rank: int, status: int) -> OutcomeEvent:
-    """As the supervisor says it of a trainer that left no outcome."""
+    """The outcome of a trainer that left none, as the supervisor says it."""
     if status == NO_MEMORY:
         return out_of_memory(MemoryError(), "train")
     if status >= 0:

@@ -63,7 +63,7 @@ class Loop(Generic[Model]):
     write_config: WriteConfig
     """Writes `config.json` beside a checkpoint's weights."""
     samples: SampleDrawer | None = None
-    """None draws no images on the way."""
+    """Images that are drawn on the way; None draws none."""
     _window: list[StepResult] = field(default_factory=list)
     _saved: int | None = None
     """Step of the newest checkpoint that this attempt saved."""
@@ -114,7 +114,7 @@ class Loop(Generic[Model]):
             raise
 
     def _tell_unmeasured(self) -> None:
-        """After the first evaluation: what was asked for and does nothing, for want of the figure that it goes by."""
+        """Say after the first evaluation what was asked for and does nothing for want of its figure."""
         settings, entries = self.config.evaluation, self.state.history.evaluations
         asked = goes_by_figures(settings)
         if not asked or len(entries) > 1 or entries[0].value(settings.best_metric) is not None:

@@ -39,7 +39,7 @@ class Samples:
 
     @property
     def folder(self) -> Path:
-        """Where they lie."""
+        """The folder in which they lie."""
         return self.task.preparation.folders.out / FOLDER
 
     def due(self, step: int) -> bool:

@@ -104,7 +104,7 @@ def _room(
 def _lit(
     scene: Scene, points: Float32[np.ndarray, "3 h w"], normals: Float32[np.ndarray, "3 h w"]
 ) -> Bool[np.ndarray, "h w"]:
-    """Where nothing stands between a point and the light; points turned away from it are unlit."""
+    """Whether nothing stands between a point and the light; points turned away from it are unlit."""
     light = _column(scene.light)
     lit = _along(scene.light, normals) > 0
     points = points + _LIFT * normals

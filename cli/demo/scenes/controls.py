@@ -112,7 +112,7 @@ def outline_pixels(scene: Scene, view: View) -> Bool[np.ndarray, "h w"]:
 
 
 def _nearer_of(view: View, differ: Callable[[Pixels, Pixels], Bool[np.ndarray, "_ _"]]) -> Bool[np.ndarray, "h w"]:
-    """Of each two neighbours that differ, the one nearer to the camera."""
+    """Mark, of each two neighbours that differ, the one nearer to the camera."""
     found = np.zeros(view.depth.shape, bool)
     whole, front, rear = slice(None), slice(None, -1), slice(1, None)
     for a, b in (((whole, front), (whole, rear)), ((front, whole), (rear, whole))):

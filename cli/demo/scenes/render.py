@@ -1,4 +1,4 @@
-"""From a scene to its picture, caption and control maps."""
+"""Draws a scene: its picture, caption and control maps."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Solid(Protocol):
 
     @property
     def radius(self) -> float:
-        """Of the sphere around it."""
+        """Radius of the sphere around it."""
         ...
 
     def enter(self, origins: Float32[np.ndarray, "3 #h #w"], ways: Float32[np.ndarray, "3 #h #w"]) -> Distances:
@@ -83,7 +83,7 @@ class Convex:
         return np.where((low < high) & (low > 0), low, FAR)
 
     def normals(self, points: Rays) -> Rays:
-        """Of the boundary that a point lies on, that is the one it is least within."""
+        """Normals of the boundary that a point lies on, that is the one it is least within."""
         x, y, z = points
         best = np.full(x.shape, -FAR)
         normals = np.zeros_like(points)
@@ -125,7 +125,7 @@ class Torus:
         return self.major + self.minor
 
     def enter(self, origins: Float32[np.ndarray, "3 #h #w"], ways: Float32[np.ndarray, "3 #h #w"]) -> Distances:
-        """By sphere tracing (Hart 1996) within the disc around it."""
+        """Find the entry by sphere tracing (Hart 1996) within the disc around it."""
         origins, ways = np.broadcast_arrays(origins, ways)
         first, last = _quadric_interval(Quadric(1.0, self.radius, self.radius**2), origins, ways)
         across = np.where(np.abs(ways[2]) < _TINY, _TINY, ways[2])

@@ -64,7 +64,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Camera:
-    """At `position`, looking down by `pitch` radians; `half_view` is the tangent of half the angle of view."""
+    """A camera at `position`, looking down by `pitch` radians; `half_view` is the tangent of half the angle of view."""
 
     position: Point
     pitch: float
@@ -120,7 +120,7 @@ WORLDS: dict[WorldName, World] = {
     ),
 }
 _COUNT_SHARES = (0.3, 0.45, 0.25)
-"""Of one, two and three solids."""
+"""Shares of scenes with one, two and three solids."""
 _TRIES = 60
 
 

@@ -60,14 +60,14 @@ class Figure:
     is_along: bool = True
     """Whether evaluations before the end can have it, so that the best checkpoint can be chosen by it."""
     shown: tuple[Place, ...] = ("tile",)
-    """Where beside the table of a report: `column` of that table also where no evaluation has it, headline `tile`,
-    `card` of a job on the command line, `strip` and `curve` of a comparison."""
+    """Where it is shown beside the table of a report: `column` of that table also where no evaluation has it, headline
+    `tile`, `card` of a job on the command line, `strip` and `curve` of a comparison."""
     headline: str = ""
     """Title of its tile; empty: the label."""
     detail: str = ""
     """What its tile says below the value, in place of the references."""
     chart: Chart | None = None
-    """None: a report draws no line of it over the steps."""
+    """How it is drawn over the steps; None: a report draws no line of it."""
     has_reference_lines: bool = True
     """Whether the references' values are lines across its chart in a comparison."""
     limit: Reference = "real_vs_real"
@@ -76,7 +76,7 @@ class Figure:
     path: tuple[str, ...] = ()
     """Where it stands in an evaluation; empty: under its key."""
     meaning_with_controls: str = ""
-    """In place of `meaning`, of a ControlNet; empty: the same."""
+    """Its meaning of a ControlNet, in place of `meaning`; empty: the same."""
 
     def __post_init__(self) -> None:
         """Refuse a key that reports could not tell from another.
@@ -104,7 +104,7 @@ class Metric:
     """A way to measure figures; what they have in common."""
 
     name: str
-    """As `evaluation.metrics` and `evaluate --metrics` name it."""
+    """Its name in `evaluation.metrics` and `evaluate --metrics`."""
     figures: tuple[Figure, ...]
     needs: frozenset[Need]
     """What it looks at."""

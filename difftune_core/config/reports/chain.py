@@ -19,7 +19,7 @@ class ChainPoint(Judged):
     fraction: Number
     """Share of the steps that the base model took, those next to the data."""
     base_steps: int | None = None
-    """As many steps."""
+    """The share as a number of steps."""
 
 
 class ChainMinimum(Record):
@@ -45,7 +45,7 @@ class ChainCheckpoint(Record):
     digest: str = ""
     """sha256 of its weights."""
     points: tuple[ChainPoint, ...]
-    """By share, rising from 0."""
+    """The figures by share, rising from 0."""
     minimum: ChainMinimum
 
 

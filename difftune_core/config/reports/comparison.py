@@ -29,7 +29,7 @@ class MethodSpread(SpreadTold):
     """One figure of one method."""
 
     values: dict[str, Number] = Field(default_factory=dict)
-    """By seed."""
+    """The values by seed."""
 
 
 class CurvePoint(SpreadTold):
@@ -62,7 +62,7 @@ class PairTold(Record):
     """Corrected over the pairs of this figure."""
     p_sign_flip_holm: Number | None = None
     steps: tuple[int, int] | None = None
-    """Where the two have seen as many target images, if they are compared there."""
+    """The steps at which the two have seen as many target images, if they are compared there."""
     target_images: tuple[Number, Number] | None = None
 
 
@@ -74,15 +74,15 @@ class FigureTold(Record):
     lower_is_better: bool | None
     """Null: neither way is."""
     methods: dict[str, MethodSpread] = Field(default_factory=dict)
-    """At the end of training."""
+    """What it is at the end of training."""
     pairs: tuple[PairTold, ...] = ()
-    """At the end of training."""
+    """What it is at the end of training."""
     equal_target_images: tuple[PairTold, ...] = ()
-    """Where both methods have seen as many target images."""
+    """What it is where both methods have seen as many target images."""
 
 
 class EqualImagesTold(Record):
-    """Where two methods have seen as many target images."""
+    """The steps at which two methods have seen as many target images."""
 
     first: str
     second: str
@@ -140,10 +140,10 @@ class ComparisonReport(Record):
     about: Annotated[dict[str, Any], OrEmpty] = Field(default_factory=dict)
     """Whose report it is."""
     methods: tuple[MethodTold, ...]
-    """In the order in which they were asked for."""
+    """The methods in the order in which they were asked for."""
     seeds: tuple[int, ...]
     paired_seeds: tuple[int, ...]
-    """Those of which at least two methods have a run."""
+    """The seeds of which at least two methods have a run."""
     missing: tuple[MissingTold, ...] = ()
     shortcomings: tuple[RunShortcoming, ...] = ()
     """What each run's own report says of its result."""
@@ -154,17 +154,17 @@ class ComparisonReport(Record):
     """The condition of ControlNets; null of models that draw classes."""
     recipe: Recipe = Recipe()
     figures: dict[str, FigureTold]
-    """By key."""
+    """The figures by key."""
     equal_target_images: tuple[EqualImagesTold, ...] = ()
-    """Of pairs of methods that have not seen as many target images at their ends."""
+    """The comparison at equal target images of pairs of methods that have not seen as many at their ends."""
     references: dict[str, dict[str, SpreadTold]] = Field(default_factory=dict)
     """What figures are read beside, by name and figure."""
     curves: dict[str, dict[str, tuple[CurvePoint, ...]]] = Field(default_factory=dict)
-    """By figure and method."""
+    """The curves by figure and method."""
     convergence: dict[str, dict[str, Convergence]] = Field(default_factory=dict)
-    """Of ControlNets, by method and seed."""
+    """The sudden convergence of ControlNets, by method and seed."""
     steps_saved: tuple[SavedTold, ...] = ()
-    """To sudden convergence."""
+    """The share of steps saved to sudden convergence."""
     steps_saved_to_equal_scores: tuple[SavedTold, ...] = ()
     training: dict[str, dict[str, list[tuple[Number, Number]]]] = Field(default_factory=dict)
     """Logged series by name and method: [step, mean over seeds]."""

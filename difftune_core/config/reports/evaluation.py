@@ -136,7 +136,7 @@ class Evaluation(Judged):
     target_images: Number | None = None
     """Target images that had entered a step."""
     convergence: Convergence | None = None
-    """In comparisons: what the rule found in the whole run."""
+    """What the rule found in the whole run, in comparisons."""
 
 
 def _number(value: Any) -> float | None:

@@ -63,7 +63,7 @@ def _or_empty(value: Any) -> Any:
 
 
 OrEmpty = BeforeValidator(_or_empty)
-"""Of a part that may be null: what reads it finds nothing in it."""
+"""A part that may be null, in which whoever reads it then finds nothing."""
 _NULLABLE: dict[str, Any] = {"type": ["object", "null"], "additionalProperties": True}
 Described = Annotated[dict[str, Any], OrEmpty, WithJsonSchema(_NULLABLE)]
 """A part that has a schema elsewhere or none: a job's config, a model's card."""

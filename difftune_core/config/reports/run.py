@@ -19,15 +19,15 @@ class Recipe(Record):
     feature_extractor: str = "unknown"
     """Id of the network behind FID and KID."""
     feature_extractor_digest: str | None = None
-    """Of its weights and its way to prepare images."""
+    """Digest of its weights and its way to prepare images."""
     num_generated: int | None = None
     """Images that are drawn."""
     num_real: int | None = None
     """Held-out images."""
     num_validation: int | None = None
-    """Of a ControlNet: images of an evaluation."""
+    """Images of an evaluation of a ControlNet."""
     reference_set_digest: str | None = None
-    """Of the held-out images."""
+    """Digest of the held-out images."""
     sampling: Described = Field(default_factory=dict)
     """Reverse process, steps, guidance, seed."""
     weights: str | None = None
@@ -47,7 +47,7 @@ class Dataset(Record):
     """The images of the run."""
 
     class_names: tuple[str, ...] = ()
-    """Of a model that draws classes."""
+    """Names of the classes of a model that draws classes."""
     num_train: int | None = None
     """Training images."""
     num_held_out: int | None = None
@@ -55,14 +55,14 @@ class Dataset(Record):
     num_shared: int | None = None
     """Held-out images that are trained on too; reports of 0.3.0 and earlier do not say."""
     digest: str | None = None
-    """Of the training images."""
+    """Digest of the training images."""
 
 
 class Best(Record):
     """Which evaluation was the best."""
 
     metric: str
-    """By which figure."""
+    """The figure by which it is the best."""
     step: int
     value: float | None
 
@@ -82,9 +82,9 @@ class AncestorTold(Record):
     checkpoint: str
     """Its id."""
     job: str = ""
-    """Of the job that made it; empty where that is not known."""
+    """Id of the job that made it; empty where that is not known."""
     step: int
-    """Of that job."""
+    """Step of that job."""
 
 
 class GridTold(Record):
@@ -115,9 +115,9 @@ class RunReport(Record):
     curves: dict[str, list[Point]] = Field(default_factory=dict)
     """Logged series: [step, value] by name."""
     evaluations: tuple[Evaluation, ...] = ()
-    """In the order of their steps."""
+    """The evaluations in the order of their steps."""
     convergence: Convergence | None = None
-    """Of a ControlNet: when results began to follow their controls."""
+    """When the results of a ControlNet began to follow their controls."""
     delivered_step: int | None = None
     """The step whose model is the result; null in reports that do not say: the last one's."""
     best: Best | None = None

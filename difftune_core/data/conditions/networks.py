@@ -44,7 +44,7 @@ class Depth:
         return np.repeat(levels[:, :, None], 3, axis=2)
 
     def inverse_depth(self, image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
-        """In [0, 1], at the picture's size by bicubic interpolation."""
+        """Draw the inverse depth, in [0, 1], at the picture's size by bicubic interpolation."""
         found = self._network.run(image).predicted_depth[:, None]
         config = self._network.config
         metric = getattr(config, "depth_estimation_type", "relative") == "metric"

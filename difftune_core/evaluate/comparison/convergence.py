@@ -55,7 +55,7 @@ def convergences(runs: Runs) -> dict[str, dict[int, Convergence]]:
 
 
 def steps_saved(runs: Runs) -> list[dict[str, Any]]:
-    """By pair of methods the share of the first's steps that the second saves, over the seeds in which both converged.
+    """The share of the first's steps that the second saves, by pair of methods, over seeds where both converged.
 
     As the paper states its gain for ControlNets. Below 0 the second converges later. A pair without such a seed is left
     out.
@@ -64,7 +64,8 @@ def steps_saved(runs: Runs) -> list[dict[str, Any]]:
 
 
 def steps_saved_to_equal_scores(runs: Runs) -> list[dict[str, Any]]:
-    """As `steps_saved`, over all scores that both runs of a seed reach (`difftune_core.evaluate.equal_scores`).
+    """The share of steps saved, as `steps_saved` gives it, over all scores that both runs of a seed reach
+    (`difftune_core.evaluate.equal_scores`).
 
     It needs no sudden convergence. Pairs without a common score, or with a run that does not rise, are left out.
     """

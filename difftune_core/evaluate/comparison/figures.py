@@ -1,4 +1,4 @@
-"""From the reports of runs to figures over seeds: by method, by pair of methods, along the training."""
+"""Makes figures over seeds of the reports of runs: by method, by pair of methods, along the training."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def at_equal_images(runs: Runs, figure: Figure) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class EqualImages:
-    """Where two methods have seen as many target images."""
+    """The steps at which two methods have seen as many target images."""
 
     images: tuple[float, float]
     """Mean count over the common seeds at that place, of the first and the second method."""
     steps: tuple[int, int] | None
-    """None: no evaluation is near enough; `images` are those of the nearest."""
+    """Steps of both; None where no evaluation is near enough, and `images` are those of the nearest."""
 
 
 def equal_images(runs: Runs, first: str, second: str) -> EqualImages | None:
@@ -182,7 +182,7 @@ def _compared(
 
 
 def _corrected(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With p values corrected by Holm over these pairs."""
+    """Correct p values by Holm over these pairs."""
     for name in ("p_t", "p_sign_flip"):
         for pair, p in zip(pairs, holm([pair[name] for pair in pairs]), strict=True):
             pair[f"{name}_holm"] = p

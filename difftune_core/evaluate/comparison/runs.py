@@ -53,7 +53,7 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
-        """As messages call it."""
+        """What messages call it."""
         return f"{self.method} (seed {self.seed})"
 
 

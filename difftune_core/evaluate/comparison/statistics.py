@@ -20,7 +20,7 @@ MAX_EXACT = 20
 """Seeds up to which every assignment of signs is counted."""
 _ROUNDING = 1e-12  # of the sum of sizes: an equal sum in another order must count as equal
 _EQUAL = 1e-9
-"""Of the values: figures that differ by less are the same figure, summed in another order."""
+"""Share of the values: figures that differ by less are the same figure, summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Paired:
     difference: float
     """Mean difference."""
     sd: float | None
-    """Of the differences, with n - 1; None for one seed."""
+    """Standard deviation of the differences, with n - 1; None for one seed."""
     interval: tuple[float, float] | None
     """95 % confidence interval of the mean difference by the paired t distribution."""
     p_t: float | None

@@ -1,4 +1,4 @@
-"""From the comparison to what its page shows."""
+"""Prepares of a comparison what its page shows."""
 
 from __future__ import annotations
 

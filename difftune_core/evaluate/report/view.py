@@ -1,4 +1,4 @@
-"""From the report to what its page shows. Parts that the dict lacks are left out."""
+"""Prepares of a report what its page shows. Parts that the dict lacks are left out."""
 
 from __future__ import annotations
 
@@ -240,5 +240,5 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _exact(value: Any) -> str:
-    """As `_short`, but digests whole."""
+    """Write a value as `_short` does, but digests whole."""
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else _short(value)

@@ -28,7 +28,7 @@ class ControlledData:
 
     target: ControlledSet
     retention: ControlledSet | None
-    """None where the method needs none."""
+    """The retention set; None where the method needs none."""
     empty_prompt: int
     """Row of the empty prompt among the text states."""
     process: Process

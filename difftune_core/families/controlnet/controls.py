@@ -28,7 +28,10 @@ Palette = UInt8[np.ndarray, "classes 3"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of results with their controls. `per_image` is of `metric`; `values` holds every metric's value over all."""
+    """The agreement of results with their controls. `per_image` is of `metric`.
+
+    `values` holds every metric's value over all.
+    """
 
     metric: str
     higher_is_better: bool
@@ -98,7 +101,7 @@ def by_classes(given: Controls, drawn: Controls, palette: Palette | None = None)
 
 
 def blurred(levels: UInt8[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
-    """By a Gaussian of `BLUR` times the shorter side, borders repeated."""
+    """Blur by a Gaussian of `BLUR` times the shorter side, borders repeated."""
     return np.asarray(gaussian_filter(levels.astype(np.float64), min(levels.shape) * BLUR, mode="nearest"))
 
 

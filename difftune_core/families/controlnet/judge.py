@@ -54,9 +54,9 @@ class ControlNetJudge(Judge[nn.Module]):
     clip: ClipScorer | None
     """Who scores captions, where that was asked for."""
     captions: tuple[str, ...]
-    """Of the held-out rows."""
+    """Captions of the held-out rows."""
     held_out: ControlledSet
-    """The same rows with their controls and prompts."""
+    """The held-out rows with their controls and prompts."""
     source: ControlledSet
     """The base model's images, sampled for judging alone; their prompt is the default one."""
     source_images: UInt8[np.ndarray, "m s s 3"]
@@ -116,7 +116,7 @@ class ControlNetJudge(Judge[nn.Module]):
         return self.drawn(controlnet, rows, progress)[:]
 
     def drawn(self, controlnet: nn.Module | None, rows: Int[Tensor, " k"], progress: Progress | None = None) -> Made:
-        """The same images, each drawn when it is asked for."""
+        """The images of an evaluation, each drawn when it is asked for."""
         held_out = self.held_out
         controls = held_out.controls_of(rows)
         return self._drawn(controlnet, held_out.prompt[rows], controls, progress, self.sampling)
@@ -127,7 +127,9 @@ class ControlNetJudge(Judge[nn.Module]):
         return self.agreement(images) | self._held_out_loss(controlnet)
 
     def agreement(self, images: ImageRows) -> dict[str, Any]:
-        """Of images with controls and captions of the first held-out rows: means, the main one's standard error."""
+        """The agreement of images with controls and captions of the first held-out rows: means, the main one's standard
+        error.
+        """
         drawn: list[UInt8[np.ndarray, "_ s s 3"]] = []
         scores: list[Float64[np.ndarray, " _"]] = []
         captions = iter(self.captions)
@@ -143,7 +145,7 @@ class ControlNetJudge(Judge[nn.Module]):
         return {**figures, "clip_score": float(joined.mean()), "clip_score_se": _standard_error(joined)}
 
     def _held_out_loss(self, controlnet: nn.Module | None) -> dict[str, Any]:
-        """Under their own prompts and controls; of the base model without a control."""
+        """The loss of held-out rows under their own prompts and controls; of the base model without a control."""
         held_out = self.held_out
         rows = torch.from_numpy(measured_rows(len(held_out), self.num_validation, self.config))
         mean = torch.cat([held_out.latents.means(row, row + 1) for row in rows.tolist()])[None].to(self.device)

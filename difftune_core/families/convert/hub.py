@@ -1,4 +1,4 @@
-"""Where an import's files come from: this machine, or a hub at a pinned revision."""
+"""Finds an import's files: on this machine, or a hub at a pinned revision."""
 
 from __future__ import annotations
 

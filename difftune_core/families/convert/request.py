@@ -32,7 +32,7 @@ class ImportRequest(BaseModel):
     a `clip` model that scores captions, or a feature extractor: `inception` of FID, or `dinov2`; or what a family from
     elsewhere brings in."""
     resizing: InceptionResizing = "clean-fid"
-    """Of `inception`: whose way of bringing images to 299 pixels is followed."""
+    """Whose way of bringing an Inception's images to 299 pixels is followed."""
     vae: str | None = None
     """Folder or hub id of the AutoencoderKL; left out, the pipeline's own."""
     licence: Annotated[str, Field(min_length=1, max_length=500)] | None = None
@@ -51,11 +51,12 @@ class ImportRequest(BaseModel):
     prediction: Prediction | None = None
     """What an original `.pt` of the process `ddpm` puts out: `v`, `x0`, or left out the noise (`epsilon`)."""
     sigma_data: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Of the process `edm`: standard deviation of the latents that it was trained with; left out, 0.5."""
+    """Standard deviation of the latents that a model of the process `edm` was trained with; left out, 0.5."""
     num_classes: Count | None = None
     """Classes of a diffusers folder whose label table was padded to 1001 rows."""
     timestep_frequencies: Literal["original", "diffusers"] | None = None
-    """Of a diffusers folder: `original` for weights trained with the original code; left out, as diffusers computes."""
+    """The timestep frequencies of a diffusers folder: `original` for weights trained with the original code; left out,
+    as diffusers computes."""
 
 
 def refuse_options(request: ImportRequest, *taken: str) -> None:

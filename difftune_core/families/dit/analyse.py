@@ -83,7 +83,7 @@ class _Analysis:
 
     config: ChainOfForgetting
     shares: list[float]
-    """Those of its fractions that whole steps make."""
+    """The fractions, of its own, that whole steps make."""
     preparation: Preparation
     checkpoints: list[TunedCheckpoint]
     class_names: tuple[str, ...]

@@ -21,7 +21,7 @@ from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.retention.sample import Drawer
 
 _INSIDE = ".base_layer."
-"""Where peft keeps the layer that LoRA is put around."""
+"""The part of a name under which peft keeps the layer that LoRA is put around."""
 
 
 @dataclass(frozen=True)

@@ -113,13 +113,14 @@ class Ways:
     """How the passes of a reverse process are made: what changes images by rounding alone."""
 
     is_joint: bool
-    """Both branches of guidance in one pass, and what depends on time and label computed once for each label."""
+    """Whether both branches of guidance go in one pass, and what depends on time and label computed once for each
+    label."""
     batch: int
     """Images that are drawn together."""
 
     @classmethod
     def of(cls, model: DiT) -> Ways:
-        """On a GPU large passes; on a CPU a pass for each branch, which is no slower and takes half the memory.
+        """Choose large passes on a GPU; on a CPU a pass for each branch, which is no slower and takes half the memory.
 
         Images of a CPU are so the same bit for bit as those in its caches.
         """

@@ -27,7 +27,7 @@ def class_table(class_names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def readme_of(card: dict[str, Any], null_label: int) -> str:
-    """For whoever finds the folder somewhere else."""
+    """What whoever finds the folder somewhere else must know."""
     method = card.get("method")
     facts = {
         "base model": card.get("base_model"),

@@ -72,7 +72,7 @@ def _converted(source: Path, request: ImportRequest) -> Converted:
 
 
 def _as_trained(read: Converted, request: ImportRequest) -> Converted:
-    """The same weights with the process and the prediction of their training, which the file does not say."""
+    """Weights with the process and the prediction of their training, which the file does not say."""
     process = request.process or "ddpm"
     for name, of in (("prediction", "ddpm"), ("sigma_data", "edm")):
         if getattr(request, name) is not None and process != of:

@@ -76,7 +76,7 @@ class DiTJudge(Judge[DiT]):
 
     @property
     def base_guidance(self) -> list[Guidance]:
-        """The same for the base model, whose null branch is the source's own: `domain` is `cfg` to it."""
+        """The guidance of the base model, whose null branch is the source's own: `domain` is `cfg` to it."""
         own: dict[Guidance, Guidance] = {"domain": "cfg"}
         main = own.get(self.config.guidance, self.config.guidance)
         names = dict.fromkeys(own.get(name, name) for name in self.other_guidance)
@@ -122,7 +122,7 @@ class DiTJudge(Judge[DiT]):
 
     @cached_property
     def _held_out(self) -> LatentSet:
-        """Those held-out images whose loss is measured."""
+        """The held-out images whose loss is measured."""
         rows = measured_rows(len(self.real), self.images_an_evaluation, self.config)
         mean, std = self.autoencoder.encode(self.real[rows])
         return LatentSet(mean[None], std[None], self.real_labels[rows], self.real_digest).to(self.device)
@@ -214,7 +214,7 @@ class DiTJudge(Judge[DiT]):
     def drawn(
         self, model: DiT, labels: Labels, progress: Progress | None = None, *, guidance: Guidance | None = None
     ) -> Made:
-        """The same images, each drawn when it is asked for."""
+        """The images of an evaluation, each drawn when it is asked for."""
         sampling = replace(self.sampling, guidance=guidance or self.sampling.guidance)
         source = self.base_model if sampling.guidance == "domain" else None
 

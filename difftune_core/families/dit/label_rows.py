@@ -1,4 +1,4 @@
-"""From the source's label table to the target's K classes."""
+"""Makes the target's K label rows of the source's label table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table_of(source: Tensor, num_classes: int, rows: Rule) -> Tensor:
 def with_classes(
     source: DiT, num_classes: int, rows: Rule, *, known: Mapping[int, int] | None = None, share: bool = False
 ) -> DiT:
-    """The same weights with a table of `num_classes` rows, as `table_of` makes it.
+    """Weights with a label table of `num_classes` rows, as `table_of` makes it.
 
     Args:
         source: the pre-trained model.

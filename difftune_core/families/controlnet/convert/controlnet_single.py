@@ -48,7 +48,7 @@ _VERSIONS: dict[int, dict[str, Any]] = {
     768: {"cross_attention_dim": 768, "attention_head_dim": 8, "use_linear_projection": False},
     1024: {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
 }
-"""By the width of the text states: Stable Diffusion 1 and 2."""
+"""Versions by the width of the text states: Stable Diffusion 1 and 2."""
 _TEXT_WIDTH = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _RESNET = {
     "norm1": "in_layers.0",

@@ -149,7 +149,7 @@ def _read_text_encoder(folder: Path) -> tuple[tuple[dict[str, Any], State], _Tex
 
 
 def tokenizer_files(folder: Path, vocab_size: int, length: int) -> tuple[Path, ...]:
-    """Those that decide how prompts are cut, read once to see that they belong to CLIP's text encoder.
+    """The files that decide how prompts are cut, read once to see that they belong to CLIP's text encoder.
 
     Args:
         folder: that has them.

@@ -163,7 +163,7 @@ def _parsed(raw: dict[str, Any]) -> _Config:
 
 
 def _check_width(state: State, config: _Config) -> None:
-    """Before anything is made of the width that the config states."""
+    """Check the width that the config states before anything is made of it."""
     hidden, found = config.num_attention_heads * config.attention_head_dim, tuple(state[_TABLE].shape)
     if found[1:] != (hidden,):
         raise TaskError("model_mismatch", f"a label table of shape {found} for a width of {hidden}", _TABLE)

@@ -26,7 +26,10 @@ _NOTE = "read as SiT: time runs the other way here: the timestep embedder's firs
 
 
 def from_sit(read: Converted) -> Converted:
-    """The same function in our terms. Applied twice it gives the weights back, up to rounding."""
+    """Bring a SiT's weights to the same function in our terms.
+
+    Applied twice it gives the weights back, up to rounding.
+    """
     state = dict(read.state)
     state[_FIRST] = _turned(state[_FIRST])
     state |= {name: -state[name] for name in _LAST}
