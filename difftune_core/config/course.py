@@ -15,6 +15,7 @@ from difftune_core.config.transfer import MAX_STEPS, TrainingHyperparameters, Tr
 from difftune_core.hooks import TaskError
 
 EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
+_SHORTENED_WARMUP = 10  # a tenth of the steps, where a card's warm-up, or one stated beside epochs, leaves none
 _DIGITS = 9  # 0.1 * 30 is a little more than 3, and no step more
 
 
@@ -46,28 +47,32 @@ def check_course(given: TrainingHyperparameters, card: BaseModelCard, where: str
         if field in given.model_fields_set and given.min_learning_rate not in {0.0, _filled_in(field, card)}:
             message = "min_learning_rate is where the schedules linear and cosine end; constant does not fall"
             raise TaskError("invalid_option", message, f"{where}.{field}")
-    elif _resolved(field, given, card) > (highest := _resolved("learning_rate", given, card)):
+        return
+    steps, schedule = _resolved("max_steps", given, card), _resolved("lr_schedule", given, card)
+    if given.epochs is None and "warmup_steps" in given.model_fields_set and given.warmup_steps >= steps:
+        message = f"after {given.warmup_steps} steps of warm-up none of the {steps} steps is left for {schedule}"
+        raise TaskError("invalid_option", message, f"{where}.warmup_steps")
+    if _resolved(field, given, card) > (highest := _resolved("learning_rate", given, card)):
         message = f"min_learning_rate is above the learning_rate of {highest:g}"
         raise TaskError("invalid_option", message, f"{where}.{field}")
 
 
 def completed(training: dict[str, Any], where: str) -> dict[str, Any]:
-    """Fill in what follows from the number of steps: the average's decay, and when checkpoints are saved.
+    """Fill in what follows from the number of steps: the average's decay, when checkpoints are saved, how long it warms.
 
     Args:
         training: hyperparameters by name, with `max_steps`.
         where: the field that holds them, with dots.
 
     Raises:
-        TaskError: `invalid_option`, all steps are warm-up and none is left in which the learning rate could fall.
+        TaskError: `invalid_option`, the epochs are too many steps.
     """
-    steps, warmup = int(training["max_steps"]), int(training["warmup_steps"])
+    steps = int(training["max_steps"])
     if steps > MAX_STEPS:
         raise TaskError("invalid_option", f"a run has at most {MAX_STEPS} steps, not {steps}", f"{where}.epochs")
-    if training["lr_schedule"] != "constant" and warmup >= steps:
-        message = f"after {warmup} steps of warm-up none of the {steps} steps is left for {training['lr_schedule']}"
-        raise TaskError("invalid_option", message, f"{where}.warmup_steps")
     found = dict(training)
+    if found["lr_schedule"] != "constant" and found["warmup_steps"] >= steps:
+        found["warmup_steps"] = steps // _SHORTENED_WARMUP
     if found["ema_decay"] is None:
         found["ema_decay"] = math.exp(-1 / (EMA_TIME_CONSTANT * steps))
     if found["checkpoint_every_steps"] is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from difftune_core.config.card import BaseModelCard
+from difftune_core.config.card import BaseModelCard, Defaults
 from difftune_core.config.course import as_stored, closed, is_open, steps_of
 from difftune_core.config.resolution import resolve
 from difftune_core.config.stored import read_stored
@@ -70,11 +70,22 @@ def test_what_does_not_go_together_is_refused_by_name(given: dict[str, Any], fie
     )
 
 
-def test_warm_up_that_leaves_nothing_is_refused_when_epochs_become_steps() -> None:
+@pytest.mark.parametrize(("images", "steps", "warmup"), [(112, 14, 13), (100, 13, 1), (8, 1, 0)])
+def test_a_warm_up_that_leaves_nothing_of_the_epochs_becomes_a_tenth(images: int, steps: int, warmup: int) -> None:
     waiting = resolved(epochs=1, lr_schedule="cosine", warmup_steps=13)
-    assert closed(waiting, 112).method.hyperparameters.max_steps == 14
-    with pytest.raises(TaskError, match="none of the 13 steps is left for cosine"):
-        closed(waiting, 100)
+    given = closed(waiting, images).method.hyperparameters
+    assert (given.max_steps, given.warmup_steps) == (steps, warmup)
+
+
+def test_so_does_a_cards_own_in_a_short_run() -> None:
+    card = CARD.model_copy(update={"defaults": Defaults(training={**TRAINING, "warmup_steps": 20})})
+    asked = {"lr_schedule": "linear", "max_steps": 12}
+    method = {"type": "diff_tuning", "diff_tuning": {"hyperparameters": asked}}
+    config = TransferConfig.model_validate({"model": "toy", "method": method})
+    assert resolve(config, card, num_threads=1).method.hyperparameters.warmup_steps == 1
+    method = {"type": "diff_tuning", "diff_tuning": {"hyperparameters": {"max_steps": 12}}}
+    constant = TransferConfig.model_validate({"model": "toy", "method": method})
+    assert resolve(constant, card, num_threads=1).method.hyperparameters.warmup_steps == 20, "as it was"
 
 
 def test_the_defaults_are_in_no_digest() -> None:
