@@ -58,7 +58,7 @@ def check_course(given: TrainingHyperparameters, card: BaseModelCard, where: str
 
 
 def completed(training: dict[str, Any], where: str) -> dict[str, Any]:
-    """Fill in what follows from the number of steps: the average's decay, when checkpoints are saved, how long it warms.
+    """Fill in what follows from the number of steps: the average's decay, when checkpoints are saved, the warm-up.
 
     Args:
         training: hyperparameters by name, with `max_steps`.
