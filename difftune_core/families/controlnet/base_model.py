@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from difftune_core.adapters.select import TRAINED_BESIDE
@@ -24,6 +25,7 @@ from difftune_core.diffusion.solvers import discrete_scheduler
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.controlnet.draw import PREDICTIONS, Prompted, process_of, sample_prompted
 from difftune_core.interruption import Progress
+from difftune_core.networks.state import WEIGHTS
 from difftune_core.networks.text import TextEncoder
 from difftune_core.retention.sample import Drawer
 from difftune_core.runtime.foreign import needed, reading
@@ -129,6 +131,21 @@ def load_controlnet(folder: Path, device: torch.device | str = "cpu") -> nn.Modu
         needed(folder, "config.json")
         loaded: Any = ControlNetModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     return _marked(channels_last(loaded.float().to(device)))
+
+
+def open_controlnet(checkpoint: Path, device: torch.device | str = "cpu") -> nn.Module:
+    """A ControlNet from a checkpoint of ours, whose weights are not called as in a diffusers folder; in float32.
+
+    Raises:
+        TaskError: `unreadable_weights`.
+    """
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    with reading(checkpoint.name, "model", "unreadable_weights"):
+        loader: Any = ControlNetModel
+        opened = loader.from_config(loader.load_config(checkpoint, local_files_only=True))
+        opened.load_state_dict(load_file(checkpoint / WEIGHTS))
+    return _marked(channels_last(opened.float().to(device)))
 
 
 def _marked(controlnet: nn.Module) -> nn.Module:

@@ -27,7 +27,7 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.report.convergence import why_none
 from difftune_core.families.base import Delivered, Page, Task
-from difftune_core.families.controlnet.base_model import StableDiffusion, load_controlnet, new_controlnet
+from difftune_core.families.controlnet.base_model import StableDiffusion, new_controlnet, open_controlnet
 from difftune_core.families.controlnet.batch import ControlledData
 from difftune_core.families.controlnet.controls import comparison_of
 from difftune_core.families.controlnet.draw import Control, Prompted, sample_prompted
@@ -172,7 +172,7 @@ class ControlNetTask(Task[nn.Module]):
 
     def open(self, checkpoint: Path) -> nn.Module:
         """Load a checkpoint's average."""
-        return load_controlnet(checkpoint, self.preparation.device)
+        return open_controlnet(checkpoint, self.preparation.device)
 
     def write_config(self, model: nn.Module, folder: Path, adapter: Adapter | None) -> None:
         """Write diffusers' config; every adapter of a ControlNet is merged."""

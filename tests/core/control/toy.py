@@ -146,6 +146,7 @@ class ToyRuns:
         *,
         control: dict[str, Any] | None = None,
         evaluation: dict[str, Any] | None = None,
+        num_samples: int = 0,
         **hyperparameters: object,
     ) -> TransferConfig:
         """A resolved config of 4 steps."""
@@ -156,6 +157,7 @@ class ToyRuns:
                 "method": {"type": method, method: {"hyperparameters": given}},
                 "control": {"condition": "edge", "num_validation": 2, **(control or {})},
                 "evaluation": {"holdout_fraction": 0.3, **(evaluation or {})},
+                "samples": {"num_images": num_samples, "num_inference_steps": 2},
                 "seed": 3,
             }
         )
