@@ -21,7 +21,7 @@ _FIRST_GUESS_S = 0.02  # of the time that a place is taken for
 _MEMORY = 0.9  # of the running mean of that time
 
 
-class Places:
+class FairLimiter:
     """A number of threads of one event loop, and the requests that wait for one of them.
 
     A tenant whose turn it is gets the next place, however many requests of others came before. With `shares` a tenant

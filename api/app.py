@@ -24,6 +24,7 @@ from api.admission import PATIENCE_S
 from api.analyses.endpoints import router as analyses
 from api.base_models.endpoints import router as models
 from api.checkpoints.endpoints import router as checkpoints
+from api.coalescing import CoalescedReads
 from api.comparisons.endpoints import router as comparisons
 from api.datasets.endpoints import router as datasets
 from api.db import Database
@@ -52,7 +53,6 @@ from api.settings import Settings
 from api.storage import open_store
 from api.strict import StrictRoute, only_known_parameters
 from api.subjects.kinds import kinds
-from api.together import Together
 from api.tracing import flush_tracing
 from api.units import MAX_CONNECTIONS, Units
 from api.uploads.endpoints import router as uploads
@@ -142,7 +142,7 @@ def _services(settings: Settings) -> Services:
         known_keys=KnownKeys(settings.key_cache_s),
         last_use=LastUse(lambda used_at: units.write("", lambda session: note_uses(session, used_at))),
         following=Following(database),
-        jobs_asked=Together(lambda ids: units.read_for_many(partial(answered, ids)), database.version),
+        jobs_asked=CoalescedReads(lambda ids: units.read_for_many(partial(answered, ids)), database.version),
     )
 
 

@@ -13,7 +13,8 @@ from fastapi import Depends, Header, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
-from api.admission import Places
+from api.admission import FairLimiter
+from api.coalescing import Answer, CoalescedReads
 from api.db import Database, is_busy
 from api.errors import ServiceError, UnauthenticatedError
 from api.idempotency.in_flight import InFlight
@@ -24,7 +25,6 @@ from api.keys.last_use import LastUse
 from api.settings import Settings
 from api.storage import ObjectStore
 from api.storage.cleaning import delete_objects
-from api.together import Answer, Together
 from api.units import Units
 
 T = TypeVar("T")
@@ -70,8 +70,8 @@ class Services:
     known_keys: KnownKeys
     last_use: LastUse
     following: Following
-    jobs_asked: Together[str, Answer]
-    receiving: Places = field(default_factory=lambda: Places(MAX_RECEIVING, shares=True))
+    jobs_asked: CoalescedReads[str, Answer]
+    receiving: FairLimiter = field(default_factory=lambda: FairLimiter(MAX_RECEIVING, shares=True))
     in_flight: InFlight = field(default_factory=InFlight)
 
 

@@ -14,7 +14,7 @@ from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.subjects.models import ResultFile
 from api.subjects.plain import PlainSubject
 from api.uploads.models import Upload, UploadPart
-from api.work.models import Attempt, Offer, WorkItem
+from api.work.models import Attempt, WorkerCapacity, WorkItem
 
 __all__ = [
     "Analysis",
@@ -30,7 +30,6 @@ __all__ = [
     "Job",
     "LogChunk",
     "Metric",
-    "Offer",
     "PlainSubject",
     "ResultFile",
     "RetentionArtifact",
@@ -38,5 +37,6 @@ __all__ = [
     "Upload",
     "UploadPart",
     "WorkItem",
+    "WorkerCapacity",
 ]
 metadata = Base.metadata

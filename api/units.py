@@ -14,7 +14,7 @@ import anyio.to_thread
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from api.admission import PATIENCE_S, Places
+from api.admission import PATIENCE_S, FairLimiter
 from api.db import Database
 
 T = TypeVar("T")
@@ -34,17 +34,17 @@ class Units:
     def __init__(self, database: Database) -> None:
         """Nothing is opened yet."""
         self._database = database
-        self._writers = Places(_SQLITE_WRITERS if database.is_sqlite else _WRITERS)
-        self._readers = Places(_READERS)
-        self._others = Places(_OTHERS)
-        self._keys = Places(_KEYS)
+        self._writers = FairLimiter(_SQLITE_WRITERS if database.is_sqlite else _WRITERS)
+        self._readers = FairLimiter(_READERS)
+        self._others = FairLimiter(_OTHERS)
+        self._keys = FairLimiter(_KEYS)
         self._for_many = anyio.CapacityLimiter(1)
 
     async def write(self, tenant_id: str, work: Callable[[Session], T], *, patience_s: float = PATIENCE_S) -> T:
         """Do `work` in one transaction, which is committed when this returns and rolled back when it raises.
 
         Raises:
-            TooManyRequestsError: as `Places.run`, and so is UnavailableError.
+            TooManyRequestsError: as `FairLimiter.run`, and so is UnavailableError.
         """
         return await self._writers.run(tenant_id, self._written, work, patience_s=patience_s)
 

@@ -44,3 +44,15 @@ def test_the_table_of_figures_is_the_one_that_the_source_has() -> None:
 def test_the_published_schema_of_a_report_is_that_of_its_class(name: str) -> None:
     """Made by `python -m difftune_core schema`."""
     assert (ROOT / "docs" / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8") == json_schema(name)
+
+
+def test_the_glossary_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    places = re.findall(r"`([a-z_]+/[\w./-]*)`", text) + re.findall(r"`([a-z_]+\.py)`", text)
+    assert len(places) > 40
+    assert not [place for place in places if not ((ROOT / place).exists() or (ROOT / "difftune_core" / place).exists())]
+    sources = [
+        path.read_text(encoding="utf-8") for top in ("api", "difftune_core") for path in (ROOT / top).rglob("*.py")
+    ]
+    classes = set(re.findall(r"^class (\w+)", "\n".join(sources), re.MULTILINE))
+    assert set(re.findall(r"`([A-Z]\w+)`", text)) <= classes

@@ -17,12 +17,12 @@ from pydantic_core import to_json
 from sqlalchemy import BindParameter, Connection, Row, Text, and_, bindparam, case, cast, exists, func, or_, select
 from sqlalchemy.orm import aliased
 
+from api.coalescing import Answer
 from api.jobs.lifecycle import SAMPLE
 from api.jobs.models import Checkpoint, Job
 from api.jobs.states import JobStatus
 from api.schemas import finite, seconds
 from api.subjects.models import ResultFile
-from api.together import Answer
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind, WorkState
 from difftune_core.config.course import is_open

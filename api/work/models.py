@@ -73,7 +73,7 @@ class Attempt(Base):
     """How it ended: succeeded, cancelled, drain, worker_lost, preempted, out_of_memory, ... (`worker/failures.py`)."""
 
 
-class Offer(Base):
+class WorkerCapacity(Base):
     """A worker that looks for work, and what it has in all."""
 
     __tablename__ = "offers"

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.db import epoch_now
 from api.work.clock import LONGEST_DELAY_S, is_expired, is_past, is_recent
-from api.work.models import Attempt, Offer, WorkItem
+from api.work.models import Attempt, WorkerCapacity, WorkItem
 from api.work.order import best
 from api.work.states import Request, Slot, WorkState
 
@@ -105,13 +105,15 @@ def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, p
 def offer(session: Session, worker_id: str, *, gpu_slots: int) -> None:
     """Note that the worker looks for work; forget those that have not for long."""
     now = _now(session)
-    session.merge(Offer(worker_id=worker_id, gpu_slots=gpu_slots, seen_at=now))
-    session.execute(delete(Offer).where(~is_recent(Offer.seen_at, _OFFERS_KEPT_S)), execution_options=_UNSYNCED)
+    session.merge(WorkerCapacity(worker_id=worker_id, gpu_slots=gpu_slots, seen_at=now))
+    session.execute(
+        delete(WorkerCapacity).where(~is_recent(WorkerCapacity.seen_at, _OFFERS_KEPT_S)), execution_options=_UNSYNCED
+    )
 
 
 def most_slots(session: Session) -> int:
     """The most slots that a worker which looked for work lately has for one item; 0 if there is none."""
-    query = select(func.max(Offer.gpu_slots)).where(is_recent(Offer.seen_at, _OFFER_STANDS_S))
+    query = select(func.max(WorkerCapacity.gpu_slots)).where(is_recent(WorkerCapacity.seen_at, _OFFER_STANDS_S))
     return session.scalar(query) or 0
 
 

@@ -52,7 +52,7 @@ def are_equal(first: Condition, second: Condition) -> bool:
     return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-class Remembering:
+class Memoised:
     """A denoiser that answers a pass it has just made from memory: two chains share the steps they have in common.
 
     The last pass at each time under each condition is kept with what was asked, and given again only where the same is

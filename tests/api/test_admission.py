@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from api.admission import Places
+from api.admission import FairLimiter
 from api.errors import ServiceError, TooManyRequestsError, UnavailableError
 
 
@@ -30,7 +30,7 @@ def test_no_more_work_at_once_than_places() -> None:
             now -= 1
 
     async def story() -> None:
-        places = Places(3)
+        places = FairLimiter(3)
         async with anyio.create_task_group() as group:
             for number in range(30):
                 group.start_soon(places.run, f"tenant {number % 4}", work)
@@ -43,7 +43,7 @@ def test_a_tenant_does_not_wait_for_all_requests_of_another() -> None:
     done: list[str] = []
 
     async def story() -> None:
-        places = Places(1)
+        places = FairLimiter(1)
         async with anyio.create_task_group() as group:
             for _ in range(50):
                 group.start_soon(places.run, "many", lambda: done.append("many"))
@@ -59,7 +59,7 @@ def test_who_waits_too_long_is_told_to_come_back_each_at_another_time() -> None:
     refusals: list[ServiceError] = []
 
     async def story() -> None:
-        places, release = Places(1), threading.Event()
+        places, release = FairLimiter(1), threading.Event()
         async with anyio.create_task_group() as group:
             group.start_soon(places.run, "many", lambda: time.sleep(2.0))
             await anyio.sleep(0.01)
@@ -85,7 +85,7 @@ def test_who_waits_too_long_is_told_to_come_back_each_at_another_time() -> None:
 
 def test_shares_leave_places_to_others() -> None:
     async def story() -> None:
-        places, release = Places(4, shares=True), threading.Event()
+        places, release = FairLimiter(4, shares=True), threading.Event()
         async with anyio.create_task_group() as group:
             for tenant in ["many"] * 2 + ["other"]:
                 group.start_soon(places.run, tenant, release.wait)
@@ -101,7 +101,7 @@ def test_shares_leave_places_to_others() -> None:
 
 def test_a_place_is_free_again_after_work_that_fails_and_waiters_that_go_away() -> None:
     async def story() -> None:
-        places, release = Places(1), threading.Event()
+        places, release = FairLimiter(1), threading.Event()
         with pytest.raises(ZeroDivisionError):
             await places.run("a", lambda: 1 // 0)
         async with anyio.create_task_group() as group:
@@ -116,7 +116,7 @@ def test_a_place_is_free_again_after_work_that_fails_and_waiters_that_go_away() 
 
 def test_who_would_wait_too_long_does_not_wait_at_all() -> None:
     async def story() -> None:
-        places, release = Places(1), threading.Event()
+        places, release = FairLimiter(1), threading.Event()
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(places.run, "many", release.wait)

@@ -155,7 +155,7 @@ def test_statuses_are_read_again_only_where_somebody_has_written(
     set_job: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("api.together._KNOWN_S", 60.0)
+    monkeypatch.setattr("api.coalescing._KNOWN_S", 60.0)
     job_id = add_job()["id"]
     asked: list[str] = []
     event.listen(services.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))

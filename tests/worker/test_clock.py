@@ -13,7 +13,7 @@ from api.ids import new_id
 from api.settings import Settings
 from api.work import repository
 from api.work import service as work
-from api.work.models import Offer, WorkItem
+from api.work.models import WorkerCapacity, WorkItem
 from api.work.repository import Wants
 from api.work.states import Slot, WorkKind, WorkState
 from worker.settle import admit
@@ -46,7 +46,7 @@ def claim(database: Database) -> WorkItem | None:
 def set_clock_back(database: Database) -> None:
     """By an hour: all that was stored until now lies ahead."""
     with database.write() as session:
-        for kind in (WorkItem, Offer):
+        for kind in (WorkItem, WorkerCapacity):
             times = [c for c in kind.__table__.columns if c.name.endswith(("_at", "_until", "_after"))]
             session.execute(update(kind).values({c.name: c + HOUR_S for c in times}))
 

@@ -29,7 +29,7 @@ from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report.chain import HTML_FILE, JSON_FILE, PNG_FILE, write_chain_report
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.dit.base_model import DiTModel
-from difftune_core.families.dit.chain import Drawn, Easel, runnable
+from difftune_core.families.dit.chain import ChainDrawing, Drawn, runnable
 from difftune_core.families.dit.tuned import TunedCheckpoint, open_checkpoints
 from difftune_core.families.preparation import Folders, Preparation
 from difftune_core.families.rows import class_rows
@@ -88,7 +88,7 @@ class _Analysis:
     checkpoints: list[TunedCheckpoint]
     class_names: tuple[str, ...]
     held_out: Images
-    easel: Easel
+    drawing: ChainDrawing
     base_model: DiT
     _alone: Drawn | None = None
 
@@ -104,7 +104,7 @@ class _Analysis:
         target, held_out, class_names = class_rows(preparation, begun_with)
         names = (target.digest, target.earlier_digest)
         opened = open_checkpoints(checkpoints, base, training_data=names, num_classes=len(class_names))
-        easel = Easel(
+        drawing = ChainDrawing(
             sampling=Sampling.of(evaluation),
             num_images=evaluation.num_images,
             num_examples=min(len(class_names), _MAX_CLASSES, evaluation.num_images),
@@ -112,13 +112,13 @@ class _Analysis:
             extractor=load_extractor(preparation.extractor_folders()[0], preparation.device),
         )
         model = base.load_dit(preparation.device).eval()
-        shares = runnable(config.fractions, easel.sampling, model.config)
-        return cls(config, shares, preparation, opened, class_names, held_out, easel, model)
+        shares = runnable(config.fractions, drawing.sampling, model.config)
+        return cls(config, shares, preparation, opened, class_names, held_out, drawing, model)
 
     def run(self) -> tuple[dict[str, Any], dict[str, Image.Image]]:
         """The result and a grid for each checkpoint, rows by share, columns by class."""
         self.preparation.phase("evaluating")
-        real = self.easel.extractor(self.held_out.pixels)
+        real = self.drawing.extractor(self.held_out.pixels)
         found: list[dict[str, Any]] = []
         grids: dict[str, Image.Image] = {}
         for number, checkpoint in enumerate(self.checkpoints):
@@ -139,10 +139,10 @@ class _Analysis:
             "checkpoint": checkpoint.contents,
             "fractions": self.shares,
             "recipe": self._recipe(),
-            "extractor": self.easel.extractor.contents,
+            "extractor": self.drawing.extractor.contents,
             "base": self.preparation.base.card.digest,
             "held_out": pixels_digest(self.held_out.pixels),
-            "num_examples": self.easel.num_examples,
+            "num_examples": self.drawing.num_examples,
         }
 
         def build(folder: Path) -> None:
@@ -150,17 +150,17 @@ class _Analysis:
             points = chain_points(self.shares, drawn, real)
             (folder / _FILE).write_text(json.dumps(points), encoding="utf-8")
             examples = np.concatenate([of_share.examples for of_share in drawn])
-            image_grid(examples, self.easel.num_examples).save(folder / _GRID)
+            image_grid(examples, self.drawing.num_examples).save(folder / _GRID)
 
         return build_once(place_of(self.preparation.folders.cache, "chains", inputs), build)
 
     def _drawn(self, checkpoint: TunedCheckpoint, number: int) -> list[Drawn]:
-        fractions, count = self.shares, self.easel.num_images
+        fractions, count = self.shares, self.drawing.num_images
         of_one = len(fractions) * count
         report = self.preparation.progress("evaluating", of_one * len(self.checkpoints))
         mixed = [share for share in fractions if share < 1]
         model = checkpoint.load(self.preparation.device)
-        drawn = self.easel.chain(
+        drawn = self.drawing.chain(
             model, self.base_model, self._labels(), mixed, lambda done: report(number * of_one + done)
         )
         if len(mixed) < len(fractions):
@@ -180,17 +180,17 @@ class _Analysis:
     def _base_alone(self, progress: Progress) -> Drawn:
         """The end of every line: where all is handed over it does not matter from whom."""
         if self._alone is None:
-            self._alone = self.easel.alone(self.base_model, progress)
+            self._alone = self.drawing.alone(self.base_model, progress)
         return self._alone
 
     def _recipe(self) -> dict[str, Any]:
         return {
-            "feature_extractor": self.easel.extractor.id,
-            "feature_extractor_digest": self.easel.extractor.digest,
-            "num_generated": self.easel.num_images,
+            "feature_extractor": self.drawing.extractor.id,
+            "feature_extractor_digest": self.drawing.extractor.digest,
+            "num_generated": self.drawing.num_images,
             "num_real": len(self.held_out.pixels),
             "reference_set_digest": self.held_out.digest,
-            "sampling": asdict(self.easel.sampling),
+            "sampling": asdict(self.drawing.sampling),
             "weights": "ema",
             "class_distribution": TOLD[self.preparation.config.evaluation.class_distribution],
             "base_model_labels": "null",
@@ -204,7 +204,7 @@ class _Analysis:
             "base_model": {"id": base.card.id, "digest": base.card.digest},
             "class_names": list(self.class_names),
             "fractions": self.shares,
-            "comparable_with_published": self.easel.extractor.comparable,
+            "comparable_with_published": self.drawing.extractor.comparable,
             "recipe": self._recipe(),
             "environment": {
                 "torch": torch.__version__,

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
-from difftune_core.diffusion.denoisers import HandOver, Remembering, whole_steps
+from difftune_core.diffusion.denoisers import HandOver, Memoised, whole_steps
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.evaluate.features import FeatureExtractor
@@ -71,8 +71,8 @@ def chain_latents(
         first_index: of these images among all: their noise is a function of seed and index.
         progress: hears how many of k n images are drawn.
     """
-    source = Remembering(base)
-    chain = HandOver(Remembering(tuned), UnderNull(source, base.null_label))
+    source = Memoised(base)
+    chain = HandOver(Memoised(tuned), UnderNull(source, base.null_label))
     draw = partial(sample_latents, tuned, labels, sampling, source=base, denoise=chain, source_denoise=source)
     drawn: list[Tensor] = []
     steps: list[int] = []
@@ -95,7 +95,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Easel:
+class ChainDrawing:
     """How images are drawn and looked at."""
 
     sampling: Sampling

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from difftune_core.config.sampling import Sampler
-from difftune_core.diffusion.denoisers import Condition, HandOver, Remembering
+from difftune_core.diffusion.denoisers import Condition, HandOver, Memoised
 from difftune_core.diffusion.process import NoiseConfig, make_process
 from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
 from difftune_core.diffusion.solvers import make_solver
@@ -61,7 +61,7 @@ def test_guidance_is_on_inside_its_interval_alone() -> None:
 
 
 def test_a_chain_that_is_handed_over_ends_at_the_others_image() -> None:
-    last = Remembering(lambda x, t, _: knows(x, t, -torch.ones_like(x)))
+    last = Memoised(lambda x, t, _: knows(x, t, -torch.ones_like(x)))
     chain = HandOver(knows, last)
     sampling = Sampling(num_inference_steps=4, guidance="none")
     first, chain_of_two = CLEAN[:2], partial(reverse, chain, CLEAN[:2], CHAIN, sampling)

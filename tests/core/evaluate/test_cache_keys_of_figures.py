@@ -24,7 +24,7 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.dit.analyse import _Analysis
-from difftune_core.families.dit.chain import Easel
+from difftune_core.families.dit.chain import ChainDrawing
 from difftune_core.families.dit.judge import DiTJudge
 from difftune_core.families.dit.tuned import TunedCheckpoint
 from difftune_core.families.preparation import Folders, Preparation
@@ -140,7 +140,7 @@ def analysis(base: BaseModel, judge: DiTJudge, tmp_path: Path) -> _Analysis:
         checkpoints=[],
         class_names=("a", "b"),
         held_out=Images(PIXELS, tuple(("a", str(n)) for n in range(4)), "", LABELS),
-        easel=Easel(Sampling(), 8, 2, judge.autoencoder, judge.extractors[0]),
+        drawing=ChainDrawing(Sampling(), 8, 2, judge.autoencoder, judge.extractors[0]),
         base_model=object.__new__(DiT),  # not asked
     )
 
@@ -157,7 +157,7 @@ def test_chains(asked: Callable[..., Asked], analysis: _Analysis, tmp_path: Path
         return analysis._chain_folder(tuned, 0, np.zeros((4, 2), np.float32))
 
     of, tuned = asked(place), checkpoint(tmp_path / "tuned")
-    held_out, easel, preparation = analysis.held_out, analysis.easel, analysis.preparation
+    held_out, drawing, preparation = analysis.held_out, analysis.drawing, analysis.preparation
     first = of(analysis, tuned)
     assert first == of(analysis, checkpoint(tmp_path / "same"))
     places = [
@@ -166,10 +166,10 @@ def test_chains(asked: Callable[..., Asked], analysis: _Analysis, tmp_path: Path
         of(replace(analysis, shares=[0.0, 0.25]), tuned),
         of(replace(analysis, held_out=replace(held_out, pixels=PIXELS[[1, 0, 2, 3]])), tuned),
         of(replace(analysis, held_out=replace(held_out, contents=held_out.contents[::-1])), tuned),
-        of(replace(analysis, easel=replace(easel, num_images=9)), tuned),
-        of(replace(analysis, easel=replace(easel, num_examples=1)), tuned),
-        of(replace(analysis, easel=replace(easel, sampling=Sampling(seed=1))), tuned),
-        of(replace(analysis, easel=replace(easel, extractor=load_extractor(extractor(tmp_path / "eyes")))), tuned),
+        of(replace(analysis, drawing=replace(drawing, num_images=9)), tuned),
+        of(replace(analysis, drawing=replace(drawing, num_examples=1)), tuned),
+        of(replace(analysis, drawing=replace(drawing, sampling=Sampling(seed=1))), tuned),
+        of(replace(analysis, drawing=replace(drawing, extractor=load_extractor(extractor(tmp_path / "eyes")))), tuned),
         of(replace(analysis, preparation=replace(preparation, base=with_digest(preparation.base, "other"))), tuned),
     ]
     assert len({first, *places}) == 1 + len(places)

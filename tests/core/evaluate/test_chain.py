@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from difftune_core.config.reports.chain import ChainCheckpoint, ChainReport
-from difftune_core.diffusion.denoisers import HandOver, Remembering
+from difftune_core.diffusion.denoisers import HandOver, Memoised
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.frechet import frechet_difference, frechet_estimate
 from difftune_core.evaluate.report.chain import chain_page, finding
@@ -85,7 +85,7 @@ def test_the_tuned_model_runs_its_chain_once(toy_model: DiT, base: DiT) -> None:
 
 def test_only_the_very_same_pass_is_remembered(toy_model: DiT) -> None:
     counting = Counting(toy_model)
-    model = Remembering(counting)
+    model = Memoised(counting)
     x, t = torch.randn(2, 4, 8, 8), torch.full((2,), 10.0)
     first = model(x, t, torch.tensor([0, 1]))
     assert torch.equal(model(x.clone(), t, torch.tensor([0, 1])), first)

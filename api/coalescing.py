@@ -29,7 +29,7 @@ class Answer:
     body: bytes
 
 
-class Together(Generic[K, V]):
+class CoalescedReads(Generic[K, V]):
     """Answers by `read`, one round at a time; of one event loop.
 
     What is answered was read after it was asked for, or is what would be read: nobody is told what was true before.

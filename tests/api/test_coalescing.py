@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from api import together
+from api import coalescing
+from api.coalescing import CoalescedReads
 from api.errors import UnavailableError
-from api.together import Together
 
 
 class Reader:
@@ -28,13 +28,13 @@ class Reader:
         return {key: sum(key in read for read in self.rounds) for key in keys if key >= 0}
 
 
-def run(story: Callable[[Reader, Together[int, int]], Coroutine[Any, Any, None]]) -> None:
+def run(story: Callable[[Reader, CoalescedReads[int, int]], Coroutine[Any, Any, None]]) -> None:
     reader = Reader()
-    asyncio.run(story(reader, Together(reader.read, lambda: reader.version)))
+    asyncio.run(story(reader, CoalescedReads(reader.read, lambda: reader.version)))
 
 
 def test_questions_that_come_together_are_one_round() -> None:
-    async def story(reader: Reader, asked: Together[int, int]) -> None:
+    async def story(reader: Reader, asked: CoalescedReads[int, int]) -> None:
         assert await asyncio.gather(*(asked.ask(key) for key in (1, 2, 1, -3))) == [1, 1, 1, None]
         assert reader.rounds == [{1, 2, -3}]
 
@@ -42,7 +42,7 @@ def test_questions_that_come_together_are_one_round() -> None:
 
 
 def test_an_answer_stands_until_anything_has_changed_or_a_second_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(reader: Reader, asked: Together[int, int]) -> None:
+    async def story(reader: Reader, asked: CoalescedReads[int, int]) -> None:
         assert [await asked.ask(1), await asked.ask(1)] == [1, 1]
         reader.version = 2
         assert [await asked.ask(1), await asked.ask(1)] == [2, 2]
@@ -55,7 +55,7 @@ def test_an_answer_stands_until_anything_has_changed_or_a_second_is_over(monkeyp
 
 
 def test_nothing_is_remembered_where_nobody_can_tell_of_changes() -> None:
-    async def story(reader: Reader, asked: Together[int, int]) -> None:
+    async def story(reader: Reader, asked: CoalescedReads[int, int]) -> None:
         reader.version = None
         assert [await asked.ask(1), await asked.ask(1)] == [1, 2]
 
@@ -63,9 +63,9 @@ def test_nothing_is_remembered_where_nobody_can_tell_of_changes() -> None:
 
 
 def test_what_is_remembered_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "_MOST", 3)
+    monkeypatch.setattr(coalescing, "_MOST", 3)
 
-    async def story(_: Reader, asked: Together[int, int]) -> None:
+    async def story(_: Reader, asked: CoalescedReads[int, int]) -> None:
         for key in range(20):
             await asked.ask(key)
         assert await asked.ask(19) == 1, "the last one is known"
@@ -75,7 +75,7 @@ def test_what_is_remembered_does_not_grow_without_end(monkeypatch: pytest.Monkey
 
 
 def test_a_change_while_it_is_read_makes_an_answer_old() -> None:
-    async def story(reader: Reader, asked: Together[int, int]) -> None:
+    async def story(reader: Reader, asked: CoalescedReads[int, int]) -> None:
         first = asyncio.create_task(asked.ask(1))
         await reader.reading.wait()
         reader.version = 2
@@ -86,7 +86,7 @@ def test_a_change_while_it_is_read_makes_an_answer_old() -> None:
 
 
 def test_an_error_is_theirs_who_asked_and_of_nobody_after_them() -> None:
-    async def story(reader: Reader, asked: Together[int, int]) -> None:
+    async def story(reader: Reader, asked: CoalescedReads[int, int]) -> None:
         async def broken(_: list[int]) -> Mapping[int, int]:
             await asyncio.sleep(0)
             raise ZeroDivisionError
@@ -101,9 +101,9 @@ def test_an_error_is_theirs_who_asked_and_of_nobody_after_them() -> None:
 
 
 def test_who_waits_too_long_is_told_to_come_back_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(coalescing, "PATIENCE_S", 0.01)
 
-    async def story(_: Reader, asked: Together[int, int]) -> None:
+    async def story(_: Reader, asked: CoalescedReads[int, int]) -> None:
         async def slow(_: list[int]) -> Mapping[int, int]:
             await asyncio.sleep(60)
             return {}
