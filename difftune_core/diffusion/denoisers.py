@@ -41,8 +41,14 @@ def on_device(condition: Condition, device: torch.device) -> Condition:
 def joined(first: Condition, second: Condition) -> Condition:
     """The rows of both conditions, those of `first` before those of `second`."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return _joined(first, second)
+    return tuple(_joined(*pair) for pair in zip(first, second, strict=True))
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    """Join both as they are: states are of float16, and autocast joins its own type and float32 alone."""
+    with torch.autocast(first.device.type, enabled=False):
         return torch.cat([first, second])
-    return tuple(torch.cat(pair) for pair in zip(first, second, strict=True))
 
 
 def are_equal(first: Condition, second: Condition) -> bool:

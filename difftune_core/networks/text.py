@@ -66,7 +66,10 @@ class TextEncoder:
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Float16[Tensor, "n l d"]:
-        """The last hidden states, on the CPU; padding is not masked, as Stable Diffusion was trained."""
+        """The last hidden states, on the CPU; padding is not masked, as Stable Diffusion was trained.
+
+        They are computed in float32, whatever else is not: they are shared between runs.
+        """
         states = []
         for start in range(0, len(prompts), _BATCH):
             tokens = self._tokenizer(
@@ -76,8 +79,11 @@ class TextEncoder:
                 truncation=True,
                 return_tensors="pt",
             )
-            states.append(self._encoder(tokens.input_ids.to(self._encoder.device))[0].half().cpu())
-        return torch.cat(states)
+            device = self._encoder.device
+            with torch.autocast(device.type, enabled=False):
+                states.append(self._encoder(tokens.input_ids.to(device))[0].half().cpu())
+        with torch.autocast("cpu", enabled=False):  # which knows no float16
+            return torch.cat(states)
 
     def is_truncated(self, prompt: str) -> bool:
         """Whether the prompt has more tokens than the encoder takes."""

@@ -10,12 +10,14 @@ import torch
 
 from difftune_core.checkpoint.state import new_state
 from difftune_core.config.run import ResourcesConfig
-from difftune_core.families.controlnet.base_model import new_controlnet
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.controlnet.base_model import StableDiffusion, new_controlnet
 from difftune_core.families.controlnet.batch import ControlledData
-from difftune_core.families.controlnet.draw import denoiser_of
+from difftune_core.families.controlnet.draw import Prompted, denoiser_of, sample_prompted
+from difftune_core.networks.text import TextEncoder
 from difftune_core.runtime.blocks import repeated_blocks
 from difftune_core.runtime.execution import Execution
-from difftune_core.runtime.precision import Precision
+from difftune_core.runtime.precision import FP32, Precision
 from difftune_core.train.blocks import prepare_blocks
 from difftune_core.train.step import train_step
 from tests.core.conftest import RecordingHooks
@@ -89,3 +91,20 @@ def test_a_frozen_unet_is_kept_in_half_and_records_a_graph_in_its_decoder_alone(
 def _note(recorded: dict[str, bool], name: str, _module: Any, _given: Any, output: Any) -> None:
     first = output[0] if isinstance(output, tuple) else output
     recorded[name] = first.requires_grad
+
+
+def test_prompts_are_encoded_the_same_and_drawn_from_in_half_precision(
+    base: StableDiffusion, data: ControlledData
+) -> None:
+    """Their states are of float16, which autocast to bfloat16 does not join."""
+    encoder, prompts = TextEncoder(base.folder), ["a red sphere on a grey floor", ""]
+    sampling, images = Sampling(num_inference_steps=3, guidance_scale=3.0, seed=1), []
+    whole = encoder.encode(prompts)
+    for precision in (FP32, Precision("bf16", torch.device("cpu"))):
+        with precision.autocast():
+            states = encoder.encode(prompts)
+            prompted = Prompted(states[:1], states[1])
+            images.append(sample_prompted(data.unet, base.noise_fields(), prompted, sampling))
+        assert torch.equal(states, whole)
+    assert torch.nn.functional.cosine_similarity(*(one.flatten() for one in images), dim=0) > 0.99
+    assert not torch.equal(*images)
