@@ -78,6 +78,8 @@ class BaseModelCard(CardPart):
     defaults: Defaults = Defaults()
     unet: dict[str, Any] = {}
     """What a ControlNet must have in common with a Stable Diffusion's UNet."""
+    anatomy: dict[str, Any] = {}
+    """What memory depends on: the denoiser's shape, and under `autoencoder` that one's. Empty in cards of 0.3.0."""
     figures: dict[str, Any] = {}
     """What was measured of the model itself: its FID on its own source, the autoencoder's floor."""
 

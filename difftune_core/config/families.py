@@ -16,6 +16,7 @@ from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.outside import load, loaded
+from difftune_core.config.plan.sizes import NetworkSize, size_by_parameters
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
@@ -135,6 +136,14 @@ class FamilyRules:
     def no_chain(self, card: BaseModelCard) -> str | None:
         """Say why no chain of forgetting is drawn of such models; None where one is."""
         return f"A chain of forgetting is of DiTs; these are of the family {card.family!r}, on {card.id}."
+
+    def network_size(self, config: TransferConfig, card: BaseModelCard, num_classes: int | None) -> NetworkSize:
+        """Say how much memory the network of a resolved config takes, by the number of parameters where that is all.
+
+        `num_classes` are the target's, where they are known.
+        """
+        del num_classes
+        return size_by_parameters(card, config.method.hyperparameters.adapter)
 
     def check_prompt(self, prompt: str | None, card: BaseModelCard, param: str) -> None:
         """Refuse a prompt for the retention set where the family draws classes.

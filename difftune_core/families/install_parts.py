@@ -69,6 +69,15 @@ def origin(named: str, found: Path, library: str = "diffusers") -> str:
     return f"{found.name}, sha256 {sha256_file(found)}"
 
 
+def autoencoder_anatomy(vae: Vae) -> dict[str, Any]:
+    """What a card says of an autoencoder's shape."""
+    levels = list(vae.config.get("block_out_channels", [64]))
+    return {
+        "block_out_channels": levels,
+        "num_parameters": sum(tensor.numel() for tensor in vae.state.values()),
+    }
+
+
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """`config.json`."""
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from difftune_core.config.card import CARD_FILE
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
+from difftune_core.families.convert.vae import read_vae
 from difftune_core.families.dit.draw import sample_latents
 from difftune_core.families.dit.files import load_dit
+from difftune_core.families.install_parts import autoencoder_anatomy
 from difftune_core.files import folder_digest
 from difftune_core.networks.autoencoder import Autoencoder
 from workbench.tiny.train_dit import CONFIG
@@ -92,6 +95,7 @@ def write_card(folder: Path) -> None:
         "feature_extractor": FEATURES,
         "digest": folder_digest(folder),
         "defaults": DEFAULTS,
+        "anatomy": asdict(CONFIG) | {"autoencoder": autoencoder_anatomy(read_vae(folder, CONFIG.in_channels))},
         "figures": {
             "how": f"Frechet and kernel distance over {COUNT} fresh source images in the features of {FEATURES}, a "
             f"small network of our own: not comparable with published FID. DDIM, {SAMPLING.num_inference_steps} steps, "

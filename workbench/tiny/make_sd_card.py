@@ -18,6 +18,8 @@ from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.draw import Prompted, sample_prompted
+from difftune_core.families.convert.vae import read_vae
+from difftune_core.families.install_parts import autoencoder_anatomy
 from difftune_core.files import folder_digest
 from difftune_core.networks.text import TextEncoder
 from workbench.tiny.scene_pool import scene_pool
@@ -94,7 +96,8 @@ def write_card(root: Path) -> None:
         **measure(base, root),
     }
     parameters = sum(p.numel() for p in unet.parameters())
-    update = {"num_parameters": parameters, "unet": anatomy_of(unet.config), "figures": figures}
+    anatomy = {"autoencoder": autoencoder_anatomy(read_vae(folder, int(unet.config.in_channels)))}
+    update = {"num_parameters": parameters, "unet": anatomy_of(unet.config), "anatomy": anatomy, "figures": figures}
     card = base.card.model_copy(update=update)
     (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
 

@@ -17,7 +17,15 @@ from difftune_core.families.controlnet.convert.stable_diffusion import (
 )
 from difftune_core.families.controlnet.trial import try_stable_diffusion
 from difftune_core.families.convert.request import ImportRequest, refuse_options
-from difftune_core.families.install_parts import incoming, origin, stated_licence, vae_folder, write_part, write_vae
+from difftune_core.families.install_parts import (
+    autoencoder_anatomy,
+    incoming,
+    origin,
+    stated_licence,
+    vae_folder,
+    write_part,
+    write_vae,
+)
 from difftune_core.files import folder_aside, folder_digest
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent
 from difftune_core.networks.state import WEIGHTS
@@ -100,6 +108,7 @@ def _card(request: ImportRequest, parts: StableDiffusionParts, licence: str, sou
         digest="",
         defaults=DEFAULTS,
         unet=anatomy_of(parts.unet[0]),
+        anatomy={"autoencoder": autoencoder_anatomy(parts.vae)},
     )
 
 

@@ -13,10 +13,13 @@ from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.families import FamilyRules
+from difftune_core.config.plan.sizes import NetworkSize, size_by_parameters
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
 
+_CONTROLNET_SHARE = 0.42
+"""Parameters of a ControlNet by those of its UNet: 361 of 860 million in Stable Diffusion 1.5."""
 _LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Attention layers of diffusers' blocks, where a config names none."""
 
@@ -110,6 +113,11 @@ class ControlNetRules(FamilyRules):
     def no_chain(self, card: BaseModelCard) -> str:
         """A ControlNet has no chain to hand over: its base model draws every step."""
         return f"A chain of forgetting is of class-conditional models; these are ControlNets on {card.id}."
+
+    def network_size(self, config: TransferConfig, card: BaseModelCard, num_classes: int | None) -> NetworkSize:
+        """By the number of the UNet's parameters, which stands beside it, frozen."""
+        del num_classes
+        return size_by_parameters(card, config.method.hyperparameters.adapter, share=_CONTROLNET_SHARE)
 
     def check_prompt(self, prompt: str | None, card: BaseModelCard, param: str) -> None:
         """Take any prompt."""

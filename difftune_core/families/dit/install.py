@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from difftune_core.families.dit.convert.fitted import Converted
 from difftune_core.families.dit.convert.original import preset_name, read_original
 from difftune_core.families.dit.convert.sit import from_sit
 from difftune_core.families.dit.files import write_dit_config
-from difftune_core.families.install_parts import incoming, origin, vae_folder, write_vae
+from difftune_core.families.install_parts import autoencoder_anatomy, incoming, origin, vae_folder, write_vae
 from difftune_core.files import folder_aside, folder_digest
 from difftune_core.hooks import Hooks, LogEvent, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.networks.dit import DiTConfig
@@ -116,6 +116,7 @@ def _card(request: ImportRequest, converted: Converted, vae: Vae, licence: str, 
         feature_extractor=request.feature_extractor,
         digest="",
         defaults=Defaults(evaluation=_evaluation(config)),
+        anatomy=asdict(config) | {"autoencoder": autoencoder_anatomy(vae)},
     )
 
 

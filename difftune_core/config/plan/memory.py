@@ -1,0 +1,236 @@
+"""Memory by part and by phase, in bytes.
+
+Of what is trained there are four copies in float32: weights and gradient, and two moments of AdamW; of a trained weight
+that makes 16 bytes, and 4 more of its average. What is frozen is there once, for whoever looks at it. Judging and the
+making of images load the base model's own weights beside a model that is tuned in full, in place of the gradients
+(`tests/core/train/test_copies_of_weights.py` counts them in a run).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from difftune_core.config.plan.circumstances import Circumstances
+from difftune_core.config.plan.sizes import FLOAT, HALF, NetworkSize
+from difftune_core.config.run import PrecisionName
+from difftune_core.config.transfer import TransferConfig
+
+SAMPLER_BATCH = 128
+"""Images that are drawn at once (`difftune_core.diffusion.reverse`, `difftune_core.retention.sample`)."""
+DECODER_BATCH = 64
+"""Images that the autoencoder takes at once."""
+PROCESS = 450 << 20
+"""Memory of a trainer before it has loaded anything: Python, torch and what comes with them, as measured on Linux."""
+CUDA_HOST = 3 << 30
+"""The same with CUDA's libraries. An assumption: it has not been measured."""
+CUDA_DEVICE = 1 << 30
+"""What of a GPU's memory no tensor has: the context, and what the allocator cannot use. An assumption, likewise."""
+_EIGHT_BITS = 2 * (1 + FLOAT / 256)  # of two moments: a code each, and a scale for every 256
+_RESIDENT_SHARE, _RESIDENT_ON_CPU = 4, 64 << 20  # difftune_core.runtime.residency
+_EXTRACTOR_BATCH = 32
+_EXTRACTOR_IMAGE = 3 * FLOAT * 64 * 147 * 147  # of Inception, at its widest place
+_GRID_ROWS, _GRID_COLUMNS = 8, 12  # of a report: images of a class, and classes
+Parts = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Parts by phase, on the device and on the host: of each phase the moments in which most is there.
+
+    On a machine without a GPU all is the host's.
+    """
+
+    device: Mapping[str, Sequence[Parts]]
+    host: Mapping[str, Sequence[Parts]]
+
+
+def most(moments: Sequence[Parts]) -> int:
+    """Return the bytes of a phase: of the moment that has most."""
+    return max(sum(parts.values()) for parts in moments)
+
+
+def peak(phases: Mapping[str, Sequence[Parts]]) -> tuple[str | None, int]:
+    """Return the phase that takes the most, and how much that is."""
+    sums = {name: most(moments) for name, moments in phases.items()}
+    largest = max(sums, key=lambda name: sums[name], default=None)
+    return largest, 0 if largest is None else sums[largest]
+
+
+def precision_of(config: TransferConfig, *, on_gpu: bool) -> PrecisionName:
+    """Return what `auto` comes to."""
+    asked = config.resources.precision
+    return ("bf16" if on_gpu else "fp32") if asked == "auto" else asked
+
+
+def share_of(config: TransferConfig) -> int:
+    """Return the images of a step that are one GPU's."""
+    return max(1, config.method.hyperparameters.batch_size // config.resources.gpus)
+
+
+def micro_batch_of(config: TransferConfig) -> int:
+    """Return the images that go through the network at once."""
+    asked, share = config.resources.micro_batch, share_of(config)
+    return share if asked == "auto" else min(asked, share)
+
+
+def memory_of(config: TransferConfig, size: NetworkSize, image_size: int, known: Circumstances) -> Memory:
+    """Plan the memory of every phase.
+
+    Args:
+        config: resolved.
+        size: of the network that is trained.
+        image_size: pixels, square.
+        known: what a plan is made for.
+    """
+    on_gpu = known.device is not None and known.device.is_gpu
+    planner = _Planner(config, size, image_size, known, on_gpu=on_gpu)
+    phases = planner.phases()
+    base = {"reserved": CUDA_DEVICE} if on_gpu else {"process": PROCESS}
+    whole = {name: [base | parts for parts in moments] for name, moments in phases.items()}
+    return Memory(whole, {name: [planner.host(name)] for name in phases}) if on_gpu else Memory({}, whole)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    config: TransferConfig
+    size: NetworkSize
+    image_size: int
+    known: Circumstances
+    on_gpu: bool
+
+    def phases(self) -> dict[str, list[Parts]]:
+        """Parts on the device, or where there is none in the process, by phase and moment."""
+        found: dict[str, list[Parts]] = {}
+        if self._makes_retention_set():
+            count = retention_images(self.config) or SAMPLER_BATCH
+            found["building_retention_set"] = [self._begun() | self._drawing(count) | self._base_model()]
+        found["caching_latents"] = [self._begun() | self._encoding()]
+        found["training"] = self._training()
+        found["evaluating"] = [self._judging()]
+        found["exporting"] = [self._begun() | self._drawing(self._pictured())]
+        return {
+            name: [{part: size for part, size in parts.items() if size} for parts in moments]
+            for name, moments in found.items()
+        }
+
+    def host(self, phase: str) -> Parts:
+        """Parts on the host beside a GPU; a checkpoint's file goes through it."""
+        parts = {"process": CUDA_HOST, "retention_images": self._retention_bytes()}
+        if phase == "training":
+            parts["checkpoint"] = 3 * FLOAT * self.size.trained
+        if self._average_on_host() and phase in {"training", "evaluating"}:
+            parts["average"] = 2 * FLOAT * self.size.trained  # it, and what arrives of the weights
+        return {name: size for name, size in parts.items() if size}
+
+    def _begun(self) -> Parts:
+        size = self.size
+        weights = FLOAT * (size.parameters + size.beside)
+        return {"weights": weights, "average": FLOAT * size.trained, "latents": self._latents()}
+
+    def _training(self) -> list[Parts]:
+        """Activations go as gradients come, but for those that parts of the batch before have left."""
+        size, config = self.size, self.config
+        half = precision_of(config, on_gpu=self.on_gpu) != "fp32"
+        parts = self._begun() | {
+            "optimizer": self._moments(),
+            "autocast": HALF * size.cast if half else 0,
+            "teacher": FLOAT * size.parameters if config.method.needs_teacher else 0,
+        }
+        if self._average_on_host():
+            parts["average"] = 0 if self.on_gpu else 2 * FLOAT * size.trained
+        if not self.on_gpu:
+            parts["retention_images"] = self._retention_bytes()
+        gradients = FLOAT * size.trained
+        before = gradients if micro_batch_of(config) < share_of(config) else 0
+        first, last = self._activations()
+        at_last = before or gradients - gradients // size.blocks
+        return [
+            parts | {"activations": first, "gradients": before},
+            parts | {"activations": last, "gradients": at_last},
+            parts | {"gradients": gradients},
+        ]
+
+    def _judging(self) -> Parts:
+        """Gradients are gone; moments stay, and the base model is there while its images are made or asked for."""
+        parts = self._begun() | {"optimizer": self._moments()} | self._base_model()
+        extractor = FLOAT * (self.known.extractor_parameters or 0)
+        looking = _EXTRACTOR_BATCH * _EXTRACTOR_IMAGE if extractor else 0
+        drawing = self._drawing(self.config.evaluation.num_images)
+        drawing["sampling"] = max(drawing["sampling"], looking)
+        return parts | drawing | {"feature_extractor": extractor}
+
+    def _activations(self) -> tuple[int, int]:
+        """Activations of all images in the network at once, where the backward pass begins and where it ends."""
+        if self.size.activations is None:
+            return 0, 0
+        count, is_on = micro_batch_of(self.config), self.config.resources.activation_checkpointing == "on"
+        each = self.size.activations(precision_of(self.config, on_gpu=self.on_gpu))
+        return count * each.first(checkpointing=is_on), count * each.last()
+
+    def _moments(self) -> int:
+        each = 2 * FLOAT if self.config.resources.optimizer_state == "fp32" else _EIGHT_BITS
+        return int(each * self.size.trained)
+
+    def _base_model(self) -> Parts:
+        """The base model's own weights; what is frozen is shared, and so is a teacher."""
+        shared = not self.size.is_full
+        return {"base_model": 0 if shared else FLOAT * self.size.parameters}
+
+    def _drawing(self, count: int) -> Parts:
+        """Sampling, or decoding after it, whichever takes more; the autoencoder is there for both."""
+        batch = min(count, SAMPLER_BATCH)
+        rows = 2 * batch if self.size.has_null_branch else batch
+        most = rows * (self.size.drawing or 0)
+        parts = {"sampling": most}
+        if (autoencoder := self.size.autoencoder) is not None:
+            parts["sampling"] = max(most, min(batch, DECODER_BATCH) * autoencoder.decoding_bytes(self.image_size))
+            parts["autoencoder"] = FLOAT * autoencoder.num_parameters
+        return parts
+
+    def _pictured(self) -> int:
+        """Images of the report's largest grid."""
+        return _GRID_ROWS * min(self.known.num_classes or _GRID_COLUMNS, _GRID_COLUMNS)
+
+    def _encoding(self) -> Parts:
+        autoencoder = self.size.autoencoder
+        if autoencoder is None:
+            return {}
+        batch = min(DECODER_BATCH, self.known.num_images or DECODER_BATCH)
+        encoding = batch * autoencoder.encoding_bytes(self.image_size)
+        return {"autoencoder": FLOAT * autoencoder.num_parameters, "encoding": encoding}
+
+    def _latents(self) -> int:
+        """Sets that are small enough to be resident; larger ones stay in their files."""
+        each = latent_bytes(self.config, self.size)
+        device = self.known.device
+        limit = _RESIDENT_ON_CPU
+        if self.on_gpu:
+            limit = (device.memory_bytes or 0) // _RESIDENT_SHARE if device is not None else 0
+        sets = [each * (self.known.num_images or 0), each * (retention_images(self.config) or 0)]
+        return sum(nbytes for nbytes in sets if nbytes <= limit)
+
+    def _retention_bytes(self) -> int:
+        return 3 * self.image_size**2 * (retention_images(self.config) or 0)
+
+    def _makes_retention_set(self) -> bool:
+        return retention_images(self.config) is not None and self.known.retention == "to_be_made"
+
+    def _average_on_host(self) -> bool:
+        return self.config.resources.average_on == "host" and self.size.is_full
+
+
+def latent_bytes(config: TransferConfig, size: NetworkSize) -> int:
+    """Return the bytes of an image's latents: mean and deviation in float16, of the mirrored image too with flips."""
+    channels, height, width = size.latent
+    flips = 2 if config.method.hyperparameters.horizontal_flip else 1
+    return 2 * HALF * channels * height * width * flips
+
+
+def retention_images(config: TransferConfig) -> int | None:
+    """Return how many images a run samples to retain with; None where it uses none, or one that is named."""
+    hyperparameters = config.method.hyperparameters
+    stated = getattr(hyperparameters, "retention_set", None)
+    if stated is None or isinstance(stated, str) or config.method.needs_teacher:
+        return None
+    return int(stated.num_images)
