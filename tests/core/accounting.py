@@ -81,10 +81,8 @@ class Accountant(RecordingHooks):
         return total
 
 
-def copies_in_a_run(
-    toy: ToyFolders, config: TransferConfig, *, whole: int, to_the_end: bool = False
-) -> dict[str, Copies]:
-    """Train and judge, and where that is asked for export; by phase, the most copies of the weights that were alive."""
+def copies_in_a_run(toy: ToyFolders, config: TransferConfig, *, whole: int) -> dict[str, Copies]:
+    """Train and judge; by phase, the most copies of the weights that were alive."""
     out = toy.root / "out"
     out.mkdir()
     hooks, roots = Accountant(whole), [toy.models, BUNDLED]
@@ -96,7 +94,5 @@ def copies_in_a_run(
         run = prepared(config, find_base_model("toy", roots), folders, hooks, torch.device("cpu"))
         hooks.state = run.loop.state
         assert run.loop.run() is None
-        if to_the_end:
-            run.finish()
     gc.unfreeze()
     return hooks.most

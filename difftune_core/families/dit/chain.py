@@ -22,6 +22,7 @@ from difftune_core.diffusion.denoisers import HandOver, Memoised, whole_steps
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.evaluate.features import FeatureExtractor
+from difftune_core.evaluate.judge import AT_ONCE
 from difftune_core.families.dit.draw import UnderNull, sample_latents
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress, after
@@ -124,8 +125,13 @@ class ChainDrawing:
 
     def alone(self, base: DiT, progress: Progress) -> Drawn:
         """The base model's own images from the same noise: the whole chain handed over."""
-        null = torch.full((self.num_images,), base.null_label)
-        latents = sample_latents(base, null, self.sampling, source=base, progress=progress)
-        images = self.autoencoder.decode(latents)
-        steps = self.sampling.num_inference_steps
-        return Drawn(steps, self.extractor(images), images[: self.num_examples])
+        features: list[Any] = []
+        examples: list[Any] = []
+        for start in range(0, self.num_images, AT_ONCE):
+            null = torch.full((min(AT_ONCE, self.num_images - start),), base.null_label)
+            heard = after(start, progress)
+            latents = sample_latents(base, null, self.sampling, source=base, first_index=start, progress=heard)
+            images = self.autoencoder.decode(latents)
+            features.append(self.extractor(images))
+            examples.append(images[: max(0, self.num_examples - start)])
+        return Drawn(self.sampling.num_inference_steps, np.concatenate(features), np.concatenate(examples))
