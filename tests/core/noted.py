@@ -35,7 +35,7 @@ def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callabl
         "data.controlled",
         "networks.text",
         "retention.bank",
-        "families.dit.judge",
+        "evaluate.references",
         "families.dit.analyse",
     ):
         monkeypatch.setattr(f"difftune_core.{module}.build_once", note)
@@ -51,7 +51,7 @@ def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callabl
     return of
 
 
-def none() -> Any:
+def none(*_: Any) -> Any:
     raise AssertionError("nothing is computed")
 
 

@@ -7,20 +7,21 @@ Shapes: n held-out rows, k images, s pixels a side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
 from difftune_core.config.control import ControlConfig
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.data.latents import LatentSet
-from difftune_core.data.pixels import ImageRows, Made, parts_of
+from difftune_core.data.pixels import ImageRows, Made, parts_of, pixels_digest
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.drawn import on_disk
@@ -28,8 +29,9 @@ from difftune_core.evaluate.forgetting import LOSS_BATCH, loss_by_t
 from difftune_core.evaluate.held_out import held_out_loss, measured_rows
 from difftune_core.evaluate.judge import AT_ONCE, Judge
 from difftune_core.evaluate.quality import quality
+from difftune_core.evaluate.references import cached_references
+from difftune_core.families.controlnet.agreement import agreement_of, annotated
 from difftune_core.families.controlnet.base_model import StableDiffusion
-from difftune_core.families.controlnet.controls import compare_controls
 from difftune_core.families.controlnet.draw import (
     Control,
     Prompted,
@@ -37,7 +39,8 @@ from difftune_core.families.controlnet.draw import (
     denoiser_of,
     sample_prompted,
 )
-from difftune_core.interruption import Progress, after, interruption_point
+from difftune_core.files import whole_folder_digest
+from difftune_core.interruption import Progress, after
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.runtime.at_once import images_at_once
 
@@ -66,6 +69,9 @@ class ControlNetJudge(Judge[nn.Module]):
     source_recipe: dict[str, Any]
     """What the recipe says of them."""
     empty_prompt: int
+    cache: Path
+    drawn_by: str
+    """Identifies the annotator."""
 
     @property
     def num_validation(self) -> int:
@@ -118,7 +124,10 @@ class ControlNetJudge(Judge[nn.Module]):
     def drawn(self, controlnet: nn.Module | None, rows: Int[Tensor, " k"], progress: Progress | None = None) -> Made:
         """The images of an evaluation, each drawn when it is asked for."""
         held_out = self.held_out
-        controls = held_out.controls_of(rows)
+
+        def controls(start: int, stop: int) -> UInt8[Tensor, "_ 3 s s"]:
+            return held_out.controls_of(rows[start:stop])
+
         return self._drawn(controlnet, held_out.prompt[rows], controls, progress, self.sampling)
 
     def figures(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
@@ -127,22 +136,15 @@ class ControlNetJudge(Judge[nn.Module]):
         return self.agreement(images) | self._held_out_loss(controlnet)
 
     def agreement(self, images: ImageRows) -> dict[str, Any]:
-        """The agreement of images with controls and captions of the first held-out rows: means, the main one's standard
-        error.
-        """
-        drawn: list[UInt8[np.ndarray, "_ s s 3"]] = []
-        scores: list[Float64[np.ndarray, " _"]] = []
-        captions = iter(self.captions)
-        for part in parts_of(images, AT_ONCE):
-            drawn.append(self.annotate(part))
-            if self.clip is not None:
-                scores.append(self.clip(part, list(islice(captions, len(part)))))
-        found = compare_controls(self.control.condition, self.controls(len(images)), np.concatenate(drawn))
-        figures = {**found.values, f"{found.metric}_se": _standard_error(found.per_image), "num_compared": len(images)}
-        if not scores:
-            return figures
-        joined = np.concatenate(scores)
-        return {**figures, "clip_score": float(joined.mean()), "clip_score_se": _standard_error(joined)}
+        """Compare images with controls and captions of the first held-out rows."""
+        return agreement_of(
+            images,
+            self.controls(len(images)),
+            self.captions,
+            condition=self.control.condition,
+            annotator=self.annotator,
+            clip=self.clip,
+        )
 
     def _held_out_loss(self, controlnet: nn.Module | None) -> dict[str, Any]:
         """The loss of held-out rows under their own prompts and controls; of the base model without a control."""
@@ -163,11 +165,7 @@ class ControlNetJudge(Judge[nn.Module]):
 
     def annotate(self, images: UInt8[np.ndarray, "k s s 3"]) -> UInt8[np.ndarray, "k s s 3"]:
         """Controls drawn anew."""
-        drawn = []
-        for image in images:
-            interruption_point()
-            drawn.append(self.annotator(image))
-        return np.stack(drawn)
+        return annotated(images, self.annotator)
 
     def controls(self, count: int) -> UInt8[np.ndarray, "{count} s s 3"]:
         """Controls of the first held-out rows."""
@@ -179,13 +177,30 @@ class ControlNetJudge(Judge[nn.Module]):
         return {**quality, "forgetting": self._forgetting(controlnet, after(self.num_images, progress))}
 
     def references(self, progress: Progress) -> dict[str, Any]:
-        """What the figures are to be read beside.
+        """Measure what the figures are to be read beside; made once for all jobs with the same rows.
 
         The base model without a control; held-out images' own controls drawn anew, and the same through the
         autoencoder: no ControlNet can follow a control more closely than that.
         """
+        inputs = {
+            "base": self.base.card.digest,
+            "tokenizer": whole_folder_digest(self.base.folder / "tokenizer"),  # of which that digest says nothing
+            "recipe": self.recipe(),
+            "metrics": self.config.metrics,
+            "extractors": [extractor.contents for extractor in self.extractors],
+            "condition": self.control.condition,
+            "drawn_by": self.drawn_by,
+            "held_out": pixels_digest(self.real),
+            "latents": self.held_out.latents.digest,
+            "source": self.source_digest,
+            "source_latents": self.source.latents.digest,
+            "prompt": self.control.default_prompt,
+            **self.precision.told(),
+        }
+        return cached_references(self.cache, inputs, lambda: self._measured(progress))
+
+    def _measured(self, progress: Progress) -> dict[str, Any]:
         unguided = on_disk(self.drawn(None, torch.arange(self.num_images), progress), AT_ONCE)
-        validated = self.real[: self.num_validation]
         rebuilt = Made(self.real.shape, self._rebuilt)
         return {
             "base_model": {
@@ -195,7 +210,7 @@ class ControlNetJudge(Judge[nn.Module]):
                 **self._held_out_loss(None),
                 "forgetting": self._untouched(),
             },
-            "real_vs_real": {**self.agreement(validated), **self.quality_of_real()},
+            "real_vs_real": {**self.agreement(self.real[: self.num_validation]), **self.quality_of_real()},
             "autoencoder_floor": {**self.agreement(rebuilt[: self.num_validation]), **self.quality_of(rebuilt)},
         }
 
@@ -210,8 +225,12 @@ class ControlNetJudge(Judge[nn.Module]):
         return self._remembered(controlnet, count, progress)[:]
 
     def _remembered(self, controlnet: nn.Module, count: int, progress: Progress | None) -> Made:
-        empty = torch.zeros_like(self.source.controls[:1]).expand(count, -1, -1, -1)
-        return self._drawn(controlnet, self.source.prompt[:count], empty, progress, self.source_sampling)
+        empty = torch.zeros_like(self.source.controls[:1])
+
+        def controls(start: int, stop: int) -> UInt8[Tensor, "_ 3 s s"]:
+            return empty.expand(stop - start, -1, -1, -1)
+
+        return self._drawn(controlnet, self.source.prompt[:count], controls, progress, self.source_sampling)
 
     def _forgetting(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
         """What an empty control does to the base model's images.
@@ -260,7 +279,7 @@ class ControlNetJudge(Judge[nn.Module]):
         self,
         controlnet: nn.Module | None,
         prompts: Int[Tensor, " k"],
-        controls: UInt8[Tensor, "k 3 s s"],
+        controls: Callable[[int, int], UInt8[Tensor, "_ 3 s s"]],
         progress: Progress | None,
         sampling: Sampling,
     ) -> Made:
@@ -268,7 +287,7 @@ class ControlNetJudge(Judge[nn.Module]):
 
         def make(start: int, stop: int) -> UInt8[np.ndarray, "_ s s 3"]:
             prompted = Prompted(texts[prompts[start:stop]], texts[self.empty_prompt])
-            control = None if controlnet is None else Control(controlnet, controls[start:stop], scale)
+            control = None if controlnet is None else Control(controlnet, controls(start, stop), scale)
             fields, heard = self.base.noise_fields(), after(start, progress)
             with self.precision.autocast():
                 latents = sample_prompted(
@@ -277,8 +296,3 @@ class ControlNetJudge(Judge[nn.Module]):
             return self.autoencoder.decode(latents)
 
         return Made((len(prompts), *self.real.shape[1:]), make)
-
-
-def _standard_error(per_image: Float64[np.ndarray, " n"]) -> float | None:
-    """Compute the standard error of the mean, None for one image."""
-    return float(per_image.std(ddof=1) / np.sqrt(len(per_image))) if len(per_image) > 1 else None

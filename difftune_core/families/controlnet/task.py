@@ -209,6 +209,8 @@ class ControlNetTask(Task[nn.Module]):
             source_digest=source.digest,
             source_recipe=judged.recipe,
             empty_prompt=self.texts.rows[""],
+            cache=preparation.folders.cache,
+            drawn_by=self.drawn_by,
             device=preparation.device,
             precision=preparation.precision,
         )

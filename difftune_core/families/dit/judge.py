@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,18 +21,16 @@ from difftune_core.evaluate.forgetting import LOSS_BATCH, loss_by_t
 from difftune_core.evaluate.frechet import Moments, frechet_distance, moments_of
 from difftune_core.evaluate.held_out import held_out_loss, measured_rows
 from difftune_core.evaluate.judge import Judge
+from difftune_core.evaluate.references import cached_references
 from difftune_core.families.dit.base_model import DiTModel
 from difftune_core.families.dit.draw import sample_latents
-from difftune_core.files import build_once
 from difftune_core.interruption import Progress, after
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT
 from difftune_core.networks.dit_costs import activation_bytes
 from difftune_core.runtime.at_once import images_at_once
-from difftune_core.runtime.caches import place_of
 
 _FORMAT = 3
-_REFERENCES = "references.json"
 Labels = Int[torch.Tensor, " k"]
 Pixels = UInt8[np.ndarray, "k s s 3"]
 
@@ -159,11 +156,9 @@ class DiTJudge(Judge[DiT]):
             "other_guidance": self.base_guidance,
             **self.precision.told(),
         }
-        place = place_of(self.cache, "references", inputs)
-        folder = build_once(place, lambda aside: self._build(aside, progress))
-        loaded: dict[str, Any] = json.loads((folder / _REFERENCES).read_text(encoding="utf-8"))
-        loaded["base_model"] |= self._held_out_loss_of_base()
-        return loaded
+        found = cached_references(self.cache, inputs, lambda: self._measured(progress))
+        found["base_model"] |= self._held_out_loss_of_base()
+        return found
 
     def _held_out_loss_of_base(self) -> dict[str, Any]:
         """Without a label, for the base model has none for the target's classes; made once for all jobs, too."""
@@ -175,16 +170,13 @@ class DiTJudge(Judge[DiT]):
             "seed": self.config.seed,
         }
 
-        def build(folder: Path) -> None:
+        def measure() -> dict[str, Any]:
             null = torch.full((len(rows),), self.base_model.null_label, device=self.device)
-            found = self._held_out_loss(self.base_model, null)
-            (folder / _REFERENCES).write_text(json.dumps(found), encoding="utf-8")
+            return self._held_out_loss(self.base_model, null)
 
-        folder = build_once(place_of(self.cache, "references", inputs), build)
-        loaded: dict[str, Any] = json.loads((folder / _REFERENCES).read_text(encoding="utf-8"))
-        return loaded
+        return cached_references(self.cache, inputs, measure)
 
-    def _build(self, folder: Path, progress: Progress) -> None:
+    def _measured(self, progress: Progress) -> dict[str, Any]:
         # The base model's classes are others than the held-out images', which have no say in their shares.
         own = equal_labels(self.num_images, self.base_model.config.num_classes)
         begin = time.monotonic()
@@ -193,12 +185,11 @@ class DiTJudge(Judge[DiT]):
         if self.base_guidance:
             heard = after(self.images_an_evaluation, progress)
             entry["other_guidance"] = self._by_guidance(self.base_model, self.base_guidance, own, heard)
-        references = {
+        return {
             "base_model": entry,
             "real_vs_real": self.quality_of_real(),
             "autoencoder_floor": self.quality_of(Made(self.real.shape, self._rebuilt)),
         }
-        (folder / _REFERENCES).write_text(json.dumps(references), encoding="utf-8")
 
     def _rebuilt(self, start: int, stop: int) -> Pixels:
         """Held-out images through the autoencoder."""

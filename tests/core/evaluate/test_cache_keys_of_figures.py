@@ -15,14 +15,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from difftune_core.config.analysis import ChainOfForgetting
+from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.data.controlled import ControlledSet
 from difftune_core.data.decoded import Images
 from difftune_core.data.latents import LatentSet
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.families.base_model import BaseModel
+from difftune_core.families.controlnet.base_model import StableDiffusion
+from difftune_core.families.controlnet.judge import ControlNetJudge
 from difftune_core.families.dit.analyse import _Analysis
 from difftune_core.families.dit.chain import ChainDrawing
 from difftune_core.families.dit.judge import DiTJudge
@@ -31,8 +35,9 @@ from difftune_core.families.preparation import Folders, Preparation
 from difftune_core.families.table import find_base_model
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT
+from difftune_core.runtime.precision import Precision
 from tests.core.conftest import RecordingHooks
-from tests.core.noted import LABELS, OTHER_PIXELS, PIXELS, Asked, asking, changed, with_digest
+from tests.core.noted import LABELS, OTHER_PIXELS, PIXELS, Asked, asking, changed, none, with_digest
 from tests.core.runs import BUNDLED
 
 
@@ -121,12 +126,72 @@ def test_references(asked: Callable[..., Asked], judge: DiTJudge, tmp_path: Path
             extractors=(load_extractor(extractor(tmp_path / "resized", id="tiny-features", resizing="pytorch-fid")),),
         ),
         "a further extractor": replace(judge, extractors=(*judge.extractors, *judge.extractors)),
+        "the precision": replace(judge, precision=Precision("bf16", torch.device("cpu"))),
     }
     places = {name: of(judge=other) for name, other in others.items()}
     assert [name for name, found in places.items() if found == first] == []
     assert len(set(places.values())) == len(places)
     told = REFERENCES.keys() | NO_MATTER
     assert EvaluationConfig.model_fields.keys() == told, "say of a new setting whether references depend on it"
+
+
+@pytest.fixture
+def follower(judge: DiTJudge, tmp_path: Path) -> ControlNetJudge:
+    """A judge of ControlNets; its networks are not asked."""
+    base = find_base_model("tiny-sd", [BUNDLED])
+    assert isinstance(base, StableDiffusion)
+    held_out = ControlledSet(judge.source_latents, torch.zeros(4, 3, 8, 8).byte(), torch.zeros(1, 1, 1).half(), LABELS)
+    return ControlNetJudge(
+        base=base,
+        unet=None,
+        autoencoder=judge.autoencoder,
+        config=judge.config,
+        control=ControlConfig(condition="edge", default_prompt=""),
+        annotator=none,
+        clip=None,
+        captions=("a", "b", "c", "d"),
+        extractors=judge.extractors,
+        real=PIXELS,
+        real_digest="of the rows, their captions and controls",
+        held_out=held_out,
+        source=held_out,
+        source_images=PIXELS,
+        source_sampling=Sampling(),
+        source_digest="of the source",
+        source_recipe={},
+        empty_prompt=0,
+        cache=tmp_path,
+        drawn_by="lines 1",
+        device=judge.device,
+    )
+
+
+def test_references_of_a_controlnet(asked: Callable[..., Asked], follower: ControlNetJudge) -> None:
+    def place(*_: Any, judge: ControlNetJudge, cache: Path) -> Any:
+        return replace(judge, cache=cache).references(lambda _: None)
+
+    of = asked(place)
+    first, control, held_out = of(judge=follower), follower.control, follower.held_out
+    assert first == of(judge=replace(follower, real=PIXELS.copy()))
+    other_latents = replace(held_out, latents=replace(held_out.latents, digest="of others"))  # type: ignore[type-var]
+    others = {
+        "the base model": replace(follower, base=with_digest(follower.base, "of another")),
+        "how images are drawn": replace(follower, config=follower.config.model_copy(update={"guidance_scale": 3.0})),
+        "metrics": replace(follower, config=follower.config.model_copy(update={"metrics": ("fid",)})),
+        "the condition": replace(follower, control=control.model_copy(update={"condition": "sketch"})),
+        "the default prompt": replace(follower, control=control.model_copy(update={"default_prompt": "a solid"})),
+        "how many are compared": replace(follower, control=control.model_copy(update={"num_validation": 2})),
+        "who draws controls": replace(follower, drawn_by="lines 2"),
+        "held-out images": replace(follower, real=changed(PIXELS)),
+        "their captions or controls": replace(follower, real_digest="of others"),
+        "their latents": replace(follower, held_out=other_latents),
+        "the base model's images": replace(follower, source_digest="of others"),
+        "their own latents": replace(follower, source=other_latents),
+        "the precision": replace(follower, precision=Precision("bf16", torch.device("cpu"))),
+    }
+    places = {name: of(judge=other) for name, other in others.items()}
+    assert [name for name, found in places.items() if found == first] == []
+    assert len(set(places.values())) == len(places)
 
 
 @pytest.fixture
