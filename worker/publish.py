@@ -224,7 +224,7 @@ class Publisher:
 
     def _has_sample(self, step: int) -> bool:
         with self._run.tools.database.read() as session:
-            return lifecycle.has_sample(session, self._job_id, step)
+            return lifecycle.sample(session, self._job_id, step) is not None
 
     def _write_sample(self, event: SampleEvent, stored: Result) -> None:
         with self._run.unit() as (session, _):

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 def fetch_samples(run: Run) -> None:
     """Bring those that this node lacks into the trainer's folder; one that cannot be had is missing in the report."""
     with run.tools.database.read() as session:
-        rows = lifecycle.samples(session, run.lease.subject_id)
+        rows = session.scalars(lifecycle.samples_of(run.lease.subject_id)).all()
     for row in rows:
         path = run.workspace.out / FOLDER / row.filename
         try:

@@ -22,7 +22,7 @@ from api.routing import DirectRoute, KeyedRoute
 from api.schemas import Page, page_of
 from api.subjects import files
 from api.subjects.models import ResultFile
-from api.subjects.repository import get
+from api.subjects.repository import get, paged
 from api.subjects.routes import Asked, Routes
 from difftune_core.config.resolution import resolve
 
@@ -208,14 +208,15 @@ def list_samples(
     session: ReadSession,
     *,
     after: After = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Files on a page, at most.")] = 100,
+    limit: Limit = 20,
+    order: Order = "asc",
 ) -> Page[ReportOut]:
-    """The images that were drawn on the way, a file for each step, in order of the steps."""
+    """The images that were drawn on the way, a file for each step, the first step first unless `order` is `desc`."""
     get(session, Job, tenant, job_id)
-    cursor(after, "file")
-    rows = lifecycle.samples(session, job_id)
-    beyond = next((i + 1 for i, row in enumerate(rows) if row.id == after), 0)
-    return page_of(rows[beyond : beyond + limit + 1], limit, report_out)
+    query = lifecycle.samples_of(job_id)
+    after = cursor(after, "file")
+    query = paged(query, ResultFile.id, after=after, limit=limit + 1, ascending=order == "asc")
+    return page_of(list(session.scalars(query)), limit, report_out)
 
 
 def _metadata(request: Request) -> dict[str, str]:

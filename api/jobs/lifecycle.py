@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from api.ids import new_id
@@ -162,23 +162,23 @@ def checkpoint_saved(
     events.append(session, job, "checkpoint", f"Checkpoint at step {step}.", data={"step": step, "id": row.id})
 
 
-def has_sample(session: Session, job_id: str, step: int) -> bool:
-    """Whether the job, in this attempt or an earlier one, has stored sample images of this step."""
-    return any(row.step == step for row in samples(session, job_id))
+def samples_of(job_id: str) -> Select[ResultFile]:
+    """Rows of stored sample images, each made after those of the steps before."""
+    return select(ResultFile).where(ResultFile.subject_id == job_id, ResultFile.kind == SAMPLE)
 
 
-def samples(session: Session, job_id: str) -> Sequence[ResultFile]:
-    """Stored sample images, in order of their steps."""
-    query = select(ResultFile).where(ResultFile.subject_id == job_id, ResultFile.kind == SAMPLE)
-    return session.scalars(query.order_by(ResultFile.step)).all()
+def sample(session: Session, job_id: str, step: int) -> ResultFile | None:
+    """The sample images of a step that the job, in this attempt or an earlier one, has stored."""
+    return session.scalar(samples_of(job_id).where(ResultFile.step == step))
 
 
 def sample_drawn(session: Session, job: Job, stored: Result, *, count: int) -> None:
     """Sample images of a step are in the store; those of an earlier attempt stay."""
-    if has_sample(session, job.id, stored.step):
+    if sample(session, job.id, stored.step) is not None:
         return
     files.add(session, job, [stored])
-    row = next(row for row in samples(session, job.id) if row.step == stored.step)
+    row = sample(session, job.id, stored.step)
+    assert row is not None, "added"
     data = {"step": stored.step, "num_images": count, "file": row.id, "url": f"/v1/files/{row.id}/content"}
     events.append(session, job, SAMPLE, f"{count} sample images of step {stored.step}.", data=data)
 

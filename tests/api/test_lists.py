@@ -15,9 +15,11 @@ from api.datasets.models import Dataset
 from api.deps import Services
 from api.jobs.models import Checkpoint, Metric
 from api.logs.models import LogChunk
+from api.subjects.models import ResultFile
 from tests.api.walking import Operation, operations
 
 JOBS = "/v1/fine_tuning/jobs"
+FILE = "file_0000000000000000000000000"
 FLOOR_LISTS = 12
 
 
@@ -43,6 +45,9 @@ def places(
             saved = {"step": n, "name": f"step-{n}", "fence": 1, "files": []}
             session.add(Checkpoint(id=f"ckpt_{n}", tenant_id="default", job_id=job_id, created_at=1.0, **saved))
             session.add(Metric(job_id=job_id, name="train_loss", step=n, value=1.0, created_at=1.0))
+            drawn = {"filename": "a.png", "key": f"k{n}", "bytes": 1, "sha256": "0" * 64, "content_type": "image/png"}
+            row = {"subject_id": job_id, "kind": "sample", "step": n, "created_at": 1.0}
+            session.add(ResultFile(id=f"{FILE}{n}", tenant_id="default", **row, **drawn))
             session.add(LogChunk(job_id=job_id, attempt=1, number=n, text="x", created_at=1.0))
 
     rows(fill)
