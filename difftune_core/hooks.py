@@ -72,7 +72,8 @@ class CheckpointEvent(_Line):
     step: int
     name: str
     files: list[FileInfo]
-    is_last: bool = False
+    is_last: bool
+    """Whether the run ends with it."""
     target_images: int | None = None
     """Target images seen up to here, which metrics tell only at the steps that are logged."""
 

@@ -175,6 +175,17 @@ def test_without_a_pair_it_fails_and_says_why(
     assert report_item(made["id"]) is None
 
 
+def test_its_message_names_three_failed_jobs_and_counts_the_others(
+    client: TestClient, compare: Callable[..., Any], end: Callable[..., None]
+) -> None:
+    made = compare(seeds=[0, 1, 2]).json()
+    for job in made["jobs"]:
+        end(job["id"], "failed")
+    message = client.get(f"{URL}/{made['id']}").json()["error"]["message"]
+    assert message.count("failed: the loss is no number") == 3
+    assert message.endswith("; and 3 more.")
+
+
 def test_jobs_that_wait_for_a_data_set_fail_with_it(
     client: TestClient, compare: Callable[..., Any], add_file: Callable[..., str], settle: Callable[..., None]
 ) -> None:

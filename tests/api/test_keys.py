@@ -16,6 +16,7 @@ from api.deps import Services
 from api.errors import NotFoundError, UnauthenticatedError
 from api.keys import last_use, repository
 from api.keys import service as keys
+from api.keys.models import ApiKey
 from api.keys.operating import ensure_first
 from api.settings import Settings
 
@@ -140,3 +141,18 @@ def test_uses_are_written_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> No
 
     asyncio.run(run())
     assert written == [{"key_1", "key_2"}, {"key_3"}]
+
+
+def test_of_some_keys_those_that_work_now(services: Services) -> None:
+    with services.database.write() as session:
+        for name, revoked_at, expires_at in (
+            ("works", None, None),
+            ("lasts", None, time.time() + 60),
+            ("over", None, time.time() - 1),
+            ("revoked", 1.0, None),
+            ("other", None, None),
+        ):
+            fields = {"tenant_id": "t", "name": name, "secret_sha256": "0" * 64, "created_at": 0.0}
+            session.add(ApiKey(id=name, revoked_at=revoked_at, expires_at=expires_at, **fields))
+    with services.database.read() as session:
+        assert repository.valid_among(session, ["works", "lasts", "over", "revoked", "nobody's"]) == {"works", "lasts"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from api.doctor import objects
 from api.jobs.models import Job
 from api.settings import Settings
 from api.subjects.models import ResultFile
+from api.uploads.models import Upload, UploadPart
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -66,3 +69,23 @@ def test_the_doctor_names_what_is_lost_and_whose_it_is(
     (sampled,), (all_of_them,) = objects.look(settings), objects.look(settings, every=True)
     assert "1 of 2 objects, at random," in sampled.message
     assert all_of_them == found
+
+
+def test_the_doctor_names_five_of_what_is_lost_and_counts_the_others(settings: Settings, services: Services) -> None:
+    asked = {"tenant_id": "t", "filename": "a", "mime_type": "application/zip", "purpose": "fine-tune"}
+    with services.database.write() as session:
+        session.add(Upload(id="upl_1", bytes=7, created_at=0, expires_at=time.time() + 99, **asked))
+        session.flush()
+        for n in range(7):
+            session.add(UploadPart(id=f"part_{n}", upload_id="upl_1", key=f"uploads/upl_1/{n}", bytes=1, created_at=0))
+    (found,) = objects.look(settings)
+    assert found.message.startswith("of 7 objects 7 are missing: uploads/upl_1/0 of ")
+    assert [f"uploads/upl_1/{n} of" in found.message for n in range(7)] == [True] * 5 + [False] * 2
+    assert found.message.endswith(" and 2 more")
+
+
+def test_the_doctor_has_nothing_to_say_of_a_database_that_was_never_filled(tmp_path: Path) -> None:
+    empty = Settings(data_dir=tmp_path)
+    assert list(objects.look(empty)) == []
+    (tmp_path / "difftune.sqlite3").touch()
+    assert list(objects.look(empty)) == []

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from api.deps import Services
 from api.logs.models import LogChunk
-from api.metrics import WorkInDatabase, serve_metrics
+from api.metrics import HTTP_SECONDS, WorkInDatabase, serve_metrics
 from api.work import service as work
 from api.work.states import WorkKind
 from tests.servers import free_port
@@ -27,6 +27,22 @@ def test_requests_are_measured_by_route(client: TestClient) -> None:
     before = REGISTRY.get_sample_value(name, labels) or 0.0
     client.get("/v1/fine_tuning/jobs/ftjob_none")
     assert REGISTRY.get_sample_value(name, labels) == before + 1
+
+
+def test_the_time_that_requests_take_is_told_from_five_milliseconds_to_two_minutes(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + 1e6)  # of a machine that has run for long
+    route = {"method": "GET", "route": "/v1/models", "status": "200"}
+    name = "difftune_http_request_seconds"
+    before = REGISTRY.get_sample_value(f"{name}_sum", route) or 0.0
+    client.get("/v1/models")
+    assert 0 < (REGISTRY.get_sample_value(f"{name}_sum", route) or 0.0) - before < 60
+    (samples,) = (metric.samples for metric in HTTP_SECONDS.collect())
+    bounds = [each.labels["le"] for each in samples if route.items() <= each.labels.items() and "le" in each.labels]
+    told = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "120.0"]
+    assert bounds == [*told, "+Inf"]
 
 
 def test_waiting_work_is_counted_when_asked(services: Services) -> None:

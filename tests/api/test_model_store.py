@@ -111,3 +111,20 @@ def test_a_job_takes_its_defaults_from_the_stores_card(
     answer = client.post("/v1/fine_tuning/jobs", json={"model": "letters", "training_file": add_file()})
     assert answer.status_code == 200, answer.text
     assert answer.json()["method"]["diff_tuning"]["hyperparameters"]["max_steps"] == 300
+
+
+def test_a_model_is_gone_with_the_first_object_that_is_deleted(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off, a removal must not leave a model that lacks files."""
+    stored.publish(services.store, model_folder(tmp_path / "new"))
+    deleted, delete = list[str](), services.store.delete
+
+    def recorded(key: str) -> None:
+        deleted.append(key)
+        delete(key)
+
+    monkeypatch.setattr(services.store, "delete", recorded)
+    assert stored.remove(services.store, "letters")
+    assert deleted[0].endswith("/index.json")
+    assert len(deleted) > 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from api import protocol
 from tests.api.serving import connected, ended, read_answer, serving
@@ -126,3 +127,18 @@ def test_what_follows_a_refused_upgrade_is_not_left_without_an_answer(port: int)
             answered, headers, _ = read_answer(connection)
             assert (answered, headers["connection"]) == (status, "close"), "a client sends the rest again elsewhere"
             assert ended(connection)
+
+
+def test_who_goes_away_is_not_answered_any_more(app: FastAPI, port: int) -> None:
+    """An answer that goes on, as a stream of events does, ends with its connection."""
+    gone = threading.Event()
+
+    @app.get("/waits")
+    async def waits(request: Request) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    with connected(port, b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n"):
+        assert not gone.wait(0.1)
+    assert gone.wait(10)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import api
+from api import otlp
 from api.tracing import context_of, current_traceparent, tracing_wanted
 
 BUSY = """
@@ -67,3 +68,16 @@ def test_traces_are_off_unless_the_operator_asks(
         assert tracing_wanted() is wanted
     finally:
         tracing_wanted.cache_clear()
+
+
+@pytest.mark.parametrize("name", [None, "OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"])
+def test_a_collector_has_three_seconds_unless_the_operator_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    given = []
+    monkeypatch.setattr(otlp, "OTLPSpanExporter", lambda timeout: given.append(timeout))
+    monkeypatch.setattr(otlp, "BatchSpanProcessor", lambda exporter: exporter)
+    if name is not None:
+        monkeypatch.setenv(name, "7")
+    otlp._processor.__wrapped__()
+    assert given == [3.0 if name is None else None], "the exporter reads the operator's itself"

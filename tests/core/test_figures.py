@@ -24,6 +24,7 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.evaluate.compare import check_known, compare
 from difftune_core.evaluate.comparison.measured import figures_in
 from difftune_core.evaluate.comparison.runs import FinishedRun
+from difftune_core.evaluate.folders import evaluate_folders
 from difftune_core.evaluate.quality import quality
 from difftune_core.evaluate.report.view import context
 from difftune_core.evaluate.report.write import plain
@@ -166,3 +167,10 @@ def test_a_stored_config_can_be_read_when_its_metric_is_gone() -> None:
     assert read_stored(TransferConfig, stored).evaluation.best_metric == "gone"
     with pytest.raises(ValidationError):
         TransferConfig.model_validate(stored)
+
+
+@pytest.mark.usefixtures("installed")
+def test_folders_are_not_read_for_a_metric_that_they_cannot_be_judged_by(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="looks at the images") as caught:
+        evaluate_folders(tmp_path / "nowhere", tmp_path / "nowhere", [], ["fid", "sharpness"])
+    assert (caught.value.code, caught.value.param) == ("metric_needs_images", "metrics")

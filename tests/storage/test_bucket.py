@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.stub import Stubber
 from pydantic import SecretStr
+from urllib3 import HTTPResponse
 
 from api.settings import Settings
 from api.storage import StoreError
@@ -57,3 +61,26 @@ def test_files_go_to_the_endpoint_by_a_client_that_heeds_it(settings: Settings) 
         assert store._transfer.preferred_transfer_client == files
         assert store._one_thread.preferred_transfer_client == "classic"
         assert not store._one_thread.use_threads
+
+
+def test_a_body_is_signed_by_its_sha256_and_has_no_checksum_that_only_aws_knows(settings: Settings) -> None:
+    store, sent = S3Store(settings), []
+
+    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, {}, HTTPResponse(body=BytesIO(), preload_content=False))
+
+    store._client.meta.events.register("before-send.s3", answer)
+    store._client.put_object(Bucket="bucket", Key="a/b", Body=b"bytes")
+    (request,) = sent
+    assert request.url == "http://127.0.0.1:1/bucket/a/b"
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    assert headers["x-amz-content-sha256"] == hashlib.sha256(b"bytes").hexdigest().encode()
+    assert headers["authorization"].startswith(b"AWS4-HMAC-SHA256 Credential=key/")
+    assert not [name for name in headers if "checksum" in name or name == "content-encoding"]
+
+
+def test_a_store_that_is_slow_is_tried_four_times_for_as_long_as_was_asked(settings: Settings) -> None:
+    config = S3Store(settings.model_copy(update={"s3_timeout_s": 7.0}))._client.meta.config
+    assert (config.read_timeout, config.connect_timeout) == (7.0, 5)
+    assert config.retries["total_max_attempts"] == 4

@@ -103,7 +103,9 @@ class Trainer:
             manifest = Manifest(step=step, target_images=32 * step, identity={}, envelope={}, history={}, files=files)
             (folder / MANIFEST).write_text(manifest.model_dump_json())
         files.append(file_info(final / MANIFEST, final))
-        self.hooks.emit(CheckpointEvent(step=step, name=final.name, files=files, target_images=32 * step))
+        self.hooks.emit(
+            CheckpointEvent(step=step, name=final.name, files=files, is_last=False, target_images=32 * step)
+        )
 
     def draw(self, step: int) -> None:
         path = self.args.out / "samples" / f"step-{step:08d}.png"

@@ -16,6 +16,7 @@ from api.jobs.models import Job
 from api.storage import StoredFile
 from api.subjects import files as result_files
 from api.subjects.files import Result
+from api.subjects.kinds import owner
 from api.subjects.references import named_in, named_keys
 from api.uploads.models import Upload, UploadPart
 from api.work.models import WorkItem
@@ -66,6 +67,25 @@ def assert_whole(bench: Bench) -> None:
 
 def collected(bench: Bench) -> int:
     return collect(bench.database, bench.store, HOUR)
+
+
+def test_what_one_job_has_is_told_apart_from_all_that_rows_name(
+    bench: Bench, stored_job: str, put: Callable[..., str]
+) -> None:
+    other: str = bench.job(dataset=bench.dataset({}))
+    with bench.database.write() as session:
+        job = lifecycle.lock(session, other)
+        entry = StoredFile(put(f"jobs/{other}/1/model"), "model.safetensors", 1, "0" * 64)
+        lifecycle.checkpoint_saved(session, job, fence=1, step=1, name="step-1", files=[entry])
+    with bench.database.read() as session:
+        assert named_in(session, "jobs", stored_job) == {f"jobs/{stored_job}/1/model", f"jobs/{stored_job}/1/r.html"}
+        assert named_in(session, "jobs", other) == {f"jobs/{other}/1/model"}
+        for folder in ("datasets", "uploads"):
+            whole = owner(folder).named(session)
+            ids = {key.split("/")[1] for key in whole}
+            parts = [owner(folder).named(session, each) for each in sorted(ids)]
+            assert [set(part) for part in parts] == [{k for k in whole if k.split("/")[1] == e} for e in sorted(ids)]
+        assert named_in(session, "jobs", stored_job) | named_in(session, "jobs", other) <= named_keys(session).keys()
 
 
 def test_what_no_row_names_is_collected(bench: Bench, stored_job: str, put: Callable[..., str]) -> None:

@@ -138,6 +138,20 @@ def test_slots_of_one_gpu_count_once(settings: Settings) -> None:
     assert (without.at_once, without.apart([1, 0, 2]), without.place_of([1, 0]).gpu) == (3, [1, 0, 2], None)
 
 
+def test_a_slot_whose_thread_is_not_ready_any_more_is_taken_along_by_nobody() -> None:
+    slots = Slots(Gpus((), 3))
+    for slot, ready in ((1, True), (2, True), (2, False)):
+        slots.tell(slot, ready=ready)
+    with slots.claiming(0) as free:
+        assert free == [0, 1]
+        slots.take(free)
+    with slots.claiming(0) as free:
+        assert free == [], "its own is taken"
+    slots.give_back([0])
+    with slots.claiming(0) as free:
+        assert free == [0], "the other is taken still"
+
+
 def test_no_slot_is_given_twice() -> None:
     """Threads that want one slot or all of them, at once and again."""
     places, held, most = Slots(Gpus((), 4)), [0] * 4, threading.Lock()

@@ -44,7 +44,7 @@ class FinishedRun:
         """
         delivered = self.report.result
         assert delivered is not None, "a whole report has evaluations"
-        return changed(delivered, convergence=self.report.convergence)
+        return changed(delivered, convergence=self.report.convergence) if self.controlled else delivered
 
     @property
     def controlled(self) -> bool:

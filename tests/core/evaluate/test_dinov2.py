@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,3 +102,9 @@ def test_transformers_is_loaded_by_this_extractor_alone(dinov2_folder: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", code, dinov2_folder], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_all_of_it_is_on_its_device(dinov2_folder: Path) -> None:
+    extractor: Any = load_extractor(dinov2_folder, "meta")
+    assert {extractor._mean.device.type, extractor._std.device.type} == {"meta"}
+    assert {parameter.device.type for parameter in extractor._net.parameters()} == {"meta"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from difftune_core.config.reports.run import RunReport
-from difftune_core.evaluate.report.convergence import convergence_tile
+from difftune_core.evaluate.report.convergence import convergence_tile, how_converged
 from tests.core.evaluate.test_report import full, render
 
 CONVERGED = {"step": 4000, "confidence": 0.9994, "interval": [3500, 4500], "jump": 0.2, "share": 0.8, "reason": ""}
@@ -58,3 +58,10 @@ def test_a_tile_says_when_the_results_began_to_follow_their_controls_or_why_not(
     (tile,) = convergence_tile(RunReport.model_validate({"convergence": found}))
     assert (tile.label, tile.value, tile.detail) == ("Sudden convergence", value, detail)
     assert convergence_tile(RunReport()) == []
+
+
+def test_the_glossary_explains_the_rule_where_it_was_asked() -> None:
+    ((name, text),) = how_converged(RunReport.model_validate({"convergence": NOT}))
+    assert name == "Sudden convergence"
+    assert "likelihood-ratio test at 95 %" in text
+    assert how_converged(RunReport()) == []

@@ -66,6 +66,20 @@ def test_at_equal_target_images_the_faster_method_is_taken_earlier(runs: Path) -
     assert "step 20 (80 images) against step 10 (80 images)" in page
 
 
+def test_curves_go_from_step_to_step_whichever_run_was_first_to_have_one(runs: Path) -> None:
+    path = runs / "plain" / "0" / "report.json"
+    report = json.loads(path.read_text())
+    report["evaluations"] = report["evaluations"][1:]
+    report["curves"]["target_loss"] = [[20, 0.5]]
+    path.write_text(json.dumps(report))
+    found, _ = compared(both(), runs)
+    for method in ("plain", "diff"):
+        assert [entry["step"] for entry in found["curves"]["fid"][method]] == [10, 20]
+    assert [entry["n"] for entry in found["curves"]["fid"]["plain"]] == [2, 3]
+    assert found["training"]["target_loss"]["plain"] == [[10, 0.1], [20, pytest.approx((0.5 + 0.05 + 0.05) / 3)]]
+    assert [run["evaluation"] for run in found["runs"][:1]] == report["evaluations"], "nothing is added to it"
+
+
 def test_where_no_evaluation_is_near_enough_the_page_says_so(tmp_path: Path, add_run: AddRun) -> None:
     for seed in range(2):
         add_run("plain", seed, [12.0 + seed])
