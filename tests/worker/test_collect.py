@@ -13,6 +13,8 @@ from sqlalchemy import update
 
 from api.jobs import lifecycle
 from api.jobs.models import Job
+from api.retention_sets.models import RetentionArtifact
+from api.retention_sets.states import RetentionSetStatus
 from api.storage import StoredFile
 from api.subjects import files as result_files
 from api.subjects.files import Result
@@ -72,19 +74,37 @@ def collected(bench: Bench) -> int:
 def test_what_one_job_has_is_told_apart_from_all_that_rows_name(
     bench: Bench, stored_job: str, put: Callable[..., str]
 ) -> None:
-    other: str = bench.job(dataset=bench.dataset({}))
+    dataset: str = bench.dataset({})
+    other: str = bench.job(dataset=dataset)
+    asked = {"tenant_id": "t", "filename": "a", "mime_type": "application/zip", "purpose": "fine-tune"}
     with bench.database.write() as session:
+        for upload in ("upl_1", "upl_2"):
+            session.add(Upload(id=upload, bytes=2, created_at=0, expires_at=time.time() + 99, **asked))
+        session.flush()
+        for upload, number, come in (("upl_1", 0, 1), ("upl_1", 1, None), ("upl_2", 0, None)):
+            key = f"uploads/{upload}/{number}"
+            session.add(UploadPart(id=f"{upload}_{number}", upload_id=upload, key=key, bytes=come, created_at=0))
+        for number, key in (("1", "one"), ("2", "two")):
+            fields = {
+                "status": RetentionSetStatus.SUCCEEDED,
+                "model": "m",
+                "base_digest": number,
+                "digest": number,
+                "created_at": 0,
+            }
+            session.add(RetentionArtifact(id=f"rart_{number}", key=key, sha256=number, **fields))
         job = lifecycle.lock(session, other)
         entry = StoredFile(put(f"jobs/{other}/1/model"), "model.safetensors", 1, "0" * 64)
         lifecycle.checkpoint_saved(session, job, fence=1, step=1, name="step-1", files=[entry])
     with bench.database.read() as session:
         assert named_in(session, "jobs", stored_job) == {f"jobs/{stored_job}/1/model", f"jobs/{stored_job}/1/r.html"}
         assert named_in(session, "jobs", other) == {f"jobs/{other}/1/model"}
-        for folder in ("datasets", "uploads"):
-            whole = owner(folder).named(session)
-            ids = {key.split("/")[1] for key in whole}
-            parts = [owner(folder).named(session, each) for each in sorted(ids)]
-            assert [set(part) for part in parts] == [{k for k in whole if k.split("/")[1] == e} for e in sorted(ids)]
+        of_set = {f"uploads/{dataset}/{number}" for number in range(2)}
+        assert set(owner("datasets").named(session, dataset)) == of_set < set(owner("datasets").named(session))
+        assert owner("uploads").named(session) == {"uploads/upl_1/0": None}, "what has come"
+        assert owner("uploads").named(session, "upl_1") == {"uploads/upl_1/0": None, "uploads/upl_1/1": None}
+        assert owner("retention_sets").named(session) == {"one": "1", "two": "2"}
+        assert owner("retention_sets").named(session, "rart_1") == {"one": "1"}
         assert named_in(session, "jobs", stored_job) | named_in(session, "jobs", other) <= named_keys(session).keys()
 
 
