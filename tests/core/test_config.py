@@ -3,13 +3,15 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import Annotated
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.named import STORED, OneOf
 from difftune_core.config.resolution import resolve
-from difftune_core.config.retention import RetentionSetConfig
+from difftune_core.config.retention import RetentionSetConfig, RetentionSetRequest
 from difftune_core.config.transfer import DiffTuning, TransferConfig
 from difftune_core.hooks import TaskError
 
@@ -163,3 +165,20 @@ def test_importing_the_config_loads_no_torch() -> None:
     code = "import difftune_core.config.transfer, difftune_core.hooks, sys; print('torch' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
     assert loaded.strip() == "False"
+
+
+def test_a_request_for_a_retention_set_computes_in_one_to_256_threads() -> None:
+    assert RetentionSetRequest(model="m").num_threads == 1
+    assert [RetentionSetRequest(model="m", num_threads=n).num_threads for n in (1, 256)] == [1, 256]
+    for count in (0, 257):
+        with pytest.raises(ValidationError, match="num_threads"):
+            RetentionSetRequest(model="m", num_threads=count)
+
+
+def test_a_name_out_of_a_table_is_listed_in_the_schema_and_refused_where_it_is_not_in_it() -> None:
+    adapter = TypeAdapter(Annotated[str, OneOf(lambda: ("a", "b", "c"))])
+    assert adapter.json_schema() == {"type": "string", "enum": ["a", "b", "c"]}
+    assert adapter.validate_python("b") == "b"
+    with pytest.raises(ValidationError, match="'a', 'b' or 'c'"):
+        adapter.validate_python("d")
+    assert adapter.validate_python("d", context=STORED) == "d"

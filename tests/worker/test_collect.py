@@ -15,6 +15,7 @@ from api.jobs import lifecycle
 from api.jobs.models import Job
 from api.retention_sets.models import RetentionArtifact
 from api.retention_sets.states import RetentionSetStatus
+from api.room import Reserve
 from api.storage import StoredFile
 from api.subjects import files as result_files
 from api.subjects.files import Result
@@ -23,7 +24,7 @@ from api.subjects.references import named_in, named_keys
 from api.uploads.models import Upload, UploadPart
 from api.work.models import WorkItem
 from api.work.states import WorkState
-from worker.collect import collect, collect_ended
+from worker.collect import _fence_in_work, collect, collect_ended
 from worker.sweep import Sweep
 
 Bench = Any  # the class of conftest.py
@@ -194,3 +195,23 @@ def test_where_room_is_short_an_ended_attempt_s_objects_go_at_once(
     assert collect_ended(bench.database, bench.store) == len(left)
     assert before - {info.key for info in bench.store.list("")} == set(left)
     assert_whole(bench)
+
+
+def test_the_attempt_in_work_is_that_of_a_leased_item(bench: Bench) -> None:
+    job_id: str = bench.job(dataset=bench.dataset({}))
+    for state, fence in ((WorkState.QUEUED, None), (WorkState.LEASED, 7), (WorkState.DONE, None)):
+        with bench.database.write() as session:
+            session.execute(update(WorkItem).where(WorkItem.subject_id == job_id).values(state=state, fence=7))
+            assert _fence_in_work(session, job_id) == fence
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_the_store_is_looked_through_for_room_only_where_that_is_short(
+    bench: Bench, put: Callable[..., str], stored_job: str, monkeypatch: pytest.MonkeyPatch, *, short: bool
+) -> None:
+    left = put(f"jobs/{stored_job}/1/checkpoints/step-2/model", 0)
+    monkeypatch.setattr(Reserve, "is_short", property(lambda _: short))
+    sweep = Sweep(bench.settings)
+    assert [sweep.keep_room(), sweep.keep_room()] == [int(short), 0]
+    sweep.close()
+    assert (left in {info.key for info in bench.store.list("jobs/")}) is not short

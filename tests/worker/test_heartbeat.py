@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -71,3 +73,17 @@ def test_a_round_of_the_sweep_makes_room_for_more_important_work(database: Datab
     sweep.close()
     with database.read() as session:
         assert session.get_one(WorkItem, low).request == Request.PREEMPT
+
+
+def test_an_attempt_does_not_end_later_for_a_renewal_that_hangs(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    enqueue(database)
+    lease = lease_of(claim(database, lease_s=15.0))
+    monkeypatch.setattr(Heartbeat, "_beat", lambda _: over.wait(30))
+    began = time.monotonic()
+    with Heartbeat(database, lease, since=began, settings=settings):
+        pass
+    assert time.monotonic() - began < 20
+    over.set()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -11,9 +15,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 
+from api.work.endings import Ending
 from api.work.repository import Lease
 from difftune_core.hooks import SpanEvent
 from worker import tracing, trainer_spans
+from worker.run import Interrupted
+from worker.supervise import _ending
 
 TRACE, ATTEMPT, SPAN, PARENT = 0xAF, 0xA0, 0xB1, 0xC2
 LEASE = Lease("work_1", 3, "train", "ftjob_1", f"00-{TRACE:032x}-{PARENT:016x}-01")
@@ -107,3 +114,23 @@ def test_an_attempt_of_a_lost_worker_is_told_of_as_failed(finished: InMemorySpan
     (span,) = finished.get_finished_spans()
     assert (span.name, span.status.status_code) == ("recover train", StatusCode.ERROR)
     assert dict(span.attributes or {}) == {**TOLD, "difftune.outcome": "worker_lost", "error.type": "worker_lost"}
+
+
+@pytest.mark.parametrize(("error", "status"), [(Interrupted(), "UNSET"), (ValueError("x"), "ERROR")])
+def test_a_preparation_that_is_asked_to_stop_has_not_failed(
+    finished: InMemorySpanExporter, tmp_path: Path, error: Exception, status: str
+) -> None:
+    lock = os.open(tmp_path, os.O_RDONLY)
+    stopped = Ending("paused")
+    workspace = SimpleNamespace(lock=lambda: lock)
+    run: Any = SimpleNamespace(workspace=workspace, let_go=lambda: None, request=None, interrupted=lambda _: stopped)
+
+    def prepare() -> None:
+        raise error
+
+    activity: Any = SimpleNamespace(prepare=prepare)
+    place: Any = SimpleNamespace()
+    ending = _ending(run, activity, place)
+    (span,) = finished.get_finished_spans()
+    assert (span.name, span.status.status_code.name) == ("prepare", status)
+    assert (ending == stopped) is (status == "UNSET")

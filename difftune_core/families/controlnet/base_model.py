@@ -92,9 +92,7 @@ class StableDiffusion(BaseModel):
         return frozen
 
 
-def new_controlnet(
-    unet: Any, init_from: Path | None, device: torch.device | str = "cpu", *, seed: int = 0
-) -> nn.Module:
+def new_controlnet(unet: Any, init_from: Path | None, device: torch.device | str = "cpu", *, seed: int) -> nn.Module:
     """What is trained: the UNet's encoder copied, with zero convolutions; or an existing ControlNet.
 
     Args:

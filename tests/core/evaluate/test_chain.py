@@ -11,7 +11,7 @@ from difftune_core.config.reports.chain import ChainCheckpoint, ChainReport
 from difftune_core.diffusion.denoisers import HandOver, Memoised
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.frechet import frechet_difference, frechet_estimate
-from difftune_core.evaluate.report.chain import chain_page, finding
+from difftune_core.evaluate.report.chain import _charts, _tile, chain_page, finding
 from difftune_core.families.dit.analyse import minimum
 from difftune_core.families.dit.chain import chain_latents, runnable
 from difftune_core.families.dit.draw import UnderNull, sample_latents
@@ -207,3 +207,20 @@ def test_the_page_says_where_the_images_are_too_few() -> None:
     page = chain_page(ChainReport.model_validate(result), {})
     assert page.count("too few images, see the notes; lowest 45.0 at 50") == 1
     assert page.count("± 1.0, too few images</td>") == len(judged)
+
+
+def test_a_tile_and_the_charts_tell_of_the_tuned_model_alone_the_lowest_and_the_base_model() -> None:
+    judged = [p | {"kid": 0.25} for p in points(-5.0, 9.0)]
+    fields = {"name": "tuned", "step": 400, "digest": "d", "points": judged, "minimum": minimum(judged)}
+    checkpoint = ChainCheckpoint.model_validate(fields)
+    tile = _tile(checkpoint)
+    assert (tile.label, tile.value) == ("tuned, alone", "50.00")
+    assert tile.detail.replace("\u202f", " ") == "lowest 45.0 at 50 %, 59.0 at 100 %"
+    fid, change, kid = _charts([checkpoint])
+    assert [chart.title for chart in (fid, change, kid)] == [
+        "FID on held-out images",
+        "Change in FID by handing over",
+        "KID on held-out images",
+    ]
+    assert fid.legend == kid.legend == [("s0", "tuned")], "an end of the chain is no result"
+    assert [text.split(" 0")[0] for _, text in change.legend] == ["tuned", "tuned model alone"]

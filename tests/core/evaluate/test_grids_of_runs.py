@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 
+from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.data.decoded import Images
 from difftune_core.evaluate.grids import scale_for
 from difftune_core.families.controlnet import page as of_controlnet
@@ -64,17 +66,21 @@ class DrawsRows(ControlNetJudge):
         return images + 20
 
 
-def test_a_dit_s_grids_have_eight_rows_and_a_class_a_column(toy_model: DiT) -> None:
+@pytest.mark.parametrize(("drawn", "rows"), [(1000, 8), (24, 8), (23, 7), (2, 1)])
+def test_a_dit_s_grids_have_eight_rows_at_most_and_a_class_a_column(toy_model: DiT, drawn: int, rows: int) -> None:
     classes = toy_model.config.num_classes
     labels = torch.arange(classes).repeat(3)
     held_out = Images(flat((10 + labels).tolist()), tuple(("", str(n)) for n in range(len(labels))), "", labels)
-    judge = judge_of(DrawsLabels, device=torch.device("cpu"), source=flat(range(100, 100 + 8 * classes)))
+    config = EvaluationConfig.model_construct(num_images=drawn)
+    source = flat(range(100, 100 + 8 * classes))
+    judge = judge_of(DrawsLabels, device=torch.device("cpu"), source=source, config=config)
     names = [f"class {n}" for n in range(classes)]
     samples, real, null, base = of_dit.grids_of(toy_model, judge, held_out, names, lambda _: lambda _: None)
-    assert levels_of(samples, classes) == [list(range(classes))] * 8
+    assert levels_of(samples, classes) == [list(range(classes))] * rows
     assert levels_of(real, classes) == [list(range(10, 10 + classes))] * 3
-    assert levels_of(null, classes) == [[toy_model.null_label] * classes] * 4
-    assert levels_of(base, classes) == np.arange(100, 100 + 4 * classes).reshape(4, classes).tolist()
+    left = [level for row in levels_of(null, classes) for level in row][: classes * rows // 2]
+    assert left == [toy_model.null_label] * (classes * rows // 2)
+    assert levels_of(base, classes)[0] == [100 + n for n in range(min(classes, classes * rows // 2))]
     assert samples["columns"] == real["columns"] == names
 
 

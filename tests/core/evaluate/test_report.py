@@ -233,6 +233,9 @@ def test_points_of_a_chart_are_where_their_values_are() -> None:
     assert dots[1][1] == pytest.approx((dots[0][1] + dots[2][1]) / 2, abs=0.1) == float(rule[1])
     assert dots[0][1] > dots[1][1] > dots[2][1]
     assert chart.legend == [("s0", "a 10.00"), ("rule r0", "half 5.000")]
+    left = re.search(r'class="rule r0" x1="([\d.]+)"', chart.svg)
+    assert left
+    assert {float(at) for at in re.findall(r'class="tick" x="([\d.]+)"', chart.svg)} == {float(left[1]) - 6}
 
 
 def test_a_wide_spread_is_drawn_on_a_logarithmic_axis() -> None:
