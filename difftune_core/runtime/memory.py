@@ -20,7 +20,10 @@ _SAID = (
     "(os error 12)",  # safetensors
 )
 _TO_DO = {
-    "train": "Take a smaller batch_size, an adapter in place of full tuning, or a machine with more memory.",
+    "train": (
+        "Take a smaller batch_size, resources.micro_batch or resources.activation_checkpointing, an adapter in place "
+        "of full tuning, or a machine with more memory."
+    ),
     "validate": "Take smaller images, or a machine with more memory.",
 }
 _OTHERWISE = "Take a smaller base model, fewer images, or a machine with more memory."

@@ -61,7 +61,8 @@ class Samples:
         preparation.phase("sampling")
         try:
             progress = preparation.progress("sampling", len(row.names))
-            images = row.draw(self.state.average, self._sampling, progress)
+            with self.state.average_on_device(), self.state.execution.precision.autocast():
+                images = row.draw(self.state.average, self._sampling, progress)
         finally:
             preparation.rest()
         file, path = io.BytesIO(), self._path(self.state.step)
