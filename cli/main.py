@@ -20,7 +20,7 @@ from cli.models import models
 from cli.results import download, logs, report
 from cli.sample_data import sample_data
 from cli.secrets import commands as secrets
-from cli.submit import submit, watch_job
+from cli.submit import plan, submit, watch_job
 from cli.up import up
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ def _difftune(
 
 app.command()(up)
 app.command()(submit)
+app.command()(plan)
 app.command("watch")(watch_job)
 app.command()(logs)
 app.command()(report)

@@ -14,6 +14,7 @@ from cli.card import card
 from cli.client import Service, ServiceError
 from cli.follow import follow
 from cli.jobs import Job, path_of
+from cli.plan_card import plan_card
 from cli.sending import OnBadFiles, Splits, send, settings_of
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
@@ -62,17 +63,8 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Upload images and submit a job that tunes a model on them; prints the job's id."""
-    body = _read(config) if config else {}
     given = {"training_file": data, "validation_file": validation, "model": model, "seed": seed, "suffix": name}
-    body |= {field: value for field, value in given.items() if value is not None}
-    body.setdefault("model", "tiny-dit")
-    if max_steps is not None and epochs is not None:
-        raise failed("--max-steps or --epochs, not both")
-    _choose_method(body, method, {"max_steps": max_steps, "epochs": epochs})
-    for one in fields or []:
-        _set(body, one)
-    if "training_file" not in body:
-        raise failed("which images? Name an archive, or the id of a data set")
+    body = _body(given, config, method, {"max_steps": max_steps, "epochs": epochs}, fields)
     console = told()
     with service(url, key, data_dir) as asked:
         settings = dict(zip(_FILES, (settings_of(on_bad_files, splits), settings_of(on_bad_files, None)), strict=True))
@@ -81,6 +73,55 @@ def submit(
             job = _watched(asked, job["id"], console)
     typer.echo(json.dumps(job, indent=1) if as_json else job["id"])
     _exit_by(job)
+
+
+def plan(
+    data: Data = None,
+    *,
+    validation: Validation = None,
+    config: Config = None,
+    model: Model = None,
+    method: Method = None,
+    max_steps: MaxSteps = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    name: Name = None,
+    fields: Set = None,
+    on_bad_files: OnBadFiles = None,
+    splits: Splits = None,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a job will need and take, without submitting it; images that are named as files are uploaded."""
+    given = {"training_file": data, "validation_file": validation, "model": model, "seed": seed, "suffix": name}
+    body = _body(given, config, method, {"max_steps": max_steps, "epochs": epochs}, fields)
+    with service(url, key, data_dir) as asked:
+        settings = dict(zip(_FILES, (settings_of(on_bad_files, splits), settings_of(on_bad_files, None)), strict=True))
+        found = _submitted(asked, body, told(), settings, dry_run=True)
+    typer.echo(json.dumps(found, indent=1) if as_json else plan_card(found))
+
+
+def _body(
+    given: dict[str, Any],
+    config: Path | None,
+    method: str | None,
+    lengths: dict[str, float | None],
+    fields: list[str] | None,
+) -> dict[str, Any]:
+    """The job's fields: those of a config file, and before them what options say."""
+    body = _read(config) if config else {}
+    body |= {field: value for field, value in given.items() if value is not None}
+    body.setdefault("model", "tiny-dit")
+    if all(value is not None for value in lengths.values()):
+        raise failed("--max-steps or --epochs, not both")
+    _choose_method(body, method, lengths)
+    for one in fields or []:
+        _set(body, one)
+    if "training_file" not in body:
+        raise failed("which images? Name an archive, or the id of a data set")
+    return body
 
 
 def watch_job(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
@@ -109,16 +150,22 @@ def _exit_by(job: dict[str, Any]) -> None:
 
 
 def _submitted(
-    asked: Service, body: dict[str, Any], console: Console, settings: dict[str, dict[str, str]]
+    asked: Service,
+    body: dict[str, Any],
+    console: Console,
+    settings: dict[str, dict[str, str]],
+    *,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
-    """The job, its files uploaded with these settings; where something is refused, what was uploaded is named."""
+    """The job, or with `dry_run` its plan, with its files uploaded; what was uploaded is named where it is refused."""
     uploaded: list[str] = []
     try:
         for field in [field for field in _FILES if body.get(field)]:
             if not _is_dataset(named := body[field]):
                 body[field] = _uploaded(asked, Path(named), console, settings[field])
                 uploaded.append(body[field])
-        return asked.ask("/v1/fine_tuning/jobs", method="POST", json=body)
+        params = {"dry_run": True} if dry_run else {}
+        return asked.ask("/v1/fine_tuning/jobs", method="POST", json=body, params=params)
     except ServiceError as error:
         kept = "uploaded and kept: {}; name it in place of the file, or `difftune datasets delete` it"
         raise ServiceError("\n".join([str(error), *[kept.format(id_) for id_ in uploaded]])) from None

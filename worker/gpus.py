@@ -16,6 +16,9 @@ from api.settings import Settings
 _PROGRAM = "nvidia-smi"
 _FIELDS = "memory.used,memory.total,ecc.errors.uncorrected.volatile.total"
 _TIMEOUT_S = 20.0
+_NAME_LENGTH = 128
+CPU = "cpu"
+"""Name of what a worker without GPUs trains on."""
 _FREE_SHARE = 0.1
 """Share of a GPU's memory that may be in use by what is no job: a driver's own, a display's."""
 log = structlog.get_logger(__name__)
@@ -59,6 +62,18 @@ class Gpus:
     def place_of(self, slots: Sequence[int]) -> Place:
         """The place of a run that has these slots."""
         return Place(slots[0], ",".join(filter(None, map(self.of_slot, slots))) or None)
+
+    def described(self) -> tuple[str, int | None]:
+        """Name and memory in bytes of the first GPU; `cpu` and the machine's memory where there is none."""
+        if not self.names:
+            return CPU, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        query = [_PROGRAM, f"--id={self.names[0]}", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        try:
+            told = subprocess.run(query, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)  # noqa: S603
+            name, _, mebibytes = told.stdout.strip().rpartition(",")
+            return name.strip()[:_NAME_LENGTH], int(mebibytes) << 20
+        except (OSError, subprocess.SubprocessError, ValueError):
+            return "GPU", None
 
     def fault_of(self, slot: int) -> str | None:
         """Why the slot's GPU can take no job now; None where it can, or where there is none to look at."""

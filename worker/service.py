@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from functools import cached_property
 from pathlib import Path
 
 import structlog
@@ -27,7 +28,7 @@ from api.work.states import Slot, WorkState
 from difftune_core.files import outdated_caches
 from worker.alive import show_life
 from worker.eviction import evict
-from worker.gpus import Gpus, gpus_of
+from worker.gpus import CPU, Gpus, gpus_of
 from worker.run import Run, Tools
 from worker.slots import Slots
 from worker.supervise import supervise, take
@@ -159,7 +160,9 @@ class Worker:
         if time.monotonic() - self._offered_at > _OFFER_EVERY_S:
             self._offered_at = time.monotonic()
             with self.tools.database.write() as session:
-                repository.offer(session, self.worker_id, gpu_slots=slots.at_once)
+                device, memory = self._device
+                offered = slots.at_once
+                repository.offer(session, self.worker_id, gpu_slots=offered, device=device, device_memory=memory)
         return True
 
     def _evict(self) -> None:
@@ -170,6 +173,13 @@ class Worker:
                 evict(settings.data_dir / "cache", settings.cache_bytes)
             finally:
                 self._evicting.release()
+
+    @cached_property
+    def _device(self) -> tuple[str, int | None]:
+        """What it trains on, and how much memory a training may have."""
+        name, memory = self._gpus.described()
+        allowed = self.tools.settings.trainer_memory_bytes if name == CPU else None
+        return name, memory if memory is None or allowed is None else min(memory, allowed)
 
     def _note(self, slot: Slot, number: int, run: Run) -> None:
         self._runs[slot, number] = run

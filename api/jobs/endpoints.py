@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Query, Request, Response, params
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response, params
 from pydantic_core import to_json
 from sqlalchemy.orm import Session
 
 from api.base_models import service as models
-from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant
+from api.deps import After, Limit, OnceDep, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.errors import InvalidInputError, not_found
 from api.ids import cursor
-from api.jobs import beginnings, images, lifecycle, removal, repository, retention, service, stops
+from api.jobs import beginnings, images, lifecycle, planning, removal, repository, retention, service, stops
 from api.jobs.models import Job
 from api.jobs.schemas import JobCreate, JobOut, MetricOut, ReportOut, metric_out, report_out
 from api.jobs.shared_images import tell_shared
@@ -24,7 +24,10 @@ from api.subjects import files
 from api.subjects.models import ResultFile
 from api.subjects.repository import get, paged
 from api.subjects.routes import Asked, Routes
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.plan.plan import Plan
 from difftune_core.config.resolution import resolve
+from difftune_core.config.transfer import TransferConfig
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=KeyedRoute)
 _ID = re.compile(r"\w{1,40}", re.ASCII)
@@ -53,7 +56,17 @@ def _shown(session: Session, rows: Sequence[Job]) -> list[JobOut]:
     return [JobOut.model_validate(found[row.id]) for row in rows]
 
 
-def _created(body: JobCreate, asked: Asked) -> Job:
+class _Made(NamedTuple):
+    """A job's new row, and what it was made of."""
+
+    row: Job
+    given: TransferConfig
+    card: BaseModelCard
+    num_images: int | None
+    """Number of the training images, where they are counted."""
+
+
+def _made(body: JobCreate, asked: Asked) -> _Made:
     settings, store = asked.used.settings, asked.used.store
     beginning = beginnings.chosen(asked.session, asked.tenant, body.model)
     config = beginnings.config_of(body.stated(), beginning)
@@ -64,6 +77,7 @@ def _created(body: JobCreate, asked: Asked) -> Job:
     resolved = resolve(config, card, num_threads=settings.num_threads, num_images=known)
     models.check_companions(settings, store, resolved, card)
     retention.check_settings(card, resolved)
+    resolved = planning.fitted(asked.session, resolved, card, num_images=known)
     submission = service.Submission(
         config=resolved,
         training_file=body.training_file,
@@ -74,10 +88,24 @@ def _created(body: JobCreate, asked: Asked) -> Job:
         base_digest=card.digest,
         beginning=beginning,
     )
-    job = service.create(asked.session, asked.tenant, submission)
+    return _Made(service.create(asked.session, asked.tenant, submission), config, card, known)
+
+
+def _created(body: JobCreate, asked: Asked) -> Job:
+    job = _made(body, asked).row
     named = (body.training_file, body.validation_file)
     asked.background.add_task(tell_shared, asked.used, asked.tenant, [job.id], *named)
     return job
+
+
+def _planned(body: JobCreate, asked: Asked) -> Plan:
+    """Make the job as it would be made, and take it back: so it is judged by the same rules."""
+    attempt = asked.session.begin_nested()
+    try:
+        made = _made(body, asked)
+        return planning.plan(asked.session, made.row, made.given, made.card, made.num_images)
+    finally:
+        attempt.rollback()
 
 
 def _cancelled(asked: Asked, job_id: str) -> Job:
@@ -100,11 +128,25 @@ def _resumed(asked: Asked, job_id: str) -> Job:
 
 
 _routes = Routes(router, Job, JobOut, _shown)
-_routes.create(
-    JobCreate,
-    "Submit a job. What is left out comes from the base model's card; the answer shows it all.",
-    _created,
-)
+
+
+@router.post("")
+def create_job(
+    body: JobCreate,
+    *,
+    tenant: Tenant,
+    used: ServicesDep,
+    session: WriteSession,
+    once: OnceDep,
+    background: BackgroundTasks,
+    dry_run: Annotated[bool, Query(description="Answer with the job's plan and store nothing.")] = False,
+) -> JobOut | Plan:
+    """Submit a job. What is left out comes from the base model's card; the answer shows it all."""
+    asked = Asked(tenant, session, used, background)
+    if dry_run:
+        return _planned(body, asked)
+    background.add_task(used.doorbell.ring)
+    return once.answer(session, body, JobOut, lambda: _shown(session, [_created(body, asked)])[0])
 
 
 @router.get("", response_model=Page[JobOut], openapi_extra=_BY_METADATA)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.db import Base
@@ -62,6 +62,8 @@ class Attempt(Base):
     work_item_id: Mapped[str] = mapped_column(ForeignKey("work_items.id", ondelete="CASCADE"), primary_key=True)
     fence: Mapped[int] = mapped_column(primary_key=True)
     worker_id: Mapped[str] = mapped_column(String(128))
+    device: Mapped[str | None] = mapped_column(String(128))
+    """What it ran on: the name of a GPU, or `cpu`; null where the worker did not tell."""
     started_at: Mapped[float] = mapped_column(Double)
     ended_at: Mapped[float | None] = mapped_column(Double)
     start_step: Mapped[int | None]
@@ -81,4 +83,8 @@ class WorkerCapacity(Base):
     worker_id: Mapped[str] = mapped_column(String(128), primary_key=True)
     gpu_slots: Mapped[int]
     """Slots that one item can have at once."""
+    device: Mapped[str | None] = mapped_column(String(128))
+    """Name of its first GPU, or `cpu`; null of workers of 0.3.0."""
+    device_memory: Mapped[int | None] = mapped_column(BigInteger)
+    """Bytes of that GPU's memory, or of the machine's; null where that is not known."""
     seen_at: Mapped[float] = mapped_column(Double, index=True)

@@ -78,7 +78,11 @@ def claim(
     if item is not None:
         started_at = item.claimed_at
         assert started_at is not None
-        session.add(Attempt(work_item_id=item.id, fence=item.fence, worker_id=worker_id, started_at=started_at))
+        offered = session.get(WorkerCapacity, worker_id)
+        device = offered.device if offered is not None else None
+        attempt = Attempt(work_item_id=item.id, fence=item.fence, worker_id=worker_id, started_at=started_at)
+        attempt.device = device
+        session.add(attempt)
         session.flush()
     return item
 
@@ -102,10 +106,13 @@ def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, p
     return True
 
 
-def offer(session: Session, worker_id: str, *, gpu_slots: int) -> None:
-    """Note that the worker looks for work; forget those that have not for long."""
+def offer(
+    session: Session, worker_id: str, *, gpu_slots: int, device: str | None = None, device_memory: int | None = None
+) -> None:
+    """Note that the worker looks for work, and on what it trains; forget those that have not for long."""
     now = _now(session)
-    session.merge(WorkerCapacity(worker_id=worker_id, gpu_slots=gpu_slots, seen_at=now))
+    told = {"device": device, "device_memory": device_memory}
+    session.merge(WorkerCapacity(worker_id=worker_id, gpu_slots=gpu_slots, seen_at=now, **told))
     session.execute(
         delete(WorkerCapacity).where(~is_recent(WorkerCapacity.seen_at, _OFFERS_KEPT_S)), execution_options=_UNSYNCED
     )
@@ -115,6 +122,13 @@ def most_slots(session: Session) -> int:
     """The most slots that a worker which looked for work lately has for one item; 0 if there is none."""
     query = select(func.max(WorkerCapacity.gpu_slots)).where(is_recent(WorkerCapacity.seen_at, _OFFER_STANDS_S))
     return session.scalar(query) or 0
+
+
+def devices(session: Session) -> list[tuple[str, int | None]]:
+    """Devices of the workers that looked for work lately and told what they have: name and bytes of memory."""
+    query = select(WorkerCapacity.device, WorkerCapacity.device_memory).distinct()
+    query = query.where(is_recent(WorkerCapacity.seen_at, _OFFER_STANDS_S), WorkerCapacity.device.is_not(None))
+    return [(name, nbytes) for name, nbytes in session.execute(query) if name is not None]
 
 
 def lease_of(item: WorkItem) -> Lease:

@@ -35,10 +35,10 @@ class ResourcesConfig(Frozen):
     micro_batch: Literal["auto"] | Annotated[int, Field(ge=1, le=65_536)] = "auto"
     """Images that a GPU takes through the network at once: gradients of the parts of a step are added up, so that the
     step is that of the whole batch up to rounding, with the memory of a part. It need not divide the batch: the last
-    part is smaller. `auto` takes the whole batch."""
+    part is smaller. `auto` takes the whole batch, or halves it until it fits the largest worker that is known."""
     activation_checkpointing: Switch = "auto"
     """Whether blocks are computed again in the backward pass instead of being remembered: about a quarter slower, with
-    the activations of one block. `auto` is off."""
+    the activations of one block. `auto` is off, or on where a job would not fit the largest worker without."""
     compile: Switch = "auto"
     """Whether the repeated blocks are compiled (`torch.compile`), for GPUs a third faster or more after a minute. Where
     that fails the run goes on without and says so. `auto` is on on GPUs."""

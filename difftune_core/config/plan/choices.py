@@ -52,7 +52,7 @@ def _of_resources(given: TransferConfig, config: TransferConfig, known: Circumst
         found.append(Choice(field="resources.micro_batch", value=count, why=why))
     if stated.activation_checkpointing == "auto":
         is_on = config.resources.activation_checkpointing == "on"
-        why = "Without it, it would not fit with a single image at once." if is_on else "It is not needed to fit."
+        why = "Without it, it would not fit." if is_on else "It is not needed to fit."
         found.append(Choice(field="resources.activation_checkpointing", value="on" if is_on else "off", why=why))
     if stated.compile == "auto":
         why = "A third faster or more after a minute on GPUs; a CPU gains less than it costs."
