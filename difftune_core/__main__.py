@@ -107,6 +107,8 @@ def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
         about=about.about_of(args),
         data_options=data_arguments.options_of(args),
         validation_options=data_arguments.options_of(args, "validation"),
+        data_validated=data_arguments.validated_of(args),
+        validation_validated=data_arguments.validated_of(args, "validation"),
         start=args.start,
     )
     return train(config, folders, hooks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -10,7 +11,7 @@ from difftune_core.config.about import About
 from difftune_core.hooks import TaskError
 from worker.base_models import model_roots
 from worker.run import Run
-from worker.workspace import cached_dataset, ensure_dataset
+from worker.workspace import LostObjectError, cached_dataset, chunks_of, ensure_dataset
 
 
 def dataset_arguments(run: Run, role: str, dataset: Dataset) -> list[str]:
@@ -25,7 +26,25 @@ def dataset_arguments(run: Run, role: str, dataset: Dataset) -> list[str]:
     sha256, data_dir = dataset.sha256, tools.settings.data_dir
     ensure = partial(ensure_dataset, tools.store, dataset.parts, sha256, data_dir, run.check)
     path = run.workspace.input_file(role, dataset.filename, run.using(cached_dataset(data_dir, sha256), ensure))
-    return [f"--{role}", str(path), f"--{role}-options", dataset.settings.model_dump_json()]
+    options = [f"--{role}-options", dataset.settings.model_dump_json()]
+    return [f"--{role}", str(path), *options, *validated_arguments(run, role, dataset)]
+
+
+def validated_arguments(run: Run, role: str, dataset: Dataset) -> list[str]:
+    """What the validation has left, which saves the child from looking at every file again; nothing if it is lost."""
+    digest = (dataset.report or {}).get("digest")
+    if dataset.items_key is None or digest is None:
+        return []
+    path = run.workspace.folder / "inputs" / f"{role}-items.jsonl"
+    try:
+        with path.open("wb") as file:
+            for chunk in chunks_of(run.tools.store, dataset.items_key):
+                run.check()
+                file.write(chunk)
+    except LostObjectError:
+        path.unlink(missing_ok=True)
+        return []
+    return [f"--{role}-validated", json.dumps({"items": str(path), "digest": digest})]
 
 
 def model_arguments(run: Run, ids: Iterable[str]) -> list[str]:

@@ -39,6 +39,12 @@ def _config(folder: Path, batch_size: int) -> Path:
     return path
 
 
+def _listed(validated: Path) -> str:
+    """What a worker tells a trainer of a validation."""
+    report = json.loads((validated / "report.json").read_bytes())
+    return json.dumps({"items": str(validated / "items.jsonl"), "digest": report["digest"]})
+
+
 def _shards(cache: Path, folders: str) -> dict[str, int]:
     """Files of latents that are whole, and when they were written."""
     found = cache.glob(f"*/latents/{folders}/rows-*")
@@ -70,7 +76,8 @@ def _measured(count: int, scratch: Path, args: argparse.Namespace) -> dict[str, 
     ) as seen:
         pass
     validated = seen
-    arguments: list[str | Path] = ["train", config, "--data", archive, "--cache", cache]
+    listed = _listed(scratch / f"validated-{count}")
+    arguments: list[str | Path] = ["train", config, "--data", archive, "--data-validated", listed, "--cache", cache]
     before = _kill_amid_caching([*arguments, "--out", scratch / f"killed-{count}"], cache, args.threads)
     with running([*arguments, "--out", scratch / f"out-{count}"], args.threads) as trained:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,3 +43,14 @@ def identity(sha256: str, options: DatasetOptions) -> str:
 
 class HeldOutOptions(DatasetOptions):
     """Options under which the held-out part of a `hold_out` set is read."""
+
+
+class Validated(BaseModel):
+    """What the validation of a data set has left for those who train on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: Path
+    """Its `items.jsonl`."""
+    digest: str
+    """Digest of the items, as its report says it: what is read is compared with it."""

@@ -7,7 +7,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from difftune_core.config.dataset import DatasetOptions, OnBadFiles, Splits
+from difftune_core.config.dataset import DatasetOptions, OnBadFiles, Splits, Validated
 from difftune_core.hooks import TaskError
 
 _SETTINGS = {
@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, validation: bool = False) 
         kind = float if name == "max_skipped_share" else str
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=words)
     parser.add_argument("--data-options", help=argparse.SUPPRESS)
+    parser.add_argument("--data-validated", help=argparse.SUPPRESS)
     if validation:
+        parser.add_argument("--validation-validated", help=argparse.SUPPRESS)
         parser.add_argument("--validation-options", help="the same settings of --validation, as JSON")
 
 
@@ -46,3 +48,9 @@ def options_of(args: argparse.Namespace, role: str = "data") -> DatasetOptions:
         first = error.errors()[0]
         field = "/".join(str(part) for part in first["loc"]) or f"{role}_options"
         raise TaskError("invalid_config", f"{field}: {first['msg']}", field) from None
+
+
+def validated_of(args: argparse.Namespace, role: str = "data") -> Validated | None:
+    """What the validation of `--data` or `--validation` has left, where a supervisor told of it."""
+    given = getattr(args, f"{role}_validated")
+    return None if given is None else Validated.model_validate_json(given)

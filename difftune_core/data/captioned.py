@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -49,6 +49,10 @@ class Captioned:
     def rows(self, items: Sequence[CaptionedImage]) -> Iterator[dict[str, Any]]:
         """The rows as they are."""
         return map(asdict, items)
+
+    def read(self, rows: Iterable[dict[str, Any]]) -> list[CaptionedImage]:
+        """The rows as they are."""
+        return [CaptionedImage(**row) for row in rows]
 
     def faults(self, found: Found[CaptionedImage]) -> Iterator[Finding]:
         """Too few rows, where that is not what bad files came to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from typing import Any
@@ -58,6 +58,13 @@ class ClassFolders:
         """The images, each with its label."""
         labels = {name: label for label, name in enumerate(class_names_of(items))}
         return ({**asdict(image), "label": labels[image.class_name]} for image in items)
+
+    def read(self, rows: Iterable[dict[str, Any]]) -> LabelledImages:
+        """The images; labels follow from the classes."""
+        found = LabelledImages()
+        for row in rows:
+            found.append(LabelledImage(**{name: value for name, value in row.items() if name != "label"}))
+        return found.by_path()
 
     def faults(self, found: Found[LabelledImage]) -> Iterator[Finding]:
         """Classes that are too small or that only one of the two parts has, and a set without images."""

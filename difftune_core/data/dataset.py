@@ -11,7 +11,7 @@ from typing import Generic
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from difftune_core.config.dataset import DatasetOptions
+from difftune_core.config.dataset import DatasetOptions, Validated
 from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
 from difftune_core.data.captioned import have_controls
 from difftune_core.data.class_folders import class_names_of
@@ -22,6 +22,7 @@ from difftune_core.data.items import GROUNDS, CaptionedImage, Item, Item_co, Ite
 from difftune_core.data.layout import view_of
 from difftune_core.data.scan import Form, scan
 from difftune_core.data.skipping import sorted_out
+from difftune_core.data.validated import read_items
 from difftune_core.hooks import TaskError
 from difftune_core.runtime.caches import contents_digest
 
@@ -73,21 +74,32 @@ class CaptionedSet(Dataset[CaptionedImage]):
         return have_controls(self.items)
 
 
-def open_dataset(path: Path, options: DatasetOptions | None = None, limits: Limits | None = None) -> ImageFolder:
+def open_dataset(
+    path: Path,
+    options: DatasetOptions | None = None,
+    limits: Limits | None = None,
+    validated: Validated | None = None,
+) -> ImageFolder:
     """The data set of class folders in an archive or folder.
 
-    Headers alone are read, unless files that cannot be used are to be skipped: these are the same then as in the
-    validation, which decodes all.
+    What its validation has left is taken as it is. Without that all files are read, though of pictures the headers
+    alone are judged, unless files that cannot be used are to be skipped: these are the same then as in the validation,
+    which decodes all.
 
     Raises:
         TaskError: the archive's own, `splits_found`, `no_split`, `invalid_dataset` naming the first bad file, or
             `no_images`.
     """
     limits = limits or Limits()
-    return ImageFolder(path, _items(path, CLASS_FOLDERS, options, limits), limits)
+    return ImageFolder(path, _items(path, CLASS_FOLDERS, options, limits, validated), limits)
 
 
-def open_captioned(path: Path, options: DatasetOptions | None = None, limits: Limits | None = None) -> CaptionedSet:
+def open_captioned(
+    path: Path,
+    options: DatasetOptions | None = None,
+    limits: Limits | None = None,
+    validated: Validated | None = None,
+) -> CaptionedSet:
     """The data set of captioned images in an archive or folder; as much is read as by `open_dataset`.
 
     Raises:
@@ -95,10 +107,14 @@ def open_captioned(path: Path, options: DatasetOptions | None = None, limits: Li
             archive cannot be read.
     """
     limits = limits or Limits()
-    return CaptionedSet(path, _items(path, CAPTIONED, options, limits), limits)
+    return CaptionedSet(path, _items(path, CAPTIONED, options, limits, validated), limits)
 
 
-def _items(path: Path, form: Form[ItemT], options: DatasetOptions | None, limits: Limits) -> Sequence[ItemT]:
+def _items(
+    path: Path, form: Form[ItemT], options: DatasetOptions | None, limits: Limits, validated: Validated | None
+) -> Sequence[ItemT]:
+    if validated is not None and (listed := read_items(validated, form)):
+        return listed
     options = options or DatasetOptions()
     with open_archive(path, limits) as archive:
         found = scan(view_of(archive, options), form, decode=options.on_bad_files == "skip")

@@ -22,10 +22,11 @@ from difftune_core.data.copies import Key, copy_keys
 from difftune_core.data.item_files import ItemFiles
 from difftune_core.data.items import Role
 from difftune_core.files import build_once
-from difftune_core.interruption import interruption_point
+from difftune_core.interruption import Progress, interruption_point
 from difftune_core.runtime.caches import array_digest, contents_digest, parts_digest, place_of
 
 _FORMAT = 1
+_TOLD = 1000  # images: for as few as most sets have nobody waits
 _CODECS = ("jpg", "zlib", "webp", "avif", "libtiff", "littlecms2")
 BLOCK = 64
 """Images that are decoded, encoded or made together. Batches of other sizes or beginnings would round differently."""
@@ -77,6 +78,7 @@ class Pixels:
         """
         self._files, self._role, self._size, self._cache = files, role, size, cache
         self._places = np.arange(len(files)) if places is None else places
+        self._progress: Progress | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,11 +134,16 @@ class Pixels:
         """The `array_digest` of all images."""
         return self._seen.digest
 
+    def look(self, progress: Progress) -> None:
+        """Decode all images once, if nobody has; `progress` hears of every thousand."""
+        self._progress = progress
+        _ = self._seen
+
     @cached_property
     def _seen(self) -> _Seen:
         """What decoding all images shows; kept in the cache for as long as files and decoders are the same."""
         if self._cache is None:
-            return _look_at(self)
+            return _look_at(self, self._progress)
         inputs = {
             "format": _FORMAT,
             "files": contents_digest((self._files.named(self._role, int(place))[1],) for place in self._places),
@@ -144,9 +151,8 @@ class Pixels:
             "size": self._size,
             "decoders": [PIL.__version__, *(features.version(name) for name in _CODECS)],
         }
-        return _Seen.read(
-            build_once(place_of(self._cache, "pixels", inputs), lambda aside: _look_at(self).write(aside))
-        )
+        place = place_of(self._cache, "pixels", inputs)
+        return _Seen.read(build_once(place, lambda aside: _look_at(self, self._progress).write(aside)))
 
 
 @dataclass(frozen=True)
@@ -166,13 +172,17 @@ class _Seen:
         return cls((folder / "keys").read_bytes(), json.loads((folder / "digest.json").read_text(encoding="utf-8")))
 
 
-def _look_at(images: Pixels) -> _Seen:
+def _look_at(images: Pixels, progress: Progress | None) -> _Seen:
     keys = bytearray()
 
     def noted() -> Iterator[UInt8[np.ndarray, "_ s s 3"]]:
+        done = 0
         for part in images.parts(BLOCK):
             keys.extend(b"".join(copy_keys(part)))
             yield part
+            before, done = done, done + len(part)
+            if progress is not None and done // _TOLD > before // _TOLD:
+                progress(done)
 
     digest = parts_digest(images.dtype, images.shape, noted())
     return _Seen(bytes(keys), digest)

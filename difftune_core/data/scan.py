@@ -99,6 +99,13 @@ class Form(Protocol[ItemT]):
     def rows(self, items: Sequence[ItemT]) -> Iterator[dict[str, Any]]:
         """The items as the lines of `items.jsonl`."""
 
+    def read(self, rows: Iterable[dict[str, Any]]) -> Sequence[ItemT]:
+        """The items of such lines, which are by path.
+
+        Raises:
+            TypeError, KeyError, ValueError: they are no such lines.
+        """
+
     def faults(self, found: Found[ItemT]) -> Iterator[Finding]:
         """What no training with this set could be right with."""
 

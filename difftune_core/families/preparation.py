@@ -14,7 +14,7 @@ from torch import Tensor
 from difftune_core.checkpoint.begin import Beginning, open_beginning
 from difftune_core.checkpoint.manifest import begun_with, evaluations_of
 from difftune_core.config.about import About
-from difftune_core.config.dataset import DatasetOptions
+from difftune_core.config.dataset import DatasetOptions, Validated
 from difftune_core.config.resolution import resolve_retention_set
 from difftune_core.config.retention import (
     JudgedImagesConfig,
@@ -24,7 +24,7 @@ from difftune_core.config.retention import (
 )
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.latents import Latents, cached_latents
-from difftune_core.data.pixels import ImageRows
+from difftune_core.data.pixels import ImageRows, Pixels
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.extractor import FeatureExtractor
 from difftune_core.evaluate.features import load_extractor
@@ -54,15 +54,19 @@ class Folders:
     """What the report says of whose it is."""
     data_options: DatasetOptions = field(default_factory=DatasetOptions)
     validation_options: DatasetOptions = field(default_factory=DatasetOptions)
+    data_validated: Validated | None = None
+    """What the validation of `data` has left."""
+    validation_validated: Validated | None = None
     start: Path | None = None
     """Folder of a checkpoint of another run on the base model, to begin with in place of the base model itself."""
 
     @property
-    def held_out(self) -> tuple[Path, DatasetOptions] | None:
-        """Where the held-out images come from; None where they are to be split off."""
+    def held_out(self) -> tuple[Path, DatasetOptions, None, Validated | None] | None:
+        """Where the held-out images come from, as a data set is opened; None where they are to be split off."""
         if self.validation is not None:
-            return self.validation, self.validation_options
-        return (self.data, self.data_options.held_out()) if self.data_options.splits == "hold_out" else None
+            return self.validation, self.validation_options, None, self.validation_validated
+        hold_out = self.data_options.splits == "hold_out"
+        return (self.data, self.data_options.held_out(), None, None) if hold_out else None
 
     @property
     def checkpoints(self) -> Path:
@@ -145,6 +149,9 @@ class Preparation:
 
     def latents(self, pixels: ImageRows, labels: Int[Tensor, " n"], *, flip: bool) -> Latents:
         """Encode images, or take their latents from the cache; resident on the device where there is room."""
+        progress = self.progress("caching_latents", len(pixels))
+        if isinstance(pixels, Pixels):
+            pixels.look(progress)
         stored = cached_latents(
             pixels,
             labels,
@@ -152,7 +159,7 @@ class Preparation:
             flip=flip,
             cache=self.folders.cache,
             load_autoencoder=lambda: self.autoencoder,
-            progress=self.progress("caching_latents", len(pixels)),
+            progress=progress,
         )
         is_small = is_resident(stored.rows.nbytes(), self.device)
         return stored.resident(self.device) if is_small else stored.to(self.device)

@@ -30,14 +30,15 @@ def class_rows(preparation: Preparation, begun_with: str | None = None) -> tuple
         TaskError: `class_mismatch`, `too_few_images`, or the data set's own.
     """
     folders, size, config = preparation.folders, preparation.base.card.image_size, preparation.config
-    train = open_dataset(folders.data, folders.data_options)
+    train = open_dataset(folders.data, folders.data_options, validated=folders.data_validated)
     if folders.held_out is None:
-        both = decoded(train, size, folders.cache)
+        both = _looked_at(preparation, decoded(train, size, folders.cache))
         split = partial(split_by_class, both.labels, config.evaluation.holdout_fraction, config.seed)
         return *_split_off(both, begun_with, split), train.class_names
     validation = open_dataset(*folders.held_out)
     _check_classes(train, validation)
-    return decoded(train, size, folders.cache), decoded(validation, size, folders.cache), train.class_names
+    target, held_out = (decoded(dataset, size, folders.cache) for dataset in (train, validation))
+    return _looked_at(preparation, target), _looked_at(preparation, held_out), train.class_names
 
 
 def captioned_rows(preparation: Preparation, begun_with: str | None = None) -> tuple[Rows, Rows]:
@@ -52,9 +53,10 @@ def captioned_rows(preparation: Preparation, begun_with: str | None = None) -> t
             other none.
     """
     folders, size, config = preparation.folders, preparation.base.card.image_size, preparation.config
-    train = load_rows(open_captioned(folders.data, folders.data_options), size, folders.cache)
+    whole = open_captioned(folders.data, folders.data_options, validated=folders.data_validated)
+    train = _looked_at(preparation, load_rows(whole, size, folders.cache))
     if folders.held_out is not None:
-        held_out = load_rows(open_captioned(*folders.held_out), size, folders.cache)
+        held_out = _looked_at(preparation, load_rows(open_captioned(*folders.held_out), size, folders.cache))
         if (train.controls is None) != (held_out.controls is None):
             message = "one file has control images and the other has none"
             raise TaskError("control_mismatch", message, "validation_file")
@@ -63,10 +65,15 @@ def captioned_rows(preparation: Preparation, begun_with: str | None = None) -> t
         asked = len(train), config.evaluation.holdout_fraction, config.seed, _MIN_HELD_OUT
         train, held_out = _split_off(train, begun_with, partial(split_rows, *asked))
     check_rows(held_out, _MIN_HELD_OUT, "the held-out set")
-    for rows in (train, held_out):
-        if isinstance(rows.controls, Pixels):
-            _ = rows.controls.digest  # a control that cannot be decoded is found now, not at the first evaluation
     return train, held_out
+
+
+def _looked_at(preparation: Preparation, images: D) -> D:
+    """Decode all images once, and control images: what cannot be is found now, not at the first evaluation."""
+    for pixels in (images.pixels, images.controls if isinstance(images, Rows) else None):
+        if isinstance(pixels, Pixels):
+            pixels.look(preparation.progress("loading_model", len(pixels)))
+    return images
 
 
 def _split_off(both: D, begun_with: str | None, split: Callable[[Sequence[Key] | None], Split]) -> tuple[D, D]:

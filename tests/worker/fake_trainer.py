@@ -145,11 +145,14 @@ def validate(args: argparse.Namespace, hooks: Hooks, plan: dict[str, Any]) -> Ou
     return OutcomeEvent(code="succeeded")
 
 
+_OF_DATA = [f"{role}{part}" for role in ("data", "validation") for part in ("", "-options", "-validated")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind")
     parser.add_argument("config", type=Path)
-    for name in ("about", "data", "data-options", "validation", "validation-options", "models", "cache", "out"):
+    for name in ("about", "models", "cache", "out", *_OF_DATA):
         parser.add_argument(f"--{name}", type=Path, action="append" if name == "models" else "store")
     parser.add_argument("--resolved", action="store_true")
     parser.add_argument("--events-fd", type=int)

@@ -55,6 +55,8 @@ def run(args: argparse.Namespace, bundled: Path, hooks: Hooks) -> OutcomeEvent:
         about=about.about_of(args),
         data_options=data_arguments.options_of(args),
         validation_options=data_arguments.options_of(args, "validation"),
+        data_validated=data_arguments.validated_of(args),
+        validation_validated=data_arguments.validated_of(args, "validation"),
     )
     return analyse(config, checkpoints, folders, hooks)
 
