@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from difftune_core.config.dataset import DatasetOptions
@@ -13,7 +15,9 @@ from difftune_core.config.retention import (
     retention_fields,
     uploaded_digest,
 )
-from difftune_core.data.dataset import ImageFolder, load_pixels, open_dataset
+from difftune_core.data.dataset import ImageFolder, open_dataset
+from difftune_core.data.item_files import ItemFiles
+from difftune_core.data.pixels import BLOCK, Pixels, parts_of
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.table import find_base_model
 from difftune_core.files import file_info
@@ -67,7 +71,10 @@ def retain(
 def _made(
     base: BaseModel, request: RetentionSetRequest, dataset: ImageFolder | None, cache: Path, hooks: Hooks
 ) -> RetentionSet:
-    return _sampled(base, request, cache, hooks) if dataset is None else _uploaded(base, request, dataset, hooks)
+    if dataset is None:
+        return _sampled(base, request, cache, hooks)
+    cache.mkdir(parents=True, exist_ok=True)
+    return _uploaded(base, request, dataset, cache, hooks)
 
 
 def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: Hooks) -> RetentionSet:
@@ -81,11 +88,19 @@ def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: 
     return retention_set(base, request, cache, device=device, precision=precision, progress=progress)
 
 
-def _uploaded(base: BaseModel, request: RetentionSetRequest, dataset: ImageFolder, hooks: Hooks) -> RetentionSet:
+def _uploaded(
+    base: BaseModel, request: RetentionSetRequest, dataset: ImageFolder, cache: Path, hooks: Hooks
+) -> RetentionSet:
     """The labels of uploaded images are another model's: all get the null label."""
     progress = progress_of(hooks, "building_retention_set", len(dataset))
-    progress(0)
-    images = load_pixels(dataset, base.card.image_size)["image"]
-    progress(len(dataset))
+    pixels = Pixels(ItemFiles(dataset, cache), "image", base.card.image_size)
+    with tempfile.TemporaryFile(dir=cache) as file:  # mapped: the images need not stand in memory
+        images = np.memmap(file, np.uint8, "w+", shape=pixels.shape)
+        done = 0
+        for part in parts_of(pixels, BLOCK):
+            progress(done)
+            images[done : done + len(part)] = part
+            done += len(part)
+        progress(done)
     labels = torch.full((len(images),), base.card.num_classes)
     return RetentionSet(images, labels, uploaded_digest(base.card.digest, request.images_sha256 or dataset.digest))
