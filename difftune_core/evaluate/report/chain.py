@@ -15,6 +15,7 @@ from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, lin
 from difftune_core.evaluate.report.entries import is_of_few
 from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.numbers import number, with_error
+from difftune_core.evaluate.report.tables import Tile
 from difftune_core.evaluate.report.view import how_made
 from difftune_core.evaluate.report.write import data_uri, plain, render, write_json
 from difftune_core.files import write_durably
@@ -24,15 +25,6 @@ HTML_FILE = "chain.html"
 PNG_FILE = "chain.png"
 _X_LABEL = "% of the steps by the base model"
 _SCALE = 2
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A tuned model alone, and where its line goes."""
-
-    label: str
-    value: str
-    detail: str
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ ERROR_MEANING = "± is one standard error over the choice of images; it does not
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline figure."""
+    """A headline figure, and what is to be said below it."""
 
     label: str
     value: str
