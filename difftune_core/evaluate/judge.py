@@ -83,6 +83,8 @@ class Judge(ABC, Generic[Model]):
         """Let go of networks that only judging needs, until they are next asked for: training may need the memory."""
         for extractor in self.extractors:
             extractor.release()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # blocks of the sizes of sampling are none of the sizes of a step
 
     def judge(self, model: Model, step: int, progress: Progress) -> Evaluation:
         """Make one evaluation: step, figures and how long it took."""

@@ -100,10 +100,10 @@ class ControlNetJudge(Judge[nn.Module]):
 
     def rest(self) -> None:
         """Let go of the autoencoder and of the CLIP model too; the UNet is trained with."""
-        super().rest()
         self.autoencoder.release()
         if self.clip is not None:
             self.clip.release()
+        super().rest()
 
     def own_recipe(self) -> dict[str, Any]:
         """Say how results are compared with their controls and captions."""

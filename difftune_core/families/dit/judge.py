@@ -57,9 +57,9 @@ class DiTJudge(Judge[DiT]):
 
     def rest(self) -> None:
         """Let go of the base model and the autoencoder too."""
-        super().rest()
         self.autoencoder.release()
         vars(self).pop("base_model", None)
+        super().rest()
 
     @property
     def num_images(self) -> int:
@@ -161,7 +161,7 @@ class DiTJudge(Judge[DiT]):
         return found
 
     def _held_out_loss_of_base(self) -> dict[str, Any]:
-        """Without a label, for the base model has none for the target's classes; made once for all jobs, too."""
+        """Measure it without a label, for the base model has none for the target's classes; once for all jobs, too."""
         rows = measured_rows(len(self.real), self.images_an_evaluation, self.config)
         inputs = {
             "base": self.base.card.digest,
