@@ -10,6 +10,7 @@ import difftune_core
 from difftune_core.evaluate import tiny_features as features
 from difftune_core.evaluate.tiny_features import TinyFeatureNet, load_feature_net
 from workbench.tiny import train_autoencoder
+from workbench.tiny.train_autoencoder import Fit
 from workbench.tiny.train_features import augment
 from workbench.tiny.training import Schedule, psnr, save_half, save_json, to_tensor
 from workbench.tiny.world import BROAD_CLASSES, Split, World
@@ -78,7 +79,7 @@ def test_augmentation_keeps_shape_and_range() -> None:
 
 def test_a_step_of_training_lowers_the_autoencoder_s_loss() -> None:
     torch.manual_seed(0)
-    model = train_autoencoder.build()
+    model = Fit(4, (16, 32), 32, batch=4, axes=(), scaled_by="", save_every_s=1.0, made_by="").build()
     images = torch.rand(4, 3, 1, 1).expand(-1, -1, 32, 32) * 2 - 1
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     losses = []

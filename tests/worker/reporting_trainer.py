@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import fake_trainer
-from fake_trainer import Trainer, info
+from fake_trainer import Trainer
 from PIL import Image
 
+from difftune_core.files import file_info
 from difftune_core.hooks import ArtifactEvent, OutcomeEvent
 
 
@@ -44,7 +45,7 @@ class ReportingTrainer(Trainer):
         (self.args.out / "report.json").write_text(json.dumps(report))
         Image.new("RGB", (20, 10), (config["seed"], 0, 0)).save(self.args.out / "samples.png")
         for kind, name in (("report_json", "report.json"), ("samples", "samples.png")):
-            file = info(self.args.out / name, self.args.out)
+            file = file_info(self.args.out / name, self.args.out)
             self.hooks.emit(ArtifactEvent.model_validate({"kind": kind, "step": step, "file": file}))
         return OutcomeEvent(code="succeeded", step=step)
 

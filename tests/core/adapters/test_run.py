@@ -102,4 +102,5 @@ def test_an_adapter_that_matches_nothing_ends_the_run_before_any_work(card: Base
     with pytest.raises(TaskError, match=r"no linear layer is named blocks\.99\.attn\.qkv") as caught:
         run(card, {"type": "lora", "targets": ["blocks.99.attn.qkv"]}, tmp_path)
     assert caught.value.code == "adapter_matches_nothing"
-    assert not (tmp_path / "cache").exists()
+    cached = {path.name for path in (tmp_path / "cache").glob("*/*")}
+    assert cached == {"pixels"}, "what the images are, by which they are split; no latents"

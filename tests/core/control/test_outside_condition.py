@@ -57,7 +57,7 @@ def test_schema_and_rules_know_it(toy_runs: ToyRuns) -> None:
     assert named == ["edge", "sketch", "depth", "normal", "segmentation", "light"]
     with pytest.raises(TaskError, match="'light' is computed: no network draws it"):
         toy_runs.config(control={"condition": "light", "annotator": "tiny-depth"})
-    with pytest.raises(TaskError, match="best_metric 'ssim' is not measured: there is mse"):
+    with pytest.raises(TaskError, match="best_metric 'ssim' is not measured: there is held_out_loss, mse"):
         toy_runs.config(control={"condition": "light"}, evaluation={"best_metric": "ssim"})
 
 
