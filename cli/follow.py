@@ -11,7 +11,7 @@ from rich.progress import Progress, TaskID
 from cli.client import Service
 from cli.transfer import bars
 
-_SAID = {"checkpoint", "best"}  # types of events that are printed above the bars
+_SAID = {"checkpoint", "best", "sample"}  # types of events that are printed above the bars
 
 
 def follow(service: Service, jobs: dict[str, str], console: Console, *, tell: bool = False) -> None:

@@ -33,7 +33,7 @@ def choices_of(
         card: of the base model.
         known: what the plan is made for.
     """
-    return [*_of_resources(given, config, known), *_of_training(given, config, card)]
+    return [*_of_resources(given, config, known), *_of_training(given, config, card), *_of_samples(given, config)]
 
 
 def _of_resources(given: TransferConfig, config: TransferConfig, known: Circumstances) -> list[Choice]:
@@ -82,6 +82,21 @@ def _of_training(given: TransferConfig, config: TransferConfig, card: BaseModelC
         value = hyperparameters.model_dump(mode="json")["retention_set"]
         choices.append(Choice(field=f"{where}.retention_set", value=value, why=of_card))
     return choices
+
+
+def _of_samples(given: TransferConfig, config: TransferConfig) -> list[Choice]:
+    """Tell of sample images on the way, once their number is known."""
+    stated, chosen = given.samples, config.samples
+    found = []
+    if stated.num_images is None and chosen.num_images is not None:
+        why = "Sample images take at most 3 % of the passes through the network; a small model has a few in any case."
+        if chosen.num_images == 0:
+            why = "The run is so short beside the model that a few images at its ends would take more than 3 % of it."
+        found.append(Choice(field="samples.num_images", value=chosen.num_images, why=why))
+    if stated.every_steps is None and chosen.every_steps is not None:
+        why = "With each checkpoint and each evaluation they would take too much."
+        found.append(Choice(field="samples.every_steps", value=chosen.every_steps, why=why))
+    return found
 
 
 def _is_open_in(given: TransferConfig, name: str) -> bool:

@@ -101,6 +101,7 @@ def test_what_auto_becomes_is_told_with_its_reason() -> None:
     assert told["resources.micro_batch"].why == "With all 256 images at once it would not fit."
     assert told["resources.precision"].value == "bf16"
     assert told["method.diff_tuning.hyperparameters.ema_decay"].why.startswith("The average's time constant")
+    assert told["samples.num_images"].value == chosen.config.samples.num_images
 
 
 def test_what_would_fit_is_found_in_order() -> None:
