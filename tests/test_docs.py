@@ -56,3 +56,8 @@ def test_the_glossary_names_what_there_is() -> None:
     ]
     classes = set(re.findall(r"^class (\w+)", "\n".join(sources), re.MULTILINE))
     assert set(re.findall(r"`([A-Z]\w+)`", text)) <= classes
+
+
+def test_decisions_are_numbered_once() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
