@@ -82,6 +82,10 @@ class Latents(Protocol):
         """Means of some of the images, not mirrored, on the device."""
         ...
 
+    def prefetch(self, indices: Int[Tensor, " b"]) -> None:
+        """Begin to read the images that are drawn next, whose places are on the CPU; nobody waits for it."""
+        ...
+
     def draw(
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
@@ -127,6 +131,9 @@ class LatentSet:
         """Means of some of the images, not mirrored."""
         return self.mean[0, start:stop]
 
+    def prefetch(self, indices: Int[Tensor, " b"]) -> None:
+        """Do nothing: they are there."""
+
     def draw(
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
@@ -170,6 +177,10 @@ class StoredLatents:
     def means(self, start: int, stop: int) -> Float16[Tensor, "_ c h w"]:
         """Means of some of the images, not mirrored."""
         return self.rows.rows("mean", start, stop)[:, 0].to(self.device)
+
+    def prefetch(self, indices: Int[Tensor, " b"]) -> None:
+        """Begin to read the images that are drawn next."""
+        self.rows.prefetch(indices, ("mean", "std"))
 
     def draw(
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]

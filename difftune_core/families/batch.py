@@ -113,6 +113,8 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
         dropped=torch.rand(size, generator=generator(seed, step, "label")) < data.dropout(config),
     )
     x0 = latents.draw(slots.target, flip, posterior)
+    coming = place | {"start": (step + 1) * size}
+    latents.prefetch(stream_indices(seed, "target order", size=len(latents), **coming))
     if retained is not None and slots.kept is not None:
         is_target = sent(draws.is_target, device)[:, None, None, None]
         x0 = torch.where(is_target, x0, retained.draw(slots.kept, flip, posterior))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 _DTYPES = {"BOOL": torch.bool, "U8": torch.uint8, "I64": torch.int64, "F16": torch.float16, "F32": torch.float32}
-_DONT_NEED = 4  # MADV_DONTNEED: read the pages again from the file
+_WILL_NEED, _DONT_NEED = 3, 4  # of madvise: begin to read these pages; read them again from the file
 
 
 class Mapped:
@@ -49,6 +49,13 @@ class Mapped:
         start = self._storage.data_ptr()
         if advise := _madvise():
             advise(ctypes.c_void_p(start), ctypes.c_size_t(self._storage.nbytes()), _DONT_NEED)
+
+    def will_need(self, name: str, row: int) -> None:
+        """Have the system read a row of a tensor into its cache, which nobody waits for."""
+        tensor = self.tensors[name][row]
+        start = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        if advise := _madvise():
+            advise(ctypes.c_void_p(start), ctypes.c_size_t(tensor.data_ptr() + tensor.nbytes - start), _WILL_NEED)
 
     def _tensor(self, entry: dict[str, Any], offset: int) -> Tensor:
         dtype = _DTYPES[entry["dtype"]]

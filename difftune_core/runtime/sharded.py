@@ -98,6 +98,13 @@ class Sharded:
             self._shards[shard].let_go()
         return found
 
+    def prefetch(self, indices: Int[Tensor, " b"], names: Sequence[str]) -> None:
+        """Have the system read these rows from the disk while something else is done."""
+        for index in indices.tolist():
+            shard, place = divmod(index, self._rows)
+            for name in names:
+                self._shards[shard].will_need(name, place)
+
     def parts(self, name: str) -> Iterator[Tensor]:
         """All rows of a tensor, file by file; each part is only good until the next is asked for."""
         for shard in self._shards:

@@ -70,6 +70,7 @@ def test_a_set_in_files_is_the_set_made_at_once(cached: Any, tmp_path: Path, fli
     assert torch.equal(stored.means(60, 130), whole.mean[0, 60:130])
     indices, noise = torch.tensor([299, 0, 64, 64, 128]), torch.randn(5, 3, 4, 4)
     sides = torch.tensor([True, False, True, False, True])
+    stored.prefetch(indices)
     assert torch.equal(stored.draw(indices, sides, noise), whole.draw(indices, sides, noise))
     one_file = tmp_path / "one.safetensors"
     save_tensors({"mean": whole.mean, "std": whole.std, "labels": LABELS}, one_file)
