@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic_core import PydanticCustomError
 from starlette.testclient import TestClient
+
+from api.jobs.openai import refuse_legacy, without_auto
 
 JOBS = "/v1/fine_tuning/jobs"
 AUTO = {"batch_size": "auto", "n_epochs": "auto", "learning_rate_multiplier": "auto"}
@@ -66,3 +69,14 @@ def test_other_scripts_are_names_too(client: TestClient) -> None:
         assert (
             client.post("/v1/uploads", json={"filename": name, "bytes": 3, "purpose": "fine-tune"}).status_code == 200
         )
+
+
+def test_only_openai_s_own_hyperparameters_may_be_auto() -> None:
+    """Of ours `auto` is a value, and wrong."""
+    given = {"n_epochs": "auto", "batch_size": 4, "tau": "auto"}
+    body = {"method": {"supervised": {"hyperparameters": given}}}
+    assert without_auto(body) == {"method": {"supervised": {"hyperparameters": {"batch_size": 4, "tau": "auto"}}}}
+    refuse_legacy({"learning_rate_multiplier": "auto"})
+    for wrong in ({"tau": "auto"}, {"n_epochs": 3}, "auto"):
+        with pytest.raises(PydanticCustomError):
+            refuse_legacy(wrong)

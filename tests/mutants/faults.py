@@ -15,10 +15,6 @@ from tests.mutants import kinds
 from tests.mutants.notes import FOLDERS
 
 _SILENT_CALLS = ("log.", "logger.", "_log.", "warnings.")
-_TOLD = {
-    *("description", "title", "examples", "json_schema_extra", "help", "summary", "responses", "tags", "stacklevel"),
-    *("frozen", "slots"),  # without them nothing is done otherwise
-}
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ class _Visitor(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _TOLD]
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in kinds.TOLD]
         self.generic_visit(node)
 
     def _inside(self, name: str, nodes: Sequence[ast.AST] | Sequence[ast.stmt], read_in: frozenset[int] | None) -> None:

@@ -32,6 +32,11 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
 }
 _WRAPPERS = {"sorted", "abs", "min", "max", "list", "dict", "set", "float", "round"}
 _SWAPPED = {"min": "max", "max": "min", "any": "all", "all": "any"}
+TOLD = {
+    *("description", "title", "examples", "json_schema_extra", "help", "summary", "responses", "tags", "stacklevel"),
+    *("frozen", "slots"),  # without them nothing is done otherwise
+}
+"""Arguments that tell people something, or do nothing that a test could see: they are left alone."""
 Change = tuple[str, str]
 
 
@@ -92,7 +97,7 @@ def _of_call(node: ast.Call) -> Iterator[Change]:
     if name in _SWAPPED:
         yield "opposite", _text(ast.Call(ast.Name(_SWAPPED[name], ast.Load()), node.args, node.keywords))
     for index, keyword in enumerate(node.keywords):
-        if keyword.arg is not None:
+        if keyword.arg is not None and keyword.arg not in TOLD:
             rest = node.keywords[:index] + node.keywords[index + 1 :]
             yield "argument left out", _text(ast.Call(node.func, node.args, rest))
     match node.args:

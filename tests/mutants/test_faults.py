@@ -46,6 +46,12 @@ def test_messages_logging_and_annotations_stay_as_they_are() -> None:
     ]
 
 
+def test_texts_for_people_are_not_left_out_of_calls() -> None:
+    source = b"def f(parser):\n    return parser.add(help='what it is', default=name)\n"
+    left_out = {after for kind, _, after in changes(source) if kind == "argument left out"}
+    assert left_out == {"(parser.add(help='what it is'))"}
+
+
 def test_a_fault_changes_its_own_place_alone() -> None:
     (fault,) = [f for f in faults_of("loss.py", WEIGHTED) if f.after == "(error)"]
     assert fault.applied(WEIGHTED) == WEIGHTED.replace(b"error * weight", b"(error)")
