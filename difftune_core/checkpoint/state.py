@@ -87,6 +87,8 @@ class TrainState(Generic[Model]):
     """What was put into both models."""
     execution: Execution = field(default_factory=Execution)
     """How steps are carried out."""
+    was_halved: bool = False
+    """Whether memory was short, so that half as many images go through the network at once as were to."""
 
     def __post_init__(self) -> None:
         """Train alone, until others join."""

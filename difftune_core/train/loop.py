@@ -181,8 +181,20 @@ class Loop(Generic[Model]):
         due = step == last or (every is not None and step > 0 and step % every == 0)
         return due and not self.state.history.evaluated(step)
 
+    def _tell_halved(self, count: int) -> None:
+        """Memory was short in the step that was taken: say what goes on otherwise, here and in later checkpoints."""
+        self.envelope["micro_batch"] = count
+        message = (
+            f"Memory was short at step {self.state.step}: from here on {count} images go through the network at once. "
+            "The step is the same up to rounding."
+        )
+        data: dict[str, str | int | float] = {"code": "micro_batch_halved", "param": "resources.micro_batch"}
+        self.hooks.emit(LogEvent(level="warn", message=message, data={**data, "micro_batch": count}))
+
     def _advance(self, *, log: bool) -> None:
         self._window.append(self.advance())
+        if (count := self._window[-1].halved_to) is not None:
+            self._tell_halved(count)
         if log:
             values = _means(self._window) | {
                 "learning_rate": learning_rate_at(self.state.step - 1, self.config.method.hyperparameters),

@@ -15,12 +15,13 @@ from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.data.copies import Copies
 from difftune_core.evaluate.best import best_evaluation, stopped_early
 from difftune_core.evaluate.report import write_report
-from difftune_core.families.base import Delivered, Task
+from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.preparation import Preparation
 from difftune_core.hooks import MetricsEvent
 from difftune_core.train.deliver import tell_shortcomings
 from difftune_core.train.loop import Loop
+from difftune_core.train.memory import memory_told
 
 
 def figures_event(entry: Evaluation) -> MetricsEvent:
@@ -71,7 +72,7 @@ def write_run_report(
             "references": dict(references),
             "grids": [*page.grids, *_on_the_way(loop)],
             "recipe": judge.recipe() | page.recipe | {"weights": _weights_of(loop)},
-            "environment": _environment(judge.device) | judge.precision.told(),
+            "environment": _environment(task, loop, page),
             "notes": [
                 *copies.sentences(len(held_out), task.label),
                 *_notes_of(loop, judge.extractors[0].id),
@@ -126,13 +127,16 @@ def _weights_of(loop: Loop[Any]) -> str:
     return "ema" if loop.config.method.hyperparameters.ema_decay else "raw"
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
+def _environment(task: Task[Any], loop: Loop[Any], page: Page) -> dict[str, Any]:
     """What the run was made with."""
+    judge, num_classes = task.judge, len(page.dataset.get("class_names", ()))
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "device": str(device),
+        "device": str(judge.device),
         "threads": torch.get_num_threads(),
+        **judge.precision.told(),
+        "memory": memory_told(task, loop, len(task.rows[0]), num_classes or None),
     }
 
 

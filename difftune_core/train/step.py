@@ -6,7 +6,7 @@ No step waits for the device: what it found stays there until it is told.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from difftune_core.checkpoint.optimizer import set_learning_rate, take_step
 from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.families.batch import Batch, TrainingData, losses_of, make_batch
+from difftune_core.runtime.memory import is_out_of_memory
 from difftune_core.train.learning_rate import learning_rate_at
 
 
@@ -27,6 +28,8 @@ class StepResult:
     losses: Float[Tensor, " b"]
     is_target: Bool[Tensor, " b"]
     grad_norm: Float[Tensor, ""]
+    halved_to: int | None = None
+    """Images that go through the network at once from this step on, where memory was short in it."""
 
 
 def train_step(state: TrainState[Any], config: TransferConfig, data: TrainingData) -> StepResult:
@@ -40,17 +43,42 @@ def train_step(state: TrainState[Any], config: TransferConfig, data: TrainingDat
     hyperparameters = config.method.hyperparameters
     batch, replica = make_batch(config, data, state.step), state.replica
     own = batch.part(replica.slots(len(batch.weight)))
-    losses = replica.of_all(backward(state, own, hyperparameters, data))
+    found, halved_to = backward_in_what_fits(state, own, hyperparameters, data)
+    losses = replica.of_all(found)
     norm = update(state, losses, hyperparameters)
     state.target_images += len(batch.weight) if data.teach is not None else batch.is_target.tolist().count(True)
     if is_logged(state.step, hyperparameters):
         state.settle()
-    return StepResult(losses, batch.is_target, norm)
+    return StepResult(losses, batch.is_target, norm, halved_to)
 
 
 def is_logged(step: int, hyperparameters: TrainingHyperparameters) -> bool:
     """Whether metrics are told after this many steps."""
     return step % hyperparameters.log_every_steps == 0 or step == hyperparameters.max_steps
+
+
+def backward_in_what_fits(
+    state: TrainState[Any], batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
+) -> tuple[Float[Tensor, " b"], int | None]:
+    """Do as `backward`; where memory is short, once in a run, do it anew with half as many images at once.
+
+    Nothing has moved before the gradient is whole, so the step is the same up to rounding.
+
+    Returns:
+        The losses, and the number of images that go through the network at once from now on, if it was halved.
+    """
+    try:
+        return backward(state, batch, hyperparameters, data), None
+    except Exception as error:
+        count = state.execution.micro_batch or len(batch.weight)
+        at_once = min(count, len(batch.weight))
+        if state.was_halved or at_once == 1 or state.replica.world > 1 or not is_out_of_memory(error):
+            raise  # of several processes the others would wait for this one
+    state.was_halved, half = True, at_once // 2
+    state.execution = replace(state.execution, micro_batch=half)
+    state.drop_gradients()
+    torch.cuda.empty_cache()  # what the failed attempt has left in pieces; nothing without a GPU
+    return backward(state, batch, hyperparameters, data), half
 
 
 def backward(

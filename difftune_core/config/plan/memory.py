@@ -17,9 +17,12 @@ from difftune_core.config.run import PrecisionName
 from difftune_core.config.transfer import TransferConfig
 
 SAMPLER_BATCH = 128
-"""Images that are drawn at once (`difftune_core.diffusion.reverse`, `difftune_core.retention.sample`)."""
+"""Images that are drawn at once, at most (`difftune_core.diffusion.reverse`, `difftune_core.retention.sample`)."""
 DECODER_BATCH = 64
-"""Images that the autoencoder takes at once."""
+"""Images that the autoencoder takes at once, at most."""
+BUDGET_ON_CPU, BUDGET_SHARE = 1 << 30, 8
+"""Bytes that images may take which are looked at at once: of a CPU's, and of a GPU's memory the part
+(`difftune_core.runtime.at_once`)."""
 PROCESS = 450 << 20
 """Memory of a trainer before it has loaded anything: Python, torch and what comes with them, as measured on Linux."""
 CUDA_HOST = 3 << 30
@@ -179,14 +182,23 @@ class _Planner:
 
     def _drawing(self, count: int) -> Parts:
         """Sampling, or decoding after it, whichever takes more; the autoencoder is there for both."""
-        batch = min(count, SAMPLER_BATCH)
-        rows = 2 * batch if self.size.has_null_branch else batch
-        most = rows * (self.size.drawing or 0)
-        parts = {"sampling": most}
-        if (autoencoder := self.size.autoencoder) is not None:
-            parts["sampling"] = max(most, min(batch, DECODER_BATCH) * autoencoder.decoding_bytes(self.image_size))
-            parts["autoencoder"] = FLOAT * autoencoder.num_parameters
+        size, passes = self.size, 2 if self.size.has_null_branch and self.on_gpu else 1  # one by one on a CPU
+        batch = min(count, self._at_once(passes * (size.drawing_budget or 0), SAMPLER_BATCH))
+        parts = {"sampling": passes * batch * (size.drawing or 0)}
+        if (autoencoder := size.autoencoder) is not None:
+            decoded = min(count, self._at_once(autoencoder.budget_bytes(self.image_size), DECODER_BATCH))
+            decoding = decoded * autoencoder.decoding_bytes(self.image_size)
+            parts = {"sampling": max(parts["sampling"], decoding), "autoencoder": FLOAT * autoencoder.num_parameters}
         return parts
+
+    def _at_once(self, nbytes: int, most: int) -> int:
+        """Return what `difftune_core.runtime.at_once.images_at_once` does, which needs a device."""
+        device, count = self.known.device, most
+        memory = None if device is None else device.memory_bytes
+        budget = BUDGET_ON_CPU if not self.on_gpu else BUDGET_ON_CPU if memory is None else memory // BUDGET_SHARE
+        while count > 1 and count * nbytes > budget:
+            count //= 2
+        return count
 
     def _pictured(self) -> int:
         """Images of the report's largest grid."""
@@ -196,7 +208,8 @@ class _Planner:
         autoencoder = self.size.autoencoder
         if autoencoder is None:
             return {}
-        batch = min(DECODER_BATCH, self.known.num_images or DECODER_BATCH)
+        batch = self._at_once(autoencoder.budget_bytes(self.image_size), DECODER_BATCH)
+        batch = min(batch, self.known.num_images or batch)
         encoding = batch * autoencoder.encoding_bytes(self.image_size)
         return {"autoencoder": FLOAT * autoencoder.num_parameters, "encoding": encoding}
 

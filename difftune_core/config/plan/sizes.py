@@ -48,6 +48,10 @@ class AutoencoderAnatomy(BaseModel):
     """Channels of each level, from the pixels down."""
     num_parameters: int = Field(ge=0)
 
+    def budget_bytes(self, image_size: int) -> int:
+        """Return the bytes by which images that are encoded or decoded at once are counted."""
+        return 4 * FLOAT * self.block_out_channels[0] * image_size**2
+
     def decoding_bytes(self, image_size: int) -> int:
         """Return what an image takes while it is decoded.
 
@@ -82,6 +86,8 @@ class NetworkSize:
     """Number of the equal blocks that the network repeats."""
     latent: tuple[int, int, int]
     """Channels, height and width."""
+    drawing_budget: int | None = None
+    """Bytes by which images that are drawn at once are counted: what the code that draws takes a pass for."""
     autoencoder: AutoencoderAnatomy | None
     has_null_branch: bool = True
     """Whether guidance asks the network about as many images again, in the same pass."""

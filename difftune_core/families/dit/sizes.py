@@ -206,6 +206,7 @@ def network_size(stated: Mapping[str, Any], adapter: Adapter, num_classes: int |
         activations=lambda precision: activations(anatomy, adapter, precision),
         # Tokens, their norm and that modulated, and both inner parts of the MLP.
         drawing=int(FLOAT * (3 + 2 * anatomy.mlp_ratio) * anatomy.row),
+        drawing_budget=int(FLOAT * (8 + 2 * anatomy.mlp_ratio) * anatomy.row),
         blocks=anatomy.depth,
         latent=(anatomy.in_channels, anatomy.input_size, anatomy.input_size),
         autoencoder=autoencoder_of(stated),

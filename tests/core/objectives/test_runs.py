@@ -59,6 +59,7 @@ def test_a_model_of_any_kind_is_tuned_and_judged(
 
 def test_distillation_samples_no_retention_set_to_train_on(toy_model: DiT, tmp_path: Path) -> None:
     report, hooks = finish(toy_folders(toy_model, tmp_path), recipe="distillation")
+    assert report["environment"]["memory"]["measured_peak_bytes"] > 2**26
     phases = [event.phase for event in hooks.events if isinstance(event, PhaseEvent)]
     assert "building_retention_set" not in phases
     assert "drawing_base_model_images" in phases, "of the judge"

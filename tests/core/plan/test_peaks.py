@@ -18,7 +18,9 @@ from difftune_core.families.dit.sizes import network_size
 from difftune_core.networks import autoencoder
 from difftune_core.networks.autoencoder_kl import AutoencoderConfig, AutoencoderKL
 from difftune_core.networks.dit import PRESETS, DiT
+from difftune_core.networks.dit_costs import activation_bytes
 from difftune_core.retention.sample import CHUNK
+from difftune_core.runtime import at_once
 from difftune_core.runtime.blocks import checkpoint_activations
 from tests.core.plan.peaks import peak_of
 
@@ -78,7 +80,12 @@ def test_drawing_and_the_autoencoder_are_planned() -> None:
     assert 8 * (size.drawing or 0) == pytest.approx(drawing, rel=0.05)
 
 
-def test_the_batches_are_those_of_the_code_that_draws() -> None:
+def test_images_at_once_are_those_of_the_code_that_draws() -> None:
     """The plan cannot import it, for the API must not load torch."""
     assert (Chain.batch, CHUNK) == (memory.SAMPLER_BATCH, memory.SAMPLER_BATCH)
-    assert memory.DECODER_BATCH == autoencoder._BATCH
+    assert autoencoder._BATCH == memory.DECODER_BATCH
+    assert (at_once._CPU_BYTES, at_once._SHARE) == (memory.BUDGET_ON_CPU, memory.BUDGET_SHARE)
+    size, levels = network_size(asdict(DEEP), FullTuning(), None), STABLE_DIFFUSIONS.block_out_channels
+    assert size.drawing_budget == activation_bytes(DEEP)
+    anatomy = AutoencoderAnatomy(block_out_channels=levels, num_parameters=0)
+    assert anatomy.budget_bytes(256) == 256**2 * levels[0] * autoencoder._HELD * 4
