@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from difftune_core import __main__ as core
-from difftune_core.train import step
+from difftune_core.families import batch
 
-_in_order = step.stream_indices
+_in_order = batch.stream_indices
 _first: dict[str, int] = {}
 
 
@@ -23,5 +23,5 @@ def _from_the_beginning(seed: int, purpose: str, *, start: int, **place: Any) ->
 
 
 if __name__ == "__main__":
-    step.stream_indices = _from_the_beginning
+    batch.stream_indices = _from_the_beginning
     sys.exit(core.main())
