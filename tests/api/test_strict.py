@@ -26,7 +26,7 @@ def test_no_route_takes_a_parameter_that_it_does_not_know(
     walked = 0
     for operation in operations(app):
         declared = [entry["name"] for entry in operation.document.get("parameters", []) if entry["in"] == "query"]
-        for name in ("dry_run", "limit[]"):
+        for name in ("dry_runs", "limit[]"):
             answer = client.request(operation.method, operation.url, params={name: "true"}, json={})
             body = assert_problem(answer, 422, "unknown_parameter", param=name)
             assert body["errors"][0]["parameter"] == name
@@ -38,7 +38,8 @@ def test_no_route_takes_a_parameter_that_it_does_not_know(
 
 def test_a_job_that_is_only_to_be_planned_is_not_started(client: TestClient, services: Services, ready: str) -> None:
     body = {"model": "tiny-dit", "training_file": ready}
-    assert client.post(f"{JOBS}?dry_run=true", json=body).status_code == 422
+    assert client.post(f"{JOBS}?dry_run=true", json=body).status_code == 200
+    assert client.post(f"{JOBS}?dryrun=true", json=body).status_code == 422
     with services.database.read() as session:
         assert session.scalar(select(func.count()).select_from(Job)) == 0
 

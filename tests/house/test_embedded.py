@@ -140,7 +140,7 @@ def test_the_kind_of_work_is_at_home(
     gone, kept = (service.http.post(COUNTS, json={"training_file": dataset}).json() for _ in range(2))
     for made in (gone, kept):
         ended = service.ended(f"{COUNTS}/{made['id']}")
-        assert (ended["status"], ended["progress"]) == ("succeeded", {"done": 24, "total": 24})
+        assert (ended["status"], ended["progress"]) == ("succeeded", {"done": 24, "total": 24}), str(ended)
         assert service.http.get(ended["reports"][0]["url"], follow_redirects=True).json() == {"red": 24}
     assert service.http.delete(f"{COUNTS}/{gone['id']}").status_code == 200
     left = objects("")

@@ -8,7 +8,7 @@ from api.analyses.models import Analysis
 from api.datasets.models import Dataset
 from api.jobs.models import Checkpoint
 from difftune_core.checkpoint.manifest import MANIFEST, MODEL
-from worker.inputs import about_arguments, dataset_arguments, model_arguments
+from worker.inputs import about_arguments, dataset_arguments, model_arguments, validated_arguments
 from worker.kinds.base import Activity
 from worker.workspace import CHECKPOINTS, fetch_files
 
@@ -40,6 +40,7 @@ class AnalysisRun(Activity):
         arguments += about_arguments(analysis.id, None, analysis.created_at, datasets)
         for option, dataset in datasets.items():
             arguments += dataset_arguments(self.run, option, dataset)
+            arguments += validated_arguments(self.run, option, dataset)
         named = [model.id for model in config.models()]
         arguments += model_arguments(self.run, named)
         return [*arguments, "--cache", str((settings.data_dir / "cache").resolve()), "--out", str(workspace.out)]

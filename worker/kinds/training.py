@@ -15,7 +15,7 @@ from difftune_core.checkpoint.manifest import whole
 from difftune_core.hooks import Command, Event, LogEvent, TaskError
 from worker.beginnings import beginning_arguments
 from worker.child import Child
-from worker.inputs import about_arguments, dataset_arguments, model_arguments
+from worker.inputs import about_arguments, dataset_arguments, model_arguments, validated_arguments
 from worker.kinds.base import Activity
 from worker.kinds.retention import ensure_retention_set
 from worker.publish import Publisher
@@ -54,6 +54,7 @@ class Training(Activity):
         arguments += about_arguments(job.id, job.suffix, job.created_at, datasets)
         for option, dataset in datasets.items():
             arguments += dataset_arguments(self.run, option, dataset)
+            arguments += validated_arguments(self.run, option, dataset)
         if job.retention_set:
             arguments += ["--retention", str(self._retention_set(job.retention_set).resolve())]
         arguments += beginning_arguments(self.run, job)
