@@ -52,8 +52,14 @@ def _standing(service: Service, job_id: str) -> str:
 def _show(event: dict[str, Any], name: str, progress: Progress, bar: TaskID) -> None:
     data = event.get("data") or {}
     if event["type"] == "phase":
-        progress.update(bar, description=f"{name}: {data['phase'].replace('_', ' ')}", completed=0, total=None)
+        _begin(progress, bar, f"{name}: {data['phase'].replace('_', ' ')}")
     elif event["type"] == "progress":
         progress.update(bar, completed=data["done"], total=data["total"])
     elif event["type"] == "status":
-        progress.update(bar, description=f"{name}: {data['status']}", completed=0, total=None)
+        _begin(progress, bar, f"{name}: {data['status']}")
+
+
+def _begin(progress: Progress, bar: TaskID, description: str) -> None:
+    """Show what begins, of which nothing is counted yet; `Progress.update` takes None for a total that stays."""
+    next(task for task in progress.tasks if task.id == bar).total = None
+    progress.update(bar, description=description, completed=0)
