@@ -38,7 +38,7 @@ class StoredFile:
     content_type: str = "application/octet-stream"
 
     def called(self, filename: str) -> Self:
-        """The same file under another name for who downloads it."""
+        """Return the same file under another name for who downloads it."""
         return replace(self, filename=filename)
 
     def owned(self, name: str, owner_id: str) -> Self:

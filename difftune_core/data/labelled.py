@@ -30,7 +30,7 @@ class LabelledImages(Sequence[LabelledImage]):
         self._sha256.append(bytes.fromhex(image.sha256))
 
     def by_path(self) -> LabelledImages:
-        """The same images, sorted by their paths; none is added any more."""
+        """Return the same images, sorted by their paths; none is added any more."""
         paths = list(self._paths)
         self._order = array("I", sorted(range(len(paths)), key=paths.__getitem__))
         return self

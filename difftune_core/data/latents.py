@@ -75,7 +75,7 @@ class Latents(Protocol):
         ...
 
     def to(self, device: torch.device | str) -> Latents:
-        """The same set, with batches on another device."""
+        """Return the same set, with batches on another device."""
         ...
 
     def means(self, start: int, stop: int) -> Float16[Tensor, "_ c h w"]:
@@ -163,11 +163,11 @@ class StoredLatents:
         return self.rows.shape("mean")[1:]
 
     def to(self, device: torch.device | str) -> StoredLatents:
-        """The same set, with batches on another device."""
+        """Return the same set, with batches on another device."""
         return replace(self, labels=self.labels.to(device), device=torch.device(device))
 
     def resident(self, device: torch.device | str) -> LatentSet:
-        """The same set, brought to a device as a whole."""
+        """Return the same set, brought to a device as a whole."""
         mean, std = (
             torch.cat([part.to(device) for part in self.rows.parts(name)]).transpose(0, 1).contiguous()
             for name in ("mean", "std")
