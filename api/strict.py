@@ -1,5 +1,5 @@
-"""What a request may not hold: query parameters that nobody reads, integers that only look like some, and a field of
-its body twice.
+"""What a request may not hold: query parameters that nobody reads, integers and booleans that only look like some, and
+a field of its body twice.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from api.errors import InvalidInputError
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # as in JSON; Python takes ` 5`, `+5`, `5_0` and `5.0` too
+_BOOLEANS = ("true", "false")  # pydantic takes `yes`, `on`, `t` and `1` too
 
 
 class RepeatedFieldError(json.JSONDecodeError):
@@ -34,6 +35,7 @@ class RepeatedFieldError(json.JSONDecodeError):
 class _Parameter:
     repeats: bool = False
     is_integer: bool = False
+    is_boolean: bool = False
     has_keys: bool = False
     """Whether it is sent as `name[key]=value`."""
 
@@ -78,7 +80,7 @@ def _unique(pairs: list[tuple[str, Any]], text: str) -> dict[str, Any]:
 
 
 async def only_known_parameters(request: Request) -> None:
-    """Refuse a query parameter that the route does not declare, or declares as one and gets twice, or as an integer.
+    """Refuse a query parameter that the route does not declare, or gets twice, or that only looks like its type.
 
     Raises:
         InvalidInputError: `unknown_parameter`, `repeated_parameter` or `invalid_value`, with the parameter's name.
@@ -100,6 +102,8 @@ async def only_known_parameters(request: Request) -> None:
             raise _refused("repeated_parameter", name, f"The parameter {name!r} is there {count} times.")
         if found.is_integer and not _INTEGER.fullmatch(request.query_params[name]):
             raise _refused("invalid_value", name, f"{name}: this is no integer, written in decimal digits.")
+        if found.is_boolean and request.query_params[name] not in _BOOLEANS:
+            raise _refused("invalid_value", name, f"{name}: this is neither `true` nor `false`.")
 
 
 def _refused(code: str, name: str, message: str) -> InvalidInputError:
@@ -116,4 +120,6 @@ def _queried(dependant: Dependant) -> Iterator[tuple[str, Any]]:
 
 def _declared(annotation: Any) -> _Parameter:
     kinds = (annotation, *get_args(annotation))
-    return _Parameter(repeats=any(get_origin(kind) is list for kind in kinds), is_integer=int in kinds)
+    return _Parameter(
+        repeats=any(get_origin(kind) is list for kind in kinds), is_integer=int in kinds, is_boolean=bool in kinds
+    )

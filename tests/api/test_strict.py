@@ -93,17 +93,26 @@ def test_what_is_declared_is_what_the_stock_client_sends(app: FastAPI) -> None:
     assert all(names <= declared[operation] for operation, names in sent.items())
 
 
-def test_every_integer_is_written_in_decimal_digits(app: FastAPI, client: TestClient, assert_problem: Problem) -> None:
+@pytest.mark.parametrize(
+    ("kind", "wrong", "at_least"),
+    [
+        ("integer", (" 5", "+5", "5.0", "5_0", "05", "\u0665", ""), 11),
+        ("boolean", ("yes", "on", "t", "1", "True", " true", ""), 5),
+    ],
+)
+def test_a_query_parameter_is_written_as_in_json(
+    app: FastAPI, client: TestClient, assert_problem: Problem, *, kind: str, wrong: tuple[str, ...], at_least: int
+) -> None:
     walked = 0
     for operation in operations(app):
         for entry in operation.document.get("parameters", []):
-            if "integer" in [kind.get("type") for kind in entry["schema"].get("anyOf", [entry["schema"]])]:
-                assert entry["in"] == "query", "an integer in a path needs a test of its own"
-                for text in (" 5", "+5", "5.0", "5_0", "05", "\u0665", ""):
+            if kind in [found.get("type") for found in entry["schema"].get("anyOf", [entry["schema"]])]:
+                assert entry["in"] == "query", f"an {kind} in a path needs a test of its own"
+                for text in wrong:
                     answer = client.request(operation.method, operation.url, params={entry["name"]: text})
                     assert_problem(answer, 422, "invalid_value", param=entry["name"])
                 walked += 1
-    assert walked >= 11
+    assert walked >= at_least
 
 
 @pytest.mark.parametrize("name", ["host", "authorization", "idempotency-key", "content-type"])
