@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations workbench benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm mutants results tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm bench mutants results tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -55,6 +55,9 @@ test-ceph: $(INSTALLED) ## the store's tests on Ceph RGW (Debian: ceph-mon ceph-
 
 storm: $(INSTALLED) ## hundreds of jobs under hundreds of random faults, at most 25 minutes; needs PostgreSQL and Redis
 	$(BIN)/python -m benchmarks.storm
+
+bench: $(INSTALLED) ## our speed on a CPU beside plain ways to do the same, at most 15 minutes on 2 quiet cores
+	@$(BIN)/python -m benchmarks.bench
 
 mutants: $(INSTALLED) ## put faults into the code one at a time and count those that the tests notice; about an hour
 	@$(BIN)/python -m tests.mutants

@@ -138,9 +138,13 @@ class LatentSet:
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
         """A posterior sample of each image."""
-        side = sent(flip.long() if len(self.mean) > 1 else torch.zeros_like(indices), self.device)
-        place = sent(indices, self.device)
-        return self.mean[side, place].float() + self.std[side, place].float() * noise
+        mean, std = self.posteriors(indices, flip)
+        return mean.float() + std.float() * noise
+
+    def posteriors(self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each image's latent."""
+        place = sent(indices + len(self) * flip if len(self.mean) > 1 else indices, self.device)
+        return self.mean.flatten(0, 1).index_select(0, place), self.std.flatten(0, 1).index_select(0, place)
 
 
 @dataclass(frozen=True)

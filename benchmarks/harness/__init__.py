@@ -1,0 +1,1 @@
+"""What all measurements share: blocks in turn, what is claimed of them and guards it, and the lines that tell it."""
