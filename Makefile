@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core cli migrations workbench benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm bench mutants results tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm bench mutants schemas results tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -61,6 +61,10 @@ bench: $(INSTALLED) ## our speed on a CPU beside plain ways to do the same, at m
 
 mutants: $(INSTALLED) ## put faults into the code one at a time and count those that the tests notice; about an hour
 	@$(BIN)/python -m tests.mutants
+
+schemas: $(INSTALLED) ## write what the API and the reports publish, as docs/schemas has it, anew
+	$(BIN)/python -m api.openapi > docs/schemas/openapi.json
+	for name in report comparison chain; do $(BIN)/python -m difftune_core schema $$name > docs/schemas/$$name.schema.json || exit 1; done
 
 results: $(INSTALLED) ## renew the tables of docs/results.md and draw its plots, from the kept runs
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[study]'
