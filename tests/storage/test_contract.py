@@ -57,6 +57,16 @@ def test_what_is_put_is_read(store: ObjectStore, tmp_path: Path) -> None:
     assert max(map(len, store.read("a/large.bin"))) <= 1 << 20
 
 
+def test_a_file_is_put_again_and_never_over_another(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "first").write_bytes(b"mine")
+    (tmp_path / "other").write_bytes(b"theirs")
+    first = store.put_file("a/b", tmp_path / "first", content_type="image/png")
+    assert store.put_file("a/b", tmp_path / "first", content_type="image/png") == first
+    with pytest.raises(FileExistsError):
+        store.put_file("a/b", tmp_path / "other", content_type="image/png")
+    assert content(store, "a/b") == b"mine"
+
+
 def test_ranges(store: ObjectStore) -> None:
     data = bytes(range(256)) * 40
     store.put_stream("a/b", [data])

@@ -53,6 +53,7 @@ def test_similar_names_are_two_classes_whatever_their_files_are_called(
         ({"AAAAA": "熊猫1", "BBBBBBBBB": "红色（1）"}, "gbk"),
         ({"AAAA": "café", "BBBB": "Köln"}, "cp437"),
         ({"AAAAAA": "été été"[:6], "BBBBBB": "üöäßÄÖ"}, "cp437"),
+        ({"AA": "îï", "BB": "äå"}, "cp437"),
         ({"AAAAA": "café", "BBBBBB": "ねこ"}, "utf-8"),
     ],
 )

@@ -107,6 +107,18 @@ def test_the_first_order_error_equals_the_jackknife_with_one_image_left_out() ->
     assert estimate.se == pytest.approx(jackknife, rel=0.05)
 
 
+def test_the_error_of_one_feature_is_that_of_the_formula() -> None:
+    """FID is (m - n)^2 + (s - t)^2 there: an image x has the influence 2 (m - n)(x - m) + (1 - t/s)(x - m)^2."""
+    x, y = cloud_of_law(1, 10, 1, 0), cloud_of_law(2, 12, 1, 0)
+    squared = 0.0
+    for one, other in ((x, y), (y, x)):
+        centred = one - one.mean()
+        scale = 1 - other.std(ddof=1) / one.std(ddof=1)
+        influence = 2 * (one.mean() - other.mean()) * centred + scale * centred**2
+        squared += influence.var(ddof=1) / len(one)
+    assert frechet_estimate(x, y).se == pytest.approx(squared**0.5, rel=1e-9)
+
+
 def test_few_images_of_many_features_have_an_error_too() -> None:
     estimate = frechet_estimate(cloud(1, 30, 64), cloud(2, 40, 64))
     assert estimate.method.startswith("jackknife over")
