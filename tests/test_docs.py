@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from pathlib import Path
 
 import pytest
 
-from api.openapi import openapi
 from api.settings import SECRETS_DIR, Settings
 from difftune_core.config.figures.page import table
-from difftune_core.config.reports.schema import REPORTS, json_schema
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,19 +37,6 @@ def test_defaults_in_the_table_of_the_services_settings() -> None:
 
 def test_the_table_of_figures_is_the_one_that_the_source_has() -> None:
     assert table() in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", REPORTS)
-def test_the_published_schema_of_a_report_is_that_of_its_class(name: str) -> None:
-    """Made by `make schemas`."""
-    assert (ROOT / "docs" / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8") == json_schema(name)
-
-
-def test_the_published_description_of_the_api_is_that_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made by `make schemas`: what clients may rely on, bounds and defaults among it, changes in sight alone."""
-    for name in [name for name in os.environ if name.startswith("DIFFTUNE_")]:
-        monkeypatch.delenv(name)
-    assert json.loads((ROOT / "docs" / "schemas" / "openapi.json").read_text(encoding="utf-8")) == json.loads(openapi())
 
 
 def test_the_glossary_names_what_there_is() -> None:

@@ -2,6 +2,7 @@
 
 Prints one JSON line: `run`, `caught`, `survived` with places, `harmless` (faults that change nothing, with the reason),
 `detection` among those that matter. What was tried is kept in the folder: the same command goes on where it ended.
+`--again FILE`: of what an earlier commit tried (that `FILE`), what was not noticed then is tried in today's code.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.mutants.faults import Fault, sample
+from tests.mutants.faults import Fault, named, sample
 from tests.mutants.notes import Coverers
 from tests.mutants.trials import Copy, Trial
 
@@ -33,6 +34,7 @@ _NOT_ASKED = (
 _ENOUGH = 0.9
 _BUDGET_S = 30.0
 _MORE_S = 120.0  # of other tests for a fault that the first did not notice
+_PUBLISHED = "tests/api/test_published.py"  # notices every bound and default of what clients send and get
 _IN_CONTROL = 200
 _BASE_LIMIT_S = 60.0
 
@@ -80,6 +82,9 @@ def _try_all(faults: list[Fault], copies: list[Copy], coverers: Coverers, kept: 
         more = coverers.of(fault.path, fault.lines, budget_s=_MORE_S, asked=first)
         if trial.outcome == "survived" and more:
             trial = tried(fault, more)
+        published = coverers.in_file(_PUBLISHED) if fault.read_in is not None else []
+        if trial.outcome == "survived" and published:
+            trial = tried(fault, published)
         row = {"place": fault.place, "line": fault.line, **asdict(trial)}
         with kept.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -121,6 +126,7 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, default=_ROOT / "build" / "mutants", help="for copies and what was tried"
     )
+    parser.add_argument("--again", type=Path, help="faults tried earlier; those that were missed are tried anew")
     options = parser.parse_args()
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True
@@ -128,8 +134,17 @@ def main() -> int:
     folder = options.folder / commit.stdout.strip()
     copies = _copies(folder, options.processes)
     coverers = Coverers([copy.folder / "notes" for copy in copies])
-    faults = sample(copies[0].folder, options.faults, options.seed)  # whatever the working tree has become meanwhile
-    rows = _try_all(faults, copies, coverers, folder / f"seed-{options.seed}.jsonl")
+    source = copies[0].folder  # whatever the working tree has become meanwhile
+    before: dict[str, dict[str, Any]] = {}
+    if options.again:
+        before = {row["place"]: row for row in map(json.loads, options.again.read_text().splitlines())}
+        missed = frozenset(place for place, row in before.items() if row["outcome"] != "caught")
+        faults = named(source, missed)
+        before = {place: row for place, row in before.items() if place not in missed}  # what is gone counts no more
+    else:
+        faults = sample(source, options.faults, options.seed)
+    name = options.again.stem if options.again else f"seed-{options.seed}"
+    rows = before | _try_all(faults, copies, coverers, folder / f"{name}.jsonl")
     summary = {"commit": commit.stdout.strip(), "seed": options.seed, **_summary(rows)}
     print(json.dumps(summary))
     return 0 if summary["ok"] else 1

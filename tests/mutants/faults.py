@@ -47,6 +47,11 @@ class Fault:
         return source[: self.start] + self.after.encode() + source[self.end :]
 
 
+def named(root: Path, places: frozenset[str]) -> list[Fault]:
+    """Find the faults of these places that can still be put in."""
+    return [fault for fault in _all_faults(root) if fault.place in places]
+
+
 def sample(root: Path, count: int, seed: int) -> list[Fault]:
     """Draw `count` faults, spread over the functions: none has a second one before each had one."""
     by_function: dict[tuple[str, str], list[Fault]] = defaultdict(list)

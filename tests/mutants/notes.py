@@ -54,6 +54,10 @@ class Coverers:
                 self._by_line[path, line] |= known
                 self._by_file[path] |= known
 
+    def in_file(self, name: str) -> list[str]:
+        """Return the tests of one file."""
+        return [test for test in self.seconds if test.partition("::")[0] == name]
+
     def of(self, path: str, lines: Iterable[int], *, budget_s: float, asked: Collection[str] = ()) -> list[str]:
         """Return tests that run one of the lines but those `asked`: as many as take `budget_s`, and at least one.
 
