@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from starlette.testclient import TestClient
 
 from api import error_handlers, errors
 from api.deps import Services, ServicesDep
-from api.storage import LocalStore
+from api.storage import LocalStore, StoreError
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -86,7 +87,6 @@ def test_an_unforeseen_error_tells_nothing_of_itself(
 def test_a_store_that_fails_is_503(
     app: FastAPI, client: TestClient, services: Services, assert_problem: Problem
 ) -> None:
-    from api.storage import StoreError
 
     @app.get("/store")
     def asks(_: ServicesDep) -> None:
@@ -99,6 +99,20 @@ def test_a_store_that_fails_is_503(
     assert isinstance(services.store, LocalStore)
     (services.store.root / ".incoming").rmdir()
     assert assert_problem(client.get("/readyz"), 503, "not_ready")["checks"] == {"database": "ok", "store": "no answer"}
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [(OSError(errno.ENOSPC, "full"), "no room"), (OSError(errno.EACCES, "no"), "no answer"), (None, "no answer")],
+)
+def test_readiness_says_why_the_store_is_not_there(
+    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch, cause: OSError | None, said: str
+) -> None:
+    def fails() -> None:
+        raise StoreError("not now") from cause
+
+    monkeypatch.setattr(services.store, "check", fails)
+    assert said in client.get("/readyz").json()["checks"]["store"]
 
 
 def test_a_database_that_fails_is_503(client: TestClient, services: Services, assert_problem: Problem) -> None:

@@ -64,6 +64,27 @@ def test_a_slow_renewal_counts_from_its_start(
     assert heartbeat.lost
 
 
+def test_a_renewal_that_fails_is_tried_again_long_before_the_next_beat(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With beats a minute apart, the second try comes after half a second: in 10 s, or never."""
+    asked, again = 0, threading.Event()
+
+    def fails(*_: Any, **__: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            again.set()
+        raise OSError("the database is away")
+
+    enqueue(database)
+    lease = lease_of(claim(database, lease_s=180.0))
+    monkeypatch.setattr("worker.lease.repository.renew", fails)
+    slow = settings.model_copy(update={"heartbeat_s": 60.0, "lease_s": 180.0})
+    with Heartbeat(database, lease, since=time.monotonic(), settings=slow):
+        assert again.wait(10)
+
+
 def test_a_round_of_the_sweep_makes_room_for_more_important_work(database: Database, settings: Settings) -> None:
     low = enqueue(database)
     claim(database, lease_s=60.0)

@@ -60,6 +60,10 @@ def at_once(*, flip: bool) -> LatentSet:
     return LatentSet(mean, std, LABELS, "")
 
 
+def test_labels_go_where_the_batches_go(cached: Any) -> None:
+    assert cached(Averages()).to("meta").labels.device.type == "meta"
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_set_in_files_is_the_set_made_at_once(cached: Any, tmp_path: Path, flip: bool) -> None:
     whole, stored = at_once(flip=flip), cached(Averages(), flip=flip)
