@@ -21,6 +21,7 @@ _QUIET = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist")
 _CHOSEN = ("-x", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "tests.mutants.chosen", "--chosen")
 _PASSED, _FAILED, _NOT_COLLECTED, _NOT_LOADED = 0, 1, 2, 4  # pytest's exit statuses, here of sound requests
 _CAUGHT = {_FAILED, _NOT_COLLECTED, _NOT_LOADED, -signal.SIGKILL}
+_LEFT_OVER = "PytestUnraisableExceptionWarning"  # raised as pytest ends, after its last test: a child, a file left open
 
 
 def _kill(leader: int) -> None:
@@ -77,6 +78,8 @@ class Copy:
             file.write_bytes(source)
         failed = [line.removeprefix("FAILED ") for line in printed.splitlines() if line.startswith(("FAILED", "ERROR"))]
         by = failed[0][:160] if failed else ("" if code == 0 else f"exit status {code}")
+        if code not in {_PASSED, *_CAUGHT} and _LEFT_OVER in printed:
+            code = _FAILED
         assert code in {_PASSED, *_CAUGHT}, f"pytest ended with {code} at {fault.place}:\n{printed[-2000:]}"
         return Trial("survived" if code == _PASSED else "caught", round(time.monotonic() - began, 1), len(tests), by)
 
