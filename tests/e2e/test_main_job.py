@@ -79,6 +79,7 @@ def test_the_report_is_whole_and_needs_no_network(
     assert len(evaluation["forgetting"]["retention_loss_by_t"]) == 10
     assert {"base_model", "real_vs_real", "autoencoder_floor"} <= report["references"].keys()
     assert report["recipe"]["feature_extractor"] == "tiny-features"
+    assert "Samples on the way" in {grid["title"] for grid in report["grids"]}
     page = service.client.files.content(files[name[".html"]]).read().decode()
     assert not re.search(r'(src|href)="https?://', page)
 
