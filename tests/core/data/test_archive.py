@@ -134,3 +134,23 @@ def test_a_file_that_becomes_a_link_after_it_was_listed_is_not_followed(tmp_path
         with pytest.raises(RefusedError) as caught:
             archive.read(member)
     assert caught.value.code == "damaged_file"
+
+
+def test_a_zip_whose_entries_have_comments_is_read(tmp_path: Path, build: Any) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name, comment in (("a.png", b"by hand"), ("b.png", b""), ("c.png", b"x" * 500)):
+            info = zipfile.ZipInfo(name)
+            info.comment = comment
+            file.writestr(info, name)
+    with open_archive(tmp_path / "a.zip") as archive:
+        assert [(member.path, archive.read(member)) for member in archive.members] == [
+            (name, name.encode()) for name in ("a.png", "b.png", "c.png")
+        ]
+
+
+@pytest.mark.parametrize(("kind", "costs_nothing"), [("zip", True), ("tar", True), ("tar.gz", False)])
+def test_going_back_costs_nothing_but_in_what_is_gzipped(
+    tmp_path: Path, build: Any, kind: str, *, costs_nothing: bool
+) -> None:
+    with open_archive(build.packed(kind, tmp_path, build.good())) as archive:
+        assert archive.seeks is costs_nothing

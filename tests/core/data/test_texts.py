@@ -160,6 +160,14 @@ def test_a_folder_of_control_images(tmp_path: Path, build: Any, recorder: Any) -
     assert [item["control"] for item in found.items] == [f"conditioning/{i}.png" for i in range(3)]
 
 
+def test_an_image_that_has_a_control_of_its_own_is_nobody_s_control(tmp_path: Path, build: Any, recorder: Any) -> None:
+    files = pictures(build, folder="image/") | {f"image/{i}.txt": b"a cone" for i in range(3)}
+    files |= {"conditioning/0.png": build.picture(10), "conditioning/0.control.png": build.picture(11)}
+    found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+    assert "conditioning/0.png" in found.codes()
+    assert not [item for item in found.items if item.get("control")]
+
+
 CSV_ROWS = "".join(f"{i}.png,a cone {i},b\n" for i in range(3))
 
 
