@@ -14,6 +14,7 @@ import queue
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +36,8 @@ _ENOUGH = 0.9
 _BUDGET_S = 30.0
 _MORE_S = 120.0  # of other tests for a fault that the first did not notice
 _PUBLISHED = "tests/api/test_published.py"  # notices every bound and default of what clients send and get
+_HAS_PUBLISHED = ("api/", "difftune_core/config/")
+_FEW = 20  # tests that run a line: there may be others, who use what it did at import
 _IN_CONTROL = 200
 _BASE_LIMIT_S = 60.0
 
@@ -77,14 +80,12 @@ def _try_all(faults: list[Fault], copies: list[Copy], coverers: Coverers, kept: 
             free.put(copy)
 
     def attempt(fault: Fault) -> None:
-        first = coverers.of(fault.path, fault.lines, budget_s=_BUDGET_S)
-        trial = tried(fault, first)
-        more = coverers.of(fault.path, fault.lines, budget_s=_MORE_S, asked=first)
-        if trial.outcome == "survived" and more:
-            trial = tried(fault, more)
-        published = coverers.in_file(_PUBLISHED) if fault.read_in is not None else []
-        if trial.outcome == "survived" and published:
-            trial = tried(fault, published)
+        trial, asked = Trial("unseen", 0.0, 0), list[str]()
+        for tests in filter(None, _concerned(fault, coverers, asked)):
+            trial = tried(fault, tests)
+            asked += tests
+            if trial.outcome != "survived":
+                break
         row = {"place": fault.place, "line": fault.line, **asdict(trial)}
         with kept.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -98,6 +99,16 @@ def _try_all(faults: list[Fault], copies: list[Copy], coverers: Coverers, kept: 
         for copy in copies:
             copy.close()
     return {fault.place: done[fault.place] for fault in faults}
+
+
+def _concerned(fault: Fault, coverers: Coverers, asked: Sequence[str]) -> Iterator[list[str]]:
+    """Give the tests that may notice a fault, in groups: `asked` has those of the groups before."""
+    path = fault.path
+    yield coverers.of(path, fault.lines, budget_s=_BUDGET_S)
+    yield [test for test in coverers.in_file(_PUBLISHED) if path.startswith(_HAS_PUBLISHED) and test not in asked]
+    yield coverers.of(path, fault.lines, budget_s=_MORE_S, asked=asked)
+    if len(asked) < _FEW:
+        yield coverers.beside(path, budget_s=_BUDGET_S, asked=asked)
 
 
 def _summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Coverers:
         files = {test.partition("::")[0] for test in self.seconds}
         self._texts = {file: (folders[0].parent / file).read_text(encoding="utf-8") for file in files}
 
-    def _naming(self, module: str) -> set[str]:
+    def _naming(self, path: str) -> set[str]:
+        module = path.removesuffix(".py").replace("/", ".")
         naming = {file for file, text in self._texts.items() if module in text}
         return {test for test in self.seconds if test.partition("::")[0] in naming}
 
@@ -58,6 +59,10 @@ class Coverers:
         """Return the tests of one file."""
         return [test for test in self.seconds if test.partition("::")[0] == name]
 
+    def beside(self, path: str, *, budget_s: float, asked: Collection[str]) -> list[str]:
+        """Return tests that run anything of the file: what an import runs is noted for the first test alone."""
+        return self._affordable(self._by_file[path].difference(asked), path, budget_s)
+
     def of(self, path: str, lines: Iterable[int], *, budget_s: float, asked: Collection[str] = ()) -> list[str]:
         """Return tests that run one of the lines but those `asked`: as many as take `budget_s`, and at least one.
 
@@ -67,8 +72,11 @@ class Coverers:
         name its module.
         """
         running: set[str] = set().union(*(self._by_line[path, line] for line in lines))
-        naming = self._naming(path.removesuffix(".py").replace("/", "."))
-        concerned = (running or self._by_file[path] or naming).difference(asked)
+        concerned = (running or self._by_file[path] or self._naming(path)).difference(asked)
+        return self._affordable(concerned, path, budget_s)
+
+    def _affordable(self, concerned: Collection[str], path: str, budget_s: float) -> list[str]:
+        naming = self._naming(path)
         tests = sorted(concerned, key=lambda test: (test not in naming, self.seconds[test]))
         spent, chosen = 0.0, []
         for test in tests:

@@ -136,7 +136,7 @@ def test_a_file_that_becomes_a_link_after_it_was_listed_is_not_followed(tmp_path
     assert caught.value.code == "damaged_file"
 
 
-def test_a_zip_whose_entries_have_comments_is_read(tmp_path: Path, build: Any) -> None:
+def test_a_zip_whose_entries_have_comments_is_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for name, comment in (("a.png", b"by hand"), ("b.png", b""), ("c.png", b"x" * 500)):
             info = zipfile.ZipInfo(name)
