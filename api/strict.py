@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from api.errors import InvalidInputError
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # as in JSON; Python takes ` 5`, `+5`, `5_0` and `5.0` too
-_BOOLEANS = ("true", "false")  # pydantic takes `yes`, `on`, `t` and `1` too
+_BOOLEANS = ("true", "false", "1", "0")  # pydantic takes `yes`, `on` and `t` too
 
 
 class RepeatedFieldError(json.JSONDecodeError):
@@ -103,7 +103,7 @@ async def only_known_parameters(request: Request) -> None:
         if found.is_integer and not _INTEGER.fullmatch(request.query_params[name]):
             raise _refused("invalid_value", name, f"{name}: this is no integer, written in decimal digits.")
         if found.is_boolean and request.query_params[name] not in _BOOLEANS:
-            raise _refused("invalid_value", name, f"{name}: this is neither `true` nor `false`.")
+            raise _refused("invalid_value", name, f"{name}: this is neither `true` nor `false` (or `1`, `0`).")
 
 
 def _refused(code: str, name: str, message: str) -> InvalidInputError:

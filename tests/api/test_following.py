@@ -110,7 +110,9 @@ def test_a_listener_whose_key_is_revoked_is_ended(
 
     thread = threading.Thread(target=revoke)
     thread.start()
+    began = time.monotonic()
     assert len(parsed(client.get(f"{JOBS}/{job_id}/events?stream=1").text)) == 3
+    assert time.monotonic() - began < 10, "not when the stream has something to say again"
     thread.join()
 
 

@@ -100,6 +100,20 @@ def test_verbs(client: TestClient, add_job: Callable[..., Any], verbs: tuple[str
         assert second.headers["idempotent-replayed"] == "true"
 
 
+@pytest.mark.parametrize(
+    ("url", "body", "other"),
+    [
+        ("retention_sets", {"model": "tiny-dit"}, {"seed": 7}),
+        ("uploads", {"filename": "a", "bytes": 6, "purpose": "fine-tune"}, {"filename": "b"}),
+    ],
+)
+def test_a_key_is_for_one_body(
+    client: TestClient, assert_problem: Problem, url: str, body: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert client.post(f"/v1/{url}", json=body, headers=KEY).is_success
+    assert_problem(client.post(f"/v1/{url}", json=body | other, headers=KEY), 422, "idempotency_key_reused")
+
+
 def test_what_else_is_cancelled(client: TestClient, compare: Callable[..., Any]) -> None:
     made = client.post("/v1/retention_sets", json={"model": "tiny-dit"}).json()["id"]
     upload = client.post("/v1/uploads", json={"filename": "a", "bytes": 6, "purpose": "fine-tune"}).json()["id"]

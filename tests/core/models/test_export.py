@@ -180,3 +180,13 @@ def test_the_comparison_of_an_export_never_takes_minutes(
     assert (count, used.num_inference_steps, len(comparisons)) == (images, steps, samplers)
     few, _, _ = extent(PRESETS[preset], Sampling(num_inference_steps=1), torch.device(device))
     assert few.num_inference_steps == 1, "never more than was asked for"
+
+
+@pytest.mark.parametrize(("channels", "scale", "differences"), [(3, 2.0, 2), (4, 1.0, 2), (4, 2.0, 3)])
+def test_our_own_way_stands_beside_the_pipeline_where_they_differ(
+    channels: int, scale: float, differences: int
+) -> None:
+    """The pipeline guides three channels alone; its DDPM draws with the variance that a DiT learns."""
+    config = replace(PRESETS["DiT-S/8"], in_channels=channels)
+    _, _, comparisons = extent(config, Sampling(guidance_scale=scale), torch.device("cpu"))
+    assert len(comparisons) == differences

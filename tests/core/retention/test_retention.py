@@ -255,7 +255,8 @@ def test_uploaded_images_get_the_null_label(base: BaseModel, tmp_path: Path) -> 
     archive = Path(shutil.make_archive(str(tmp_path / "images"), "zip", data))
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
     hooks, request = RecordingHooks(), RetentionSetRequest(model="tiny-dit", images_sha256=sha256)
-    outcome = retain(request, data=archive, models=[BUNDLED], cache=tmp_path, out=tmp_path, hooks=hooks)
+    cache = tmp_path / "of" / "nobody yet"
+    outcome = retain(request, data=archive, models=[BUNDLED], cache=cache, out=tmp_path, hooks=hooks)
     assert outcome.code == "succeeded"
     found = load_retention_set(tmp_path / FILE, base)
     assert found.images.shape == (12, 32, 32, 3)

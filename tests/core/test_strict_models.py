@@ -1,0 +1,28 @@
+"""What the core reads of a file or a request refuses names that it does not know."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from difftune_core import config
+
+OPEN = {"card", "sizes"}  # cards of models, which later versions and other tools add to, and configs of diffusers
+
+
+def below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for found in kind.__subclasses__():
+        yield found
+        yield from below(found)
+
+
+def test_every_class_of_a_config_refuses_what_it_does_not_know() -> None:
+    for module in pkgutil.walk_packages(config.__path__, f"{config.__name__}."):
+        importlib.import_module(module.name)
+    ours = [kind for kind in below(BaseModel) if kind.__module__.startswith(config.__name__)]
+    lenient = {kind.__module__.rpartition(".")[2] for kind in ours if kind.model_config.get("extra") != "forbid"}
+    assert len(ours) > 50
+    assert lenient == OPEN
