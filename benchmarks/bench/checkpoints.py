@@ -23,11 +23,17 @@ BAR = Bar(at_most=0.2)
 _IDENTITY = {"base_model": "random"}
 
 
-def measured(folder: Path, size: DiTConfig = PRESETS["DiT-S/2"], device: str = "cpu") -> list[Claim]:
+def measured(
+    folder: Path,
+    size: DiTConfig = PRESETS["DiT-S/2"],
+    device: str = "cpu",
+    name: str = "checkpoints",
+    bar: Bar | None = BAR,
+) -> list[Claim]:
     """Time both; what was saved must load as what it was."""
     torch.set_num_threads(1)
     model = random_dit(size, torch.device(device))
-    run = OurRun.of(model, random_data(model, 8), batch_size=2, cache=folder)
+    run = OurRun.of(model, random_data(size, torch.device(device), 8), batch_size=2, cache=folder)
     run.step()
     numbers = itertools.count()
     compared = alternate(
@@ -37,7 +43,7 @@ def measured(folder: Path, size: DiTConfig = PRESETS["DiT-S/2"], device: str = "
         block_s=0.0,
     )
     nbytes = (folder / "state.pt").stat().st_size
-    return [share("checkpoints", compared, bar=BAR, guard=guarded(run, folder / "guard"), details={"bytes": nbytes})]
+    return [share(name, compared, bar=bar, guard=guarded(run, folder / "guard"), details={"bytes": nbytes})]
 
 
 def _saved(state: TrainState[DiT], path: Path) -> None:

@@ -37,7 +37,7 @@ def measured(folder: Path) -> list[Claim]:
     model = random_dit(PRESETS["DiT-S/2"], device)
     encode = encoding(random_autoencoder(OF_STABLE_DIFFUSION, device), SCALE)
     plain = PlainLoop(model, RELEASED, Source(_random_images(), encode), batch_size=_BATCH)
-    run = OurRun.of(model, random_data(model, 64), batch_size=_BATCH, cache=folder)
+    run = OurRun.of(model, random_data(model.config, device, 64), batch_size=_BATCH, cache=folder)
     guard = guarded(run)
     compared = alternate(
         Side("released trainer", plain.step, _BATCH),

@@ -46,8 +46,10 @@ class Claim:
 
     @property
     def ok(self) -> bool:
-        """Whether its bar is kept and its guard has held; what is only told is always right."""
-        return self.bar is None or (self.guard is not None and self.guard.held and self.bar.kept_by(self.value))
+        """Whether its guard has held, and its bar is kept behind one; what is only told is always right."""
+        if self.guard is None:
+            return self.bar is None
+        return self.guard.held and (self.bar is None or self.bar.kept_by(self.value))
 
     def told(self) -> dict[str, Any]:
         """The fields of its line."""

@@ -13,15 +13,18 @@ from benchmarks.harness.claims import Guard
 LEAST_COSINE, MOST_LOSS = 0.999, 0.01
 
 
-def same_gradient(network: nn.Module, reference: Callable[[], Tensor], ours: Callable[[], Tensor]) -> Guard:
+def same_gradient(
+    network: nn.Module, reference: Callable[[], Tensor], ours: Callable[[], Tensor], theirs: nn.Module | None = None
+) -> Guard:
     """Compare losses and gradients of what `network` trains.
 
     Args:
         network: with parameters that require gradients; they have none afterwards.
         reference: gives the loss of the other side.
         ours: gives ours for the same input.
+        theirs: what the other side's loss goes through, where that is another network with the same weights.
     """
-    wanted, whole = _gradient(network, reference)
+    wanted, whole = _gradient(theirs or network, reference)
     found, loss = _gradient(network, ours)
     cosine = _dot(wanted, found) / math.sqrt(_dot(wanted, wanted) * _dot(found, found))
     difference = abs(loss - whole) / abs(whole)

@@ -41,7 +41,7 @@ class NumpyDiffusion:
     def losses(self, model: Model, x0: Tensor, t: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         """Squared error of the noise plus the bound of the variance, for each image."""
         x_t = _at(self.signal, t) * x0 + _at(self.noise, t) * noise
-        predicted, fraction = model(x_t, t, labels).chunk(2, dim=1)
+        predicted, fraction = model(x_t, t.float(), labels).chunk(2, dim=1)
         bound = self._bound(predicted.detach(), fraction, x0, x_t, t)
         self._posterior(x0, x_t, t)  # the target of a prediction that nobody asked for: it is computed all the same
         return (noise - predicted).square().flatten(1).mean(1) + bound
@@ -49,7 +49,7 @@ class NumpyDiffusion:
     def step_back(self, model: Model, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """One step of the sampler, from timestep `t` of the kept ones to the one before."""
         timesteps = torch.from_numpy(self.kept).to(x_t.device)[t]
-        predicted, fraction = model(x_t, timesteps, labels).chunk(2, dim=1)
+        predicted, fraction = model(x_t, timesteps.float(), labels).chunk(2, dim=1)
         mean, log_variance = self._reverse(predicted, fraction, x_t, t)
         is_last = (t != 0).float().view(-1, 1, 1, 1)
         return mean + is_last * (0.5 * log_variance).exp() * torch.randn_like(x_t)

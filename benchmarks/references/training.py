@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.references.diffusion import NumpyDiffusion
+from benchmarks.references.flags import as_public_trainers
 from difftune_core.checkpoint.average import update_average
 from difftune_core.data.latents import Latents
 from difftune_core.diffusion.process import make_process
@@ -110,8 +111,7 @@ class PlainLoop:
 
     def step(self) -> None:
         """Take one."""
-        if self._device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self._levers.tf32
+        as_public_trainers(tf32=self._levers.tf32)
         x0, labels = self._input()
         t, noise = self._times(), torch.randn_like(x0)
         with torch.autocast(self._device.type, self._half_dtype, enabled=self._levers.half):

@@ -49,6 +49,7 @@ def test_the_interval_holds_the_ratio_and_is_turned_over_with_it() -> None:
         (Bar(at_most=3.0), HELD, True),
         (Bar(at_least=2.0), FAILED, False),
         (Bar(at_least=2.0), None, False),
+        (None, FAILED, False),
         (None, None, True),
     ],
 )

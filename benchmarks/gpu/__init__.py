@@ -1,0 +1,1 @@
+"""What a GPU can tell of our speed, with random weights, in one command that needs torch and this repository alone."""
