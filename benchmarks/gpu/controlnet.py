@@ -26,7 +26,10 @@ from difftune_core.families.controlnet.batch import ControlledData
 _TOKENS = 77
 _PROMPTS = 8
 _IMAGES = 64
-_CONTROL = {"condition": "edge", "default_prompt": "an image", "prompt_dropout": 0.1}
+_OF_FAMILY: dict[str, Any] = {
+    "family": "stable-diffusion",
+    "of_family": {"control": {"condition": "edge", "default_prompt": "an image", "prompt_dropout": 0.1}},
+}
 
 
 def controlnet(bench: Bench) -> list[Claim]:
@@ -79,7 +82,7 @@ def ours(bench: Bench, parts: Parts, batch: int) -> OurRun:
     unet = deepcopy(parts.unet)
     data = ControlledData(_controlled(bench), None, 0, _process().to(bench.device), unet)
     model = drawn(new_controlnet(parts.unet, None, bench.device, seed=0))
-    return OurRun.of(model, data, batch_size=batch, cache=bench.folder, beside=[unet], control=_CONTROL)
+    return OurRun.of(model, data, batch_size=batch, cache=bench.folder, beside=[unet], **_OF_FAMILY)
 
 
 def rows(bench: Bench, batch: int) -> Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,21 +53,21 @@ class OurRun:
         batch_size: int,
         cache: Path,
         beside: Sequence[nn.Module] = (),
-        control: dict[str, Any] | None = None,
+        family: str = "dit",
+        of_family: Mapping[str, Any] | None = None,
         **resources: Any,
     ) -> OurRun:
         """Prepare a run that trains `model` itself, as the service prepares it on the model's device.
 
-        It is supervised, or by Diff-Tuning where the data have a retention set.
+        It is supervised, or by Diff-Tuning where the data have a retention set; `of_family` are settings that the
+        family alone has.
         """
         method = "supervised" if data.retention_latents is None else "diff_tuning"
         given = {"max_steps": _STEPS, "batch_size": batch_size, "log_every_steps": _STEPS, "learning_rate": 1e-4}
         fields = {"model": "random", "method": {"type": method, method: {"hyperparameters": given}}}
-        if control is not None:
-            fields["control"] = control
-        family, side = "dit" if control is None else "stable-diffusion", data.target_latents.shape[-1] * 8
+        side = data.target_latents.shape[-1] * 8
         card = BaseModelCard(id="random", family=family, image_size=side, feature_extractor="none", digest="random")
-        asked = TransferConfig.model_validate({**fields, "resources": resources})
+        asked = TransferConfig.model_validate({**fields, **(of_family or {}), "resources": resources})
         config = resolve(asked, card, num_threads=torch.get_num_threads())
         execution = execution_of(config.resources, next(model.parameters()).device)
         state = new_state(model, config.method.hyperparameters, execution=execution)
