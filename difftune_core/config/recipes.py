@@ -18,6 +18,7 @@ from difftune_core.config.frozen import Frozen
 from difftune_core.config.named import OneOf
 from difftune_core.config.outside import Named, by_name
 from difftune_core.config.sampling import ProcessName
+from difftune_core.config.weighting import WeightedSettings
 
 GROUP = "difftune.recipes"
 """The group of entry points."""
@@ -76,6 +77,28 @@ _OWN = (
         own=frozenset({"distillation_weight"}),
         unused=frozenset({"retention_set"}),
         has_teacher=True,
+    ),
+    Recipe(
+        name="weighted",
+        draw="difftune_core.objectives.weighted:draw",
+        settings=WeightedSettings,
+        fixed={
+            "components": (
+                "both",
+                "components {value!r} is an ablation of Algorithm 1; the recipe 'weighted' has share and weighting",
+            ),
+            "psi": (
+                "power",
+                "the recipe 'weighted' draws t by a power law; psi 'snr' is of the other recipes",
+            ),
+            "loss_weighting": (
+                "none",
+                "the recipe 'weighted' weighs the target alone, by recipe_settings: no loss_weighting {value!r}",
+            ),
+        },
+        unused=frozenset({"components", "loss_weighting"}),
+        processes=frozenset({"ddpm"}),
+        why_processes="draws DDPM timesteps",
     ),
 )
 

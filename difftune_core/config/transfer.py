@@ -20,6 +20,7 @@ from difftune_core.config.retention import RetentionSetConfig, RetentionSetId
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
 from difftune_core.config.samples import SamplesConfig
 from difftune_core.config.stored import without_former
+from difftune_core.config.weighting import LossWeighting
 from difftune_core.files import sha256_json
 
 MAX_STEPS = 10_000_000
@@ -61,8 +62,9 @@ class TrainingHyperparameters(Frozen):
     """Steps between checkpoints; null saves at a quarter, half, three quarters and the end."""
     label_rows: Literal["reuse_rows", "mean", "null"] = "reuse_rows"
     """How new class rows start: source rows of the same number (as the released code), their mean, or the null row."""
-    loss_weighting: Literal["none", "min_snr", "p2"] = "none"
-    """Weight of the noise prediction's error by t: `min_snr` is min(SNR, 5) / SNR, `p2` is (1 + SNR)^-0.5."""
+    loss_weighting: LossWeighting = "none"
+    """Weight of the noise prediction's error by t: `min_snr` is min(SNR, 5) / SNR, `p2` is (1 + SNR)^-0.5, `psi` is t/T
+    on the error of whatever the network predicts, as Diff-Tuning's reconsolidation with tau 1."""
     adapter: Adapter = FullTuning()
     """What is trained: `full` everything, `lora`, `difffit`, `bitfit`, `adaptformer`, `vpt` a small part of it."""
     log_every_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 10
@@ -79,7 +81,8 @@ class DiffTuningHyperparameters(TrainingHyperparameters):
     recipe: RecipeName = "algorithm1"
     """`algorithm1`: t uniform, the source of each image drawn by psi(t), unweighted loss (App. B.2). `released`: as the
     authors' code: a fixed share of the batch is retention, t drawn by a law of its own for each source. `distillation`:
-    as `algorithm1`, but the base model teaches on target images in place of a retention set (App. C)."""
+    as `algorithm1`, but the base model teaches on target images in place of a retention set (App. C). `weighted`: t
+    uniform, the target's loss weighed by t, and a fixed share of retention whose weight may fall over the run."""
     components: Literal["both", "reconsolidation", "retention"] = "both"
     """The ablation of Fig. 6b, not with `released`: `reconsolidation` is xi = 0, `retention` is psi = 1."""
     retention_share: Annotated[float, Field(gt=0, lt=1)] = 0.2

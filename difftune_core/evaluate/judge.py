@@ -19,12 +19,14 @@ from torch import nn
 
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.reports.evaluation import Evaluation
-from difftune_core.data.pixels import ImageRows, Made, parts_of
+from difftune_core.data.pixels import ImageRows, Made, chosen, parts_of
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import DEFAULT_METRICS
+from difftune_core.evaluate.copying import Seen, copying, repeated, small_pictures, spread_rows
 from difftune_core.evaluate.drawn import on_disk
 from difftune_core.evaluate.extractor import FeatureExtractor
 from difftune_core.evaluate.quality import Features, look_at_images, quality, real_against_real
+from difftune_core.evaluate.training_images import TrainingImages
 from difftune_core.interruption import Progress
 from difftune_core.runtime.precision import FP32, Precision
 
@@ -46,6 +48,8 @@ class Judge(ABC, Generic[Model]):
     device: torch.device
     precision: Precision = FP32
     """What networks compute in that draw; decoders and extractors compute in float32."""
+    training: TrainingImages | None = None
+    """Images that the model is trained on, of which copies are looked for; None looks for none."""
 
     @property
     @abstractmethod
@@ -77,7 +81,7 @@ class Judge(ABC, Generic[Model]):
 
     @abstractmethod
     def references(self, progress: Progress) -> dict[str, Any]:
-        """Measure what the figures are to be read beside, as `base_model`, `real_vs_real` and `autoencoder_floor`."""
+        """Measure what figures are read beside: `base_model`, `real_vs_real`, `autoencoder_floor`, `training_set`."""
 
     def rest(self) -> None:
         """Let go of networks that only judging needs, until they are next asked for: training may need the memory."""
@@ -102,10 +106,12 @@ class Judge(ABC, Generic[Model]):
         """Features of the held-out images by extractor, computed once."""
         return self.features(self.real)
 
-    def features(self, images: ImageRows) -> Features:
-        """Compute features of images by every extractor."""
+    def features(self, images: ImageRows, pictures: list[Float32[np.ndarray, "_ p"]] | None = None) -> Features:
+        """Compute features of images by every extractor; small pictures of them are appended where a list is given."""
         found: dict[str, list[Any]] = {extractor.id: [] for extractor in self.extractors}
         for part in parts_of(images, AT_ONCE):
+            if pictures is not None:
+                pictures.append(small_pictures(part))
             for extractor in self.extractors:
                 found[extractor.id].append(extractor(part))
         return {id_: np.concatenate(parts) for id_, parts in found.items()}
@@ -114,11 +120,52 @@ class Judge(ABC, Generic[Model]):
         """Compute features of images by the main extractor alone."""
         return np.concatenate([self.extractors[0](part) for part in parts_of(images, AT_ONCE)])
 
-    def quality_of(self, images: ImageRows) -> dict[str, Any]:
-        """Compare images with the held-out ones; those that are made when they are asked for are made once."""
+    def quality_of(self, images: ImageRows, *, is_tuned: bool = False) -> dict[str, Any]:
+        """Compare images with the held-out ones; those that are made when they are asked for are made once.
+
+        Args:
+            images: to be judged.
+            is_tuned: whether the model that is trained drew them, so that they may be copies of training images.
+        """
         if isinstance(images, Made) and look_at_images(self.config.metrics):
             images = on_disk(images, AT_ONCE)
-        return quality(self.real_features, self.features(images), self.config.metrics, images=(self.real, images))
+        pictures: list[Any] = []
+        looks_for_copies = is_tuned and self.training is not None
+        features = self.features(images, pictures if looks_for_copies else None)
+        found = quality(self.real_features, features, self.config.metrics, images=(self.real, images))
+        if not looks_for_copies:
+            return found
+        copied = self._copying(Seen(features[self.extractors[0].id], np.concatenate(pictures)))
+        warnings = [*found.get("warnings", []), *copied.get("warnings", [])]
+        return found | copied | ({"warnings": warnings} if warnings else {})
+
+    def training_set(self) -> dict[str, Any]:
+        """Judge the training images in place of samples, as the reference `training_set`: a perfect copier's figures.
+
+        Nothing where the judge has none.
+        """
+        if self.training is None:
+            return {}
+        main, (training, _) = self.extractors[0].id, self._seen
+        drawn = repeated(training, self.num_images, seed=self.config.seed)
+        metrics = [name for name in self.config.metrics if not look_at_images([name])]
+        found = quality({main: self.real_features[main]}, {main: drawn.features}, metrics)
+        copied = {name: value for name, value in self._copying(drawn).items() if name != "warnings"}
+        return {"training_set": found | copied}
+
+    def _copying(self, drawn: Seen) -> dict[str, Any]:
+        assert self.training is not None, "asked for beside training images alone"
+        training, held_out = self._seen
+        return copying(training, held_out, drawn, seed=self.config.seed, total=len(self.training))
+
+    @cached_property
+    def _seen(self) -> tuple[Seen, Seen]:
+        """Training images and held-out ones as copies are looked for among them; made once."""
+        assert self.training is not None, "asked for beside training images alone"
+        rows = spread_rows(len(self.real))
+        pictures = [small_pictures(part) for part in parts_of(chosen(self.real, rows.tolist()), AT_ONCE)]
+        features = self.real_features[self.extractors[0].id][rows]
+        return self.training.seen(self.extractors[0]), Seen(features, np.concatenate(pictures))
 
     def quality_of_real(self) -> dict[str, Any]:
         """Compare a part of the held-out images with the others."""

@@ -83,7 +83,7 @@ def density_coverage(
         np.zeros((_GROUPS, len(fake))),
         np.full((_GROUPS, len(real)), np.inf),
     )
-    for rows, squared in _chunks(judged.features, balls.features):
+    for rows, squared in chunks(judged.features, balls.features):
         held[rows] = (squared <= balls.radii).sum(axis=1)
         for g in range(_GROUPS):
             others = balls.group_of != g
@@ -122,7 +122,7 @@ def manifold(x: Float[np.ndarray, "n d"], k: int) -> Manifold:
     group_of = np.repeat(np.arange(_GROUPS), [len(part) for part in parts])
     radii, without = np.empty(len(x)), np.empty((_GROUPS, len(x)))
     slack = _ROUNDING * np.einsum("nd,nd->n", features, features).max()
-    for rows, squared in _chunks(features, features):
+    for rows, squared in chunks(features, features):
         squared[np.arange(len(squared)), np.arange(rows.start, rows.start + len(squared))] = np.inf
         near, labels = _nearest(squared, parts, k)
         radii[rows] = near[:, k - 1] + slack
@@ -149,7 +149,7 @@ def _nearest(
 def _inside(judged: Manifold, balls: Manifold) -> Share:
     inside = np.empty(len(judged.features), bool)
     without = np.empty((_GROUPS, len(inside)), bool)
-    for rows, squared in _chunks(judged.features, balls.features):
+    for rows, squared in chunks(judged.features, balls.features):
         inside[rows] = (squared <= balls.radii).any(axis=1)
         for g in range(_GROUPS):
             without[g, rows] = ((squared <= balls.radii_without[g]) & (balls.group_of != g)).any(axis=1)
@@ -157,7 +157,7 @@ def _inside(judged: Manifold, balls: Manifold) -> Share:
     return Share(float(inside.mean()), se, _METHOD, len(inside))
 
 
-def _chunks(
+def chunks(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]
 ) -> Iterator[tuple[slice, Float64[np.ndarray, "b m"]]]:
     """Squared distances of some rows of `x` at a time to all of `y`."""

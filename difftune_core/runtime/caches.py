@@ -25,7 +25,7 @@ _CPU_FIELDS = (
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
 )
 _CHUNK = 256
-Kind = Literal["pixels", "latents", "controls", "text", "retention", "references", "chains"]
+Kind = Literal["pixels", "latents", "controls", "text", "retention", "references", "chains", "features"]
 
 
 def contents_digest(rows: Iterable[Sequence[str | None]]) -> str:

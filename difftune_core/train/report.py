@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,14 +14,18 @@ from difftune_core.config.figures import all_figures, default_metrics
 from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.data.copies import Copies
 from difftune_core.evaluate.best import best_evaluation, stopped_early
+from difftune_core.evaluate.copying import has_begun
 from difftune_core.evaluate.report import write_report
 from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.preparation import Preparation
-from difftune_core.hooks import MetricsEvent
+from difftune_core.hooks import LogEvent, MetricsEvent
 from difftune_core.train.deliver import tell_shortcomings
 from difftune_core.train.loop import Loop
 from difftune_core.train.memory import memory_told
+
+COPYING = "copying_begun"
+"""Code of the warning that a model has begun to draw its training images."""
 
 
 def figures_event(entry: Evaluation) -> MetricsEvent:
@@ -30,6 +34,21 @@ def figures_event(entry: Evaluation) -> MetricsEvent:
     distances = [name for name in entry.given() if name.startswith("fd_") and entry.has_own(f"{name}_se")]
     values = {f"eval_{name}": value for name in (*known, *distances) if (value := entry.value(name)) is not None}
     return MetricsEvent(step=entry.step, values=values | _of_guidance(entry))
+
+
+def copying_event(entries: Sequence[Evaluation]) -> LogEvent | None:
+    """A warning of the newest evaluation, where it is the first in which copying has begun."""
+    *before, newest = entries
+    if not has_begun(newest.part("copies_interval")) or any(has_begun(e.part("copies_interval")) for e in before):
+        return None
+    copies = newest.value("copies")
+    assert copies is not None, "has an interval"
+    message = (
+        f"Copying has begun by step {newest.step}: {100 * copies:.0f} % of the generated images are nearer to a "
+        "training image than to any of as many held-out ones, where 50 % is chance. From here on FID may rise: "
+        "consider fewer steps, early_stopping, or deliver 'best'."
+    )
+    return LogEvent(level="warn", message=message, data={"code": COPYING, "step": newest.step, "copies": copies})
 
 
 def _of_guidance(entry: Evaluation) -> dict[str, float]:

@@ -30,7 +30,7 @@ from difftune_core.train.blocks import prepare_blocks
 from difftune_core.train.deliver import delivered
 from difftune_core.train.group import spread
 from difftune_core.train.loop import Loop
-from difftune_core.train.report import figures_event, write_run_report
+from difftune_core.train.report import copying_event, figures_event, write_run_report
 from difftune_core.train.samples import Samples
 from difftune_core.train.start import envelope_of, identity_of, name_of, take_up, tell_copies
 from difftune_core.train.step import train_step
@@ -150,6 +150,8 @@ def evaluate(task: Task[Any], state: TrainState[Any]) -> None:
     entry = changed(entry, target_images=state.target_images, l2_from_base=distance)
     state.history.evaluations.append(entry)
     preparation.hooks.emit(figures_event(entry))
+    if (warning := copying_event(state.history.evaluations)) is not None:
+        preparation.hooks.emit(warning)
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Literal
 
 Direction = Literal["lower", "higher", "neither"]
 Group = Literal["agreement", "run", "quality", "forgetting"]
-Need = Literal["features", "images", "captions", "controls", "base_model"]
+Need = Literal["features", "images", "training", "captions", "controls", "base_model"]
 Place = Literal["column", "tile", "card", "strip", "curve"]
-Reference = Literal["real_vs_real", "autoencoder_floor"]
+Reference = Literal["real_vs_real", "autoencoder_floor", "training_set"]
 _NAME = re.compile(r"(?!fd_)[a-z][a-z0-9_]{0,47}(?<!_se)(?<!_interval)(?<!_method)")
 RESERVED = frozenset(
     {"step", "seconds", "target_images", "convergence", "forgetting", "other_guidance", "warnings"}
@@ -19,6 +19,7 @@ RESERVED = frozenset(
         "num_fake",
         "num_compared",
         "num_held_out",
+        "num_train",
         "held_out_loss_by_t",
         "extractor",
         "extractors",

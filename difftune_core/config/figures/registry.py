@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from difftune_core.config.figures.agreement import AGREEMENT
+from difftune_core.config.figures.copying import COPYING
 from difftune_core.config.figures.figure import Figure, Group, Metric
 from difftune_core.config.figures.forgetting import FORGETTING
 from difftune_core.config.figures.quality import QUALITY
@@ -18,7 +19,7 @@ GROUP = "difftune.figures"
 """The group of entry points."""
 _ORDER: tuple[Group, ...] = ("agreement", "run", "quality", "forgetting")
 _EXTRACTOR = "fd_"
-_METRICS: dict[str, Metric] = {metric.name: metric for metric in (*AGREEMENT, *QUALITY, *FORGETTING)}
+_METRICS: dict[str, Metric] = {metric.name: metric for metric in (*AGREEMENT, *QUALITY, *COPYING, *FORGETTING)}
 
 
 def register(metric: Metric) -> Metric:

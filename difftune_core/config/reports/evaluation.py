@@ -78,6 +78,8 @@ class Judged(Figures):
     """Held-out images."""
     num_fake: int | None = None
     """Judged images."""
+    num_train: int | None = None
+    """Training images that were compared with."""
     num_compared: int | None = None
     """Images that were compared with their controls."""
     num_held_out: int | None = None

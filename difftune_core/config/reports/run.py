@@ -125,7 +125,8 @@ class RunReport(Record):
     shortcomings: tuple[ShortcomingTold, ...] = ()
     """What is better than the result."""
     references: dict[str, Judged] = Field(default_factory=dict)
-    """What the figures are to be read beside: `base_model`, `real_vs_real`, `autoencoder_floor`."""
+    """What the figures are to be read beside: `base_model`, `real_vs_real`, `training_set`,
+    `autoencoder_floor`."""
     grids: tuple[GridTold, ...] = ()
     """The page's pictures."""
     recipe: Recipe = Recipe()

@@ -11,6 +11,7 @@ from difftune_core.config.reports.run import RunReport
 REFERENCES = {
     "base_model": "Base model, not tuned",
     "real_vs_real": "Real against real",
+    "training_set": "The training set itself",
     "autoencoder_floor": "Autoencoder alone",
 }
 

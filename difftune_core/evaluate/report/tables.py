@@ -15,6 +15,8 @@ from difftune_core.evaluate.report.scale import Mark, Scale, place
 _MEANINGS = {
     "base_model": "The base model, label table of the target, before the first step.",
     "real_vs_real": "Two parts of the held-out images: what equally good images would score, at this count.",
+    "training_set": "The training images in place of samples: what a perfect copier scores. A result that scores as "
+    "well cannot be told from copies by FID.",
     "autoencoder_floor": "Held-out images encoded and decoded: what the autoencoder costs, however good the samples.",
 }
 _MEANINGS_OF_CONTROLS = {

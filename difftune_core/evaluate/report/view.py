@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ _LOSSES = {"train_loss": "all", "target_loss": "target images", "retention_loss"
 _CURVES = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
 _HIDDEN = {"target_images"}
 _DIGEST_CHARS = 12
+_TWO_SIDED = 1.96  # standard errors of a 95 % interval
 
 
 def context(report: RunReport) -> dict[str, Any]:
@@ -44,8 +46,21 @@ def context(report: RunReport) -> dict[str, Any]:
         "error_meaning": ERROR_MEANING,
         "facts": _facts(report),
         "class_names": list(report.dataset.class_names),
-        "notes": [*report.notes, *_warnings(report)],
+        "notes": [*report.notes, *_not_told_apart(report), *_warnings(report)],
     }
+
+
+def _not_told_apart(report: RunReport) -> list[str]:
+    """Say where the training images themselves score as well as the result, beyond the errors of both."""
+    result, copied = report.result or Judged(), report.reference("training_set")
+    own, other = result.value("fid"), copied.value("fid")
+    if own is None or other is None:
+        return []
+    error = math.hypot(result.error("fid") or 0.0, copied.error("fid") or 0.0)
+    if other > own + _TWO_SIDED * error:
+        return []
+    both = f"The training set itself has an FID of {number(other)} against the held-out images, this run {number(own)}"
+    return [f"{both}: FID cannot tell it from a model that copies. Read the share of copies beside it."]
 
 
 def _warnings(report: RunReport) -> list[str]:

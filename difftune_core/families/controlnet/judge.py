@@ -173,7 +173,8 @@ class ControlNetJudge(Judge[nn.Module]):
 
     def figures_of_the_result(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
         """Measure quality of images from held-out controls, and forgetting."""
-        quality = self.quality_of(self.drawn(controlnet, torch.arange(self.num_images), progress))
+        images = self.drawn(controlnet, torch.arange(self.num_images), progress)
+        quality = self.quality_of(images, is_tuned=True)
         return {**quality, "forgetting": self._forgetting(controlnet, after(self.num_images, progress))}
 
     def references(self, progress: Progress) -> dict[str, Any]:
@@ -197,7 +198,7 @@ class ControlNetJudge(Judge[nn.Module]):
             "prompt": self.control.default_prompt,
             **self.precision.told(),
         }
-        return cached_references(self.cache, inputs, lambda: self._measured(progress))
+        return cached_references(self.cache, inputs, lambda: self._measured(progress)) | self.training_set()
 
     def _measured(self, progress: Progress) -> dict[str, Any]:
         unguided = on_disk(self.drawn(None, torch.arange(self.num_images), progress), AT_ONCE)

@@ -26,6 +26,7 @@ from difftune_core.data.pixels import ImageRows
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.report.convergence import why_none
+from difftune_core.evaluate.training_images import TrainingImages
 from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.controlnet.base_model import StableDiffusion, new_controlnet, open_controlnet
 from difftune_core.families.controlnet.batch import ControlledData
@@ -213,6 +214,7 @@ class ControlNetTask(Task[nn.Module]):
             drawn_by=self.drawn_by,
             device=preparation.device,
             precision=preparation.precision,
+            training=TrainingImages(self.rows[0].pixels, preparation.folders.cache),
         )
 
     def sample_row(self, count: int) -> SampleRow[nn.Module]:

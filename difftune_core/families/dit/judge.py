@@ -110,11 +110,11 @@ class DiTJudge(Judge[DiT]):
 
     def figures(self, model: DiT, progress: Progress) -> dict[str, Any]:
         """Measure quality, forgetting, and the loss on held-out images under their own classes."""
-        figures = self._figures(model, self.labels(model), progress)
+        figures = self._figures(model, self.labels(model), progress, is_tuned=True)
         return figures | self._held_out_loss(model, self._held_out.labels)
 
-    def _figures(self, model: DiT, labels: Labels, progress: Progress) -> dict[str, Any]:
-        quality = self.quality_of(self.drawn(model, labels, progress))
+    def _figures(self, model: DiT, labels: Labels, progress: Progress, *, is_tuned: bool = False) -> dict[str, Any]:
+        quality = self.quality_of(self.drawn(model, labels, progress), is_tuned=is_tuned)
         return {**quality, "forgetting": self._forgetting(model, after(self.num_images, progress))}
 
     @cached_property
@@ -131,15 +131,17 @@ class DiTJudge(Judge[DiT]):
     def figures_of_the_result(self, model: DiT, progress: Progress) -> dict[str, Any]:
         """Measure quality under other guidances, from the seeds and labels of the main one."""
         names = self.other_guidance
-        return {"other_guidance": self._by_guidance(model, names, self.labels(model), progress)} if names else {}
+        if not names:
+            return {}
+        return {"other_guidance": self._by_guidance(model, names, self.labels(model), progress, is_tuned=True)}
 
     def _by_guidance(
-        self, model: DiT, names: list[Guidance], labels: Labels, progress: Progress
+        self, model: DiT, names: list[Guidance], labels: Labels, progress: Progress, *, is_tuned: bool = False
     ) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for name in names:
             heard = after(len(found) * self.num_images, progress)
-            found[name] = self.quality_of(self.drawn(model, labels, heard, guidance=name))
+            found[name] = self.quality_of(self.drawn(model, labels, heard, guidance=name), is_tuned=is_tuned)
         return found
 
     def references(self, progress: Progress) -> dict[str, Any]:
@@ -158,7 +160,7 @@ class DiTJudge(Judge[DiT]):
         }
         found = cached_references(self.cache, inputs, lambda: self._measured(progress))
         found["base_model"] |= self._held_out_loss_of_base()
-        return found
+        return found | self.training_set()
 
     def _held_out_loss_of_base(self) -> dict[str, Any]:
         """Measure it without a label, for the base model has none for the target's classes; once for all jobs, too."""

@@ -22,6 +22,7 @@ from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.decoded import Images
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.classes import told_of_classes
+from difftune_core.evaluate.training_images import TrainingImages
 from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.dit import beginning as beginnings
 from difftune_core.families.dit.base_model import DiTModel
@@ -149,6 +150,7 @@ class DiTTask(Task[DiT]):
             cache=preparation.folders.cache,
             device=preparation.device,
             precision=preparation.precision,
+            training=TrainingImages(self._read[0].pixels, preparation.folders.cache),
         )
 
     def sample_row(self, count: int) -> SampleRow[DiT]:

@@ -79,7 +79,7 @@ def test_a_job_of_it_is_tuned_and_reported(toy_model: DiT, tmp_path: Path) -> No
 def test_schema_rules_and_pages_know_it() -> None:
     definitions = TransferConfig.model_json_schema()["$defs"]
     named = definitions["DiffTuningHyperparameters"]["properties"]["recipe"]["enum"]
-    assert named == ["algorithm1", "released", "distillation", "cosine"]
+    assert named == ["algorithm1", "released", "distillation", "weighted", "cosine"]
     with pytest.raises(TaskError, match="psi 'snr' is of others"):
         resolve(given(psi="snr"), CARD, num_threads=1)
     with pytest.raises(TaskError, match="retention_weight belongs to the recipe 'released', not to 'cosine'"):

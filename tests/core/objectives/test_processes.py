@@ -68,7 +68,7 @@ def test_an_error_of_the_output_is_one_of_x0_by_the_ratio(process: Process) -> N
 
 
 @every_process
-@pytest.mark.parametrize("kind", ["min_snr", "p2"])
+@pytest.mark.parametrize("kind", ["min_snr", "p2", "psi"])
 def test_weights_are_finite_at_every_time(process: Process, kind: str) -> None:
     t = process.draw_times(10_000, torch.Generator().manual_seed(2))
     weight = mse_weight(kind, process, t)
