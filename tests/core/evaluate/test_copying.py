@@ -15,6 +15,7 @@ from difftune_core.evaluate.best import best_evaluation
 from difftune_core.evaluate.copying import Seen, copying, repeated, share_of_copies, small_pictures, spread_rows
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.evaluate.training_images import TrainingImages, look_at
+from difftune_core.families.dit.judge import DiTJudge
 from difftune_core.train.report import COPYING, copying_event
 
 BUNDLED = Path(training_images.__file__).parents[1] / "weights"
@@ -117,3 +118,28 @@ def test_the_best_checkpoint_and_the_end_of_training_may_go_by_copies() -> None:
     best = best_evaluation([entry(10, 0.8, 0.7), entry(20, 0.6, 0.5)], "copies")
     assert best is not None
     assert best.step == 20
+
+
+def test_a_judge_looks_for_copies_in_what_is_tuned_alone_and_changes_no_other_figure(tmp_path: Path) -> None:
+    images = STREAM.integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    training, held_out, drawn = images[:40], images[40:140], np.concatenate([images[:30], images[140:]])
+    judge = object.__new__(DiTJudge)
+    parts = {
+        "config": EvaluationConfig(num_images=90),
+        "extractors": (load_extractor(BUNDLED / "tiny-features", torch.device("cpu")),),
+        "real": held_out,
+        "training": TrainingImages(training, tmp_path),
+    }
+    for name, part in parts.items():
+        object.__setattr__(judge, name, part)
+    plain, tuned = judge.quality_of(drawn), judge.quality_of(drawn, is_tuned=True)
+    assert {name: tuned[name] for name in plain if name != "warnings"} == {
+        name: value for name, value in plain.items() if name != "warnings"
+    }
+    assert tuned["copies"] == pytest.approx((30 + 60 / 2) / 90, abs=0.15)
+    copier = judge.training_set()["training_set"]
+    assert (copier["copies"], copier["num_fake"]) == (1.0, 90)
+    assert copier["train_fid"] < tuned["train_fid"]
+    object.__setattr__(judge, "training", None)
+    assert judge.training_set() == {}
+    assert "copies" not in judge.quality_of(drawn, is_tuned=True)
