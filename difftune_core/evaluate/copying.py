@@ -49,7 +49,8 @@ def small_pictures(images: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, 
     edges = np.arange(grid) * side // grid
     sums = np.add.reduceat(np.add.reduceat(images.astype(np.float32), edges, axis=1), edges, axis=2)
     width = np.diff([*edges, side])
-    return (sums / (255 * width[:, None] * width)[..., None]).reshape(n, -1).astype(np.float32)
+    means: np.ndarray = (sums / (255 * width[:, None] * width)[..., None]).reshape(n, -1)
+    return means.astype(np.float32)
 
 
 def copying(training: Seen, held_out: Seen, drawn: Seen, *, seed: int = 0, total: int | None = None) -> dict[str, Any]:
