@@ -92,7 +92,7 @@ def test_schema_rules_and_pages_know_it() -> None:
 @pytest.mark.usefixtures("installed")
 def test_its_settings_are_completed_shown_and_refused_by_their_names() -> None:
     definitions = TransferConfig.model_json_schema()["$defs"]
-    known, null = definitions["DiffTuningHyperparameters"]["properties"]["recipe_settings"]["anyOf"]
+    _, known, null = definitions["DiffTuningHyperparameters"]["properties"]["recipe_settings"]["anyOf"]
     assert (known["title"], known["properties"]["bound"]["exclusiveMinimum"]) == ("CosineSettings", 0)
     assert null == {"type": "null"}
     assert hyperparameters(given())["recipe_settings"] == {"bound": 1.0}
