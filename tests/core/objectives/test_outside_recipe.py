@@ -121,7 +121,7 @@ def test_slots_learn_by_its_loss(toy_model: DiT, training_data: LabelledData) ->
 
 
 def test_without_it_a_config_is_refused_and_a_stored_one_can_be_read(ddpm: DDPM) -> None:
-    with pytest.raises(ValidationError, match="'algorithm1', 'released' or 'distillation'"):
+    with pytest.raises(ValidationError, match="'algorithm1', 'released', 'distillation' or 'weighted'"):
         given()
     stored = resolve(TransferConfig(model="toy"), CARD, num_threads=1).model_dump(mode="json")
     stored["method"]["diff_tuning"]["hyperparameters"]["recipe"] = "cosine"
