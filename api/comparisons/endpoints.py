@@ -14,6 +14,7 @@ from api.comparisons.schemas import ComparisonCreate, ComparisonOut, comparison_
 from api.comparisons.states import ComparisonStatus
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
+from api.jobs import images
 from api.jobs.shared_images import tell_shared
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Page, page_of
@@ -36,6 +37,8 @@ def _created(body: ComparisonCreate, asked: Asked) -> Comparison:
     card = models.card_for_job(settings, store, body.model)
     configs = service.resolved(body, card, num_threads=settings.num_threads)
     models.check_companions(settings, store, configs[0], card)  # the same for all
+    num_images = images.asked_of(session, asked.tenant, body, card)
+    configs = service.fitted(session, configs, card, num_images=num_images)
     made = service.create(session, asked.tenant, body, configs, card)
     jobs = [member.job.id for member in repository.members_of(session, [made.id])[made.id]]
     files_named = (body.training_file, body.validation_file)

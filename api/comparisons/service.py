@@ -11,6 +11,7 @@ from api.comparisons.models import Comparison, ComparisonJob
 from api.comparisons.schemas import ComparisonCreate
 from api.errors import InvalidInputError, ServiceError
 from api.ids import new_id
+from api.jobs import planning
 from api.jobs import service as jobs
 from api.jobs.models import Job
 from difftune_core.config.card import BaseModelCard
@@ -40,6 +41,34 @@ def resolved(body: ComparisonCreate, card: BaseModelCard, *, num_threads: int) -
     configs = [_resolve(body, number, card, num_threads) for number in range(len(body.methods))]
     _check_budgets(body, configs)
     return configs
+
+
+def fitted(
+    session: Session, configs: list[TransferConfig], card: BaseModelCard, *, num_images: int | None
+) -> list[TransferConfig]:
+    """Change what the methods leave to `auto` so that all fit the largest worker that is known, all in the same way.
+
+    Raises:
+        InvalidInputError: `does_not_fit`, no known worker has the memory for one of them; names what would fit.
+    """
+    found = []
+    for number, config in enumerate(configs):
+        try:
+            found.append(planning.fitted(session, config, card, num_images=num_images))
+        except InvalidInputError as error:
+            would = error.extra.get("would_fit", [])
+            error.extra["would_fit"] = [{_of_method(field, number): each[field] for field in each} for each in would]
+            raise
+    counts = [config.resources.micro_batch for config in found]
+    known = [count for count in counts if count != "auto"]
+    again = [config.resources.activation_checkpointing for config in found]
+    same = {"micro_batch": min(known, default="auto"), "activation_checkpointing": "on" if "on" in again else again[0]}
+    return [config.model_copy(update={"resources": config.resources.model_copy(update=same)}) for config in found]
+
+
+def _of_method(field: str, number: int) -> str:
+    """A job's field as one of the comparison: what it says of a method is that method's."""
+    return f"methods.{number}.{field}" if field.startswith("method.") else field
 
 
 def create(
@@ -152,7 +181,7 @@ def _create_job(session: Session, row: Comparison, number: int, config: Transfer
     try:
         return jobs.create(session, row.tenant_id, asked)
     except ServiceError as error:
-        if error.param and error.param.startswith("method."):  # a job's field is a method's field here
-            error.param = f"methods.{number}.{error.param}"
+        if error.param and error.param.startswith("method."):
+            error.param = _of_method(error.param, number)
             error.pointer = "#/" + error.param.replace(".", "/")
         raise

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sqlalchemy.orm import Session
 
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.jobs.models import Job
-from api.jobs.schemas import JobCreate
 from api.subjects.repository import find
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.families import rules_of, rules_of_config
 
 _LEAST_OF_CLASS, _LEAST_OF_ROWS = 1, 2
@@ -34,7 +34,26 @@ def of(session: Session, job: Job) -> Counts:
     return counted(session.get_one(Dataset, job.training_file), validation, rules_of_config(config).data_form, fraction)
 
 
-def asked_of(session: Session, tenant_id: str, body: JobCreate, card: BaseModelCard) -> int | None:
+class Asked(Protocol):
+    """What a job's images depend on, of whoever asks for jobs."""
+
+    @property
+    def training_file(self) -> str:
+        """Id of the training images."""
+        ...
+
+    @property
+    def validation_file(self) -> str | None:
+        """Id of the held-out images."""
+        ...
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """How results are judged, as stated."""
+        ...
+
+
+def asked_of(session: Session, tenant_id: str, body: Asked, card: BaseModelCard) -> int | None:
     """Count the training images of a job that is asked for; None where its data sets are not ready, or not there."""
     named = (body.training_file, body.validation_file)
     found = [find(session, Dataset, tenant_id, id_) if id_ else None for id_ in named]

@@ -180,12 +180,12 @@ class Preparation:
             progress=progress,
         )
 
-    def bank(self, stated: str | RetentionSetConfig) -> RetentionSet:
-        """Find the retention set that is trained on: the file's, or sampled as stated."""
+    def bank(self, stated: str | RetentionSetConfig, base: BaseModel | None = None) -> RetentionSet:
+        """Find the retention set that is trained on: the file's, or sampled as stated from `base`, as `retained`."""
         if self.folders.retention is not None:
             found = load_retention_set(self.folders.retention, self.base)
         elif isinstance(stated, RetentionSetConfig):
-            found = self.retained(stated, "building_retention_set")
+            found = self.retained(stated, "building_retention_set", base)
         else:
             where = "method.diff_tuning.hyperparameters.retention_set"
             raise TaskError("retention_set_missing", f"name the file of {stated} with --retention", where)

@@ -139,3 +139,26 @@ def test_seconds_are_those_of_jobs_that_have_run(
     assert planned["retention_set"]["state"] == "cached"
     offer(services, 24 * GIB, device="another")
     assert ask(client, ready).json()["seconds"]["training"] is None
+
+
+@pytest.mark.usefixtures("large")
+def test_a_comparison_is_judged_as_its_jobs_would_be(
+    client: TestClient, ready: str, services: Services, assert_problem: Problem
+) -> None:
+    def compare(**hyperparameters: Any) -> Any:
+        methods = [
+            {"name": name, "method": {"type": kind, kind: {"hyperparameters": {"batch_size": 64, **hyperparameters}}}}
+            for name, kind in (("plain", "supervised"), ("diff", "diff_tuning"))
+        ]
+        body = {"model": "tiny-dit", "training_file": ready, "methods": methods, "seeds": [0]}
+        return client.post("/v1/comparisons", json={**body, "evaluation": {"num_images": 2}})
+
+    offer(services, GIB)
+    assert_problem(compare(), 422, "does_not_fit", param="resources")
+    offer(services, 24 * GIB)
+    made = compare().json()
+    with services.database.read() as session:
+        jobs = list(session.scalars(select(Job)))
+        counts = [job.transfer.resources.micro_batch for job in jobs]
+    assert (made["object"], len(counts), len(set(counts))) == ("comparison", 2, 1)
+    assert counts[0] < 64

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from cli.demo.scenes import Split
 from difftune_core.config.card import CARD_FILE, BaseModelCard
@@ -18,9 +20,11 @@ from difftune_core.evaluate.compare import compare
 from difftune_core.evaluate.features import load_extractor
 from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.draw import Prompted, sample_prompted
+from difftune_core.families.controlnet.install import stable_diffusion_anatomy
 from difftune_core.families.convert.vae import read_vae
 from difftune_core.families.install_parts import autoencoder_anatomy
 from difftune_core.files import folder_digest
+from difftune_core.networks.state import CONFIG, WEIGHTS
 from difftune_core.networks.text import TextEncoder
 from workbench.tiny.scene_pool import scene_pool
 from workbench.tiny.train_annotators import DEPTH, SEGMENTATION
@@ -96,7 +100,10 @@ def write_card(root: Path) -> None:
         **measure(base, root),
     }
     parameters = sum(p.numel() for p in unet.parameters())
-    anatomy = {"autoencoder": autoencoder_anatomy(read_vae(folder, int(unet.config.in_channels)))}
+    autoencoder = autoencoder_anatomy(read_vae(folder, int(unet.config.in_channels)))
+    text_folder = folder / "text_encoder"
+    text = json.loads((text_folder / CONFIG).read_bytes()), load_file(text_folder / WEIGHTS)
+    anatomy = stable_diffusion_anatomy(dict(unet.config), text, autoencoder)
     update = {"num_parameters": parameters, "unet": anatomy_of(unet.config), "anatomy": anatomy, "figures": figures}
     card = base.card.model_copy(update=update)
     (folder / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -16,8 +16,6 @@ from difftune_core.config.plan.sizes import FLOAT, HALF, NetworkSize
 from difftune_core.config.run import PrecisionName
 from difftune_core.config.transfer import TransferConfig
 
-SAMPLER_BATCH = 128
-"""Images that are drawn at once, at most (`difftune_core.diffusion.reverse`, `difftune_core.retention.sample`)."""
 DECODER_BATCH = 64
 """Images that the autoencoder takes at once, at most."""
 BUDGET_ON_CPU, BUDGET_SHARE = 1 << 30, 8
@@ -106,12 +104,12 @@ class _Planner:
         """Parts on the device, or where there is none in the process, by phase and moment."""
         found: dict[str, list[Parts]] = {}
         if self._makes_retention_set():
-            count = retention_images(self.config) or SAMPLER_BATCH
+            count = retention_images(self.config) or self.size.drawing_most
             found["building_retention_set"] = [self._begun() | self._drawing(count) | self._base_model()]
-        found["caching_latents"] = [self._begun() | self._encoding()]
+        found["caching_latents"] = [self._begun() | self._encoding(), self._begun() | self._reading_prompts()]
         found["training"] = self._training()
         found["evaluating"] = [self._judging()]
-        found["exporting"] = [self._begun() | self._drawing(self._pictured())]
+        found["exporting"] = [self._begun(training=True) | self._drawing(self._pictured())]
         return {
             name: [{part: size for part, size in parts.items() if size} for parts in moments]
             for name, moments in found.items()
@@ -126,18 +124,24 @@ class _Planner:
             parts["average"] = 2 * FLOAT * self.size.trained  # it, and what arrives of the weights
         return {name: size for name, size in parts.items() if size}
 
-    def _begun(self) -> Parts:
+    def _begun(self, *, training: bool = False) -> Parts:
+        """What is there throughout; once a run trains, frozen networks beside are kept in its precision."""
         size = self.size
+        frozen = size.beside + (size.parameters - size.trained if size.beside else 0)
         weights = FLOAT * (size.parameters + size.beside)
-        return {"weights": weights, "average": FLOAT * size.trained, "latents": self._latents()}
+        weights -= (FLOAT - HALF) * frozen if training and self._in_half() else 0
+        return {"weights": weights, "average": FLOAT * size.trained, "latents": self._resident()}
+
+    def _in_half(self) -> bool:
+        return precision_of(self.config, on_gpu=self.on_gpu) != "fp32"
 
     def _training(self) -> list[Parts]:
-        """Activations go as gradients come, but for those that parts of the batch before have left."""
+        """Activations, and autocast's copies of weights, go as gradients come, but for those that parts of the batch
+        before have left.
+        """
         size, config = self.size, self.config
-        half = precision_of(config, on_gpu=self.on_gpu) != "fp32"
-        parts = self._begun() | {
+        parts = self._begun(training=True) | {
             "optimizer": self._moments(),
-            "autocast": HALF * size.cast if half else 0,
             "teacher": FLOAT * size.parameters if config.method.needs_teacher else 0,
         }
         if self._average_on_host():
@@ -145,31 +149,35 @@ class _Planner:
         if not self.on_gpu:
             parts["retention_images"] = self._retention_bytes()
         gradients = FLOAT * size.trained
-        before = gradients if micro_batch_of(config) < share_of(config) else 0
-        first, last = self._activations()
-        at_last = before or gradients - gradients // size.blocks
-        return [
-            parts | {"activations": first, "gradients": before},
-            parts | {"activations": last, "gradients": at_last},
-            parts | {"gradients": gradients},
+        is_split = micro_batch_of(config) < share_of(config)
+        copies = HALF * size.cast if self._in_half() else 0
+        found = [
+            parts
+            | {
+                "activations": nbytes,
+                "gradients": gradients if is_split else int(gradients * share),
+                "autocast": int(copies * (1 - share)),
+            }
+            for nbytes, share in self._activations()
         ]
+        return [*found, parts | {"gradients": gradients}]
 
     def _judging(self) -> Parts:
         """Gradients are gone; moments stay, and the base model is there while its images are made or asked for."""
-        parts = self._begun() | {"optimizer": self._moments()} | self._base_model()
+        parts = self._begun(training=True) | {"optimizer": self._moments()} | self._base_model()
         extractor = FLOAT * (self.known.extractor_parameters or 0)
         looking = _EXTRACTOR_BATCH * _EXTRACTOR_IMAGE if extractor else 0
         drawing = self._drawing(self.config.evaluation.num_images)
         drawing["sampling"] = max(drawing["sampling"], looking)
         return parts | drawing | {"feature_extractor": extractor}
 
-    def _activations(self) -> tuple[int, int]:
-        """Activations of all images in the network at once, where the backward pass begins and where it ends."""
+    def _activations(self) -> list[tuple[int, float]]:
+        """Bytes of all images in the network at once in each moment of a step, and the gradients that are there."""
         if self.size.activations is None:
-            return 0, 0
+            return []
         count, is_on = micro_batch_of(self.config), self.config.resources.activation_checkpointing == "on"
-        each = self.size.activations(precision_of(self.config, on_gpu=self.on_gpu))
-        return count * each.first(checkpointing=is_on), count * each.last()
+        each = self.size.activations(precision_of(self.config, on_gpu=self.on_gpu), on_gpu=self.on_gpu)
+        return [(count * nbytes, share) for nbytes, share in each.moments(checkpointing=is_on)]
 
     def _moments(self) -> int:
         each = 2 * FLOAT if self.config.resources.optimizer_state == "fp32" else _EIGHT_BITS
@@ -177,13 +185,12 @@ class _Planner:
 
     def _base_model(self) -> Parts:
         """The base model's own weights; what is frozen is shared, and so is a teacher."""
-        shared = not self.size.is_full
-        return {"base_model": 0 if shared else FLOAT * self.size.parameters}
+        return {"base_model": FLOAT * self.size.parameters if self.size.is_asked_beside else 0}
 
     def _drawing(self, count: int) -> Parts:
         """Sampling, or decoding after it, whichever takes more; the autoencoder is there for both."""
         size, passes = self.size, 2 if self.size.has_null_branch and self.on_gpu else 1  # one by one on a CPU
-        batch = min(count, self._at_once(passes * (size.drawing_budget or 0), SAMPLER_BATCH))
+        batch = min(count, self._at_once(passes * (size.drawing_budget or 0), size.drawing_most))
         parts = {"sampling": passes * batch * (size.drawing or 0)}
         if (autoencoder := size.autoencoder) is not None:
             decoded = min(count, self._at_once(autoencoder.budget_bytes(self.image_size), DECODER_BATCH))
@@ -213,15 +220,22 @@ class _Planner:
         encoding = batch * autoencoder.encoding_bytes(self.image_size)
         return {"autoencoder": FLOAT * autoencoder.num_parameters, "encoding": encoding}
 
-    def _latents(self) -> int:
-        """Sets that are small enough to be resident; larger ones stay in their files."""
-        each = latent_bytes(self.config, self.size)
+    def _reading_prompts(self) -> Parts:
+        """The text encoder is there before latents are made, and gone then."""
+        text = self.size.text
+        if text is None:
+            return {}
+        return {"text_encoder": FLOAT * text.num_parameters, "encoding": text.encoding_bytes()}
+
+    def _resident(self) -> int:
+        """Latents and controls of sets that are small enough to be resident; larger ones stay in their files."""
         device = self.known.device
         limit = _RESIDENT_ON_CPU
         if self.on_gpu:
             limit = (device.memory_bytes or 0) // _RESIDENT_SHARE if device is not None else 0
-        sets = [each * (self.known.num_images or 0), each * (retention_images(self.config) or 0)]
-        return sum(nbytes for nbytes in sets if nbytes <= limit)
+        counts = [self.known.num_images or 0, retention_images(self.config) or 0]
+        each = [latent_bytes(self.config, self.size), self.size.control_bytes]
+        return sum(nbytes for count in counts for one in each if (nbytes := count * one) <= limit)
 
     def _retention_bytes(self) -> int:
         return 3 * self.image_size**2 * (retention_images(self.config) or 0)

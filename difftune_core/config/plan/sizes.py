@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,11 +16,45 @@ FLOAT = 4
 """Bytes of a float32."""
 HALF = 2
 """Bytes of a float16 or bfloat16."""
+TEXT_BATCH = 64
+"""Prompts that are encoded at once (`difftune_core.networks.text`)."""
+
+
+class Moment(NamedTuple):
+    """A moment of a step at which a plan looks."""
+
+    activations: int
+    """Bytes of an image that are there."""
+    gradients: float
+    """Share of the gradients that have come about."""
+
+
+@runtime_checkable  # the tests check arguments at run time
+class Pass(Protocol):
+    """An image's way through a network that is trained."""
+
+    @property
+    def saved(self) -> int:
+        """Bytes that it leaves for the backward pass where nothing is computed again."""
+        ...
+
+    def moments(self, *, checkpointing: bool) -> list[Moment]:
+        """Tell of the moments in which most is there."""
+        ...
+
+
+@runtime_checkable
+class PassOf(Protocol):
+    """How an image goes through a network in a precision."""
+
+    def __call__(self, precision: PrecisionName, *, on_gpu: bool = False) -> Pass:
+        """Say it for a GPU, where autocast leaves other parts in float32 than on a CPU."""
+        ...
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What an image leaves in memory on its way through a network that is trained, in bytes."""
+    """What an image leaves in memory on its way through equal blocks that are trained, in bytes."""
 
     saved: int
     """For the backward pass, where nothing is computed again."""
@@ -30,6 +64,13 @@ class Activations:
     """Bytes of one block: what is computed again at a time."""
     working: int
     """What the backward pass of a block has beside it."""
+    blocks: int = 1
+    """Number of the blocks."""
+
+    def moments(self, *, checkpointing: bool) -> list[Moment]:
+        """Tell of the last block, where the backward pass begins, and of the first, where it ends."""
+        first = Moment(self.first(checkpointing=checkpointing), 0.0)
+        return [first, Moment(self.last(), 1 - 1 / self.blocks)]
 
     def first(self, *, checkpointing: bool) -> int:
         """Return what is there when the backward pass begins, in the last block."""
@@ -66,6 +107,20 @@ class AutoencoderAnatomy(BaseModel):
         return 5 * FLOAT * self.block_out_channels[0] * image_size**2
 
 
+class TextAnatomy(BaseModel):
+    """Anatomy of CLIP's text encoder, as far as memory depends on it; a card states it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    hidden_size: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+    """Number of tokens of a prompt."""
+    num_parameters: int = Field(ge=0)
+
+    def encoding_bytes(self) -> int:
+        """Return what the prompts take that are encoded at once: both inner parts of the MLP, and six rows more."""
+        return TEXT_BATCH * self.tokens * self.hidden_size * FLOAT * (2 * 4 + 6)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSize:
     """A network that is trained, with what stands beside it."""
@@ -78,17 +133,21 @@ class NetworkSize:
     """Parameters of frozen networks that each step passes through or asks."""
     cast: int
     """Weights that autocast copies once a pass."""
-    activations: Callable[[PrecisionName], Activations] | None
-    """Function from a precision to an image's activations; None where they are not known."""
+    activations: PassOf | None
+    """An image's way through it; None where that is not known."""
     drawing: int | None
     """Bytes that an image takes in one pass without gradients; None where that is not known."""
-    blocks: int = 1
-    """Number of the equal blocks that the network repeats."""
     latent: tuple[int, int, int]
     """Channels, height and width."""
     drawing_budget: int | None = None
     """Bytes by which images that are drawn at once are counted: what the code that draws takes a pass for."""
+    drawing_most: int = 128
+    """Images that are drawn at once, at most (`difftune_core.diffusion.reverse`)."""
     autoencoder: AutoencoderAnatomy | None
+    text: TextAnatomy | None = None
+    """What encodes prompts, before the first step."""
+    control_bytes: int = 0
+    """Bytes of the control image beside each image."""
     has_null_branch: bool = True
     """Whether guidance asks the network about as many images again, in the same pass."""
 
@@ -99,14 +158,25 @@ class NetworkSize:
 
     @property
     def is_full(self) -> bool:
-        """Whether all of the network is trained, so that a copy of what it was has to be loaded beside it."""
+        """Whether all of the network is trained."""
         return self.trained > self.parameters // 2
+
+    @property
+    def is_asked_beside(self) -> bool:
+        """Whether a copy of what the network was has to be loaded beside it to be asked: nothing of it is frozen."""
+        return self.is_full and not self.beside
 
 
 def autoencoder_of(anatomy: Mapping[str, Any]) -> AutoencoderAnatomy | None:
     """Read what a card's anatomy says of the autoencoder; None where it says nothing."""
     stated = anatomy.get("autoencoder")
     return None if stated is None else AutoencoderAnatomy.model_validate(stated)
+
+
+def text_of(anatomy: Mapping[str, Any]) -> TextAnatomy | None:
+    """Read what a card's anatomy says of the text encoder; None where it says nothing."""
+    stated = anatomy.get("text_encoder")
+    return None if stated is None else TextAnatomy.model_validate(stated)
 
 
 def size_by_parameters(card: BaseModelCard, adapter: Adapter, *, share: float = 1.0) -> NetworkSize:

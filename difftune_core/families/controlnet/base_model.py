@@ -41,6 +41,9 @@ _BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "tra
 class StableDiffusion(BaseModel):
     """The folder: `card.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`."""
 
+    in_memory: nn.Module | None = None
+    """Its UNet, where a run has loaded it already: images are drawn from it."""
+
     def anatomy(self) -> dict[str, Any]:
         """Read the size of its images from the files."""
         with reading("unet/config.json", "unet", "unreadable_weights"):
@@ -66,7 +69,7 @@ class StableDiffusion(BaseModel):
 
     def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
         """Load it as a function to images of one prompt; of the labels only the number counts."""
-        unet, autoencoder = self.load_unet(device), self.load_autoencoder(device)
+        unet, autoencoder = self.in_memory or self.load_unet(device), self.load_autoencoder(device)
         states = TextEncoder(self.folder, device).encode([config.prompt or "", ""])
         fields, sampling = self.noise_fields(), Sampling.of(config)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from difftune_core.config.card import CARD_FILE, BaseModelCard, Defaults
 from difftune_core.config.controlnet_fit import anatomy_of
+from difftune_core.families.controlnet.anatomy import unet_anatomy
 from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.convert.stable_diffusion import (
     SCHEDULER,
@@ -17,6 +18,7 @@ from difftune_core.families.controlnet.convert.stable_diffusion import (
 )
 from difftune_core.families.controlnet.trial import try_stable_diffusion
 from difftune_core.families.convert.request import ImportRequest, refuse_options
+from difftune_core.families.convert.weights import State
 from difftune_core.families.install_parts import (
     autoencoder_anatomy,
     incoming,
@@ -108,8 +110,22 @@ def _card(request: ImportRequest, parts: StableDiffusionParts, licence: str, sou
         digest="",
         defaults=DEFAULTS,
         unet=anatomy_of(parts.unet[0]),
-        anatomy={"autoencoder": autoencoder_anatomy(parts.vae)},
+        anatomy=stable_diffusion_anatomy(parts.unet[0], parts.text_encoder, autoencoder_anatomy(parts.vae)),
     )
+
+
+def stable_diffusion_anatomy(
+    unet: dict[str, Any], text: tuple[dict[str, Any], State], autoencoder: dict[str, Any]
+) -> dict[str, Any]:
+    """Say what memory depends on: shapes of the autoencoder, of the text encoder, and of a UNet of known parts."""
+    config, state = text
+    encoder = {
+        "hidden_size": config.get("hidden_size", 512),
+        "tokens": config.get("max_position_embeddings", 77),
+        "num_parameters": sum(tensor.numel() for tensor in state.values()),
+    }
+    stated = unet_anatomy(unet)
+    return {"autoencoder": autoencoder, "text_encoder": encoder} | ({} if stated is None else {"unet": stated})
 
 
 def _described(parts: StableDiffusionParts) -> str:

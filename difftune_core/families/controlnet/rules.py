@@ -16,6 +16,7 @@ from difftune_core.config.families import FamilyRules
 from difftune_core.config.plan.sizes import NetworkSize, size_by_parameters
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
+from difftune_core.families.controlnet.sizes import network_size
 from difftune_core.hooks import TaskError
 
 _CONTROLNET_SHARE = 0.42
@@ -115,8 +116,10 @@ class ControlNetRules(FamilyRules):
         return f"A chain of forgetting is of class-conditional models; these are ControlNets on {card.id}."
 
     def network_size(self, config: TransferConfig, card: BaseModelCard, num_classes: int | None) -> NetworkSize:
-        """By the number of the UNet's parameters, which stands beside it, frozen."""
+        """By the anatomy of the frozen UNet beside it, or by its number of parameters where a card lacks that."""
         del num_classes
+        if "unet" in card.anatomy:
+            return network_size(card.anatomy, config.method.hyperparameters.adapter, card)
         return size_by_parameters(card, config.method.hyperparameters.adapter, share=_CONTROLNET_SHARE)
 
     def check_prompt(self, prompt: str | None, card: BaseModelCard, param: str) -> None:

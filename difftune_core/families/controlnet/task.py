@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,11 @@ class ControlNetTask(Task[nn.Module]):
         """The frozen denoiser."""
         return channels_last(self.base.load_unet(self.preparation.device))
 
+    @property
+    def _drawn_from(self) -> StableDiffusion:
+        """The base model with the run's own UNet, of which no second copy is loaded to draw its images."""
+        return replace(self.base, in_memory=self.unet)
+
     def start(self) -> nn.Module:
         """Make the ControlNet as it is before the first step."""
         preparation, unet = self.preparation, self.unet
@@ -139,7 +144,7 @@ class ControlNetTask(Task[nn.Module]):
         preparation, method, target = self.preparation, self.preparation.config.method, self._read[0]
         texts, retention = self.texts, None
         if isinstance(method, DiffTuning):
-            bank = preparation.bank(method.hyperparameters.retention_set)
+            bank = preparation.bank(method.hyperparameters.retention_set, self._drawn_from)
             preparation.phase("caching_latents")
             retention = self.controlled(bank.images, None)
         preparation.phase("caching_latents")
@@ -188,7 +193,7 @@ class ControlNetTask(Task[nn.Module]):
     def make_judge(self) -> ControlNetJudge:
         """Build the judge, with its own images of the base model."""
         preparation, held_out = self.preparation, self._read[1]
-        judged = preparation.judged_source(prompt=self.control.default_prompt)
+        judged = preparation.judged_source(self._drawn_from, prompt=self.control.default_prompt)
         source = judged.found
         clip = None if self._clip_folder is None else ClipScorer(self._clip_folder, preparation.device)
         return ControlNetJudge(

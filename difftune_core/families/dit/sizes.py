@@ -181,6 +181,7 @@ def activations(anatomy: DiTAnatomy, adapter: Adapter, precision: PrecisionName)
         inputs=FLOAT * (anatomy.depth * (row + d)) + ends,
         block=block,
         working=int(size * 2 * (1 + anatomy.mlp_ratio) * row),  # gradients of the MLP's parts
+        blocks=anatomy.depth,
     )
 
 
@@ -203,11 +204,10 @@ def network_size(stated: Mapping[str, Any], adapter: Adapter, num_classes: int |
         parameters=parameters(anatomy) + added(anatomy, adapter),
         trained=trained(anatomy, adapter),
         cast=weights + _biases(anatomy),
-        activations=lambda precision: activations(anatomy, adapter, precision),
+        activations=lambda precision, *, on_gpu=False: activations(anatomy, adapter, precision),  # noqa: ARG005
         # Tokens, their norm and that modulated, and both inner parts of the MLP.
         drawing=int(FLOAT * (3 + 2 * anatomy.mlp_ratio) * anatomy.row),
         drawing_budget=int(FLOAT * (8 + 2 * anatomy.mlp_ratio) * anatomy.row),
-        blocks=anatomy.depth,
         latent=(anatomy.in_channels, anatomy.input_size, anatomy.input_size),
         autoencoder=autoencoder_of(stated),
     )

@@ -82,10 +82,10 @@ def test_drawing_and_the_autoencoder_are_planned() -> None:
 
 def test_images_at_once_are_those_of_the_code_that_draws() -> None:
     """The plan cannot import it, for the API must not load torch."""
-    assert (Chain.batch, CHUNK) == (memory.SAMPLER_BATCH, memory.SAMPLER_BATCH)
+    size, levels = network_size(asdict(DEEP), FullTuning(), None), STABLE_DIFFUSIONS.block_out_channels
+    assert {Chain.batch, CHUNK} == {size.drawing_most}
     assert autoencoder._BATCH == memory.DECODER_BATCH
     assert (at_once._CPU_BYTES, at_once._SHARE) == (memory.BUDGET_ON_CPU, memory.BUDGET_SHARE)
-    size, levels = network_size(asdict(DEEP), FullTuning(), None), STABLE_DIFFUSIONS.block_out_channels
     assert size.drawing_budget == activation_bytes(DEEP)
     anatomy = AutoencoderAnatomy(block_out_channels=levels, num_parameters=0)
     assert anatomy.budget_bytes(256) == 256**2 * levels[0] * autoencoder._HELD * 4

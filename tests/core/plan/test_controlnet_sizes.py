@@ -1,0 +1,146 @@
+"""What is planned of a ControlNet is held to what autograd keeps of it beside its UNet, and to the most that is there.
+
+The network is small and has every part of the published ones: levels with attention and without, and one in which a
+resnet changes its channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from difftune_core.adapters.select import adapt
+from difftune_core.config.card import BaseModelCard
+from difftune_core.config.plan.sizes import NetworkSize
+from difftune_core.config.run import PrecisionName
+from difftune_core.families.controlnet.anatomy import unet_anatomy
+from difftune_core.families.controlnet.base_model import new_controlnet
+from difftune_core.families.controlnet.draw import activation_bytes, denoiser_of
+from difftune_core.families.controlnet.sizes import network_size
+from difftune_core.runtime.blocks import checkpoint_activations
+from difftune_core.runtime.precision import Precision, keep_frozen_in
+from tests.core.plan.peaks import peak_of
+from tests.core.plan.test_dit_sizes import adapter_of
+
+SHAPE: dict[str, Any] = {
+    "sample_size": 16,
+    "block_out_channels": (64, 128, 128),
+    "layers_per_block": 1,
+    "norm_num_groups": 16,
+    "attention_head_dim": 4,
+    "cross_attention_dim": 96,
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+}
+LAYOUT_OF_2 = {**SHAPE, "use_linear_projection": True, "transformer_layers_per_block": 2}
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+DORA = {"type": "lora", "targets": ["to_q", "ff.net.2", "time_emb_proj"], "use_dora": True}
+
+
+class Pair:
+    """A UNet and the ControlNet that is trained beside it."""
+
+    def __init__(
+        self, shape: dict[str, Any], adapter: dict[str, Any], precision: PrecisionName, *, again: bool
+    ) -> None:
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        maker: Any = UNet2DConditionModel
+        self.unet = maker(**shape).eval().requires_grad_(requires_grad=False)
+        self.precision = Precision(precision, torch.device("cpu"))
+        self.net = new_controlnet(self.unet, None, seed=0)
+        self.net = adapt(self.net, adapter_of(adapter))
+        for network in (self.unet, self.net) if again else ():
+            checkpoint_activations(network)
+        keep_frozen_in(self.unet, self.precision)
+        parameters = sum(p.numel() for p in self.unet.parameters())
+        card = BaseModelCard(
+            id="s",
+            family="stable-diffusion",
+            image_size=128,
+            feature_extractor="i",
+            digest="d",
+            num_parameters=parameters,
+        )
+        self.planned: NetworkSize = network_size({"unet": unet_anatomy(self.unet.config)}, adapter_of(adapter), card)
+
+    def predicted(self, images: int) -> Tensor:
+        side = SHAPE["sample_size"]
+        text, controls = torch.zeros(images, 77, 96), torch.zeros(images, 3, 8 * side, 8 * side, dtype=torch.uint8)
+        with self.precision.autocast():
+            t = torch.zeros(images, dtype=torch.long)
+            return denoiser_of(self.unet, self.net)(torch.randn(images, 4, side, side), t, (text, controls))
+
+    def step(self, images: int) -> None:
+        self.net.zero_grad(set_to_none=True)
+        self.predicted(images).square().mean().backward()
+
+    def kept(self, images: int) -> int:
+        seen = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            seen[storage._cdata] = storage
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            output = self.predicted(images)
+        assert output.requires_grad
+        return sum(storage.nbytes() for storage in seen.values())
+
+    def peak(self, images: int, *, again: bool) -> float:
+        """What is planned of a step's gradients, activations and copies of weights."""
+        assert self.planned.activations is not None
+        moments = self.planned.activations(self.precision.name).moments(checkpointing=again)
+        gradients, copies = 4 * self.planned.trained, 0 if self.precision.dtype is None else 2 * self.planned.cast
+        sums = [images * kept + gradients * share + copies * (1 - share) for kept, share in moments]
+        return max(*sums, gradients)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, LAYOUT_OF_2], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "adapter", [{"type": "full"}, {"type": "lora", "targets": ATTENTION}, DORA], ids=["a", "b", "c"]
+)
+def test_what_a_pass_leaves_is_planned(shape: dict[str, Any], adapter: dict[str, Any]) -> None:
+    for precision in ("fp32", "bf16"):
+        pair = Pair(shape, adapter, precision, again=False)
+        assert pair.planned.activations is not None
+        saved = pair.planned.activations(precision).saved
+        assert saved == pytest.approx(pair.kept(2) - pair.kept(1), rel=0.04), precision
+        counts = (
+            [p.numel() for p in pair.net.parameters()],
+            [p.numel() for p in pair.net.parameters() if p.requires_grad],
+        )
+        assert (pair.planned.parameters, pair.planned.trained) == tuple(map(sum, counts))
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["remembered", "computed again"])
+def test_a_steps_peak_is_planned(*, again: bool) -> None:
+    for precision in ("fp32", "bf16"):
+        pair = Pair(SHAPE, {"type": "full"}, precision, again=again)
+        for images in (1, 6):
+            told, peak = pair.peak(images, again=again), peak_of(lambda: pair.step(images))  # noqa: B023  # called here
+            assert told == pytest.approx(peak, rel=0.1), (precision, images)
+
+
+def test_drawing_is_planned() -> None:
+    pair = Pair(SHAPE, {"type": "full"}, "fp32", again=False)
+    with torch.no_grad():
+        peak = peak_of(lambda: pair.predicted(1))
+    assert pair.planned.drawing == pytest.approx(peak, rel=0.05)
+    assert pair.planned.drawing_budget == activation_bytes(pair.unet)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"down_block_types": ["SimpleCrossAttnDownBlock2D"], "up_block_types": ["UpBlock2D"]},
+        {**SHAPE, "transformer_layers_per_block": [1, 2, 10]},
+        {**SHAPE, "resnet_time_scale_shift": "scale_shift"},
+    ],
+)
+def test_of_a_unet_of_other_parts_nothing_is_claimed(stated: dict[str, Any]) -> None:
+    assert unet_anatomy(stated) is None
