@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from cli.client import Service
 from cli.transfer import bars
+from difftune.service import Service
 
 _SAID = {"checkpoint", "best", "sample"}  # types of events that are printed above the bars
 

@@ -15,9 +15,9 @@ from api.jobs.states import JobStatus
 from api.settings import Settings
 from api.storage import StoreError, open_store
 from api.subjects.states import FINAL, Status
-from cli.client import Service
 from cli.service import service
 from cli.settings import failed, read_settings
+from difftune.service import Service
 from difftune_core.config.model_ids import MODEL_ID, named_models
 
 _LIVE: dict[str, list[str]] = {

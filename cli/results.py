@@ -11,11 +11,11 @@ from urllib.parse import quote
 import typer
 
 from api.jobs.states import FINAL
-from cli.client import Service
 from cli.jobs import Job, path_of
 from cli.service import DataDir, Key, Url, service
 from cli.settings import failed
 from cli.transfer import bar, told
+from difftune.service import Service
 
 _POLL_S = 1.0
 Attempt = Annotated[int | None, typer.Option(help="Only this attempt.", min=1)]

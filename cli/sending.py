@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cli.client import Service
-from cli.packing import archive_of
 from cli.transfer import bar
+from difftune.packing import archive_of
+from difftune.service import Service
 
 OnBadFiles = Annotated[str | None, typer.Option(help="refuse (default) or skip: what becomes of files that are unfit.")]
 Splits = Annotated[
@@ -30,6 +31,6 @@ def send(asked: Service, path: Path, console: Console, settings: dict[str, str])
     Raises:
         ServiceError: it cannot be read, or the service refuses it, with what can be done about it.
     """
-    with archive_of(path, console) as archive, bar(console, f"uploading {archive.name}") as heard:
+    with archive_of(path, partial(bar, console)) as archive, bar(console, f"uploading {archive.name}") as heard:
         uploaded = asked.upload(archive, heard, fields=settings)
     return asked.validated(uploaded)

@@ -9,10 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import Service, ServiceError, local_service
 from cli.settings import failed, read_settings
+from difftune.places import default_profile, key_of, local_service, no_service
+from difftune.places import named as named_service
+from difftune.service import Service, ServiceError
 
-Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="The service; default: the one on this machine.")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DIFFTUNE_URL", help="The service, or a name of the profile file; default: the one on this machine."
+    ),
+]
 Key = Annotated[
     str | None,
     typer.Option(envvar="DIFFTUNE_API_KEY", help="API key; default: that of the data folder.", show_envvar=True),
@@ -23,18 +30,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 @contextmanager
 def service(url: str | None, key: str | None, data_dir: Path | None) -> Iterator[Service]:
-    """Connect to the service that was named, or else to the one that runs over the data folder.
+    """Connect to the service that was named, or else to that of the default profile, or that over the data folder.
 
     A `key` is used for either; without one the folder's own.
 
     Raises:
         typer.Exit: there is none, or it refuses what is asked within the context; stderr says why.
     """
-    if url and not key:
-        raise failed("--url needs an API key: --key, or DIFFTUNE_API_KEY in the environment")
-    address, own = (url, "") if url else _here(data_dir)
-    secret = key or own
     try:
+        named = _named(url, data_dir)
+        address, own = named or _here(data_dir)
+        secret = key or own if named is None else key_of(own, key)
+        if not secret:
+            raise failed("--url needs an API key: --key, or DIFFTUNE_API_KEY in the environment")
         with Service(address, secret) as found:
             yield found
     except ServiceError as error:
@@ -51,9 +59,14 @@ def ask(url: str, key: str | None, path: str, *, method: str = "GET", **params: 
         return found.ask(path, method=method, params=params)
 
 
+def _named(url: str | None, data_dir: Path | None) -> tuple[str, str] | None:
+    """The service of an address or a profile; None where the one of a data folder is meant."""
+    return named_service(url) if url else default_profile() if data_dir is None else None
+
+
 def _here(data_dir: Path | None) -> tuple[str, str]:
     folder = read_settings(data_dir).data_dir.expanduser()
     found = local_service(folder)
     if found is None:
-        raise failed(f"no service runs over {folder}: start one with `difftune up`, or name one with --url and --key")
+        raise ServiceError(no_service(folder))
     return found

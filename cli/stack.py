@@ -21,8 +21,8 @@ from api.private import make_private_folder
 from api.room import Reserve, shed
 from cli.parts import Part
 from cli.settings import TOLD
+from difftune.places import STATE_FILE
 
-STATE_FILE = "stack.json"
 _METRICS_PORT = "DIFFTUNE_METRICS_PORT"
 _PARTS = ("api", "worker", "sweep")
 _TICK_S = 0.1

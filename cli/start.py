@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cli.extras import extra_of
+from difftune.extras import told_of
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
 
         run()
     except ModuleNotFoundError as error:
-        extra = extra_of(error.name or "")
-        if extra is None:
+        told = told_of(error)
+        if told is None:
             raise
-        sys.exit(f"difftune: this needs the extra {extra!r}: pip install 'difftune[{extra}]'")
+        sys.exit(f"difftune: {told}")

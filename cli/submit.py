@@ -11,7 +11,6 @@ import yaml
 from rich.console import Console
 
 from cli.card import card
-from cli.client import Service, ServiceError
 from cli.follow import follow
 from cli.jobs import Job, path_of
 from cli.plan_card import plan_card
@@ -19,6 +18,8 @@ from cli.sending import OnBadFiles, Splits, send, settings_of
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
 from cli.transfer import told
+from difftune.bodies import choose_method
+from difftune.service import Service, ServiceError
 
 Data = Annotated[
     str | None, typer.Argument(help="Images to tune on: an archive, a folder, or the id of a data set (ds_...).")
@@ -116,7 +117,7 @@ def _body(
     body.setdefault("model", "tiny-dit")
     if all(value is not None for value in lengths.values()):
         raise failed("--max-steps or --epochs, not both")
-    _choose_method(body, method, lengths)
+    choose_method(body, method, lengths)
     for one in fields or []:
         _set(body, one)
     if "training_file" not in body:
@@ -179,18 +180,6 @@ def _uploaded(asked: Service, path: Path, console: Console, settings: dict[str, 
     found = send(asked, path, console, settings)
     console.print(f"{found['filename']}: {found['num_items']} images, {found['id']}", markup=False, highlight=False)
     return str(found["id"])
-
-
-def _choose_method(body: dict[str, Any], kind: str | None, lengths: dict[str, float | None]) -> None:
-    """Put the method and the run's length into the body; a length takes the place of any that is in it."""
-    stated = body.get("method") if isinstance(body.get("method"), dict) else {}
-    kind = kind or (stated or {}).get("type") or "diff_tuning"
-    spec = (stated or {}).get(kind) or {}
-    chosen = {field: value for field, value in lengths.items() if value is not None}
-    if chosen:
-        others = {k: v for k, v in (spec.get("hyperparameters") or {}).items() if k not in lengths}
-        spec = {**spec, "hyperparameters": {**others, **chosen}}
-    body["method"] = {"type": kind, kind: spec} if spec else {"type": kind}
 
 
 def _set(body: dict[str, Any], assignment: str) -> None:

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from cli.client import Heard
+from difftune.service import Heard
 
 _WIDTH = 120  # where no terminal says how wide it is
 _EVERY_S = 15.0

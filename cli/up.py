@@ -11,9 +11,9 @@ import typer
 from api.addresses import is_everywhere
 from api.private import write_privately
 from api.room import Reserve
-from cli.extras import lacking
 from cli.settings import failed, read_settings
 from cli.stack import Stack, StackError
+from difftune.extras import lacking
 
 _MAX_THREADS = 8
 _DRAIN_MARGIN_S = 15.0

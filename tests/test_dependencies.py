@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-OURS = ("api", "worker", "difftune_core", "cli", "migrations")
+OURS = ("api", "worker", "difftune_core", "difftune", "cli", "migrations")
 DEVELOPMENT = ("dev", "study", "charts")
 
 

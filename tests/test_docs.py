@@ -16,7 +16,7 @@ NAME = re.compile(r"DIFFTUNE_[A-Z0-9_]*[A-Z0-9]")
 FIELDS = {f"DIFFTUNE_{name.upper()}" for name in Settings.model_fields}
 OF_FILES = (ROOT / "docker-compose.yml", ROOT / "docker" / "nodes.yml")
 OF_COMPOSE = {name for path in OF_FILES for name in re.findall(r"\$\{(DIFFTUNE_\w+)", path.read_text(encoding="utf-8"))}
-OF_COMMANDS = {SECRETS_DIR, "DIFFTUNE_URL", "DIFFTUNE_API_KEY"}
+OF_COMMANDS = {SECRETS_DIR, "DIFFTUNE_URL", "DIFFTUNE_API_KEY", "DIFFTUNE_PROFILES"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks.full_size import data, weights
 from benchmarks.full_size.memory import Phases, trainers
-from cli.client import Service
 from cli.demo.stack import DemoStack
+from difftune.service import Service
 
 _LIMITS_GB = {"dit": {"full": 15.0, "difffit": 8.0, "lora": 8.0}, "controlnet": {"full": 14.0}}
 _FINAL = {"succeeded", "failed", "cancelled"}

@@ -7,18 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from api.subjects.states import FINAL
-from cli.client import Service, ServiceError, local_service
 from cli.demo.stack import DemoStack
-from cli.packing import archive_of
 from cli.settings import read_settings
-from cli.stack import STATE_FILE
 from cli.transfer import bar, bars, told
+from difftune.packing import archive_of
+from difftune.places import STATE_FILE, local_service
+from difftune.service import Service, ServiceError
 
 _POLL_S = 0.5
 _RETRIES = 60  # polls in a row without an answer
@@ -84,7 +85,10 @@ class Comparison:
         return _summary(ended, self._download(ended, folder))
 
     def _uploaded(self, path: Path) -> str:
-        with archive_of(path, self.console) as archive, bar(self.console, f"uploading {archive.name}") as heard:
+        with (
+            archive_of(path, partial(bar, self.console)) as archive,
+            bar(self.console, f"uploading {archive.name}") as heard,
+        ):
             return self.service.upload(archive, heard)
 
     def _follow(self, comparison: Report) -> Report:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cli.client import Service, ServiceError
+from difftune.service import Service, ServiceError
 
 _PART_BYTES = 64 * 1024  # small, so that a demo's upload really has several parts
 METHODS = ("supervised", "diff_tuning")

@@ -16,13 +16,13 @@ import openai
 from rich.console import Console
 
 from cli import transfer
-from cli.client import ServiceError
 from cli.demo import tables
 from cli.demo.client import DemoClient
 from cli.demo.digits import write_digits
 from cli.demo.pipeline import sample_grid
 from cli.demo.stack import DemoStack
 from cli.follow import follow
+from difftune.service import ServiceError
 
 MODEL = "tiny-dit"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cli.client import Service
+from difftune.service import Service
 
 _STOP_TIMEOUT_S = 30.0
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner, Result
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.deps import Services
-from cli import client as spoken
 from cli import service as module
 from cli.main import app as command
+from difftune import service as spoken
 
 Difftune = Callable[..., Result]
 

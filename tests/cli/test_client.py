@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from cli import client
 from cli import service as module
-from cli.client import Service, ServiceError, local_service
+from difftune import service as client
+from difftune.places import local_service
+from difftune.service import Service, ServiceError
 
 WHOLE = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(WHOLE).hexdigest()

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from cli import extras, up
-from cli.extras import extra_of, lacking
+from cli import up
+from difftune import extras
+from difftune.extras import extra_of, lacking
 from tests.test_dependencies import OURS, ROOT, imports
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import httpx2
 import openai
 
-from cli.client import Service
 from cli.demo.digits import write_digits
+from difftune.service import Service
 from tests.compose import checks
 from tests.compose.engine import Stack, docker, say
 

@@ -13,8 +13,8 @@ import openai
 import pytest
 from PIL import Image, ImageDraw
 
-from cli import client
 from cli.demo.stack import DemoStack
+from difftune import service as client
 
 QUICK = {
     "max_steps": 30,

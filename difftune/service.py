@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 
-from cli.stack import STATE_FILE
-
 if TYPE_CHECKING:
     import openai  # its import takes a second, and most commands do without
 
@@ -29,8 +27,8 @@ Heard = Callable[[int, int], None]
 """Is told how many bytes of how many are done."""
 
 
-def _unheard(_done: int, _total: int) -> None:
-    pass
+def unheard(_done: int, _total: int) -> None:
+    """Hear nothing."""
 
 
 class ServiceError(Exception):
@@ -94,7 +92,7 @@ class Service:
     def upload(
         self,
         path: Path,
-        heard: Heard = _unheard,
+        heard: Heard = unheard,
         *,
         part_bytes: int = _MAX_SIMPLE_BYTES,
         fields: dict[str, Any] | None = None,
@@ -169,7 +167,7 @@ class Service:
             advice.insert(0, "with --on-bad-files skip such files are left out and listed")
         return "\n".join([f"{name} cannot be used{reason}", *named, *more, *advice])
 
-    def download(self, path: str, target: Path, sha256: str | None = None, heard: Heard = _unheard) -> str:
+    def download(self, path: str, target: Path, sha256: str | None = None, heard: Heard = unheard) -> str:
         """Write what `path` gives (or leads to) to `target` and return its sha256; a cut download is taken up again.
 
         Raises:
@@ -192,6 +190,20 @@ class Service:
             raise ServiceError(f"{target.name} has sha256 {found}, not {sha256}")
         partial.replace(target)
         return found
+
+    def read(self, path: str) -> bytes:
+        """Return what `path` gives (or leads to), which is small.
+
+        Raises:
+            ServiceError: no service answers, or it refuses.
+        """
+        try:
+            answer = self.http.get(path, follow_redirects=True)
+        except httpx2.HTTPError as error:
+            raise ServiceError(f"{self.url} does not answer as a difftune service: {error}") from None
+        if answer.is_error:
+            raise ServiceError(_detail(answer))
+        return answer.content
 
     def _fetch(self, path: str, partial: Path, heard: Heard) -> bool:
         """Whether all that was missing of the file has come."""
@@ -242,14 +254,3 @@ def _detail(answer: httpx2.Response) -> str:
     except ValueError:
         body = {}
     return str(body.get("detail") or f"{answer.request.url} answers with status {answer.status_code}")
-
-
-def local_service(folder: Path) -> tuple[str, str] | None:
-    """Return address and key of the service that runs over a data folder; None where none answers."""
-    try:
-        url = str(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["url"])
-        key = (folder / "api-key").read_text(encoding="utf-8").strip()
-        httpx2.get(f"{url}/readyz", timeout=5.0, trust_env=False).raise_for_status()
-    except (OSError, ValueError, KeyError, httpx2.HTTPError):
-        return None
-    return url, key

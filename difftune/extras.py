@@ -31,6 +31,12 @@ def extra_of(module: str) -> str | None:
     return next((extra for name, extra in _requirements() if name == wanted), None)
 
 
+def told_of(error: ModuleNotFoundError) -> str | None:
+    """What to say of a module that is missing; None for one that no extra of ours brings."""
+    extra = extra_of(error.name or "")
+    return None if extra is None else f"this needs the extra {extra!r}: pip install 'difftune[{extra}]'"
+
+
 def lacking(*extras: str) -> list[str]:
     """The extras, of some, of which a package is not installed."""
     needed = {extra for name, extra in _requirements() if not _is_installed(name)}

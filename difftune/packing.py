@@ -6,18 +6,23 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from rich.console import Console
+from difftune.service import Heard, ServiceError, unheard
 
-from cli.client import ServiceError
-from cli.transfer import bar
+Shown = Callable[[str], AbstractContextManager[Heard]]
+"""Shows how far what it is told the name of has come."""
+
+
+def unshown(_label: str) -> AbstractContextManager[Heard]:
+    """Show nothing."""
+    return nullcontext(unheard)
 
 
 @contextmanager
-def archive_of(path: Path, console: Console) -> Iterator[Path]:
+def archive_of(path: Path, shown: Shown = unshown) -> Iterator[Path]:
     """Yield the archive at `path`, or that of the folder there, which is removed with the context.
 
     Raises:
@@ -32,13 +37,13 @@ def archive_of(path: Path, console: Console) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as place:
         packed = Path(place) / f"{path.resolve().name or 'images'}.zip"
         try:
-            _pack(path, packed, console)
+            _pack(path, packed, shown)
         except (OSError, UnicodeEncodeError) as error:
             raise ServiceError(f"the folder {path} cannot be packed: {error}") from None
         yield packed
 
 
-def _pack(folder: Path, target: Path, console: Console) -> None:
+def _pack(folder: Path, target: Path, shown: Shown) -> None:
     """Store the files of a folder, those that links lead to as well, but follow no links to folders."""
     files = [Path(inside, name) for inside, _, names in os.walk(folder) for name in names]
     files = sorted(file for file in files if file.is_file())
@@ -49,7 +54,7 @@ def _pack(folder: Path, target: Path, console: Console) -> None:
         where = f"There is no room for that in {target.parent.parent}; TMPDIR names another folder."
         raise ServiceError(f"the folder {folder} has {size} bytes, which are packed before they are sent. {where}")
     with (
-        bar(console, f"packing {folder.name}") as heard,
+        shown(f"packing {folder.name}") as heard,
         zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive,
     ):
         for file in files:  # pictures are compressed as they are

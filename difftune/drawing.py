@@ -1,0 +1,99 @@
+"""Images that a run's result draws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from difftune_core.diffusion.reverse import Sampling
+from difftune_core.families.dit.base_model import DiTModel
+from difftune_core.families.dit.draw import sample_latents
+from difftune_core.families.dit.files import load_dit, read_dit_config
+from difftune_core.families.table import find_base_model
+from difftune_core.hooks import TaskError
+
+if TYPE_CHECKING:
+    from difftune.runs import Run
+
+_BATCH = 64
+
+
+def drawn(
+    run: Run, what: str | int | None, n: int, *, seed: int, steps: int | None = None, guidance: float | None = None
+) -> list[Image.Image]:
+    """Draw `n` images of one class, or of none."""
+    classes = _classes(run)
+    label = classes if what is None else _label(what, run.class_names, classes)
+    return _drawn(run, torch.full((n,), label), seed=seed, steps=steps, guidance=guidance)
+
+
+def write_drawn(run: Run, folder: Path, n: int, *, seed: int) -> None:
+    """Write `n` images of all classes in turn to a folder; no more than a batch stands in memory."""
+    classes = _classes(run)
+    for start in range(0, n, _BATCH):
+        labels = torch.arange(start, min(start + _BATCH, n)) % classes
+        for number, image in enumerate(_drawn(run, labels, seed=seed, first=start), start):
+            image.save(folder / f"{number:06d}.png")
+
+
+def _drawn(
+    run: Run,
+    labels: torch.Tensor,
+    *,
+    seed: int,
+    steps: int | None = None,
+    guidance: float | None = None,
+    first: int = 0,
+) -> list[Image.Image]:
+    base = _base_of(run)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    stated = Sampling.of(run.config.evaluation)
+    sampling = replace(
+        stated,
+        seed=seed,
+        num_inference_steps=steps or stated.num_inference_steps,
+        guidance_scale=stated.guidance_scale if guidance is None else guidance,
+    )
+    model = load_dit(run.checkpoint, read_dit_config(run.checkpoint), device).eval()
+    source = base.load_dit(device).eval() if sampling.guidance == "domain" else None
+    with torch.no_grad():
+        latents = sample_latents(model, labels, sampling, source=source, first_index=first)
+        pixels = base.load_autoencoder(device).decode(latents)
+    return [Image.fromarray(one) for one in pixels]
+
+
+def _base_of(run: Run) -> DiTModel:
+    """The base model of a run that draws classes.
+
+    Raises:
+        TaskError: `not_drawn`, it draws none.
+    """
+    base = find_base_model(run.config.model, list(run.models))
+    if not isinstance(base, DiTModel):
+        message = f"{base.card.id} draws by prompts and controls: open the export in diffusers, whose README shows how"
+        raise TaskError("not_drawn", message, "model")
+    return base
+
+
+def _classes(run: Run) -> int:
+    """Number of classes, which is also the null label."""
+    _base_of(run)
+    return read_dit_config(run.checkpoint).num_classes
+
+
+def _label(what: str | int, names: tuple[str, ...], classes: int) -> int:
+    if isinstance(what, int):
+        if not 0 <= what < classes:
+            raise TaskError("label_out_of_range", f"there are classes 0 to {classes - 1}, not {what}", "what")
+        return what
+    if what in names:
+        return names.index(what)
+    similar = get_close_matches(what, names, n=1)
+    meant = f"did you mean {similar[0]}? " if similar else ""
+    known = ", ".join(names) if names else "a stopped run knows its classes by numbers"
+    raise TaskError("unknown_class", f"there is no class {what!r}; {meant}classes: {known}", "what")

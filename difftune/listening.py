@@ -1,0 +1,77 @@
+"""What a run in this process tells, for callbacks and for the board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from difftune.board import Board
+from difftune_core.channel import SilentHooks
+from difftune_core.hooks import (
+    BestEvent,
+    CheckpointEvent,
+    Event,
+    LogEvent,
+    MetricsEvent,
+    PhaseEvent,
+    ProgressEvent,
+    StopKind,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of training, as a callback is told of it."""
+
+    step: int
+    """Number of steps that are done."""
+    total: int
+    """Number of steps of the run."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What was measured: `train_loss`, `target_loss`, `retention_loss`, `grad_norm`, `learning_rate`."""
+
+
+class Listener(SilentHooks):
+    """The hooks of a run in this process. Every checkpoint stays."""
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        show: bool,
+        on_step: Callable[[Step], object] | None = None,
+    ) -> None:
+        """Call this after each step, and show the run under a title."""
+        self.board = Board(title, show=show)
+        self._on_step = on_step
+        self._values: dict[str, float] = {}
+        self._stop: StopKind | None = None
+
+    def emit(self, event: Event) -> None:
+        """Show an event, and hand it on."""
+        self._show(event)
+        if isinstance(event, ProgressEvent) and event.phase == "training" and self._wants_end(event):
+            self._stop = "stop"
+
+    def _wants_end(self, event: ProgressEvent) -> bool:
+        return self._on_step is not None and self._on_step(Step(event.done, event.total, self._values)) is False
+
+    def stop_requested(self) -> StopKind | None:
+        """Whether a callback wants the run to end."""
+        return self._stop
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case PhaseEvent():
+                self.board.phase(event.phase)
+            case ProgressEvent():
+                self.board.progress(event.done, event.total)
+            case MetricsEvent():
+                self._values = event.values
+                self.board.figures(event.step, event.values)
+            case CheckpointEvent():
+                self.board.say(f"checkpoint {event.name}")
+            case BestEvent():
+                self.board.say(f"best {event.metric} so far: {event.value:.5g}")
+            case LogEvent():
+                self.board.say(event.message)

@@ -1,0 +1,119 @@
+"""`difftune.train` and what it returns, on the smallest run there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import difftune
+from difftune import Places, Run, Step
+from difftune_core.checkpoint.manifest import MODEL
+from difftune_core.networks.dit import DiT
+from tests.core.conftest import CONFIG, RecordingHooks
+from tests.core.runs import ToyFolders, toy_folders
+
+FIELDS: dict[str, Any] = {
+    "batch_size": 4,
+    "recipe": "distillation",
+    "evaluation": {"holdout_fraction": 0.3, "num_images": 8, "num_inference_steps": 2, "every_steps": 2},
+    "samples": {"num_images": 2, "every_steps": 2, "num_inference_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyFolders:
+    torch.manual_seed(0)
+    model = DiT(replace(CONFIG, process="flow"))  # which has no export: diffusers is not loaded
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return toy_folders(model, tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def steps() -> list[Step]:
+    return []
+
+
+def train(toy: ToyFolders, out: str, **fields: Any) -> Run:
+    places = Places(models=[toy.models], cache=toy.root / "cache")
+    return difftune.train(toy.data, model="toy", out=toy.root / out, places=places, show=False, **FIELDS, **fields)
+
+
+@pytest.fixture(scope="module")
+def run(toy: ToyFolders, steps: list[Step]) -> Run:
+    threads = torch.get_num_threads()
+    found = train(toy, "run", steps=4, on_step=steps.append)
+    assert torch.get_num_threads() == threads
+    return found
+
+
+def test_a_run_makes_what_a_job_with_its_config_makes(toy: ToyFolders, run: Run) -> None:
+    toy.train(run.config, "job", RecordingHooks())
+    of_job = toy.root / "job" / "checkpoints" / run.checkpoint.name
+    assert (run.checkpoint / MODEL).read_bytes() == (of_job / MODEL).read_bytes()
+
+
+def test_a_callback_is_told_of_every_step(run: Run, steps: list[Step]) -> None:
+    assert [(one.step, one.total) for one in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert steps[-1].figures["train_loss"] == run.figures["train_loss"]
+
+
+def test_a_run_has_figures_curves_and_images(run: Run) -> None:
+    assert (run.status, run.step) == ("succeeded", 4)
+    assert {"fid", "kid", "null_fid", "train_loss"} <= run.figures.keys()
+    assert [step for step, _ in run.curves["fid"]] == [2, 4]
+    assert run.curves["fid"][-1] == (4, run.figures["fid"])
+    assert list(run.images) == [0, 2, 4]
+    assert run.report is not None
+    assert run.report.is_file()
+
+
+def test_images_are_drawn_by_name_by_number_and_without_a_class(run: Run) -> None:
+    assert run.class_names == ("0", "1")
+    named, numbered = run.sample("1", 2, steps=2), run.sample(1, 2, steps=2)
+    assert [image.tobytes() for image in named] == [image.tobytes() for image in numbered]
+    assert named[0].size == (32, 32)
+    assert run.sample(n=1, steps=2)[0].tobytes() != named[0].tobytes()
+    with pytest.raises(difftune.TaskError, match="there is no class 'rose'"):
+        run.sample("rose")
+
+
+def test_a_run_is_judged_by_other_images(toy: ToyFolders, run: Run) -> None:
+    found = run.evaluate(toy.data, n=8)
+    assert found["fid"] > 0
+    assert found["recipe"]["fake_digest"] != found["recipe"]["real_digest"]
+
+
+def test_a_run_that_a_callback_ends_goes_on_and_ends_the_same(toy: ToyFolders, run: Run) -> None:
+    ended = train(toy, "stopped", steps=4, on_step=lambda step: step.step < 3)
+    assert (ended.status, ended.step, ended.report) == ("stopped", 3, None)
+    assert "train_loss" in ended.figures
+    gone_on = train(toy, "stopped", steps=4, log_every_steps=1)
+    assert (gone_on.checkpoint / MODEL).read_bytes() == (run.checkpoint / MODEL).read_bytes()
+
+
+def test_a_folder_is_opened_again(toy: ToyFolders, run: Run) -> None:
+    assert difftune.open_run(run.folder).figures == run.figures
+    with pytest.raises(difftune.TaskError, match="is no folder of a run"):
+        difftune.open_run(toy.data)
+
+
+def test_what_is_wrong_is_named(toy: ToyFolders, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"learning_rat is no field of a job .* did you mean learning_rate\?"):
+        train(toy, "none", learning_rat=0.1)
+    with pytest.raises(difftune.TaskError, match="images: there is no"):
+        difftune.train(tmp_path / "none.zip", out=tmp_path)
+    with pytest.raises(ValueError, match="not both"):
+        train(toy, "none", steps=1, epochs=1)
+
+
+def test_two_folders_of_images_are_compared(toy: ToyFolders, tmp_path: Path) -> None:
+    for number in range(8):
+        Image.new("RGB", (32, 32), (number * 30, 0, 0)).save(tmp_path / f"{number}.png")
+    assert difftune.evaluate(toy.data, tmp_path, metrics=["fid"])["fid"] > 0
