@@ -14,6 +14,7 @@ from cli.card import card
 from cli.follow import follow
 from cli.jobs import Job, path_of
 from cli.plan_card import plan_card
+from cli.probing import probe as run_probe
 from cli.sending import OnBadFiles, Splits, send, settings_of
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
@@ -39,6 +40,9 @@ Set = Annotated[
     typer.Option("--set", help="Any other field: --set method.diff_tuning.hyperparameters.tau=0.5; repeatable."),
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay and show progress until the job has ended.")]
+Probe = Annotated[
+    bool, typer.Option("--probe", help="Take a few steps on images of noise first, so that the plan tells seconds.")
+]
 _FILES = ("training_file", "validation_file")
 _INTERRUPTED = 130
 
@@ -90,6 +94,7 @@ def plan(
     fields: Set = None,
     on_bad_files: OnBadFiles = None,
     splits: Splits = None,
+    probe: Probe = False,
     url: Url = None,
     key: Key = None,
     data_dir: DataDir = None,
@@ -101,6 +106,9 @@ def plan(
     with service(url, key, data_dir) as asked:
         settings = dict(zip(_FILES, (settings_of(on_bad_files, splits), settings_of(on_bad_files, None)), strict=True))
         found = _submitted(asked, body, told(), settings, dry_run=True)
+        if probe and not found["seconds_known_from"]:
+            run_probe(asked, body, found, told())
+            found = _submitted(asked, body, told(), settings, dry_run=True)
     typer.echo(json.dumps(found, indent=1) if as_json else plan_card(found))
 
 

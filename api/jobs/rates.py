@@ -19,23 +19,26 @@ from difftune_core.config.transfer import TransferConfig
 
 _LOOKED_AT = 5  # of the newest jobs
 _EVENTS = 2000  # phases of a job, at most
+_TOLD, _SHORTEST_S = 3, 2.0  # metrics are told about twice a second: steps must have taken longer to be timed by them
 
 
 def known(session: Session, tenant_id: str, config: TransferConfig, base_digest: str, device: str) -> Rates | None:
     """Rates of the tenant's newest jobs on the same base model, kind of device and adapter; None where there are none.
 
     Only jobs that one attempt has brought to their end are looked at: their phases follow each other without a wait.
+    Probes count where there is nothing else: their few images leave batches half empty.
     """
+    jobs = [job for job in _alike(session, tenant_id, base_digest, device) if _is_comparable(job.transfer, config)]
+    whole = [job for job in jobs if not _is_probe(job)]
     found: dict[str, float] = {}
-    count = 0
-    for job in _alike(session, tenant_id, base_digest, device):
-        if not _is_comparable(job.transfer, config):
-            continue
-        count += 1
+    for job in whole or jobs:
         counted = images.of(session, job).trained if session.get(Dataset, job.training_file) else None
-        for phase, rate in rates_of(_seconds(session, job), job.transfer, counted).items():
+        seconds = _seconds(session, job)
+        if _is_probe(job) and (took := _seconds_of_steps(session, job)):
+            seconds["training"] = took
+        for phase, rate in rates_of(seconds, job.transfer, counted).items():
             found[phase] = max(rate, found.get(phase, 0.0))
-    return Rates(count, found) if count else None
+    return Rates(len(whole or jobs), found, of_probes=not whole) if jobs else None
 
 
 def _alike(session: Session, tenant_id: str, base_digest: str, device: str) -> list[Job]:
@@ -55,6 +58,21 @@ def _is_comparable(past: TransferConfig, config: TransferConfig) -> bool:
     names = ("gpus", "precision", "activation_checkpointing", "compile")
     same = all(getattr(past.resources, name) == getattr(config.resources, name) for name in names)
     return same and past.method.hyperparameters.adapter.type == config.method.hyperparameters.adapter.type
+
+
+def _is_probe(job: Job) -> bool:
+    return (job.metadata_ or {}).get("difftune") == "probe"
+
+
+def _seconds_of_steps(session: Session, job: Job) -> float | None:
+    """Seconds of all steps of a probe by those after its first, which warms up; None where they were too quick."""
+    query = select(Event.created_at, Event.data).where(Event.job_id == job.id, Event.type == "metrics")
+    told = [(data["step"], at) for at, data in session.execute(query.order_by(Event.number).limit(_EVENTS)) if data]
+    told = [(step, at) for step, at in told if step > 0]
+    if len(told) < _TOLD or told[-1][1] - told[0][1] < _SHORTEST_S:
+        return None
+    (first, begin), (last, end) = told[0], told[-1]
+    return (end - begin) / (last - first) * job.transfer.method.hyperparameters.max_steps if last > first else None
 
 
 def _seconds(session: Session, job: Job) -> dict[str, float]:

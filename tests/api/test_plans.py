@@ -18,6 +18,7 @@ from api.jobs.states import JobStatus
 from api.work import repository
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind
+from cli import probing
 from tests.api.conftest import CARD
 
 GIB = 1 << 30
@@ -121,10 +122,20 @@ def test_what_is_left_to_auto_becomes_what_fits(client: TestClient, ready: str, 
 def test_seconds_are_those_of_jobs_that_have_run(
     client: TestClient, ready: str, services: Services, add_job: Callable[..., dict[str, Any]]
 ) -> None:
-    job = add_job()
+    ended(services, add_job()["id"])
     offer(services, 24 * GIB)
+    planned = ask(client, ready).json()
+    assert (planned["seconds"]["training"], planned["seconds_known_from"]) == (150.0, 1)
+    assert planned["retention_set"]["state"] == "cached"
+    offer(services, 24 * GIB, device="another")
+    assert ask(client, ready).json()["seconds"]["training"] is None
+
+
+def ended(services: Services, job_id: str, *, steps_at: tuple[float, ...] = (), **metadata: str) -> None:
+    """The job has trained from second 1 to 151, and told of its first steps at these times."""
     with services.database.write() as session:
-        row = session.get_one(Job, job["id"])
+        row = session.get_one(Job, job_id)
+        row.metadata_ = metadata
         row.status, row.finished_at, row.step = JobStatus.SUCCEEDED, 161.0, 300
         item = session.scalars(select(WorkItem).where(WorkItem.subject_id == row.id)).one()
         attempt = Attempt(work_item_id=item.id, fence=1, worker_id="w", started_at=1.0, device="NVIDIA A10")
@@ -134,11 +145,41 @@ def test_seconds_are_those_of_jobs_that_have_run(
         ):
             event = {"level": "info", "type": "phase", "message": phase, "data": {"phase": phase}, "created_at": at}
             session.add(Event(job_id=row.id, number=number, **event))
+        for step, at in enumerate(steps_at, start=1):
+            event = {"level": "info", "type": "metrics", "message": "", "data": {"step": step}, "created_at": at}
+            session.add(Event(job_id=row.id, number=100 + step, **event))
+
+
+def test_a_probe_tells_seconds_by_its_steps_after_the_first_until_a_job_has_ended(
+    client: TestClient, ready: str, services: Services, add_job: Callable[..., dict[str, Any]]
+) -> None:
+    ended(services, add_job()["id"], steps_at=(100.0, 102.0, 104.0), **probing.METADATA)
+    offer(services, 24 * GIB)
     planned = ask(client, ready).json()
-    assert (planned["seconds"]["training"], planned["seconds_known_from"]) == (150.0, 1)
-    assert planned["retention_set"]["state"] == "cached"
-    offer(services, 24 * GIB, device="another")
-    assert ask(client, ready).json()["seconds"]["training"] is None
+    assert planned["seconds"]["training"] == 2.0 * 300
+    assert any("by a probe" in note for note in planned["notes"])
+    ended(services, add_job()["id"])
+    assert ask(client, ready).json()["seconds"]["training"] == 150.0
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"epochs": 3.0, "warmup_steps": 50, "lr_schedule": "cosine", "retention_set": {"num_images": 5000}},
+        {"adapter": {"type": "lora"}, "batch_size": 4, "recipe": "distillation"},
+    ],
+)
+def test_a_probe_is_a_short_job_that_the_service_takes(client: TestClient, ready: str, stated: dict[str, Any]) -> None:
+    method = {"type": "diff_tuning", "diff_tuning": {"hyperparameters": stated}}
+    body = {"model": "tiny-dit", "training_file": "ds_other", "validation_file": "ds_more", "method": method}
+    body["evaluation"] = {"every_steps": 10, "early_stopping": {"patience": 2}, "num_images": 5000, "guidance": "none"}
+    made = client.post(JOBS, json=probing.shortened(body, ready)).json()
+    hyperparameters = made["method"]["diff_tuning"]["hyperparameters"]
+    assert (made["training_file"], made["metadata"], hyperparameters["max_steps"]) == (ready, probing.METADATA, 8)
+    assert made["evaluation"]["guidance"] == "none"
+    assert hyperparameters["adapter"]["type"] == stated.get("adapter", {"type": "full"})["type"]
+    assert all(hyperparameters[name] == stated[name] for name in stated.keys() & {"batch_size", "recipe"})
 
 
 @pytest.mark.usefixtures("large")

@@ -40,6 +40,8 @@ class Rates:
     seconds_a_unit: Mapping[str, float]
     """By phase, in the units of `difftune_core.config.plan.seconds`: of the slowest of the jobs, since what was found
     in a cache took no time."""
+    of_probes: bool = False
+    """Whether they are those of probes, whose few images leave batches half empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,5 +185,10 @@ def _notes(job: Job, size: NetworkSize) -> list[str]:
     if known.num_images is None:
         found.append("The training images are not counted yet: caches are planned without them.")
     if known.rates is None:
-        found.append("No job of yours on this base model and kind of device has ended: how long it takes is not known.")
+        found.append(
+            "No job of yours on this base model and kind of device has ended: how long it takes is not known. "
+            "`difftune plan --probe` takes a few steps to tell."
+        )
+    elif known.rates.of_probes:
+        found.append("Seconds are by a probe of a few steps: of drawing and caching, at most so many.")
     return found
