@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cli.service import AsJson
 from cli.settings import read_settings
 
 _Folder = Annotated[Path, typer.Argument(help="The backup.")]
@@ -22,14 +23,15 @@ def backup(
     with_objects: Annotated[
         bool, typer.Option("--with-objects", help="Copy the store's objects too, not only their checksums.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write database and list of objects to a new folder, while the service runs."""
-    _run("backup", folder, data_dir, ["--with-objects"] if with_objects else [])
+    _run("backup", folder, data_dir, ["--with-objects"] * with_objects + ["--json"] * as_json)
 
 
-def restore(folder: _Folder, data_dir: _DataDir = None) -> None:
+def restore(folder: _Folder, data_dir: _DataDir = None, as_json: AsJson = False) -> None:
     """Bring a backup into an empty service that does not run, and say what the store lacks."""
-    _run("restore", folder, data_dir, [])
+    _run("restore", folder, data_dir, ["--json"] * as_json)
 
 
 def _run(verb: str, folder: Path, data_dir: Path | None, options: list[str]) -> None:

@@ -102,6 +102,6 @@ def _checkpoint(checkpoint: Answer) -> str:
 
 
 def _next(job: Answer, has_checkpoint: bool) -> str:
-    verbs = {"succeeded": "report", "paused": "jobs resume", "running": "watch", "queued": "watch", "failed": "logs"}
+    verbs = {"succeeded": "report", "paused": "resume", "running": "watch", "queued": "watch", "failed": "logs"}
     first = [f"difftune {verbs[job['status']]} {job['id']}"] if job["status"] in verbs else []
     return "; ".join([*first, *([f"difftune download {job['id']}"] if has_checkpoint else [])])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -10,7 +9,7 @@ import typer
 
 from api.comparisons.states import ComparisonStatus
 from cli.card import moment
-from cli.printing import printable, table
+from cli.printing import printable, table, tell
 from cli.service import AsJson, DataDir, Key, Url, service
 
 Comparison = Annotated[str, typer.Argument(help="Id of the comparison (cmp_...).")]
@@ -52,7 +51,7 @@ def list_comparisons(
     """List the comparisons of your tenant, newest first."""
     with service(url, key, data_dir) as asked:
         found = asked.ask(_PATH, params={"limit": limit, "status": [one.value for one in status or []]})["data"]
-    typer.echo(json.dumps(found, indent=1) if as_json else table([_row(one) for one in found], _COLUMNS))
+    tell(found, table([_row(one) for one in found], _COLUMNS), as_json=as_json)
 
 
 @comparisons.command("show")
@@ -62,25 +61,33 @@ def show_comparison(
     """Show how a comparison stands, and each of its jobs; with --json all that is known of it."""
     with service(url, key, data_dir) as asked:
         found = asked.ask(_path_of(comparison))
-    typer.echo(json.dumps(found, indent=1) if as_json else _card(found))
+    tell(found, _card(found), as_json=as_json)
 
 
 @comparisons.command()
-def cancel(comparison: Comparison, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
+def cancel(
+    comparison: Comparison, *, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
     """End all jobs of a comparison for good; their checkpoints stay, and there is no joint report."""
     with service(url, key, data_dir) as asked:
         told = asked.ask(f"{_path_of(comparison)}/cancel", method="POST")
-    typer.echo(f"{told['id']} is {_standing(told)}")
+    tell(told, f"{told['id']} is {_standing(told)}", as_json=as_json)
 
 
 @comparisons.command()
 def delete(
-    comparison: Comparison, *, jobs: WithJobs = False, url: Url = None, key: Key = None, data_dir: DataDir = None
+    comparison: Comparison,
+    *,
+    jobs: WithJobs = False,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete a comparison that has ended, and its report; its jobs stay unless --jobs is given."""
     with service(url, key, data_dir) as asked:
-        asked.ask(_path_of(comparison), method="DELETE", params={"jobs": str(jobs).lower()})
-    typer.echo(f"{comparison} is deleted{' with its jobs' if jobs else '; its jobs stay'}")
+        gone = asked.ask(_path_of(comparison), method="DELETE", params={"jobs": str(jobs).lower()})
+    tell(gone, f"{comparison} is deleted{' with its jobs' if jobs else '; its jobs stay'}", as_json=as_json)
 
 
 def _path_of(comparison: str) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from cli.card import moment
-from cli.printing import printable, table
+from cli.printing import printable, table, tell
 from cli.sending import OnBadFiles, Splits, send, settings_of
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.transfer import told
@@ -49,6 +49,7 @@ def upload(
     url: Url = None,
     key: Key = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Upload an archive and wait until it was looked at; prints the id of the data set."""
     with service(url, key, data_dir) as asked:
@@ -59,7 +60,7 @@ def upload(
     counts = {"images": found["num_items"], "skipped": found["num_skipped"], "ignored": found["num_ignored"]}
     counted = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     typer.echo(f"{archive.name}: {counted}", err=True)
-    typer.echo(found["id"])
+    tell(found, found["id"], as_json=as_json)
 
 
 @datasets.command("list")
@@ -78,7 +79,7 @@ def list_datasets(
         }
         for one in found
     ]
-    typer.echo(json.dumps(found, indent=1) if as_json else table(rows, _COLUMNS))
+    tell(found, table(rows, _COLUMNS), as_json=as_json)
 
 
 @datasets.command()
@@ -102,8 +103,10 @@ def report(
 
 
 @datasets.command()
-def delete(dataset: Dataset, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
+def delete(
+    dataset: Dataset, *, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
     """Delete a data set that no unfinished job uses."""
     with service(url, key, data_dir) as asked:
-        asked.ask(f"/v1/datasets/{quote(dataset, safe='')}", method="DELETE")
-    typer.echo(f"{dataset} is deleted")
+        gone = asked.ask(f"/v1/datasets/{quote(dataset, safe='')}", method="DELETE")
+    tell(gone, f"{dataset} is deleted", as_json=as_json)

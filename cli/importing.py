@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from api.base_models import store as stored
 from api.settings import Settings
 from api.storage import ObjectStore, StoreError, open_store
+from cli.printing import tell
+from cli.service import AsJson
 from cli.settings import failed, read_settings
 from difftune_core.families.convert.request import ImportRequest
 from difftune_core.hooks import LogEvent, OutcomeEvent, PhaseEvent, parse_event
@@ -73,6 +75,7 @@ def import_model(
     timestep_frequencies: Frequencies = None,
     data_dir: DataDir = None,
     to_store: ToStore = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check and convert a model to safetensors with a card, for the data folder or the store."""
     given = dict(locals())
@@ -82,12 +85,13 @@ def import_model(
     given |= {"id": model_id, "models": folder}
     asked = {name: given[name] for name in ImportRequest.model_fields if name != "source" and given[name] is not None}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in asked.items()]
-    outcome, status = _run([*options, "--", source])
+    outcome, status = _run([*options, "--", source], aside=as_json)
     if outcome is None or outcome.code != "succeeded":
         why = f"{outcome.message} ({outcome.code})" if outcome else f"the conversion {_end(status)} without a word"
         raise failed(f"not imported: {why}")
-    where = _moved(store, folder / model_id) if store is not None else f"in {folder / model_id}"
-    typer.echo(f"imported {outcome.message}\n  {where}")
+    where = _moved(store, folder / model_id, aside=as_json) if store is not None else f"in {folder / model_id}"
+    said = f"imported {outcome.message}\n  {where}"
+    tell({"id": model_id, "imported": outcome.message, "where": where}, said, as_json=as_json)
 
 
 def _store_without(settings: Settings, model_id: str) -> ObjectStore:
@@ -102,9 +106,9 @@ def _store_without(settings: Settings, model_id: str) -> ObjectStore:
     return store
 
 
-def _moved(store: ObjectStore, folder: Path) -> str:
+def _moved(store: ObjectStore, folder: Path, *, aside: bool) -> str:
     """Move an imported model into the store; where it is now."""
-    typer.echo("uploading ...")
+    typer.echo("uploading ...", err=aside)
     try:
         model = stored.publish(store, folder)
     except (OSError, ValueError) as error:
@@ -113,8 +117,11 @@ def _moved(store: ObjectStore, folder: Path) -> str:
     return f"in the object store, digest {model.digest}"
 
 
-def _run(arguments: list[str]) -> tuple[OutcomeEvent | None, int]:
-    """The child's last word, None where there was none, and its exit status; what it tells on the way is printed."""
+def _run(arguments: list[str], *, aside: bool) -> tuple[OutcomeEvent | None, int]:
+    """The child's last word, None where there was none, and its exit status.
+
+    What it tells on the way is printed, `aside` on stderr.
+    """
     events, theirs = os.pipe()
     commands, ours = os.pipe()  # closed when this process ends, and the child ends with it
     pipes = [f"--events-fd={theirs}", f"--commands-fd={commands}"]
@@ -130,12 +137,12 @@ def _run(arguments: list[str]) -> tuple[OutcomeEvent | None, int]:
         os.close(commands)
         outcome = None
         for line in lines:
-            outcome = _told(line) or outcome
+            outcome = _told(line, aside=aside) or outcome
         status = child.wait()
     return outcome, status
 
 
-def _told(line: bytes) -> OutcomeEvent | None:
+def _told(line: bytes, *, aside: bool) -> OutcomeEvent | None:
     try:
         event = parse_event(line)
     except ValidationError:
@@ -143,9 +150,9 @@ def _told(line: bytes) -> OutcomeEvent | None:
     if isinstance(event, OutcomeEvent):
         return event
     if isinstance(event, PhaseEvent):
-        typer.echo(_PHASES.get(event.phase, event.phase))
+        typer.echo(_PHASES.get(event.phase, event.phase), err=aside)
     elif isinstance(event, LogEvent):
-        typer.echo(f"note: {event.message}")
+        typer.echo(f"note: {event.message}", err=aside)
     return None
 
 

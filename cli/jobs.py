@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from api.jobs.states import JobStatus
 from cli.card import card, left, moment, name_of
-from cli.printing import table
+from cli.printing import table, tell
 from cli.service import AsJson, DataDir, Key, Url, service
+from difftune.jobs import JOBS, path_of
+from difftune.service import Service
 
 Job = Annotated[str, typer.Argument(help="Id of the job (ftjob_...).")]
 Statuses = Annotated[list[JobStatus] | None, typer.Option("--status", help="Only these; may be given several times.")]
 Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
-_PATH = "/v1/fine_tuning/jobs"
 _COLUMNS = {
     "id": "ID",
     "name": "NAME",
@@ -34,11 +32,6 @@ _COLUMNS = {
 jobs = typer.Typer(name="jobs", help="Fine-tuning jobs: list, show, stop, go on, delete.", no_args_is_help=True)
 
 
-def path_of(job: str) -> str:
-    """Return the path of a job in the API."""
-    return f"{_PATH}/{quote(job, safe='')}"
-
-
 @jobs.command("list")
 def list_jobs(
     *,
@@ -51,8 +44,8 @@ def list_jobs(
 ) -> None:
     """List the jobs of your tenant, newest first."""
     with service(url, key, data_dir) as asked:
-        found = asked.ask(_PATH, params={"limit": limit, "status": [one.value for one in status or []]})["data"]
-    typer.echo(json.dumps(found, indent=1) if as_json else table([_row(job) for job in found], _COLUMNS))
+        found = asked.ask(JOBS, params={"limit": limit, "status": [one.value for one in status or []]})["data"]
+    tell(found, table([_row(job) for job in found], _COLUMNS), as_json=as_json)
 
 
 @jobs.command("show")
@@ -62,41 +55,43 @@ def show_job(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = Non
         found = asked.ask(path_of(job))
         newest = [] if as_json else asked.ask(f"{path_of(job)}/checkpoints", params={"limit": 1})["data"]
         reports = [] if as_json else list(asked.pages(f"{path_of(job)}/reports"))
-    typer.echo(json.dumps(found, indent=1) if as_json else card(found, newest, reports))
+    tell(found, card(found, newest, reports), as_json=as_json)
 
 
 @jobs.command()
-def pause(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
+def pause(job: Job, *, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Have a job save its state and give its GPU to others."""
-    _tell(job, "pause", url, key, data_dir)
+    with service(url, key, data_dir) as asked:
+        _tell(asked, job, "pause", as_json=as_json)
 
 
 @jobs.command()
-def resume(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
+def resume(job: Job, *, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Go on with a paused job where it stopped."""
-    _tell(job, "resume", url, key, data_dir)
+    with service(url, key, data_dir) as asked:
+        _tell(asked, job, "resume", as_json=as_json)
 
 
 @jobs.command()
-def cancel(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
+def cancel(job: Job, *, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """End a job for good; its checkpoints stay."""
-    _tell(job, "cancel", url, key, data_dir)
+    with service(url, key, data_dir) as asked:
+        _tell(asked, job, "cancel", as_json=as_json)
 
 
 @jobs.command()
-def delete(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None) -> None:
+def delete(job: Job, *, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Delete a job that has ended, with its checkpoints and reports."""
     with service(url, key, data_dir) as asked:
-        asked.ask(path_of(job), method="DELETE")
-    typer.echo(f"{job} is deleted")
+        gone = asked.ask(path_of(job), method="DELETE")
+    tell(gone, f"{job} is deleted", as_json=as_json)
 
 
-def _tell(job: str, verb: str, url: str | None, key: str | None, data_dir: Path | None) -> None:
-    with service(url, key, data_dir) as asked:
-        told = asked.ask(f"{path_of(job)}/{verb}", method="POST")
+def _tell(asked: Service, job: str, verb: str, *, as_json: bool) -> None:
+    told = asked.ask(f"{path_of(job)}/{verb}", method="POST")
     details = told["status_details"]
     at = f" at step {details['step']} of {details['total_steps']}" if details["step"] else ""
-    typer.echo(f"{told['id']} is {told['status']}{at}")
+    tell(told, f"{told['id']} is {told['status']}{at}", as_json=as_json)
 
 
 def _row(job: dict[str, Any]) -> dict[str, str]:

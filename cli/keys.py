@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from cli.card import moment
+from cli.printing import tell
 from cli.settings import failed, read_settings
 
 commands = typer.Typer(name="keys", help="API keys and tenants of a service, for its operator.", no_args_is_help=True)
@@ -21,7 +23,7 @@ commands = typer.Typer(name="keys", help="API keys and tenants of a service, for
 _UNITS_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 _COLUMNS = "{:<30}  {:<16}  {:<20}  {:<8}  {:<16}  {:<16}  {:<16}"
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
-AsJson = Annotated[bool, typer.Option("--json", help="A JSON line a key.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON; `list` a line a key.")]
 Key = Annotated[str, typer.Argument(help="Id of a key (key_...), as `list` shows it.")]
 
 
@@ -44,10 +46,12 @@ def add_key(
     name: Annotated[str, typer.Option(help="What it is for.")],
     expires: Annotated[str | None, typer.Option(help="A date (2027-01-31), or in how long: 12h, 30d, 8w.")] = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once."""
     until = [] if expires is None else ["--expires-at", str(_moment(expires))]
-    typer.echo(_run(data_dir, "add", "--tenant", tenant, "--name", name, *until).strip())
+    made = _run(data_dir, "add", "--tenant", tenant, "--name", name, *until).strip()
+    tell({"key": made, "tenant_id": tenant, "name": name}, made, as_json=as_json)
 
 
 @commands.command("rotate")
@@ -55,16 +59,20 @@ def rotate_key(
     key: Key,
     overlap: Annotated[str | None, typer.Option(help="How long the old one works on: 12h, 2d. Without: not.")] = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a new key in place of another, with its tenant, name and end, and print it, this once."""
     longer = [] if overlap is None else ["--overlap-s", str(_duration_s(overlap))]
-    typer.echo(_run(data_dir, "rotate", key, *longer).strip())
+    made = _run(data_dir, "rotate", key, *longer).strip()
+    tell({"key": made, "in_place_of": key}, made, as_json=as_json)
 
 
 @commands.command("revoke")
-def revoke_key(key: Key, data_dir: DataDir = None) -> None:
+def revoke_key(key: Key, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """End a key for good, with the streams that were opened with it. Jobs and data of its tenant stay."""
     _run(data_dir, "revoke", key)
+    if as_json:
+        tell({"id": key, "revoked": True}, "", as_json=True)
 
 
 def _run(data_dir: Path | None, *arguments: str) -> str:
@@ -83,10 +91,10 @@ def _run(data_dir: Path | None, *arguments: str) -> str:
 
 def _moment(text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
+        stated = datetime.fromisoformat(text)
     except ValueError:
         return time.time() + _duration_s(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (stated if stated.tzinfo else stated.replace(tzinfo=UTC)).timestamp()
 
 
 def _duration_s(text: str) -> float:
@@ -96,5 +104,5 @@ def _duration_s(text: str) -> float:
     return float(matched[1]) * _UNITS_S[matched[2]]
 
 
-def _day(moment: float | None) -> str:
-    return "" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")
+def _day(at: float | None) -> str:
+    return "" if at is None else moment(at)

@@ -6,7 +6,14 @@ import json
 import unicodedata
 from typing import Any
 
+import typer
+
 _MAX_CELL = 40
+
+
+def tell(found: Any, text: str, *, as_json: bool) -> None:
+    """Print what a command has found: for programs as JSON, for people as `text`."""
+    typer.echo(json.dumps(found, indent=1) if as_json else text)
 
 
 def table(found: list[dict[str, Any]], columns: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from cli.follow import follow
-from cli.jobs import path_of
+from difftune.jobs import path_of
 from difftune.service import Service, ServiceError
 
 METADATA = {"difftune": "probe"}

@@ -15,7 +15,8 @@ from api.jobs.states import JobStatus
 from api.settings import Settings
 from api.storage import StoreError, open_store
 from api.subjects.states import FINAL, Status
-from cli.service import service
+from cli.printing import tell
+from cli.service import AsJson, service
 from cli.settings import failed, read_settings
 from difftune.service import Service
 from difftune_core.config.model_ids import MODEL_ID, named_models
@@ -31,7 +32,9 @@ Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running 
 Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
 
 
-def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+def remove_model(
+    model: str, *, data_dir: DataDir = None, url: Url = None, key: Key = None, as_json: AsJson = False
+) -> None:
     """Remove an imported model; with --url not while work that this key sees is to use it. Its results stay."""
     if not re.fullmatch(MODEL_ID, model):
         raise failed(f"{model!r} is no id of a model")
@@ -48,7 +51,7 @@ def remove_model(model: str, data_dir: DataDir = None, url: Url = None, key: Key
         more = f"; {elsewhere[0]} was not imported by this command" if elsewhere else ""
         raise failed(f"there is no model {model!r} in {folder.parent} or the object store{more}")
     where = " and ".join(name for name, found in ((str(folder), in_folder), ("the object store", in_store)) if found)
-    typer.echo(f"removed {model} from {where}")
+    tell({"id": model, "deleted": True}, f"removed {model} from {where}", as_json=as_json)
 
 
 def _refuse_if_used(asked: Service, model: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import webbrowser
 from pathlib import Path
@@ -11,10 +12,12 @@ from urllib.parse import quote
 import typer
 
 from api.jobs.states import FINAL
-from cli.jobs import Job, path_of
-from cli.service import DataDir, Key, Url, service
+from cli.jobs import Job
+from cli.printing import tell
+from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
 from cli.transfer import bar, told
+from difftune.jobs import path_of
 from difftune.service import Service
 
 _POLL_S = 1.0
@@ -39,6 +42,7 @@ def logs(
     url: Url = None,
     key: Key = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print what a job's trainers printed."""
     params = {} if attempt is None else {"attempt": attempt}
@@ -49,7 +53,7 @@ def logs(
                 not follow or asked.ask(path_of(job))["status"] in FINAL
             )  # before reading, so that the end is read too
             for piece in asked.pages(f"{path_of(job)}/logs", **params, **after):
-                typer.echo(piece["text"], nl=False)
+                typer.echo(json.dumps(piece) if as_json else piece["text"], nl=as_json)
                 after = {"after": piece["id"]}
             if over:
                 break
@@ -68,6 +72,7 @@ def report(
     url: Url = None,
     key: Key = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch a job's report: its page, its figures as JSON, sample images. Prints their paths."""
     with service(url, key, data_dir) as asked:
@@ -76,13 +81,18 @@ def report(
             raise failed(_not_there(about, "report", "it is written after the first evaluation"))
         if link:
             page = next(file for file in found if file["kind"] == "report_html")
-            typer.echo(asked.ask(page["url"], params={"redirect": "false"})["url"])
+            shown = asked.ask(page["url"], params={"redirect": "false"})
+            tell(shown, shown["url"], as_json=as_json)
             return
         for file in found:
-            path = _fetched(asked, file["url"], to / f"{_named(about)}-{file['filename']}", file["sha256"])
-            typer.echo(path)
+            path = fetched(asked, file["url"], to / f"{_named(about)}-{file['filename']}", file["sha256"])
+            file["path"] = str(path)
+            if not as_json:
+                typer.echo(path)
             if browse and file["kind"] == "report_html":
                 webbrowser.open(path.resolve().as_uri())
+    if as_json:
+        tell(found, "", as_json=True)
 
 
 def download(
@@ -93,17 +103,21 @@ def download(
     url: Url = None,
     key: Key = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch the weights of a checkpoint, their sha256 checked. Prints their path."""
     with service(url, key, data_dir) as asked:
-        checkpoint = _checkpoint(asked, which)
+        checkpoint = checkpoint_of(asked, which)
         link = asked.ask(
             f"/v1/checkpoints/{quote(checkpoint, safe='')}/download", params={"format": form, "redirect": "false"}
         )
-        typer.echo(_fetched(asked, link["url"], to / link["filename"], link["sha256"]))
+        path = fetched(asked, link["url"], to / link["filename"], link["sha256"])
+    told_of = {"checkpoint": checkpoint, "path": str(path), "sha256": link["sha256"], "bytes": path.stat().st_size}
+    tell(told_of, str(path), as_json=as_json)
 
 
-def _checkpoint(asked: Service, which: str) -> str:
+def checkpoint_of(asked: Service, which: str) -> str:
+    """Return the id of a checkpoint, or of a job's result or newest checkpoint."""
     if which.startswith("ckpt_"):
         return which
     about = asked.ask(path_of(which))
@@ -127,7 +141,8 @@ def _named(job: dict[str, Any]) -> str:
     return "-".join(part for part in (job["suffix"], job["id"]) if part)
 
 
-def _fetched(asked: Service, path: str, target: Path, sha256: str) -> Path:
+def fetched(asked: Service, path: str, target: Path, sha256: str) -> Path:
+    """Write a file of the service with a bar, and return its path."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with bar(told(), target.name) as heard:

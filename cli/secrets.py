@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from api.addresses import in_url
+from cli.printing import tell
+from cli.service import AsJson
 from cli.settings import failed
 
 commands = typer.Typer(name="secrets", help="Passwords and keys of a stack of containers.", no_args_is_help=True)
@@ -23,13 +25,13 @@ Folder = Annotated[Path, typer.Argument(help="Has, or gets, a folder for each of
 
 
 @commands.command("make")
-def make(folder: Folder) -> None:
+def make(folder: Folder, as_json: AsJson = False) -> None:
     """Make the files that are missing, mode 0600. What is there stays, so this may run at every start."""
     try:
         made = write_secrets(folder)
     except OSError as error:
         raise failed(f"{error.filename or folder}: {error.strerror}") from None
-    typer.echo(f"{folder}: {', '.join(made) if made else 'everything is there'}")
+    tell({"made": made}, f"{folder}: {', '.join(made) if made else 'everything is there'}", as_json=as_json)
 
 
 @commands.command("show")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +11,16 @@ from rich.console import Console
 
 from cli.card import card
 from cli.follow import follow
-from cli.jobs import Job, path_of
+from cli.jobs import Job
 from cli.plan_card import plan_card
+from cli.printing import tell
 from cli.probing import probe as run_probe
 from cli.sending import OnBadFiles, Splits, send, settings_of
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
 from cli.transfer import told
 from difftune.bodies import choose_method
+from difftune.jobs import path_of
 from difftune.service import Service, ServiceError
 
 Data = Annotated[
@@ -75,9 +76,9 @@ def submit(
         settings = dict(zip(_FILES, (settings_of(on_bad_files, splits), settings_of(on_bad_files, None)), strict=True))
         job = _submitted(asked, body, console, settings)
         if watch:
-            job = _watched(asked, job["id"], console)
-    typer.echo(json.dumps(job, indent=1) if as_json else job["id"])
-    _exit_by(job)
+            job = watched(asked, job["id"], console)
+    tell(job, job["id"], as_json=as_json)
+    exit_by(job)
 
 
 def plan(
@@ -109,7 +110,7 @@ def plan(
         if probe and not found["seconds_known_from"]:
             run_probe(asked, body, found, told())
             found = _submitted(asked, body, told(), settings, dry_run=True)
-    typer.echo(json.dumps(found, indent=1) if as_json else plan_card(found))
+    tell(found, plan_card(found), as_json=as_json)
 
 
 def _body(
@@ -127,7 +128,7 @@ def _body(
         raise failed("--max-steps or --epochs, not both")
     choose_method(body, method, lengths)
     for one in fields or []:
-        _set(body, one)
+        set_field(body, one)
     if "training_file" not in body:
         raise failed("which images? Name an archive, or the id of a data set")
     return body
@@ -136,23 +137,25 @@ def _body(
 def watch_job(job: Job, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show a job's progress until it has ended; the exit status is 0 if it succeeded."""
     with service(url, key, data_dir) as asked:
-        found = _watched(asked, asked.ask(path_of(job))["id"], told())
+        found = watched(asked, asked.ask(path_of(job))["id"], told())
         newest = asked.ask(f"{path_of(job)}/checkpoints", params={"limit": 1})["data"]
         reports = list(asked.pages(f"{path_of(job)}/reports"))
-    typer.echo(json.dumps(found, indent=1) if as_json else card(found, newest, reports))
-    _exit_by(found)
+    tell(found, card(found, newest, reports), as_json=as_json)
+    exit_by(found)
 
 
-def _watched(asked: Service, job_id: str, console: Console) -> dict[str, Any]:
+def watched(asked: Service, job_id: str, console: Console) -> dict[str, Any]:
+    """Show a job until it has ended, and return it."""
     try:
         follow(asked, {job_id: job_id}, console, tell=True)
     except KeyboardInterrupt:
-        console.print(f"the job runs on; `difftune watch {job_id}` shows it again, `difftune jobs cancel` ends it")
+        console.print(f"the job runs on; `difftune watch {job_id}` shows it again, `difftune cancel` ends it")
         raise typer.Exit(_INTERRUPTED) from None
     return asked.ask(path_of(job_id))
 
 
-def _exit_by(job: dict[str, Any]) -> None:
+def exit_by(job: dict[str, Any]) -> None:
+    """Raise the exit of a job that has failed or was cancelled."""
     if job["status"] in {"failed", "cancelled"}:
         why = f": {job['error']['message']}" if job["error"] else ""
         raise failed(f"{job['id']} is {job['status']}{why}")
@@ -190,7 +193,8 @@ def _uploaded(asked: Service, path: Path, console: Console, settings: dict[str, 
     return str(found["id"])
 
 
-def _set(body: dict[str, Any], assignment: str) -> None:
+def set_field(body: dict[str, Any], assignment: str) -> None:
+    """Put what `--set` says, a path of names and a value as YAML, into a body."""
     path, equals, text = assignment.partition("=")
     if not (path and equals):
         raise failed(f"--set {assignment}: a field and its value, as in evaluation.every_steps=100")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from difftune.client import Client
     from difftune.jobs import Job, JobFailedError
     from difftune.local import Places, Run, Step, evaluate, open_run, train
+    from difftune.sample_data import sample_data
     from difftune.service import ServiceError
     from difftune_core.hooks import TaskError
 
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "open_run",
+    "sample_data",
     "train",
 ]
 
@@ -51,6 +53,7 @@ _FROM = {
     "TaskError": "difftune_core.hooks",
     "evaluate": "difftune.local",
     "open_run": "difftune.local",
+    "sample_data": "difftune.sample_data",
     "train": "difftune.local",
 }
 

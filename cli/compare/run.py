@@ -18,7 +18,7 @@ from cli.demo.stack import DemoStack
 from cli.settings import read_settings
 from cli.transfer import bar, bars, told
 from difftune.packing import archive_of
-from difftune.places import STATE_FILE, local_service
+from difftune.places import STATE_FILE, key_of, local_service, named
 from difftune.service import Service, ServiceError
 
 _POLL_S = 0.5
@@ -162,9 +162,10 @@ def failures(jobs: list[dict[str, Any]]) -> list[str]:
 def _service(url: str | None, key: str | None, folder: Path, console: Console) -> Iterator[Service]:
     """The service at `url`; else the one that uses the data folder, started where none runs."""
     if url is not None:
-        if not key:
+        address, own = named(url)
+        if not (secret := key_of(own, key)):
             raise ServiceError("--url needs an API key: --key, or DIFFTUNE_API_KEY in the environment")
-        with Service(url, key) as service:
+        with Service(address, secret) as service:
             yield service
     elif running := local_service(folder):
         console.print(f"using the service at {running[0]}", highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("verb", choices=["backup", "restore"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--with-objects", action="store_true", help="copy the objects too, not only their checksums")
+    parser.add_argument("--json", action="store_true", help="say what was done as JSON")
     arguments = parser.parse_args()
     write_privately()
     settings, folder = Settings(), arguments.folder.resolve()
@@ -38,6 +40,9 @@ def main() -> int:
     except (BackupError, RevisionError, StoreError, SQLAlchemyError, OSError) as error:
         print(f"difftune: {error}", file=sys.stderr)  # noqa: T201  # a command's own answer
         return 2
+    if arguments.json:
+        print(_as_json(arguments.verb, manifest, folder, lacking))  # noqa: T201  # as above
+        return 1 if any(lacking.values()) else 0
     print(_done(arguments.verb, manifest, folder, lacking))  # noqa: T201  # as above
     for what, keys in lacking.items():
         for key in keys[:_SHOWN]:
@@ -45,6 +50,14 @@ def main() -> int:
         if len(keys) > _SHOWN:
             print(f"{what}: {len(keys) - _SHOWN} more", file=sys.stderr)  # noqa: T201  # as above
     return 1 if any(lacking.values()) else 0
+
+
+def _as_json(verb: str, manifest: Manifest, folder: Path, lacking: dict[str, list[str]]) -> str:
+    """What was done, for programs; `missing` and `damaged` are keys of objects."""
+    told = {what.partition(" ")[0]: keys for what, keys in lacking.items()}
+    objects = {"objects": len(manifest.objects), "bytes": sum(entry.bytes for entry in manifest.objects)}
+    counted = {"rows": sum(manifest.rows.values()), **objects, "with_objects": manifest.with_objects}
+    return json.dumps({"done": verb, "folder": str(folder), **counted, **told})
 
 
 def _done(verb: str, manifest: Manifest, folder: Path, lacking: dict[str, list[str]]) -> str:

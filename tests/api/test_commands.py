@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.deps import Services
+from api.jobs.models import Checkpoint
 from cli import service as module
 from cli.main import app as command
 from difftune import service as spoken
@@ -179,3 +180,32 @@ def test_what_a_job_will_never_have_is_not_promised(difftune: Difftune, add_job:
     difftune("jobs", "cancel", job)
     for verb, what in (("report", "report"), ("download", "checkpoint")):
         assert f"{job} has no {what}: it is cancelled" in difftune(verb, job).stderr
+
+
+def test_a_retention_set_is_made_listed_shown_given_up_and_deleted(difftune: Difftune) -> None:
+    made = difftune("retention", "make", "tiny-dit", "--num-images", 8, "--set", "num_inference_steps=3")
+    assert made.exit_code == 0, made.output
+    retention_set = made.stdout.strip()
+    assert f"{retention_set}  queued  0 of 8  tiny-dit  sampled" in difftune("retention", "list").stdout
+    assert "num_inference_steps: 3" in difftune("retention", "show", retention_set).stdout
+    refused = difftune("retention", "download", retention_set)
+    assert (refused.exit_code, "has no images to download" in refused.output) == (1, True)
+    assert json.loads(difftune("retention", "cancel", retention_set, "--json").stdout)["status"] == "cancelled"
+    assert difftune("retention", "delete", retention_set).stdout == f"{retention_set} is deleted\n"
+
+
+def test_a_job_goes_on_from_anothers_checkpoint_with_its_settings(
+    difftune: Difftune, add_job: Callable[..., dict[str, Any]], rows: Callable[..., Any]
+) -> None:
+    hyperparameters = {"tau": 0.5, "max_steps": 40, "learning_rate": 0.002}
+    first = add_job(seed=3, method={"type": "diff_tuning", "diff_tuning": {"hyperparameters": hyperparameters}})
+    common = {"tenant_id": "default", "job_id": first["id"], "step": 40, "created_at": 1.0}
+    checkpoint = Checkpoint(**common, id="ckpt_1", fence=1, name="step-40", files=[])
+    rows(lambda session: session.add(checkpoint))
+    done = difftune("continue", first["id"], "--max-steps", 20, "--name", "further", "--json")
+    assert done.exit_code == 0, done.output
+    job = json.loads(done.stdout)
+    assert (job["model"], job["base_model"], job["suffix"], job["seed"]) == ("ckpt_1", "tiny-dit", "further", 3)
+    assert job["training_file"] == first["training_file"]
+    stated = {**first["method"]["diff_tuning"]["hyperparameters"], "max_steps": 20}
+    assert job["method"]["diff_tuning"]["hyperparameters"] == stated

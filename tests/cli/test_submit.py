@@ -106,8 +106,8 @@ def test_a_file_beside_the_config_is_found_from_anywhere(tmp_path: Path) -> None
 
 def test_the_exit_status_tells_how_a_watched_job_ended() -> None:
     with pytest.raises(typer.Exit):
-        submit._exit_by({"id": "ftjob_1", "status": "failed", "error": {"message": "The loss is not finite."}})
-    submit._exit_by({"id": "ftjob_1", "status": "succeeded", "error": None})
+        submit.exit_by({"id": "ftjob_1", "status": "failed", "error": {"message": "The loss is not finite."}})
+    submit.exit_by({"id": "ftjob_1", "status": "succeeded", "error": None})
 
 
 def test_the_version_is_printed() -> None:

@@ -161,6 +161,11 @@ def test_a_restore_without_objects_does_not_say_that_it_brought_some(
         command()
         said.append(capsys.readouterr().out)
     assert "a list of 3 objects (3000 bytes) written to" in said[0]
+    monkeypatch.setattr(sys, "argv", ["backup", "backup", str(tmp_path / "again"), "--json"])
+    monkeypatch.setenv("DIFFTUNE_DATA_DIR", str(lived.data_dir))
+    command()
+    told = json.loads(capsys.readouterr().out)
+    assert (told["done"], told["objects"], told["bytes"], told["missing"]) == ("backup", 3, 3000, [])
     assert "of 3 objects (3000 bytes), none of which was in the backup, 0 are whole in the store" in said[1]
 
 
