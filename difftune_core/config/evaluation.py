@@ -83,6 +83,10 @@ class EvaluationConfig(Frozen):
     """Noise levels as shares of the chain, t/T, between which guidance is on (Kynkaanniemi et al. 2024)."""
     guided_channels: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Guide the first latent channels only; DiT's published sampler, and so the presets, guide 3 of 4. Null: all."""
+    handover: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the chain, the end at the data, that the base model runs in place of the tuned one, without a class and
+    so without guidance (Diff-Tuning, Fig. 1). It undoes copying where that has begun, and else only costs; measure on
+    held-out images. Of models that draw classes; the export then has both networks."""
     other_guidance: Annotated[tuple[Guidance, ...], Field(max_length=3, strict=False)] = ()
     """Guidances by which the delivered model's FID and KID are measured too, at the end, from the same seeds."""
     every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None

@@ -44,6 +44,8 @@ class FamilyRules:
     """Classes of the adapters that a network of this family takes."""
     has_teacher: ClassVar[bool] = False
     """Whether its training data can ask the base model in each step, as some recipes do."""
+    has_handover: ClassVar[bool] = False
+    """Whether the base model can end a chain that the tuned model began."""
     section: ClassVar[str | None] = None
     """The config's section that is this family's own, and that every resolved config of it has."""
     data_form: ClassVar[DataForm] = "class_folders"

@@ -22,6 +22,8 @@ from difftune_core.config.sampling import SAMPLERS, check_sampler
 from difftune_core.config.transfer import DiffTuningHyperparameters, TrainingHyperparameters, TransferConfig
 from difftune_core.hooks import TaskError
 
+_LEAST_STEP = 0.5  # rounds to a whole one
+
 
 def _with_defaults(given: BaseModel, defaults: dict[str, Any], card: BaseModelCard) -> dict[str, Any]:
     """The given fields over the card's defaults over the class's own.
@@ -78,7 +80,17 @@ def _resolve_evaluation(
     resolved = EvaluationConfig.model_validate(_with_defaults(given, defaults, card))
     check_measured(resolved, rules.measured_along(control, resolved))
     check_sampler(resolved.sampler, card.process, "evaluation.sampler")
+    _check_handover(resolved, card)
     return resolved
+
+
+def _check_handover(resolved: EvaluationConfig, card: BaseModelCard) -> None:
+    field, steps = "evaluation.handover", resolved.num_inference_steps
+    if resolved.handover and not rules_of(card).has_handover:
+        raise TaskError("handover_not_for_model", f"{card.id} has no chain whose end the base model could run", field)
+    if 0 < resolved.handover * steps < _LEAST_STEP:
+        message = f"a handover of {resolved.handover:g} is not half a step of {steps}: nothing would be handed over"
+        raise TaskError("invalid_option", message, field)
 
 
 def _resolve_diff_tuning(

@@ -111,6 +111,19 @@ class HandOver:
         return denoise(x, t, condition)
 
 
+class EndedBy:
+    """A denoiser whose chain another one ends: what lies below a time, as networks are told times, is the other's."""
+
+    def __init__(self, first: Denoiser, last: Denoiser, below: float) -> None:
+        """Wrap both."""
+        self._first, self._last, self._below = first, last, below
+
+    def __call__(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], condition: Condition) -> Tensor:
+        """Give what the denoiser gives whose step it is."""
+        denoise = self._last if float(t[0]) < self._below else self._first
+        return denoise(x, t, condition)
+
+
 def whole_steps(share: float, total: int) -> int:
     """The number of whole steps nearest to a share of a chain of `total`."""
     return int(share * total + 0.5)

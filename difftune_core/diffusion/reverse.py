@@ -7,7 +7,7 @@ same index starts from the same noise whatever the network. Shapes: b images, c 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -37,12 +37,18 @@ class Sampling:
     guided_channels: int | None = None
     """Guide the first channels only; DiT's published sampler guides 3 of 4. None: all."""
     seed: int = 0
+    handover: float = 0.0
+    """Share of the chain, the end at the data, that the source model runs without a class (Diff-Tuning, Fig. 1)."""
 
     @classmethod
     def of(cls, config: object) -> Sampling:
         """Sampling as a config states it; what it leaves open is at its default."""
         names = [field.name for field in fields(cls) if hasattr(config, field.name)]
         return cls(**{name: getattr(config, name) for name in names})
+
+    def told(self) -> dict[str, Any]:
+        """Return it as a recipe has it; a hand-over only where there is one, as before there were any."""
+        return {name: value for name, value in asdict(self).items() if name != "handover" or value}
 
     @property
     def is_guided(self) -> bool:

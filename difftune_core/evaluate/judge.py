@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -184,7 +184,7 @@ class Judge(ABC, Generic[Model]):
             "num_generated": self.num_images,
             "num_real": len(self.real),
             "reference_set_digest": self.real_digest,
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.told(),
             **self.own_recipe(),
         } | {name: found for name, found in (("other_feature_extractors", others), ("metrics", further)) if found}
 

@@ -41,7 +41,13 @@ _VARIANCE = (
 
 
 def pipeline_deviation(
-    pipeline: Any, model: DiT, autoencoder: Autoencoder, sampling: Sampling, *, listen: Listen = unheard
+    pipeline: Any,
+    model: DiT,
+    autoencoder: Autoencoder,
+    sampling: Sampling,
+    *,
+    source: DiT | None = None,
+    listen: Listen = unheard,
 ) -> dict[str, Any]:
     """Mean and largest difference, in levels of 8 bits, between `pipeline` and each of our samplers it could stand for.
 
@@ -49,7 +55,8 @@ def pipeline_deviation(
         pipeline: a `DiTPipeline` with the weights of `model`.
         model: what was exported.
         autoencoder: the one in the pipeline.
-        sampling: gives steps (at most 50 are used), guidance scale and seed; the pipeline can do DDIM alone.
+        sampling: gives steps (at most 50 are used), guidance scale, seed and hand-over; the pipeline can do DDIM alone.
+        source: the base model, where `sampling` hands over to it.
         listen: who hears how many images are drawn.
     """
     used, count, comparisons = extent(model.config, sampling, model.pos_embed.device)
@@ -58,7 +65,7 @@ def pipeline_deviation(
     theirs = _pipeline_images(pipeline, labels, used, progress)
     differences = []
     for number, (ours, why) in enumerate(comparisons, start=1):
-        latents = sample_latents(model, labels, ours, progress=after(count * number, progress))
+        latents = sample_latents(model, labels, ours, source=source, progress=after(count * number, progress))
         images = autoencoder.decode(latents).astype(np.int64)
         distance = np.abs(theirs - images)
         own = {"sampler": ours.sampler, "guided_channels": ours.guided_channels or model.config.in_channels}
@@ -87,6 +94,7 @@ def extent(
         num_inference_steps=min(sampling.num_inference_steps, _MOST_STEPS),
         guidance_scale=sampling.guidance_scale,
         seed=sampling.seed,
+        handover=sampling.handover,
     )
     comparisons = _comparisons(config, used)
     cost = _NUM_IMAGES * (1 + len(comparisons)) * 2 * used.num_inference_steps * pass_operations(config)
@@ -97,7 +105,8 @@ def extent(
 
 
 def _stated(used: Sampling) -> dict[str, Any]:
-    return {name: getattr(used, name) for name in ("num_inference_steps", "guidance_scale", "seed")}
+    names = ("num_inference_steps", "guidance_scale", "seed", *(["handover"] if used.handover else []))
+    return {name: getattr(used, name) for name in names}
 
 
 def _comparisons(config: DiTConfig, used: Sampling) -> list[tuple[Sampling, str]]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from difftune_core.diffusion.denoisers import Condition, Denoiser
+from difftune_core.diffusion.denoisers import Condition, Denoiser, EndedBy, Memoised, whole_steps
 from difftune_core.diffusion.process import make_process
 from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
 from difftune_core.diffusion.solvers import make_solver
@@ -67,13 +67,14 @@ def sample_latents(
     """Draw latents of images `first_index ...` with these labels.
 
     Labels equal to the null label, or a guidance scale of 1, need one pass a step instead of two. Every step is an
-    interruption point.
+    interruption point. Where `sampling` hands the last steps over, all but the null branch's images have them from the
+    source model.
 
     Args:
         model: the tuned model, whose anatomy and label table count.
         labels: of the images.
         sampling: how.
-        source: the pre-trained model, needed for guidance `domain`.
+        source: the pre-trained model, needed for guidance `domain` and for a hand-over.
         denoise: takes the passes in place of `model`: a wrapper around it.
         source_denoise: likewise in place of `source`.
         first_index: number of the first image.
@@ -85,6 +86,9 @@ def sample_latents(
         TaskError: `label_outside_table`, a label that the table has no row for.
     """
     _check_labels(labels, model.null_label)
+    if denoise is None and sampling.handover and bool((labels != model.null_label).any()):
+        assert source is not None, "a hand-over needs the source model"
+        denoise = handed_over(model, source, sampling)
     denoise, apart, null = _passes(model, denoise, ways := ways or Ways.of(model))
     if sampling.guidance == "domain":
         assert source is not None, "domain guidance needs the source model"
@@ -92,6 +96,17 @@ def sample_latents(
     of_class, chain = labels != model.null_label, chain_of(model, ways.batch)
     away = Away(torch.full_like(labels, null), of_class, apart) if sampling.is_guided else None
     return reverse(denoise, labels, chain, sampling, away=away, first_index=first_index, progress=progress)
+
+
+def handed_over(model: DiT, source: DiT, sampling: Sampling) -> Denoiser:
+    """Wrap a model whose last steps the source model runs under its own null label, where guidance adds nothing."""
+    times = make_solver(sampling.sampler, sampling.num_inference_steps, model.config).times.unique()
+    count = whole_steps(sampling.handover, len(times))
+    if count == 0:
+        return model
+    _, told = make_process(model.config).network_inputs(torch.zeros(len(times), 1, 1, 1), times)
+    between = float(told[count - 1 : count + 1].mean())  # rounding does not decide whose a step is
+    return EndedBy(model, UnderNull(Memoised(source), source.null_label), between)
 
 
 def _passes(model: DiT, denoise: Denoiser | None, ways: Ways) -> tuple[Denoiser, Denoiser | None, int]:

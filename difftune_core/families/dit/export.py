@@ -9,6 +9,7 @@ what that does to its images is measured (`checkpoint.deviation`) and in the car
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.networks.state import CONFIG
 
 PIPELINE_NULL_LABEL = 1000
+PIPELINE = "pipeline.py"
+"""The pipeline of an export with two transformers, as diffusers looks for it."""
 
 
 def padded_table(table: Tensor) -> Tensor:
@@ -103,29 +106,50 @@ def export_diffusers(
     class_names: Sequence[str],
     card: dict[str, Any],
     sampling: Sampling | None = None,
+    source: DiT | None = None,
     listen: Listen = unheard,
 ) -> None:
     """Write a folder that `DiTPipeline.from_pretrained` opens.
 
+    Where `sampling` hands over to `source`, the base model, it has both transformers, and `pipeline.py` that draws so;
+    `DiTPipeline` itself draws with the tuned one alone.
     `README.md` is for whoever finds it elsewhere. `difftune.json` holds `card`, under `classes` label and name of each
     class and its name in the pipeline (`export_card.pipeline_name`), and under `pipeline` how far the pipeline's images
     are from our own sampler's, measured on the device of `model` with steps, guidance scale and seed of `sampling`;
     `listen` gives who hears of the images that this draws.
     """
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.pipelines.dit.pipeline_dit import DiTPipeline
 
     vae: Any = AutoencoderKL.from_pretrained(autoencoder_folder, use_safetensors=True, local_files_only=True)
     classes = class_table(class_names)
     labels = {entry["id"]: entry["pipeline_name"] for entry in classes}
     scheduler = make_scheduler("ddim", 50, model.config)
-    pipeline: Any = DiTPipeline(to_diffusers(model), vae.float(), scheduler, id2label=labels)
-    pipeline.register_to_config(id2label=labels)  # its class takes the names and forgets to save them
+    sampling = sampling or Sampling()
+    parts = {"vae": vae.float(), "scheduler": scheduler, "id2label": labels}
+    pipeline = _pipeline(model, parts, source, sampling.handover)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    if sampling.handover:
+        shutil.copyfile(Path(__file__).with_name("handover_pipeline.py"), folder / PIPELINE)
     forget_place(folder / "vae" / CONFIG)
     device = model.pos_embed.device
     autoencoder = Autoencoder(autoencoder_folder, device)
-    deviation = pipeline_deviation(pipeline.to(device), model, autoencoder, sampling or Sampling(), listen=listen)
+    pipeline = pipeline.to(device)
+    deviation = pipeline_deviation(pipeline, model, autoencoder, sampling, source=source, listen=listen)
     told = {**card, "classes": classes, "pipeline": deviation}
     (folder / CARD).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    (folder / README).write_text(readme_of(told, PIPELINE_NULL_LABEL), encoding="utf-8")
+    (folder / README).write_text(readme_of(told, PIPELINE_NULL_LABEL, sampling.handover), encoding="utf-8")
+
+
+def _pipeline(model: DiT, parts: dict[str, Any], source: DiT | None, handover: float) -> Any:
+    """Put the parts together, with the base model's transformer where it is handed over to."""
+    if handover:
+        from difftune_core.families.dit.handover_pipeline import HandOverDiTPipeline
+
+        assert source is not None, "a hand-over needs the source model"
+        base = to_diffusers(source)
+        return HandOverDiTPipeline(to_diffusers(model), **parts, base_transformer=base, handover=handover)
+    from diffusers.pipelines.dit.pipeline_dit import DiTPipeline
+
+    pipeline: Any = DiTPipeline(to_diffusers(model), **parts)
+    pipeline.register_to_config(id2label=parts["id2label"])  # its class takes the names and forgets to save them
+    return pipeline

@@ -26,7 +26,7 @@ def class_table(class_names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"id": i, "name": name, "pipeline_name": pipeline_name(name)} for i, name in enumerate(class_names)]
 
 
-def readme_of(card: dict[str, Any], null_label: int) -> str:
+def readme_of(card: dict[str, Any], null_label: int, handover: float = 0.0) -> str:
     """What whoever finds the folder somewhere else must know."""
     method = card.get("method")
     facts = {
@@ -39,8 +39,21 @@ def readme_of(card: dict[str, Any], null_label: int) -> str:
         f"{entry['id']}\t{json.dumps(entry['name'])}\t{json.dumps(entry['pipeline_name'])}" for entry in card["classes"]
     ]
     told = [f"- {name}: {value}" for name, value in facts.items() if value is not None]
-    return _README.format(facts="\n".join(told), rows="\n".join(rows), card=CARD, null_label=null_label)
+    extra = _HANDOVER.format(percent=f"{100 * handover:g}") if handover else ""
+    found = {"facts": "\n".join(told), "rows": "\n".join(rows), "handover": extra}
+    return _README.format(**found, card=CARD, null_label=null_label)
 
+
+_HANDOVER = """
+Its images were judged with the last {percent} % of the steps by the base model, whose transformer is here too. The
+pipeline in `pipeline.py` draws so (read it before you trust it); `DiTPipeline` draws with the tuned model alone:
+
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("THIS_FOLDER", custom_pipeline="THIS_FOLDER", trust_remote_code=True)
+```
+"""
 
 _README = """# DiT
 
@@ -55,7 +68,7 @@ pipeline = DiTPipeline.from_pretrained("THIS_FOLDER")
 labels = pipeline.get_label_ids([next(iter(pipeline.labels))])  # a list of names from the last column below
 image = pipeline(class_labels=labels, guidance_scale=1.5, num_inference_steps=50).images[0]
 ```
-
+{handover}
 Label {null_label} is the null label. `{card}` has the whole story, and how far the pipeline's images are from
 difftune's own.
 

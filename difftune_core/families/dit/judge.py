@@ -209,7 +209,9 @@ class DiTJudge(Judge[DiT]):
     ) -> Made:
         """The images of an evaluation, each drawn when it is asked for."""
         sampling = replace(self.sampling, guidance=guidance or self.sampling.guidance)
-        source = self.base_model if sampling.guidance == "domain" else None
+        if model is vars(self).get("base_model"):
+            sampling = replace(sampling, handover=0.0)  # it has nobody to hand over to
+        source = self.base_model if sampling.guidance == "domain" or sampling.handover else None
 
         def make(start: int, stop: int) -> Pixels:
             rows, heard = labels[start:stop], after(start, progress)

@@ -14,6 +14,7 @@ class DiTRules(FamilyRules):
     """A DiT draws classes and takes every adapter."""
 
     has_teacher = True
+    has_handover = True
     implementation = "difftune_core.families.dit.family:DIT"
     adapters = (FullTuning, Lora, DiffFit, BitFit, AdaptFormer, VisualPrompt)
 

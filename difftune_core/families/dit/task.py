@@ -160,6 +160,7 @@ class DiTTask(Task[DiT]):
         labels %= len(names)
 
         def draw(model: DiT, sampling: Sampling, progress: Progress) -> UInt8[np.ndarray, "k s s 3"]:
+            sampling = replace(sampling, handover=0.0)  # they show the model itself, and need no other in memory
             return self.preparation.autoencoder.decode(sample_latents(model, labels, sampling, progress=progress))
 
         return SampleRow(tuple(names[label] for label in labels.tolist()), draw)
@@ -199,6 +200,7 @@ class DiTTask(Task[DiT]):
                 class_names=self.class_names,
                 card=self.export_card(result.step),
                 sampling=self._judge.sampling,
+                source=base.load_dit(preparation.device).eval() if self._judge.sampling.handover else None,
                 listen=lambda total: preparation.progress("exporting", total),
             )
             zip_folder(Path(folder), out / _ARCHIVE)

@@ -190,3 +190,32 @@ def test_our_own_way_stands_beside_the_pipeline_where_they_differ(
     config = replace(PRESETS["DiT-S/8"], in_channels=channels)
     _, _, comparisons = extent(config, Sampling(guidance_scale=scale), torch.device("cpu"))
     assert len(comparisons) == differences
+
+
+def test_an_export_with_a_hand_over_draws_what_our_sampler_draws(toy_model: DiT, tmp_path: Path) -> None:
+    """It has both transformers and a pipeline; `DiTPipeline` opens the same folder as the tuned one alone."""
+    from diffusers import DiffusionPipeline
+
+    tuned = with_classes(toy_model, NUM_CLASSES, "mean")
+    torch.manual_seed(5)
+    source = DiT(replace(toy_model.config, num_classes=7))
+    for parameter in source.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    models = [DiT(replace(model.config, timestep_frequencies="diffusers")) for model in (tuned, source)]
+    for model, state in zip(models, (tuned.state_dict(), source.state_dict()), strict=True):
+        model.load_state_dict(state)
+    how, names = replace(SAMPLING, handover=0.5), [f"class {i}" for i in range(NUM_CLASSES)]
+    export_diffusers(models[0].eval(), VAE, tmp_path, class_names=names, card={}, sampling=how, source=models[1].eval())
+    opener: Any = DiffusionPipeline
+    pipeline = opener.from_pretrained(
+        tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True, local_files_only=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    labels = [0, 3]
+    for sampling, opened in ((how, pipeline), (SAMPLING, open_pipeline(tmp_path))):
+        ours = Autoencoder(VAE).decode(sample_latents(models[0], torch.tensor(labels), sampling, source=models[1]))
+        assert np.abs(levels(opened, labels) - ours.astype(int)).max() <= 1
+    told = json.loads((tmp_path / CARD).read_text(encoding="utf-8"))["pipeline"]
+    assert told["settings"]["handover"] == 0.5
+    assert told["differences"][0]["max_levels"] <= 1
+    assert "custom_pipeline" in (tmp_path / README).read_text(encoding="utf-8")
