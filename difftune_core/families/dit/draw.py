@@ -100,7 +100,7 @@ def sample_latents(
 
 def handed_over(model: DiT, source: DiT, sampling: Sampling) -> Denoiser:
     """Wrap a model whose last steps the source model runs under its own null label, where guidance adds nothing."""
-    times = make_solver(sampling.sampler, sampling.num_inference_steps, model.config).times.unique()
+    times = torch.unique(make_solver(sampling.sampler, sampling.num_inference_steps, model.config).times)
     count = whole_steps(sampling.handover, len(times))
     if count == 0:
         return model
