@@ -67,8 +67,7 @@ def sample_latents(
     """Draw latents of images `first_index ...` with these labels.
 
     Labels equal to the null label, or a guidance scale of 1, need one pass a step instead of two. Every step is an
-    interruption point. Where `sampling` hands the last steps over, all but the null branch's images have them from the
-    source model.
+    interruption point. Where all are of the null label, nothing is handed over.
 
     Args:
         model: the tuned model, whose anatomy and label table count.
@@ -83,27 +82,36 @@ def sample_latents(
 
     Raises:
         Stopped: somebody asked for a stop.
-        TaskError: `label_outside_table`, a label that the table has no row for.
+        TaskError: `label_outside_table`.
     """
-    _check_labels(labels, model.null_label)
-    if denoise is None and sampling.handover and bool((labels != model.null_label).any()):
-        assert source is not None, "a hand-over needs the source model"
-        denoise = handed_over(model, source, sampling)
+    of_class = _are_classes(labels, model.null_label)
+    denoise = denoise or handed_over(model, source, sampling, of_class)
     denoise, apart, null = _passes(model, denoise, ways := ways or Ways.of(model))
     if sampling.guidance == "domain":
-        assert source is not None, "domain guidance needs the source model"
-        apart, null = source_denoise or (AtOneTime(source) if ways.is_joint else source), source.null_label
-    of_class, chain = labels != model.null_label, chain_of(model, ways.batch)
+        apart, null = _of_source(source, source_denoise, is_joint=ways.is_joint)
     away = Away(torch.full_like(labels, null), of_class, apart) if sampling.is_guided else None
+    chain = chain_of(model, ways.batch)
     return reverse(denoise, labels, chain, sampling, away=away, first_index=first_index, progress=progress)
 
 
-def handed_over(model: DiT, source: DiT, sampling: Sampling) -> Denoiser:
-    """Wrap a model whose last steps the source model runs under its own null label, where guidance adds nothing."""
+def _of_source(source: DiT | None, denoise: Denoiser | None, *, is_joint: bool) -> tuple[Denoiser, int]:
+    """Who is asked for the source's null label, and which that is."""
+    assert source is not None, "domain guidance needs the source model"
+    return denoise or (AtOneTime(source) if is_joint else source), source.null_label
+
+
+def handed_over(model: DiT, source: DiT | None, sampling: Sampling, of_class: Tensor) -> Denoiser | None:
+    """Wrap a model whose last steps the source model runs under its own null label, where guidance adds nothing.
+
+    None where nothing is handed over: by `sampling`, or because no image is of a class.
+    """
+    if not (sampling.handover and bool(of_class.any())):
+        return None
+    assert source is not None, "a hand-over needs the source model"
     times = torch.unique(make_solver(sampling.sampler, sampling.num_inference_steps, model.config).times)
     count = whole_steps(sampling.handover, len(times))
     if count == 0:
-        return model
+        return None
     _, told = make_process(model.config).network_inputs(torch.zeros(len(times), 1, 1, 1), times)
     between = float(told[count - 1 : count + 1].mean())  # rounding does not decide whose a step is
     return EndedBy(model, UnderNull(Memoised(source), source.null_label), between)
@@ -116,11 +124,13 @@ def _passes(model: DiT, denoise: Denoiser | None, ways: Ways) -> tuple[Denoiser,
     return denoise or model, denoise or model, model.null_label
 
 
-def _check_labels(labels: Int[Tensor, " n"], null_label: int) -> None:
+def _are_classes(labels: Int[Tensor, " n"], null_label: int) -> Tensor:
+    """Which are no null label, none being outside the table."""
     outside = labels[(labels < 0) | (labels > null_label)]
     if len(outside):
         message = f"label {int(outside[0])} is outside the table: 0 to {null_label}, the last of them null"
         raise TaskError("label_outside_table", message, "labels")
+    return labels != null_label
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.networks.state import CONFIG
 
 PIPELINE_NULL_LABEL = 1000
-PIPELINE = "pipeline.py"
-"""The pipeline of an export with two transformers, as diffusers looks for it."""
+PIPELINE = "handover_pipeline.py"
+"""The pipeline of an export with two transformers."""
 
 
 def padded_table(table: Tensor) -> Tensor:
@@ -111,8 +111,8 @@ def export_diffusers(
 ) -> None:
     """Write a folder that `DiTPipeline.from_pretrained` opens.
 
-    Where `sampling` hands over to `source`, the base model, it has both transformers, and `pipeline.py` that draws so;
-    `DiTPipeline` itself draws with the tuned one alone.
+    Where `sampling` hands over to `source`, the base model, it has both transformers, and `handover_pipeline.py` that
+    draws so; `DiTPipeline` itself draws with the tuned one alone.
     `README.md` is for whoever finds it elsewhere. `difftune.json` holds `card`, under `classes` label and name of each
     class and its name in the pipeline (`export_card.pipeline_name`), and under `pipeline` how far the pipeline's images
     are from our own sampler's, measured on the device of `model` with steps, guidance scale and seed of `sampling`;
@@ -129,7 +129,7 @@ def export_diffusers(
     pipeline = _pipeline(model, parts, source, sampling.handover)
     pipeline.save_pretrained(folder, safe_serialization=True)
     if sampling.handover:
-        shutil.copyfile(Path(__file__).with_name("handover_pipeline.py"), folder / PIPELINE)
+        shutil.copyfile(Path(__file__).with_name(PIPELINE), folder / PIPELINE)
     forget_place(folder / "vae" / CONFIG)
     device = model.pos_embed.device
     autoencoder = Autoencoder(autoencoder_folder, device)

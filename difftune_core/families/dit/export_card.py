@@ -46,12 +46,15 @@ def readme_of(card: dict[str, Any], null_label: int, handover: float = 0.0) -> s
 
 _HANDOVER = """
 Its images were judged with the last {percent} % of the steps by the base model, whose transformer is here too. The
-pipeline in `pipeline.py` draws so (read it before you trust it); `DiTPipeline` draws with the tuned model alone:
+pipeline in `handover_pipeline.py` draws so; `DiTPipeline` draws with the tuned model alone:
 
 ```python
-from diffusers import DiffusionPipeline
+import sys
 
-pipeline = DiffusionPipeline.from_pretrained("THIS_FOLDER", custom_pipeline="THIS_FOLDER", trust_remote_code=True)
+sys.path.insert(0, "THIS_FOLDER")
+from handover_pipeline import HandOverDiTPipeline
+
+pipeline = HandOverDiTPipeline.from_pretrained("THIS_FOLDER")
 ```
 """
 

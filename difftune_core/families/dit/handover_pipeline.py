@@ -1,8 +1,7 @@
 """A `DiTPipeline` whose last steps another transformer takes: the tuned model begins an image, its base model ends it.
 
-This file travels with an export and needs nothing but diffusers and torch:
-
-    DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)
+This file travels with an export and needs nothing but diffusers and torch: with its folder on the path,
+`from handover_pipeline import HandOverDiTPipeline` and `HandOverDiTPipeline.from_pretrained(FOLDER)`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -194,8 +195,6 @@ def test_our_own_way_stands_beside_the_pipeline_where_they_differ(
 
 def test_an_export_with_a_hand_over_draws_what_our_sampler_draws(toy_model: DiT, tmp_path: Path) -> None:
     """It has both transformers and a pipeline; `DiTPipeline` opens the same folder as the tuned one alone."""
-    from diffusers import DiffusionPipeline
-
     tuned = with_classes(toy_model, NUM_CLASSES, "mean")
     torch.manual_seed(5)
     source = DiT(replace(toy_model.config, num_classes=7))
@@ -206,10 +205,8 @@ def test_an_export_with_a_hand_over_draws_what_our_sampler_draws(toy_model: DiT,
         model.load_state_dict(state)
     how, names = replace(SAMPLING, handover=0.5), [f"class {i}" for i in range(NUM_CLASSES)]
     export_diffusers(models[0].eval(), VAE, tmp_path, class_names=names, card={}, sampling=how, source=models[1].eval())
-    opener: Any = DiffusionPipeline
-    pipeline = opener.from_pretrained(
-        tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True, local_files_only=True
-    )
+    found: Any = runpy.run_path(str(tmp_path / "handover_pipeline.py"))
+    pipeline = found["HandOverDiTPipeline"].from_pretrained(tmp_path, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     labels = [0, 3]
     for sampling, opened in ((how, pipeline), (SAMPLING, open_pipeline(tmp_path))):
@@ -218,4 +215,4 @@ def test_an_export_with_a_hand_over_draws_what_our_sampler_draws(toy_model: DiT,
     told = json.loads((tmp_path / CARD).read_text(encoding="utf-8"))["pipeline"]
     assert told["settings"]["handover"] == 0.5
     assert told["differences"][0]["max_levels"] <= 1
-    assert "custom_pipeline" in (tmp_path / README).read_text(encoding="utf-8")
+    assert "HandOverDiTPipeline" in (tmp_path / README).read_text(encoding="utf-8")
