@@ -146,10 +146,11 @@ class DiTJudge(Judge[DiT]):
 
     def references(self, progress: Progress) -> dict[str, Any]:
         """Measure ceiling and floor beside which a figure can be read; made once per data set and base model."""
+        alone = replace(self, config=self.config.model_copy(update={"handover": 0.0}))  # no reference is handed over
         inputs = {
             "format": _FORMAT,
             "base": self.base.card.digest,
-            "recipe": self.recipe(),
+            "recipe": alone.recipe(),
             "metrics": self.config.metrics,
             "extractors": [extractor.contents for extractor in self.extractors],
             "held_out": pixels_digest(self.real),
