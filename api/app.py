@@ -57,6 +57,7 @@ from api.tracing import flush_tracing
 from api.units import MAX_CONNECTIONS, Units
 from api.uploads.endpoints import router as uploads
 from api.verbs import Head
+from api.web import router as web
 
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -115,7 +116,7 @@ def _include_routers(app: FastAPI) -> None:
         app.include_router(router, dependencies=needs_key)
     for path in (kind.router for kind in kinds() if kind.router is not None):  # of other packages
         app.include_router(resolve_name(path), dependencies=needs_key)
-    for router in (objects, health, docs, _description(app)):
+    for router in (objects, health, docs, web, _description(app)):
         app.include_router(router, dependencies=checked)
 
 
@@ -140,6 +141,7 @@ def _services(settings: Settings) -> Services:
         doorbell=Doorbell(settings, database),
         units=units,
         known_keys=KnownKeys(settings.key_cache_s),
+        known_sessions=KnownKeys(settings.key_cache_s),
         last_use=LastUse(lambda used_at: units.write("", lambda session: note_uses(session, used_at))),
         following=Following(database),
         jobs_asked=CoalescedReads(lambda ids: units.read_for_many(partial(answered, ids)), database.version),

@@ -68,6 +68,8 @@ class Services:
     doorbell: Doorbell
     units: Units
     known_keys: KnownKeys
+    known_sessions: KnownKeys
+    """Keys that sessions of pages were opened with, by their ids."""
     last_use: LastUse
     following: Following
     jobs_asked: CoalescedReads[str, Answer]
@@ -92,11 +94,29 @@ async def authenticate(request: Request) -> Principal:
     known: Principal | None = getattr(request.state, "principal", None)
     if known is not None:
         return known
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise UnauthenticatedError("missing_api_key", "Send your API key: Authorization: Bearer dft_...")
     used: Services = request.app.state.services
-    request.state.principal = found = await used.known_keys.principal(token, partial(_look_up, used, token))
+    of_page: str | None = getattr(request.state, "session_key", None)
+    if of_page is not None:
+        found = await principal_of_session(used, of_page)
+    else:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise UnauthenticatedError("missing_api_key", "Send your API key: Authorization: Bearer dft_...")
+        found = await principal_of_key(used, token)
+    request.state.principal = found
+    return found
+
+
+async def principal_of_key(used: Services, token: str) -> Principal:
+    """Whose the key is. Raises as `authenticate`."""
+    found = await used.known_keys.principal(token, partial(_look_up, used, token))
+    used.last_use.note(found.key_id)
+    return found
+
+
+async def principal_of_session(used: Services, key_id: str) -> Principal:
+    """Whose the session is that a page has opened with the key. Raises as `authenticate`."""
+    found = await used.known_sessions.principal(key_id, partial(_look_up_id, used, key_id))
     used.last_use.note(found.key_id)
     return found
 
@@ -113,6 +133,14 @@ async def _look_up(used: Services, token: str) -> Principal:
         return Principal(tenant_id=key.tenant_id, key_id=key.id)
 
     return await used.units.look_up_key(keys.id_in(token), look)
+
+
+async def _look_up_id(used: Services, key_id: str) -> Principal:
+    def look(session: Session) -> Principal:
+        key = keys.still_valid(session, key_id)
+        return Principal(tenant_id=key.tenant_id, key_id=key.id)
+
+    return await used.units.look_up_key(key_id, look)
 
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="`Authorization: Bearer dft_...`")

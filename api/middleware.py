@@ -26,7 +26,7 @@ from api.protocol import UNREADABLE
 from api.settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_FILES, _OBJECTS = "/v1/files", "/v1/objects/"
+_FILES, _OBJECTS = {"/v1/files", "/datasets/upload"}, "/v1/objects/"
 _PART = re.compile(r"/v1/uploads/[^/]+/parts")
 _BODILESS = {"GET", "HEAD", "DELETE", "OPTIONS"}
 _NOT_ALLOWED = (
@@ -151,7 +151,7 @@ class BodyLimit:
     def _max_bytes(self, path: str) -> int | None:
         if _PART.fullmatch(path):
             return self._settings.max_part_bytes + FORM_REST_BYTES
-        if path == _FILES:
+        if path in _FILES:
             return self._settings.max_file_bytes + FORM_REST_BYTES
         return None if path.startswith(_OBJECTS) else _MAX_JSON_BYTES  # a link says how large its object is
 

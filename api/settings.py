@@ -142,6 +142,11 @@ class Settings(BaseSettings):
     """How long a request with an `Idempotency-Key` is remembered."""
     link_ttl_s: float = 900.0
     """Life of a download link."""
+    session_ttl_s: Annotated[float, Field(gt=0)] = 43_200.0
+    """Life of a login in a browser; it ends earlier where its key does."""
+    session_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+    """Signs logins, and is the same for all processes of the API. Null: made of the store's secret key, or else kept in
+    the data folder."""
 
     @property
     def database(self) -> str:

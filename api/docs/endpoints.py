@@ -1,6 +1,6 @@
-"""Pages for people: what is here, and Swagger UI over `/openapi.json`. They need no key, and load nothing from others.
+"""Swagger UI over `/openapi.json`. It needs no key, and loads nothing from others.
 
-All addresses in them are relative, so that they hold behind a proxy that puts a path before ours.
+All addresses in it are relative, so that they hold behind a proxy that puts a path before ours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
-from api import __version__
 from api.errors import not_found
 from api.strict import StrictRoute
 
@@ -56,37 +55,7 @@ _DOCS = """<!doctype html>
 </body>
 </html>
 """
-_HOME = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>difftune</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="docs/home.css">
-</head>
-<body>
-<h1>difftune {__version__}</h1>
-<p>Fine-tunes diffusion models with Diff-Tuning, by a REST API in the shapes of OpenAI's fine-tuning API.</p>
-<ul>
-<li><a href="docs">Every request of the API</a>, to read and to try (<a href="openapi.json">as OpenAPI</a>)</li>
-<li><a href="readyz">Whether it can serve requests</a>, and <a href="healthz">whether it lives</a></li>
-<li>Requests need a key: <code>Authorization: Bearer dft_...</code>. On the command line: <code>difftune</code></li>
-<li>Guides: <code>README.md</code> and the folder <code>docs</code> of the source</li>
-</ul>
-</body>
-</html>
-"""
-_HOME_CSS = """body { max-width: 40rem; margin: 12vh auto; padding: 0 20px; font: 16px/1.6 system-ui, sans-serif; }
-"""
-_WRITTEN = {"start.js": (_START, "text/javascript"), "home.css": (_HOME_CSS, "text/css")}
-
-
-@router.get("/")
-async def home() -> HTMLResponse:
-    """What is here."""
-    return HTMLResponse(_HOME, headers=_HEADERS)
+_WRITTEN = {"start.js": (_START, "text/javascript")}
 
 
 @router.get("/docs")

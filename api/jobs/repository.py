@@ -69,6 +69,13 @@ def metric_page(
     return list(session.scalars(query.order_by(Metric.name, Metric.step).limit(limit)))
 
 
+def newest_points(session: Session, job_id: str, *, limit: int) -> list[tuple[str, int, float]]:
+    """Name, step and value of up to `limit` values, those of the highest steps; in order of their steps."""
+    query = select(Metric.name, Metric.step, Metric.value).where(Metric.job_id == job_id)
+    rows = session.execute(query.order_by(Metric.step.desc(), Metric.name).limit(limit))
+    return [(name, step, value) for name, step, value in rows][::-1]
+
+
 def metrics_at(session: Session, job_id: str, step: int) -> dict[str, float]:
     """The value of each series that has one at this step."""
     query = select(Metric).where(Metric.job_id == job_id, Metric.step == step).order_by(Metric.name)

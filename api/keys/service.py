@@ -43,7 +43,20 @@ def verify(session: Session, token: str) -> ApiKey:
         raise UnauthenticatedError("invalid_api_key", "This is not an API key of this service (dft_...).")
     key = repository.find(session, f"key_{matched[1]}")
     same = hmac.compare_digest(key.secret_sha256 if key else _NO_HASH, _hashed(matched[2]))
-    if key is None or not same or key.revoked_at is not None:
+    return _valid(key if same else None)
+
+
+def still_valid(session: Session, key_id: str) -> ApiKey:
+    """The key that was verified before, by its id.
+
+    Raises:
+        UnauthenticatedError: it was revoked or has expired since.
+    """
+    return _valid(repository.find(session, key_id))
+
+
+def _valid(key: ApiKey | None) -> ApiKey:
+    if key is None or key.revoked_at is not None:
         raise UnauthenticatedError("invalid_api_key", "The API key is unknown or was revoked.")
     if key.expires_at is not None and key.expires_at <= time.time():
         raise UnauthenticatedError("invalid_api_key", "The API key has expired.")

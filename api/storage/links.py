@@ -91,9 +91,9 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
-def signing_secret(data_dir: Path) -> bytes:
+def signing_secret(data_dir: Path, name: str = "link-signing.key") -> bytes:
     """The folder's own secret, made at first use; of processes that race, one wins and all read its secret."""
-    path = data_dir / "secrets" / "link-signing.key"
+    path = data_dir / "secrets" / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")

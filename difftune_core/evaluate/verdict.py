@@ -15,9 +15,9 @@ from typing import Any
 
 from difftune_core.config.figures import find_figure
 from difftune_core.config.reports.evaluation import Evaluation, Judged
+from difftune_core.drawing.numbers import number
 from difftune_core.evaluate.best import cost
 from difftune_core.evaluate.report.entries import title_of
-from difftune_core.evaluate.report.numbers import number
 
 CODE = "delivered_worse"
 _LEVEL = 0.95

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,27 @@ def token(services: Services) -> str:
 def client(app: FastAPI, token: str) -> Iterator[TestClient]:
     with TestClient(app, headers={"authorization": f"Bearer {token}"}, follow_redirects=False) as made:
         yield made
+
+
+@pytest.fixture
+def browser(app: FastAPI, client: TestClient, token: str) -> TestClient:
+    """A browser that has logged in to the dashboard."""
+    made = TestClient(app)
+    made.portal = client.portal  # one event loop, as a process of the service has
+    assert made.post("/login", data={"key": token}, follow_redirects=False).status_code == 303
+    return made
+
+
+@pytest.fixture
+def send_form(browser: TestClient) -> Callable[..., Any]:
+    """Send a form of a page, as its button does, with the token that stands in it."""
+
+    def send(page: str, action: str, **fields: str) -> Any:
+        found = re.search(r'name="token" value="(\w+)"', browser.get(page).text)
+        assert found is not None
+        return browser.post(action, data={"token": found[1], **fields}, follow_redirects=False)
+
+    return send
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from difftune_core.config.conditions import all_conditions
 from difftune_core.config.reports.comparison import ComparisonReport, SavedTold
 from difftune_core.config.reports.evaluation import Convergence
 from difftune_core.config.reports.run import RunReport
+from difftune_core.drawing.numbers import number
 from difftune_core.evaluate import equal_scores
 from difftune_core.evaluate.best import is_higher_better
 from difftune_core.evaluate.comparison.figures import Runs
 from difftune_core.evaluate.comparison.statistics import spread
-from difftune_core.evaluate.report.numbers import number
 
 _REASONS = {
     "too_few_evaluations": "too few evaluations",

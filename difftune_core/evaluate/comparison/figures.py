@@ -13,9 +13,9 @@ import numpy as np
 
 from difftune_core.config.figures import Figure, all_figures
 from difftune_core.config.reports.evaluation import Judged
+from difftune_core.drawing.numbers import Number
 from difftune_core.evaluate.comparison.runs import FinishedRun
 from difftune_core.evaluate.comparison.statistics import holm, paired, spread
-from difftune_core.evaluate.report.numbers import Number
 
 EQUAL_WITHIN = 0.1
 """Numbers of target images that differ by less than this share count as equal."""

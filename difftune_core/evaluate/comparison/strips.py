@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from difftune_core.evaluate.report.numbers import Number, log_ticks, tick_label, ticks, with_error
+from difftune_core.drawing.numbers import Number, log_ticks, tick_label, ticks, with_error
 
 _LOG_FROM = 12  # ratio of the extremes from which the axis is logarithmic
 _MARGIN = 1.15  # factor of room at both ends of a logarithmic axis

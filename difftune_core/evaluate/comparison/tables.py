@@ -8,7 +8,7 @@ from typing import Any
 
 from difftune_core.config.recipe_rules import idle
 from difftune_core.config.reports.comparison import MethodTold, PairTold
-from difftune_core.evaluate.report.numbers import Number, number
+from difftune_core.drawing.numbers import Number, number
 
 _TOLD_EXACTLY = 0.001  # smaller p values are shown as "< 0.001"
 

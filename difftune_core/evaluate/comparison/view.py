@@ -8,13 +8,13 @@ from typing import Any
 
 from difftune_core.config.figures import Figure, all_figures
 from difftune_core.config.reports.comparison import ComparisonReport, CurvePoint, FigureTold, SpreadTold
+from difftune_core.drawing.charts import Chart, Rule, Series, line_chart
+from difftune_core.drawing.numbers import Number, number, with_error
 from difftune_core.evaluate.comparison.convergence import convergence_table
 from difftune_core.evaluate.comparison.strips import Line, Strip, place_strip
 from difftune_core.evaluate.comparison.tables import pair_groups, settings
-from difftune_core.evaluate.report.charts import Chart, Rule, Series, line_chart
 from difftune_core.evaluate.report.entries import REFERENCES, is_of_few
 from difftune_core.evaluate.report.heading import heading
-from difftune_core.evaluate.report.numbers import Number, number, with_error
 from difftune_core.evaluate.report.view import how_made
 
 _NAMED = 3  # methods in the title

@@ -10,11 +10,11 @@ from typing import Any
 from PIL import Image
 
 from difftune_core.config.reports.chain import ChainCheckpoint, ChainReport
+from difftune_core.drawing.charts import Chart, Point, Rule, Series, line_chart
+from difftune_core.drawing.numbers import number, with_error
 from difftune_core.evaluate.report.chain_picture import chain_picture
-from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
 from difftune_core.evaluate.report.entries import is_of_few
 from difftune_core.evaluate.report.heading import heading
-from difftune_core.evaluate.report.numbers import number, with_error
 from difftune_core.evaluate.report.tables import Tile
 from difftune_core.evaluate.report.view import how_made
 from difftune_core.evaluate.report.write import data_uri, plain, render, write_json

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from difftune_core.config.reports.run import RunReport
+from difftune_core.drawing.numbers import number
 from difftune_core.evaluate.convergence import MIN_EVALUATIONS
-from difftune_core.evaluate.report.numbers import number
 from difftune_core.evaluate.report.tables import Tile
 
 _TITLE = "Sudden convergence"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from difftune_core.config.figures import Figure
 from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.config.reports.run import RunReport
+from difftune_core.drawing.numbers import number, with_error
+from difftune_core.drawing.scale import Mark, Scale, place
 from difftune_core.evaluate.report.entries import REFERENCES, is_of_few, is_of_forgetting, measures
-from difftune_core.evaluate.report.numbers import number, with_error
-from difftune_core.evaluate.report.scale import Mark, Scale, place
 
 _MEANINGS = {
     "base_model": "The base model, label table of the target, before the first step.",

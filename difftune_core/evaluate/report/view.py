@@ -10,11 +10,11 @@ from difftune_core.config.figures import Figure
 from difftune_core.config.recipe_rules import idle
 from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.config.reports.run import Recipe, RunReport
-from difftune_core.evaluate.report.charts import Chart, Point, Rule, Series, line_chart
+from difftune_core.drawing.charts import Chart, Point, Rule, Series, line_chart
+from difftune_core.drawing.numbers import Number, number
 from difftune_core.evaluate.report.convergence import convergence_tile, how_converged
 from difftune_core.evaluate.report.entries import REFERENCES, measures
 from difftune_core.evaluate.report.heading import heading
-from difftune_core.evaluate.report.numbers import Number, number
 from difftune_core.evaluate.report.tables import ERROR_MEANING, glossary, scale, tables, tiles
 
 __all__ = ["REFERENCES", "context", "how_made"]

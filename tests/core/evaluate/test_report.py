@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from difftune_core.drawing.charts import Rule, Series, line_chart
+from difftune_core.drawing.numbers import log_ticks, number, tick_label, ticks, with_error
+from difftune_core.drawing.scale import Mark, place
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report import write_report
-from difftune_core.evaluate.report.charts import Rule, Series, line_chart
-from difftune_core.evaluate.report.numbers import log_ticks, number, tick_label, ticks, with_error
-from difftune_core.evaluate.report.scale import Mark, place
 
 VOID = {"meta", "img", "br", "line", "circle", "path"}
 DIGEST = "c0ffee" * 10 + "abcd"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from difftune_core.evaluate.report.scale import Mark, place
+from difftune_core.drawing.scale import Mark, place
 
 LOW, HIGH = 1 / 1.25, 100 * 1.25
 SPAN = math.log(HIGH / LOW)

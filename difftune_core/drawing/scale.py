@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from difftune_core.evaluate.report.numbers import Number, log_ticks, tick_label, with_error
+from difftune_core.drawing.numbers import Number, log_ticks, tick_label, with_error
 
 _MARGIN = 1.25  # factor of room at both ends
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from difftune_core.evaluate.report.numbers import Number, log_ticks, number, tick_label, ticks
+from difftune_core.drawing.numbers import Number, log_ticks, number, tick_label, ticks
 
 Point = tuple[Number, Number]
 

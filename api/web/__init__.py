@@ -1,0 +1,11 @@
+"""The dashboard: pages for people, made on the server of what the REST API answers. They work without JavaScript."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.web import assets, downloads, jobs, login, overview
+
+router = APIRouter()
+for part in (assets.router, login.router, login.ending, overview.router, jobs.router, downloads.router):
+    router.include_router(part)

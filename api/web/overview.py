@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from api.deps import ServicesDep
+from api.web.rendering import page
+from api.web.routing import Asking, Page
+from api.work.repository import devices
+
+router = APIRouter(route_class=Page, include_in_schema=False)
+_JOBS = ("fine_tuning", "jobs")
+_AT_WORK = ["running", "pausing", "resuming", "cancelling"]
+_WAITING = ["queued", "validating_files", "paused"]
+_OVER = ["succeeded", "failed", "cancelled"]
+
+
+@router.get("/")
+async def overview(request: Request, api: Asking, used: ServicesDep) -> Response:
+    """What is at work, what waits, what came of the last jobs."""
+
+    async def jobs(statuses: list[str], limit: int) -> dict[str, Any]:
+        found: dict[str, Any] = await api.get(*_JOBS, status=statuses, limit=limit)
+        return found
+
+    return page(
+        request,
+        "overview.html.j2",
+        at_work=await jobs(_AT_WORK, 12),
+        waiting=await jobs(_WAITING, 10),
+        over=await jobs(_OVER, 8),
+        datasets=(await api.get("datasets", limit=1))["data"],
+        devices=await used.units.read(request.state.principal.tenant_id, devices),
+    )
