@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class BaseModel(ABC):
 
     folder: Path
     card: BaseModelCard
+    compiled: bool = field(default=False, kw_only=True)
+    """Whether blocks of networks that draw its images are compiled."""
 
     @abstractmethod
     def anatomy(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
 from difftune_core.interruption import Progress, Stopped, progress_of
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
+from difftune_core.runtime.blocks import keep_compiled_in
+from difftune_core.runtime.compiled import compiles, place_of_compiled
 from difftune_core.runtime.precision import Precision, precision_on
 from difftune_core.runtime.residency import is_resident
 
@@ -126,7 +128,8 @@ class Preparation:
     @property
     def precision(self) -> Precision:
         """What networks compute in that draw, as those do that are trained."""
-        return precision_on(self.device, self.config.resources.precision)
+        resources = self.config.resources
+        return replace(precision_on(self.device, resources.precision), compiled=compiles(resources, self.device))
 
     def rest(self) -> None:
         """Let go of the autoencoder, which a step has no use for, until it is next asked for."""
@@ -171,12 +174,15 @@ class Preparation:
         """
         self.phase(phase)
         progress = self.progress(phase, config.num_images)
+        precision = self.precision
+        if precision.compiled:
+            keep_compiled_in(place_of_compiled(self.folders.cache))
         return retention_set(
-            base or self.base,
+            replace(base or self.base, compiled=precision.compiled),
             config,
             self.folders.cache,
             device=self.device,
-            precision=self.precision,
+            precision=precision,
             progress=progress,
         )
 

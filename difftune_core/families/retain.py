@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from difftune_core.config.retention import (
     retention_fields,
     uploaded_digest,
 )
+from difftune_core.config.run import ResourcesConfig
 from difftune_core.data.dataset import ImageFolder, open_dataset
 from difftune_core.data.item_files import ItemFiles
 from difftune_core.data.pixels import BLOCK, Pixels, parts_of
@@ -24,6 +26,8 @@ from difftune_core.files import file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, PhaseEvent, TaskError
 from difftune_core.interruption import Stopped, interruptible, progress_of
 from difftune_core.retention.bank import RetentionSet, retention_set, save_retention_set
+from difftune_core.runtime.blocks import keep_compiled_in
+from difftune_core.runtime.compiled import compiles, place_of_compiled
 from difftune_core.runtime.precision import precision_on
 
 FILE = "retention.safetensors"
@@ -84,8 +88,13 @@ def _sampled(base: BaseModel, request: RetentionSetRequest, cache: Path, hooks: 
         torch.use_deterministic_algorithms(mode=True, warn_only=True)  # as the trainer, which shares the cache
     progress = progress_of(hooks, "building_retention_set", request.num_images)
     device = torch.device("cuda" if on_gpu else "cpu")
-    precision = precision_on(device, "auto")  # as of a job that does not say otherwise
-    return retention_set(base, request, cache, device=device, precision=precision, progress=progress)
+    compiled = compiles(ResourcesConfig(), device)
+    precision = replace(precision_on(device, "auto"), compiled=compiled)  # as of a job that does not say otherwise
+    if compiled:
+        keep_compiled_in(place_of_compiled(cache))
+    return retention_set(
+        replace(base, compiled=compiled), request, cache, device=device, precision=precision, progress=progress
+    )
 
 
 def _uploaded(

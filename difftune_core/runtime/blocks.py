@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -38,6 +39,37 @@ def checkpoint_activations(network: nn.Module) -> bool:
     return True
 
 
+def keep_compiled_in(cache: Path) -> None:
+    """Keep compiled code in a folder, unless whoever started this process has stated another."""
+    if _STATED is None:
+        os.environ[_CACHE] = str(cache)
+
+
+def compile_for_drawing(network: nn.Module) -> None:
+    """Compile the repeated blocks of a network that nothing is learned by; a block that cannot be goes on without."""
+    for block in repeated_blocks(network):
+        block._compiled_call_impl = _Tried(block)  # noqa: SLF001  # where `Module.compile` puts its own
+
+
+class _Tried:
+    """A block's call, compiled at its first; as it was where that fails."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self._plain: Callable[..., Any] = block._call_impl  # noqa: SLF001  # as `Module.compile` takes it
+        self._compiled: Callable[..., Any] | None = torch.compile(self._plain, backend=BACKEND)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._compiled is None:
+            return self._plain(*args, **kwargs)
+        try:
+            return self._compiled(*args, **kwargs)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            self._compiled = None
+            return self._plain(*args, **kwargs)
+
+
 def compile_blocks(networks: Sequence[nn.Module], cache: Path, attempt: Callable[[], object]) -> tuple[int, str | None]:
     """Compile the repeated blocks, and try them out by `attempt`; without them if that fails.
 
@@ -52,8 +84,7 @@ def compile_blocks(networks: Sequence[nn.Module], cache: Path, attempt: Callable
     blocks = [block for network in networks for block in repeated_blocks(network)]
     if not blocks:
         return 0, None
-    if _STATED is None:
-        os.environ[_CACHE] = str(cache)
+    keep_compiled_in(cache)
     for block in blocks:
         block.compile(backend=BACKEND)
     try:

@@ -24,6 +24,8 @@ class Precision:
 
     name: PrecisionName
     device: torch.device
+    compiled: bool = False
+    """Whether blocks of networks that draw are compiled, which rounds otherwise."""
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -36,7 +38,8 @@ class Precision:
 
     def told(self) -> dict[str, str]:
         """What to say of it where float32 goes without saying, as in keys of caches."""
-        return {} if self.dtype is None else {"precision": self.name}
+        told = {} if self.dtype is None else {"precision": self.name}
+        return told | ({"blocks": "compiled"} if self.compiled else {})
 
     def new_scaler(self) -> torch.amp.GradScaler | None:
         """What keeps gradients within the range of float16; None where the range is that of float32."""

@@ -7,20 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.batch import TrainingData, make_batch
-from difftune_core.files import COMPUTED
-from difftune_core.holding import use
 from difftune_core.hooks import Hooks, LogEvent
-from difftune_core.runtime.blocks import checkpoint_activations, compile_blocks
+from difftune_core.runtime.blocks import checkpoint_activations, compile_blocks, compile_for_drawing
+from difftune_core.runtime.compiled import compiles, place_of_compiled
 from difftune_core.runtime.precision import keep_frozen_in
 from difftune_core.train.step import backward
-
-_COMPILED = "compiled"  # among what a node has computed, by version: the compiler's own cache
 
 
 def prepare_blocks(
@@ -49,15 +45,13 @@ def prepare_blocks(
     checkpointing = resources.activation_checkpointing == "on"
     if checkpointing and not sum(checkpoint_activations(network) for network in networks):
         _tell(hooks, "no_blocks", "activation_checkpointing", "it does nothing: the network has no blocks")
-    on_gpu = next(state.model.parameters()).device.type == "cuda"
-    if resources.compile == "off" or (resources.compile == "auto" and not on_gpu):
+    if not compiles(resources, next(state.model.parameters()).device):
         return
-    place = cache / COMPUTED / _COMPILED / torch.__version__
-    place.mkdir(parents=True, exist_ok=True)
-    use(place)
-    count, why = compile_blocks(networks, place, lambda: _try_out(state, config, data))
+    count, why = compile_blocks(networks, place_of_compiled(cache), lambda: _try_out(state, config, data))
     state.drop_gradients()
     state.execution = replace(state.execution, compiled=count > 0)
+    if count:
+        compile_for_drawing(state.average)
     if why is not None:
         _tell(hooks, "compile_failed", "compile", f"the run goes on without: {why}")
     elif not count and resources.compile == "on":

@@ -25,6 +25,7 @@ from difftune_core.files import file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, LogEvent, OutcomeEvent, StopKind, TaskError
 from difftune_core.interruption import Stopped, after, interruptible
 from difftune_core.objectives.draws import check_recipe_is_here
+from difftune_core.runtime.blocks import compile_for_drawing
 from difftune_core.runtime.execution import execution_of
 from difftune_core.train.blocks import prepare_blocks
 from difftune_core.train.deliver import delivered
@@ -168,6 +169,8 @@ class Run:
         history, out = self.loop.state.history, task.preparation.folders.out
         self.loop.state.end()
         result = delivered(self.loop, task.open)
+        if self.loop.state.execution.compiled:
+            compile_for_drawing(result.model)
         task.preparation.phase("evaluating")
         first = judge.images_of_references
         progress = task.preparation.progress("evaluating", first + judge.images_of_the_result)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,13 @@ from difftune_core.config.outside import load
 from difftune_core.hooks import TaskError
 
 Annotator = Callable[[UInt8[np.ndarray, "h w 3"]], UInt8[np.ndarray, "h w 3"]]
+
+
+def release(annotator: Annotator) -> None:
+    """Let go of an annotator's network, if it has one that it can load again, until it is next asked."""
+    letting_go: Any = getattr(annotator, "release", None)
+    if letting_go is not None:
+        letting_go()
 
 
 def annotator(condition: str, folder: Path | None = None, device: torch.device | str = "cpu") -> Annotator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ class Depth:
 
         self._network = _Network(folder, AutoModelForDepthEstimation, device)
 
+    def release(self) -> None:
+        """Let go of the network until it is next asked for."""
+        self._network.release()
+
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """The control image."""
         levels = np.rint(self.inverse_depth(image) * 255).astype(np.uint8)
@@ -65,6 +70,10 @@ class Normal:
         """
         self._depth = Depth(folder, device)
 
+    def release(self) -> None:
+        """Let go of the network until it is next asked for."""
+        self._depth.release()
+
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """The control image."""
         return normals_of(self._depth.inverse_depth(image))
@@ -83,6 +92,10 @@ class Segmentation:
 
         self._network = _Network(folder, AutoModelForSemanticSegmentation, device)
         self.palette = _palette(folder, self._network.config.num_labels)
+
+    def release(self) -> None:
+        """Let go of the network until it is next asked for."""
+        self._network.release()
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """The control image."""
@@ -141,10 +154,20 @@ class _Network:
         with reading("the annotator's preprocessor_config.json", "annotator"):
             # On PIL and numpy: the other backend needs torchvision.
             self._processor = processors.from_pretrained(folder, backend="pil", **plain)
-        with reading("the annotator is no network for this: config.json", "annotator"):
-            self._model = family.from_pretrained(folder, use_safetensors=True, **plain)
-        self._model.float().to(device).eval()  # weights may lie in half precision
+        self._folder, self._family, self._device = folder, family, device
         self.config = self._model.config
+
+    @cached_property
+    def _model(self) -> Any:
+        with reading("the annotator is no network for this: config.json", "annotator"):
+            model = self._family.from_pretrained(
+                self._folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            )
+        return model.float().to(self._device).eval()  # weights may lie in half precision
+
+    def release(self) -> None:
+        """Let go of the model; it is loaded again when it is next asked."""
+        vars(self).pop("_model", None)
 
     @torch.inference_mode()
     def run(self, image: UInt8[np.ndarray, "h w 3"]) -> Any:

@@ -28,6 +28,7 @@ from difftune_core.interruption import Progress
 from difftune_core.networks.state import WEIGHTS
 from difftune_core.networks.text import TextEncoder
 from difftune_core.retention.sample import Drawer
+from difftune_core.runtime.blocks import compile_for_drawing
 from difftune_core.runtime.foreign import needed, reading
 from difftune_core.runtime.precision import COMPUTES_IN
 from difftune_core.runtime.rng import generator
@@ -72,6 +73,8 @@ class StableDiffusion(BaseModel):
         unet, autoencoder = self.in_memory or self.load_unet(device), self.load_autoencoder(device)
         states = TextEncoder(self.folder, device).encode([config.prompt or "", ""])
         fields, sampling = self.noise_fields(), Sampling.of(config)
+        if self.compiled:
+            compile_for_drawing(unet)
 
         def draw(labels: Int[Tensor, " k"], start: int, heard: Progress) -> UInt8[np.ndarray, "k s s 3"]:
             prompted = Prompted(states[0].expand(len(labels), -1, -1), states[1])

@@ -18,7 +18,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
 from difftune_core.config.control import ControlConfig
-from difftune_core.data.conditions import Annotator
+from difftune_core.data.conditions import Annotator, release
 from difftune_core.data.controlled import ControlledSet
 from difftune_core.data.latents import LatentSet
 from difftune_core.data.pixels import ImageRows, Made, parts_of, pixels_digest
@@ -99,8 +99,9 @@ class ControlNetJudge(Judge[nn.Module]):
         return self.num_images + len(self.source_images)
 
     def rest(self) -> None:
-        """Let go of the autoencoder and of the CLIP model too; the UNet is trained with."""
+        """Let go of the autoencoder, the annotator and the CLIP model too; the UNet is trained with."""
         self.autoencoder.release()
+        release(self.annotator)
         if self.clip is not None:
             self.clip.release()
         super().rest()

@@ -19,7 +19,7 @@ from difftune_core.config.adapter import Adapter
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
-from difftune_core.data.conditions import Annotator, annotator
+from difftune_core.data.conditions import Annotator, annotator, release
 from difftune_core.data.controlled import ControlledSet, cached_controls, controls_on, given_controls
 from difftune_core.data.decoded import Rows
 from difftune_core.data.pixels import ImageRows
@@ -148,8 +148,10 @@ class ControlNetTask(Task[nn.Module]):
             preparation.phase("caching_latents")
             retention = self.controlled(bank.images, None)
         preparation.phase("caching_latents")
+        controlled = self.controlled(target.pixels, target)
+        release(self.annotator)
         return ControlledData(
-            target=self.controlled(target.pixels, target),
+            target=controlled,
             retention=retention,
             empty_prompt=texts.rows[""],
             process=self.base.process().to(preparation.device),

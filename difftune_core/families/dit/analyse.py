@@ -39,6 +39,7 @@ from difftune_core.hooks import ArtifactEvent, Hooks, OutcomeEvent, TaskError
 from difftune_core.interruption import Progress, Stopped, interruptible
 from difftune_core.networks.dit import DiT
 from difftune_core.runtime.caches import place_of
+from difftune_core.runtime.precision import precision_on
 
 _FORMAT = 3
 _FILE = "chain.json"
@@ -110,6 +111,7 @@ class _Analysis:
             num_examples=min(len(class_names), _MAX_CLASSES, evaluation.num_images),
             autoencoder=preparation.autoencoder,
             extractor=load_extractor(preparation.extractor_folders()[0], preparation.device),
+            precision=precision_on(preparation.device, preparation.config.resources.precision),
         )
         model = base.load_dit(preparation.device).eval()
         shares = runnable(config.fractions, drawing.sampling, model.config)
@@ -143,6 +145,7 @@ class _Analysis:
             "base": self.preparation.base.card.digest,
             "held_out": pixels_digest(self.held_out.pixels),
             "num_examples": self.drawing.num_examples,
+            **self.drawing.precision.told(),
         }
 
         def build(folder: Path) -> None:
@@ -210,6 +213,7 @@ class _Analysis:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "device": str(self.preparation.device),
+                **self.drawing.precision.told(),
                 "threads": torch.get_num_threads(),
             },
         }

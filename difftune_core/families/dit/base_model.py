@@ -19,6 +19,7 @@ from difftune_core.families.dit.files import load_plain_dit, read_dit_config
 from difftune_core.interruption import Progress
 from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.retention.sample import Drawer
+from difftune_core.runtime.blocks import compile_for_drawing
 
 _INSIDE = ".base_layer."
 """The part of a name under which peft keeps the layer that LoRA is put around."""
@@ -58,6 +59,8 @@ class DiTModel(BaseModel):
         """Load denoiser and autoencoder as a function from labels to images."""
         model, autoencoder = self.load_dit(device).eval(), self.load_autoencoder(device)
         sampling = Sampling.of(config)
+        if self.compiled:
+            compile_for_drawing(model)
 
         def draw(labels: Int[Tensor, " k"], start: int, heard: Progress) -> UInt8[np.ndarray, "k s s 3"]:
             return autoencoder.decode(sample_latents(model, labels, sampling, first_index=start, progress=heard))

@@ -23,13 +23,15 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.evaluate.features import FeatureExtractor
 from difftune_core.evaluate.judge import AT_ONCE
-from difftune_core.families.dit.draw import UnderNull, sample_latents
+from difftune_core.families.dit.draw import AtOneTime, UnderNull, Ways, sample_latents
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress, after
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT, DiTConfig
+from difftune_core.runtime.precision import FP32, Precision
 
-_BATCH = 64
+_BATCH, _ON_GPU = 64, 128
+"""Images that are drawn together for all shares: what their passes gave is remembered meanwhile."""
 
 
 def runnable(fractions: Sequence[float], sampling: Sampling, config: DiTConfig) -> list[float]:
@@ -72,8 +74,9 @@ def chain_latents(
         first_index: of these images among all: their noise is a function of seed and index.
         progress: hears how many of k n images are drawn.
     """
-    source = Memoised(base)
-    chain = HandOver(Memoised(tuned), UnderNull(source, base.null_label))
+    at_once = Ways.of(tuned).is_joint  # what time and label tell blocks is computed once for each label
+    source = Memoised(AtOneTime(base) if at_once else base)
+    chain = HandOver(Memoised(AtOneTime(tuned) if at_once else tuned), UnderNull(source, base.null_label))
     draw = partial(sample_latents, tuned, labels, sampling, source=base, denoise=chain, source_denoise=source)
     drawn: list[Tensor] = []
     steps: list[int] = []
@@ -104,6 +107,8 @@ class ChainDrawing:
     num_examples: int
     autoencoder: Autoencoder
     extractor: FeatureExtractor
+    precision: Precision = FP32
+    """What both networks compute in; decoder and extractor compute in float32."""
 
     def chain(
         self, tuned: DiT, base: DiT, labels: Int[Tensor, " n"], shares: Sequence[float], progress: Progress
@@ -112,10 +117,14 @@ class ChainDrawing:
         steps: list[int] = []
         features: list[list[Any]] = [[] for _ in shares]
         examples: list[list[Any]] = [[] for _ in shares]
-        for start in range(0, self.num_images, _BATCH):
-            batch = labels[start : start + _BATCH]
+        count = _ON_GPU if base.pos_embed.device.type == "cuda" else _BATCH
+        for start in range(0, self.num_images, count):
+            batch = labels[start : start + count]
             heard = after(len(shares) * start, progress)
-            latents, steps = chain_latents(tuned, base, batch, self.sampling, shares, first_index=start, progress=heard)
+            with self.precision.autocast():
+                latents, steps = chain_latents(
+                    tuned, base, batch, self.sampling, shares, first_index=start, progress=heard
+                )
             for share, of_share in enumerate(latents):
                 images = self.autoencoder.decode(of_share)
                 features[share].append(self.extractor(images))
@@ -130,7 +139,8 @@ class ChainDrawing:
         for start in range(0, self.num_images, AT_ONCE):
             null = torch.full((min(AT_ONCE, self.num_images - start),), base.null_label)
             heard = after(start, progress)
-            latents = sample_latents(base, null, self.sampling, source=base, first_index=start, progress=heard)
+            with self.precision.autocast():
+                latents = sample_latents(base, null, self.sampling, source=base, first_index=start, progress=heard)
             images = self.autoencoder.decode(latents)
             features.append(self.extractor(images))
             examples.append(images[: max(0, self.num_examples - start)])

@@ -28,11 +28,14 @@ class UnderNull:
     def __init__(self, denoise: Denoiser, null_label: int) -> None:
         """Wrap `denoise`, whose null label this is."""
         self._denoise, self._null_label = denoise, null_label
+        self._null = torch.empty(0)
 
     def __call__(self, x: Tensor, t: Tensor, labels: Condition) -> Tensor:
         """Give the null branch's output."""
         assert isinstance(labels, Tensor), "one label an image"
-        return self._denoise(x, t, torch.full_like(labels, self._null_label))
+        if len(self._null) != len(labels):
+            self._null = torch.full_like(labels, self._null_label)  # one tensor for all steps: `AtOneTime` knows it
+        return self._denoise(x, t, self._null)
 
 
 class AtOneTime:

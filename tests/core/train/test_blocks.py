@@ -98,6 +98,10 @@ def test_a_compiled_block_is_one_graph_and_the_same_function(
     assert state.execution == Execution(compiled=True)
     assert not any(name.endswith("_orig_mod") for name in state.model.state_dict())
     assert not hooks.events
+    with torch.no_grad():
+        drawn = state.average(*inputs_of(toy_model))
+        torch.testing.assert_close(drawn, toy_model(*inputs_of(toy_model)), rtol=1e-4, atol=1e-6)
+    assert len(graphs) == 2, "the average draws by compiled blocks too"
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
@@ -183,3 +187,22 @@ def test_moments_in_8_bits_resume_to_the_byte_and_in_either_kind(
             train_step(state, CONFIG, training_data)
         for name, parameter in plain.trainable().items():
             torch.testing.assert_close(state.trainable()[name], parameter, rtol=0, atol=2e-3)
+
+
+def inputs_of(model: DiT) -> tuple[Tensor, Tensor, Tensor]:
+    side = model.config.input_size
+    return torch.ones(2, model.config.in_channels, side, side), torch.zeros(2), torch.zeros(2, dtype=torch.int64)
+
+
+def test_a_block_that_cannot_be_compiled_draws_as_it_is(toy_model: DiT, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+    def broken(_graph: Any, _inputs: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(blocks, "BACKEND", broken)
+    network = deepcopy(toy_model)
+    blocks.compile_for_drawing(network)
+    given = inputs_of(toy_model)
+    with torch.no_grad():
+        assert torch.equal(network(*given), toy_model(*given))

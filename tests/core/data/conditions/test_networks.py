@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import transformers
 from PIL import Image
 
 from cli.demo.scenes import Scenes
-from difftune_core.data.conditions import annotator
+from difftune_core.data.conditions import annotator, release
 from difftune_core.data.conditions.networks import Depth, Segmentation, normals_of, to_unit_range, voc_palette
 from difftune_core.hooks import TaskError
 
@@ -56,6 +58,18 @@ def test_depth_is_the_network_s_inverted_where_it_is_metric(depth_folder: Path) 
         depth = model(torch.from_numpy(IMAGE).permute(2, 0, 1)[None].float() / 255).predicted_depth[0].numpy()
     assert np.abs(to_unit_range(1 / depth) * 255 - control[..., 0]).max() <= 0.51
     assert np.array_equal(annotator("depth", depth_folder)(IMAGE), control)
+
+
+def test_a_network_that_was_let_go_of_is_loaded_when_it_is_next_asked(depth_folder: Path) -> None:
+    drawer = annotator("depth", depth_folder)
+    assert isinstance(drawer, Depth)
+    before = drawer(IMAGE)
+    network = weakref.ref(drawer._network._model)
+    release(drawer)
+    release(annotator("edge"))  # which has none
+    gc.collect()
+    assert network() is None
+    assert np.array_equal(drawer(IMAGE), before)
 
 
 def test_depth_comes_back_at_the_picture_s_size(depth_folder: Path) -> None:
