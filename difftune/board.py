@@ -12,12 +12,22 @@ from typing import Any
 
 _CELL_EVERY_S = 0.5
 _LINE_EVERY_S = 5.0
+_LOGGED = frozenset({"train_loss", "target_loss", "retention_loss"})
 _JUDGED = "eval_"  # what names of metrics of an evaluation begin with
 
 
 def named_figures(values: Mapping[str, float | None]) -> dict[str, float]:
-    """Return metrics by the names of the report: an evaluation's without the prefix that tells them from losses."""
-    return {name.removeprefix(_JUDGED): value for name, value in values.items() if value is not None}
+    """Return metrics by the names of the report: an evaluation's without the prefix that tells them from losses.
+
+    What is logged in training under the same name keeps it, and the evaluation's its prefix.
+    """
+    known = {name: value for name, value in values.items() if value is not None}
+    return {_named(name): value for name, value in known.items()}
+
+
+def _named(name: str) -> str:
+    bare = name.removeprefix(_JUDGED)
+    return name if bare in _LOGGED else bare
 
 
 class Board:
@@ -40,8 +50,10 @@ class Board:
 
     def phase(self, name: str) -> None:
         """Show that a phase begins, of which nothing is counted yet."""
-        self._phase, self._done, self._total = name.replace("_", " "), 0, 0
-        self._say(f"{self._title}: {self._phase}")
+        named = name.replace("_", " ")
+        if named != self._phase:
+            self._say(f"{self._title}: {named}")
+        self._phase, self._done, self._total = named, 0, 0
         self._show(_CELL_EVERY_S)
 
     def progress(self, done: int, total: int) -> None:
@@ -72,8 +84,7 @@ class Board:
 
     def end(self, how: str) -> None:
         """Show how it ended."""
-        self._phase, self._done, self._total = how, 0, 0
-        self._say(f"{self._title}: {how}")
+        self.phase(how)
         self._show(0.0)
 
     def _say(self, line: str) -> None:

@@ -85,7 +85,9 @@ class Job:
     def figures(self) -> dict[str, float]:
         """The figures of its result, or of its newest checkpoint while there is none: `fid`, `train_loss` ..."""
         checkpoint = self._checkpoint()
-        return named_figures(checkpoint["metrics"]) if checkpoint else {}
+        metrics = dict(checkpoint["metrics"]) if checkpoint else {}
+        metrics.pop("step", None)
+        return named_figures(metrics)
 
     @property
     def curves(self) -> dict[str, list[tuple[int, float]]]:

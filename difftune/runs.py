@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ CONFIG = "run.json"
 _REPORT, _PAGE = "report.json", "report.html"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """What a training has made."""
 
@@ -33,8 +33,12 @@ class Run:
     """The config, resolved: what a service stores of a job."""
     checkpoint: Path
     """Folder of the checkpoint that is the result; of a run that was stopped, the newest."""
-    models: Sequence[Path] = field(default=(), repr=False)
+    models: Sequence[Path] = ()
     """Folders of base models."""
+
+    def __repr__(self) -> str:
+        """Tell its folder and how it ended."""
+        return f"Run({str(self.folder)!r}, {self.status!r})"
 
     @property
     def status(self) -> str:

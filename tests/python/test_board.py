@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from difftune.board import Board
+from difftune.board import Board, named_figures
 
 
 def told(board: Board) -> None:
@@ -23,6 +23,19 @@ def test_without_a_notebook_there_are_lines(capsys: pytest.CaptureFixture[str]) 
     told(Board("flowers"))
     said = ["flowers: building retention set", "  building retention set: 2 of 2", "  step 4: fid 12.35"]
     assert capsys.readouterr().err.splitlines() == [*said, "flowers: succeeded"]
+
+
+def test_a_phase_is_said_once_however_often_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board("flowers")
+    for phase in ("training", "training", "succeeded"):
+        board.phase(phase)
+    board.end("succeeded")
+    assert capsys.readouterr().err.splitlines() == ["flowers: training", "flowers: succeeded"]
+
+
+def test_a_figure_that_training_logs_too_keeps_the_two_apart() -> None:
+    values = {"retention_loss": 1.0, "eval_retention_loss": 2.0, "eval_fid": 3.0, "eval_kid": None}
+    assert named_figures(values) == {"retention_loss": 1.0, "eval_retention_loss": 2.0, "fid": 3.0}
 
 
 def test_nothing_is_said_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
