@@ -87,6 +87,9 @@ class EvaluationConfig(Frozen):
     """Share of the chain, the end at the data, that the base model runs in place of the tuned one, without a class and
     so without guidance (Diff-Tuning, Fig. 1). It undoes copying where that has begun, and else only costs; measure on
     held-out images. Of models that draw classes; the export then has both networks."""
+    noise_guidance_scale: Annotated[float, Field(ge=1, le=20)] = 1.0
+    """Noise Awareness Guidance (arXiv 2510.12497), beside any other guidance and 1 for none: away from what the tuned
+    model says without being told the time, at one more pass a step. The method must have a `time_dropout`."""
     other_guidance: Annotated[tuple[Guidance, ...], Field(max_length=3, strict=False)] = ()
     """Guidances by which the delivered model's FID and KID are measured too, at the end, from the same seeds."""
     every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None

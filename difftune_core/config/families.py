@@ -46,6 +46,8 @@ class FamilyRules:
     """Whether its training data can ask the base model in each step, as some recipes do."""
     has_handover: ClassVar[bool] = False
     """Whether the base model can end a chain that the tuned model began."""
+    has_time_dropout: ClassVar[bool] = False
+    """Whether its network can be asked without being told a time."""
     section: ClassVar[str | None] = None
     """The config's section that is this family's own, and that every resolved config of it has."""
     data_form: ClassVar[DataForm] = "class_folders"

@@ -93,6 +93,16 @@ def _check_handover(resolved: EvaluationConfig, card: BaseModelCard) -> None:
         raise TaskError("invalid_option", message, field)
 
 
+def _check_times(resolved: TransferConfig, card: BaseModelCard) -> None:
+    dropout, method = resolved.method.hyperparameters.time_dropout, resolved.method.type
+    field = f"method.{method}.hyperparameters.time_dropout"
+    if dropout and not rules_of(card).has_time_dropout:
+        raise TaskError("time_dropout_not_for_model", f"the network of {card.id} is always told its time", field)
+    if resolved.evaluation.noise_guidance_scale != 1 and not dropout:
+        message = f"noise_guidance_scale leads away from the model without time, which none is trained for: set {field}"
+        raise TaskError("invalid_option", message, "evaluation.noise_guidance_scale")
+
+
 def _resolve_diff_tuning(
     given: DiffTuningHyperparameters, card: BaseModelCard, control: ControlConfig | None
 ) -> dict[str, Any]:
@@ -148,6 +158,7 @@ def resolve(
             "num_threads": config.num_threads or num_threads,
         }
     )
+    _check_times(resolved, card)
     resolved = with_samples(resolved, small=is_small(card.num_parameters))
     return resolved if num_images is None else closed(resolved, num_images)
 

@@ -56,6 +56,9 @@ class TrainingHyperparameters(Frozen):
     """Decay of the weight average per step. Null follows the run: exp(-1 / (0.42 max_steps))."""
     label_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Probability that a target image is trained with the null label (classifier-free guidance)."""
+    time_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a target image is trained without telling the network its time, for
+    `evaluation.noise_guidance_scale`; published: 0.1 to 0.2. Of models that draw classes."""
     horizontal_flip: bool = True
     """Whether images are also seen mirrored. Off where that changes the class, as for glyphs."""
     checkpoint_every_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None

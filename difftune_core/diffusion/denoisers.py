@@ -15,6 +15,10 @@ Condition = Tensor | tuple[Tensor, ...]
 """What is drawn, a row for each image: class labels, or text states and control images."""
 
 
+NO_TIME = float("inf")
+"""What a network is told where it is to know no time, as in Noise Awareness Guidance."""
+
+
 @runtime_checkable  # the tests check arguments at run time
 class Denoiser(Protocol):
     """Any network: what it is shown and told, and the condition, give its output."""
@@ -122,6 +126,18 @@ class EndedBy:
         """Give what the denoiser gives whose step it is."""
         denoise = self._last if float(t[0]) < self._below else self._first
         return denoise(x, t, condition)
+
+
+class WithoutTime:
+    """A denoiser that is told no time, whatever the time is."""
+
+    def __init__(self, denoise: Denoiser) -> None:
+        """Wrap a denoiser that was trained without time in a share of its slots."""
+        self._denoise = denoise
+
+    def __call__(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], condition: Condition) -> Tensor:
+        """Give the output without time."""
+        return self._denoise(x, torch.full_like(t, NO_TIME), condition)
 
 
 def whole_steps(share: float, total: int) -> int:

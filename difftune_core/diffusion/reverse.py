@@ -39,6 +39,8 @@ class Sampling:
     seed: int = 0
     handover: float = 0.0
     """Share of the chain, the end at the data, that the source model runs without a class (Diff-Tuning, Fig. 1)."""
+    noise_guidance_scale: float = 1.0
+    """Noise Awareness Guidance (arXiv 2510.12497): away from what the network says without being told the time."""
 
     @classmethod
     def of(cls, config: object) -> Sampling:
@@ -47,8 +49,9 @@ class Sampling:
         return cls(**{name: getattr(config, name) for name in names})
 
     def told(self) -> dict[str, Any]:
-        """Return it as a recipe has it; a hand-over only where there is one, as before there were any."""
-        return {name: value for name, value in asdict(self).items() if name != "handover" or value}
+        """Return it as a recipe has it; what came later only where it is used, as before there was any."""
+        later = {"handover": 0.0, "noise_guidance_scale": 1.0}
+        return {name: value for name, value in asdict(self).items() if later.get(name) != value}
 
     @property
     def is_guided(self) -> bool:
@@ -94,6 +97,7 @@ def reverse(
     sampling: Sampling,
     *,
     away: Away | None = None,
+    untimed: Denoiser | None = None,
     first_index: int = 0,
     progress: Progress | None = None,
 ) -> Float[Tensor, "n c h w"]:
@@ -105,6 +109,7 @@ def reverse(
         chain: what the model was trained on.
         sampling: solver, steps, seed, and scale and interval of the guidance.
         away: what guidance leads away from; None draws without guidance.
+        untimed: what Noise Awareness Guidance leads away from; None draws without it.
         first_index: number of the first image, which chooses its noise.
         progress: hears how many images are done; every step is an interruption point.
 
@@ -118,7 +123,8 @@ def reverse(
         streams = [generator(sampling.seed, "sample", first_index + i) for i in range(rows.start, rows.stop)]
         guide_away = away.rows(rows) if away is not None and bool(away.guided[rows].any()) else None
         stepped = of_batch(progress, start, len(streams))
-        steps = _Steps(denoise, on_device(rows_of(condition, rows), chain.device), chain, sampling, guide_away)
+        told = on_device(rows_of(condition, rows), chain.device)
+        steps = _Steps(denoise, told, chain, sampling, away=guide_away, untimed=untimed)
         done.append(steps.run(streams, stepped).cpu())
     return torch.cat(done)
 
@@ -127,9 +133,17 @@ class _Steps:
     """The steps of one batch."""
 
     def __init__(
-        self, denoise: Denoiser, condition: Condition, chain: Chain, sampling: Sampling, away: Away | None
+        self,
+        denoise: Denoiser,
+        condition: Condition,
+        chain: Chain,
+        sampling: Sampling,
+        *,
+        away: Away | None,
+        untimed: Denoiser | None,
     ) -> None:
         self._denoise, self._condition, self._chain, self._sampling = denoise, condition, chain, sampling
+        self._untimed = untimed
         self._null = None if away is None else on_device(away.condition, chain.device)
         self._apart = None if away is None else away.denoise
         self._both = None if self._null is None or self._apart is not None else joined(self._null, condition)
@@ -153,11 +167,20 @@ class _Steps:
 
     def _output(self, x: Tensor, t: Tensor) -> Tensor:
         """What the denoiser gives at time `t`, guided where guidance is on; in float32, whatever it computes in."""
-        low, high = self._sampling.guidance_interval
         inputs = self._chain.process.network_inputs(x, t.expand(len(x)).to(x.device))
+        output, guided = self._of_class(inputs, t)
+        if self._untimed is None:
+            return guided
+        untimed = self._untimed(*inputs, self._condition).float()
+        return aware_of_noise(guided, output, untimed, self._sampling, self._chain.shape[0])
+
+    def _of_class(self, inputs: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
+        """The denoiser's output, and the guided one."""
+        low, high = self._sampling.guidance_interval
         is_on = self._null is not None and bool(low <= self._chain.process.level(t[None]) <= high)
         if self._null is None:
-            return self._denoise(*inputs, self._condition).float()
+            output = self._denoise(*inputs, self._condition).float()
+            return output, output
         if self._apart is None:
             assert self._both is not None, "made at the start"
             shown, told = (torch.cat([part, part]) for part in inputs)
@@ -165,7 +188,23 @@ class _Steps:
         else:
             output = self._denoise(*inputs, self._condition).float()
             null = self._apart(*inputs, self._null).float() if is_on else output
-        return guide(output, null, self._sampling, self._chain.shape[0]) if is_on else output
+        return output, guide(output, null, self._sampling, self._chain.shape[0]) if is_on else output
+
+
+def aware_of_noise(
+    guided: Float[Tensor, "b out h w"],
+    output: Float[Tensor, "b out h w"],
+    untimed: Float[Tensor, "b out h w"],
+    sampling: Sampling,
+    in_channels: int,
+) -> Float[Tensor, "b out h w"]:
+    """Add Noise Awareness Guidance, (s - 1) (e_class - e_class without time), to an output that may be guided.
+
+    It acts on the channels that guidance acts on; a learned variance is the class branch's own.
+    """
+    channels = min(sampling.guided_channels or in_channels, in_channels)
+    shift = (sampling.noise_guidance_scale - 1) * (output - untimed)[:, :channels]
+    return torch.cat([guided[:, :channels] + shift, guided[:, channels:]], dim=1)
 
 
 def guide(

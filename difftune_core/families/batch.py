@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
 from difftune_core.data.latents import Latents
-from difftune_core.diffusion.denoisers import Condition, Denoiser, rows_of
+from difftune_core.diffusion.denoisers import NO_TIME, Condition, Denoiser, rows_of
 from difftune_core.diffusion.process import Process
 from difftune_core.objectives.denoising import NoisedBatch, noised
 from difftune_core.objectives.distillation import distillation_loss
@@ -91,10 +91,14 @@ class Batch:
     is_target: Bool[Tensor, " b"]
     """On the CPU, where it was drawn, so that the host need not ask a device for it."""
     weight: Float[Tensor, " b"]
+    is_untimed: Bool[Tensor, " b"] | None = None
+    """Whether the network is not told the slot's time; None where it always is."""
 
     def part(self, slots: slice) -> Batch:
         """Some of the slots."""
-        return Batch(self.noised.part(slots), rows_of(self.condition, slots), self.is_target[slots], self.weight[slots])
+        untimed = None if self.is_untimed is None else self.is_untimed[slots]
+        condition = rows_of(self.condition, slots)
+        return Batch(self.noised.part(slots), condition, self.is_target[slots], self.weight[slots], untimed)
 
 
 def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
@@ -120,7 +124,16 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
         x0 = torch.where(is_target, x0, retained.draw(slots.kept, flip, posterior))
     noise = sent(torch.randn(shape, generator=generator(seed, step, "noise")), device)
     batch = noised(x0, noise, sent(draws.t, device), data.process)
-    return Batch(batch, data.conditions(slots), draws.is_target, sent(draws.weight, device))
+    untimed = _untimed(config, draws.is_target, step)
+    return Batch(batch, data.conditions(slots), draws.is_target, sent(draws.weight, device), untimed)
+
+
+def _untimed(config: TransferConfig, is_target: Bool[Tensor, " b"], step: int) -> Bool[Tensor, " b"] | None:
+    """Which slots are learned without time: some of the target's, for what is retained is retained at its time."""
+    share = config.method.hyperparameters.time_dropout
+    if share == 0:
+        return None
+    return is_target & (torch.rand(len(is_target), generator=generator(config.seed, step, "time")) < share)
 
 
 def losses_of(
@@ -129,6 +142,8 @@ def losses_of(
     """Compute the loss of each slot, before the draws' weight."""
     x_t, t = batch.noised.x_t, batch.noised.t
     x, time = data.process.network_inputs(x_t, t)
+    if batch.is_untimed is not None:
+        time = time.masked_fill(sent(batch.is_untimed, time.device), NO_TIME)
     output = data.denoiser(model)(x, time, batch.condition).float()  # the loss is in float32 in any precision
     weight = mse_weight(hyperparameters.loss_weighting, data.process, t)
     losses = losses_by(hyperparameters, output, batch.noised, data.process, weight)

@@ -112,7 +112,7 @@ class PatchEmbed(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
-    """Sinusoids through two linear layers."""
+    """Sinusoids through two linear layers; nothing where no time is told (`diffusion.denoisers.NO_TIME`)."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -122,8 +122,10 @@ class TimestepEmbedder(nn.Module):
         )
 
     def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        embedded: Tensor = self.mlp(timestep_embedding(t, _FREQUENCY_DIM, self.convention))
-        return embedded
+        is_told = t.isfinite()
+        clean = torch.where(is_told, t, 0.0)  # a sine of infinity would spoil the gradient of the others
+        embedded: Tensor = self.mlp(timestep_embedding(clean, _FREQUENCY_DIM, self.convention))
+        return torch.where(is_told[:, None], embedded, 0.0)
 
 
 class LabelEmbedder(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from difftune_core.diffusion.denoisers import Condition, Denoiser, EndedBy, Memoised, whole_steps
+from difftune_core.diffusion.denoisers import Condition, Denoiser, EndedBy, Memoised, WithoutTime, whole_steps
 from difftune_core.diffusion.process import make_process
 from difftune_core.diffusion.reverse import Away, Chain, Sampling, reverse
 from difftune_core.diffusion.solvers import make_solver
@@ -69,8 +69,7 @@ def sample_latents(
 ) -> Float[Tensor, "n c h w"]:
     """Draw latents of images `first_index ...` with these labels.
 
-    Labels equal to the null label, or a guidance scale of 1, need one pass a step instead of two. Every step is an
-    interruption point. Where all are of the null label, nothing is handed over.
+    Labels equal to the null label, or a guidance scale of 1, need one pass a step. Every step is an interruption point.
 
     Args:
         model: the tuned model, whose anatomy and label table count.
@@ -84,17 +83,17 @@ def sample_latents(
         ways: how passes are made, where nothing takes them in place of `model`; None: as suits its device.
 
     Raises:
-        Stopped: somebody asked for a stop.
         TaskError: `label_outside_table`.
     """
     of_class = _are_classes(labels, model.null_label)
+    untimed = None if denoise else untimed_passes(model, source, sampling, of_class)
     denoise = denoise or handed_over(model, source, sampling, of_class)
     denoise, apart, null = _passes(model, denoise, ways := ways or Ways.of(model))
     if sampling.guidance == "domain":
         apart, null = _of_source(source, source_denoise, is_joint=ways.is_joint)
     away = Away(torch.full_like(labels, null), of_class, apart) if sampling.is_guided else None
-    chain = chain_of(model, ways.batch)
-    return reverse(denoise, labels, chain, sampling, away=away, first_index=first_index, progress=progress)
+    heard, chain = {"first_index": first_index, "progress": progress}, chain_of(model, ways.batch)
+    return reverse(denoise, labels, chain, sampling, away=away, untimed=untimed, **heard)
 
 
 def _of_source(source: DiT | None, denoise: Denoiser | None, *, is_joint: bool) -> tuple[Denoiser, int]:
@@ -103,8 +102,22 @@ def _of_source(source: DiT | None, denoise: Denoiser | None, *, is_joint: bool) 
     return denoise or (AtOneTime(source) if is_joint else source), source.null_label
 
 
-def handed_over(model: DiT, source: DiT | None, sampling: Sampling, of_class: Tensor) -> Denoiser | None:
-    """Wrap a model whose last steps the source model runs under its own null label, where guidance adds nothing.
+def untimed_passes(model: DiT, source: DiT | None, sampling: Sampling, of_class: Tensor) -> Denoiser | None:
+    """What Noise Awareness Guidance leads away from: the model told no time; None without it.
+
+    In steps that are handed over it is what the source model says, so that nothing is guided there: that one was not
+    trained without time.
+    """
+    if sampling.noise_guidance_scale == 1 or not bool(of_class.any()):
+        return None
+    untimed = WithoutTime(model)
+    return handed_over(model, source, sampling, of_class, first=untimed) or untimed
+
+
+def handed_over(
+    model: DiT, source: DiT | None, sampling: Sampling, of_class: Tensor, *, first: Denoiser | None = None
+) -> Denoiser | None:
+    """Wrap a model (or `first` for it) whose last steps the source takes under its null label, where guidance is none.
 
     None where nothing is handed over: by `sampling`, or because no image is of a class.
     """
@@ -117,7 +130,7 @@ def handed_over(model: DiT, source: DiT | None, sampling: Sampling, of_class: Te
         return None
     _, told = make_process(model.config).network_inputs(torch.zeros(len(times), 1, 1, 1), times)
     between = float(told[count - 1 : count + 1].mean())  # rounding does not decide whose a step is
-    return EndedBy(model, UnderNull(Memoised(source), source.null_label), between)
+    return EndedBy(first or model, UnderNull(Memoised(source), source.null_label), between)
 
 
 def _passes(model: DiT, denoise: Denoiser | None, ways: Ways) -> tuple[Denoiser, Denoiser | None, int]:

@@ -31,6 +31,8 @@ from difftune_core.networks.dit_costs import activation_bytes
 from difftune_core.runtime.at_once import images_at_once
 
 _FORMAT = 3
+_OF_TUNED = {"handover": 0.0, "noise_guidance_scale": 1.0}
+"""What is done to images of the tuned model alone, at what does nothing: references do not depend on it."""
 Labels = Int[torch.Tensor, " k"]
 Pixels = UInt8[np.ndarray, "k s s 3"]
 
@@ -146,7 +148,7 @@ class DiTJudge(Judge[DiT]):
 
     def references(self, progress: Progress) -> dict[str, Any]:
         """Measure ceiling and floor beside which a figure can be read; made once per data set and base model."""
-        alone = replace(self, config=self.config.model_copy(update={"handover": 0.0}))  # no reference is handed over
+        alone = replace(self, config=self.config.model_copy(update=_OF_TUNED))
         inputs = {
             "format": _FORMAT,
             "base": self.base.card.digest,
@@ -211,7 +213,7 @@ class DiTJudge(Judge[DiT]):
         """The images of an evaluation, each drawn when it is asked for."""
         sampling = replace(self.sampling, guidance=guidance or self.sampling.guidance)
         if model is vars(self).get("base_model"):
-            sampling = replace(sampling, handover=0.0)  # it has nobody to hand over to
+            sampling = replace(sampling, **_OF_TUNED)
         source = self.base_model if sampling.guidance == "domain" or sampling.handover else None
 
         def make(start: int, stop: int) -> Pixels:

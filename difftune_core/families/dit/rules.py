@@ -15,6 +15,7 @@ class DiTRules(FamilyRules):
 
     has_teacher = True
     has_handover = True
+    has_time_dropout = True
     implementation = "difftune_core.families.dit.family:DIT"
     adapters = (FullTuning, Lora, DiffFit, BitFit, AdaptFormer, VisualPrompt)
 

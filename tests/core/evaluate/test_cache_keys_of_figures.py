@@ -67,7 +67,7 @@ REFERENCES: dict[str, Any] = {
 NO_MATTER = {  # of how a model is judged: when, and what follows from it
     *("preset", "every_steps", "clip_model", "best_metric", "early_stopping", "deliver", "holdout_fraction"),
     "feature_extractors",  # whose contents count
-    "handover",  # of the tuned model alone
+    *("handover", "noise_guidance_scale"),  # of the tuned model alone
 }
 
 
