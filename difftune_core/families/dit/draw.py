@@ -92,8 +92,8 @@ def sample_latents(
     if sampling.guidance == "domain":
         apart, null = _of_source(source, source_denoise, is_joint=ways.is_joint)
     away = Away(torch.full_like(labels, null), of_class, apart) if sampling.is_guided else None
-    heard, chain = {"first_index": first_index, "progress": progress}, chain_of(model, ways.batch)
-    return reverse(denoise, labels, chain, sampling, away=away, untimed=untimed, **heard)
+    run = partial(reverse, denoise, labels, chain_of(model, ways.batch), sampling, away=away, untimed=untimed)
+    return run(first_index=first_index, progress=progress)
 
 
 def _of_source(source: DiT | None, denoise: Denoiser | None, *, is_joint: bool) -> tuple[Denoiser, int]:

@@ -31,7 +31,7 @@ from difftune_core.networks.dit_costs import activation_bytes
 from difftune_core.runtime.at_once import images_at_once
 
 _FORMAT = 3
-_OF_TUNED = {"handover": 0.0, "noise_guidance_scale": 1.0}
+_OF_TUNED: dict[str, Any] = {"handover": 0.0, "noise_guidance_scale": 1.0}
 """What is done to images of the tuned model alone, at what does nothing: references do not depend on it."""
 Labels = Int[torch.Tensor, " k"]
 Pixels = UInt8[np.ndarray, "k s s 3"]
