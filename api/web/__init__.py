@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.web import assets, downloads, jobs, login, overview
+from api.web import assets, datasets, downloads, jobs, login, overview
 
 router = APIRouter()
-for part in (assets.router, login.router, login.ending, overview.router, jobs.router, downloads.router):
-    router.include_router(part)
+for part in (assets, login, overview, jobs, datasets, downloads):
+    router.include_router(part.router)

@@ -44,6 +44,16 @@ class _Answer:
         else:
             self.body += message.get("body", b"")
 
+    def read(self) -> Any:
+        """The body, read as JSON. Raises RefusedError."""
+        self.read_error()
+        return json.loads(bytes(self.body)) if self.body else None
+
+    def read_error(self) -> None:
+        """Raise RefusedError where this is one."""
+        if self.status >= 400:  # noqa: PLR2004  HTTP's errors
+            raise RefusedError(self.status, json.loads(bytes(self.body)))
+
 
 class Backend:
     """The REST API, as a session's key may use it."""
@@ -67,6 +77,7 @@ class Backend:
     async def text(self, *path: str, **query: Any) -> str:
         """The answer to a GET as plain text. Raises RefusedError."""
         answer = await self._answer("GET", path, query, accept=b"text/plain")
+        answer.read_error()
         return answer.body.decode("utf-8", "replace")
 
     def forwarded(self, method: str, *path: str, headers: Iterable[bytes] = (), **query: Any) -> Response:
@@ -74,11 +85,18 @@ class Backend:
         kept = [pair for pair in self._request.scope["headers"] if pair[0] in headers]
         return _Forwarded(self._request, self._scope(method, path, query, kept))
 
+    async def send(self, *path: str, headers: Iterable[bytes]) -> Any:
+        """The answer to a POST of this request's own body, which streams through. Raises RefusedError."""
+        kept = [pair for pair in self._request.scope["headers"] if pair[0] in headers]
+        answer = _Answer()
+        await self._request.app.router(self._scope("POST", path, {}, kept), self._request.receive, answer.take)
+        return answer.read()
+
     async def _ask(
         self, method: str, path: tuple[str, ...], query: Query, *, body: Any = None, once: str | None = None
     ) -> Any:
         answer = await self._answer(method, path, query, body=body, once=once)
-        return json.loads(bytes(answer.body)) if answer.body else None
+        return answer.read()
 
     async def _answer(
         self,
@@ -99,8 +117,6 @@ class Backend:
         answer = _Answer()
         scope = self._scope(method, path, query, headers)
         await self._request.app.router(scope, _receiving(sent), answer.take)
-        if answer.status >= 400:  # noqa: PLR2004  HTTP's errors
-            raise RefusedError(answer.status, json.loads(bytes(answer.body)))
         return answer
 
     def _scope(self, method: str, path: tuple[str, ...], query: Query, headers: Iterable[tuple[bytes, bytes]]) -> Scope:

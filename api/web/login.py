@@ -12,7 +12,7 @@ from api.web.sessions import COOKIE
 from api.web.signing import signer
 
 router = APIRouter(route_class=OpenPage, include_in_schema=False)
-ending = APIRouter(route_class=Page, include_in_schema=False)
+_of_session = APIRouter(route_class=Page, include_in_schema=False)
 _LOCAL = re.compile(r"[A-Za-z0-9_][\w./-]*(\?[\w.=&%+-]*)?", re.ASCII)
 _MAX_NEXT = 500
 
@@ -44,12 +44,15 @@ async def log_in(request: Request, used: ServicesDep, form: OpenForm) -> Respons
     return answer
 
 
-@ending.post("/logout")
+@_of_session.post("/logout")
 async def log_out(request: Request) -> Response:
     """Forget the session in this browser."""
     answer = to(request, "login")
     answer.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=_is_secure(request))
     return answer
+
+
+router.include_router(_of_session)
 
 
 def _is_secure(request: Request) -> bool:

@@ -1,0 +1,98 @@
+"""Data sets: upload by a form, what validation found, the images that were accepted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.web.backend import Backend, RefusedError
+from api.web.rendering import page, to
+from api.web.routing import Asking, Form, Page
+
+router = APIRouter(route_class=Page, include_in_schema=False, prefix="/datasets")
+_ON_PAGE = 25
+_ITEMS = 60
+_UPLOAD_HEADERS = (b"content-type", b"content-length")
+
+
+@router.get("")
+async def list_datasets(
+    request: Request, api: Asking, after: Annotated[str | None, Query(max_length=64)] = None
+) -> Response:
+    """Data sets, newest first, and the form for another one."""
+    return await _listed(request, api, after=after)
+
+
+@router.post("/upload")
+async def upload_dataset(request: Request, api: Asking, token: Annotated[str, Query(max_length=128)] = "") -> Response:
+    """Take a file as the API does; its body is not read here."""
+    del token  # was looked at before
+    try:
+        made = await api.send("files", headers=_UPLOAD_HEADERS)
+    except RefusedError as refused:
+        return await _listed(request, api, status=refused.status, error=str(refused))
+    return to(request, f"datasets/{made['id']}")
+
+
+@router.get("/{dataset_id}")
+async def retrieve_dataset(
+    dataset_id: str, request: Request, api: Asking, after: Annotated[str | None, Query(max_length=64)] = None
+) -> Response:
+    """One data set with what was found in it."""
+    return await _shown(request, api, dataset_id, after=after)
+
+
+@router.post("/{dataset_id}/delete")
+async def delete_dataset(dataset_id: str, request: Request, api: Asking, form: Form) -> Response:
+    """Delete a data set, once its owner has said so twice."""
+    if form.get("sure") != "yes":
+        message = "Tick the box beside the button first."
+        return await _shown(request, api, dataset_id, status=422, error=message)
+    try:
+        await api.delete("datasets", dataset_id)
+    except RefusedError as refused:
+        return await _shown(request, api, dataset_id, status=refused.status, error=str(refused))
+    return to(request, "datasets")
+
+
+async def _listed(
+    request: Request, api: Backend, *, after: str | None = None, status: int = 200, error: str | None = None
+) -> Response:
+    listed = await api.get("datasets", limit=_ON_PAGE, after=after)
+    settings = request.app.state.services.settings
+    return page(
+        request, "datasets.html.j2", status=status, listed=listed, error=error, most_bytes=settings.max_file_bytes
+    )
+
+
+async def _shown(
+    request: Request,
+    api: Backend,
+    dataset_id: str,
+    *,
+    after: str | None = None,
+    status: int = 200,
+    error: str | None = None,
+) -> Response:
+    dataset = await api.get("datasets", dataset_id)
+    is_settled = dataset["status"] != "validating"
+    report: dict[str, Any] = await api.get("datasets", dataset_id, "report") if is_settled else {}
+    items: dict[str, Any] = {"data": [], "has_more": False, "last_id": None}
+    trouble = None
+    if dataset["status"] == "ready":
+        try:
+            items = await api.get("datasets", dataset_id, "items", limit=_ITEMS, after=after)
+        except RefusedError as refused:  # the store has lost it, or the address was changed
+            trouble = str(refused)
+    return page(
+        request,
+        "dataset.html.j2",
+        status=status,
+        error=error or trouble,
+        dataset=dataset,
+        is_settled=is_settled,
+        report=report,
+        items=items,
+        after=after,
+    )
