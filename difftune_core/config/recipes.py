@@ -18,7 +18,7 @@ from difftune_core.config.frozen import Frozen
 from difftune_core.config.named import OneOf
 from difftune_core.config.outside import Named, by_name
 from difftune_core.config.sampling import ProcessName
-from difftune_core.config.weighting import WeightedSettings
+from difftune_core.config.weighting import DogFitSettings, WeightedSettings
 
 GROUP = "difftune.recipes"
 """The group of entry points."""
@@ -76,6 +76,17 @@ _OWN = (
         draw="difftune_core.objectives.distillation:draw",
         own=frozenset({"distillation_weight"}),
         unused=frozenset({"retention_set"}),
+        has_teacher=True,
+    ),
+    Recipe(
+        name="dogfit",
+        draw="difftune_core.objectives.dogfit:draw",
+        settings=DogFitSettings,
+        fixed={
+            "components": ("both", "components {value!r} is an ablation of Algorithm 1; the recipe 'dogfit' has none"),
+            "psi": ("power", "the recipe 'dogfit' draws t uniformly: psi {value!r} is of other recipes"),
+        },
+        unused=frozenset({"components", "psi", "tau", "retention_set"}),
         has_teacher=True,
     ),
     Recipe(

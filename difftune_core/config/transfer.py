@@ -85,7 +85,8 @@ class DiffTuningHyperparameters(TrainingHyperparameters):
     """`algorithm1`: t uniform, the source of each image drawn by psi(t), unweighted loss (App. B.2). `released`: as the
     authors' code: a fixed share of the batch is retention, t drawn by a law of its own for each source. `distillation`:
     as `algorithm1`, but the base model teaches on target images in place of a retention set (App. C). `weighted`: t
-    uniform, the target's loss weighed by t, and a fixed share of retention whose weight may fall over the run."""
+    uniform, the target's loss weighed by t, and a fixed share of retention whose weight may fall over the run.
+    `dogfit`: plain fine-tuning into which Domain Guidance is learned, away from the base model (DogFit)."""
     components: Literal["both", "reconsolidation", "retention"] = "both"
     """The ablation of Fig. 6b, not with `released`: `reconsolidation` is xi = 0, `retention` is psi = 1."""
     retention_share: Annotated[float, Field(gt=0, lt=1)] = 0.2

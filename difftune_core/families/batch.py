@@ -21,6 +21,7 @@ from difftune_core.diffusion.denoisers import NO_TIME, Condition, Denoiser, rows
 from difftune_core.diffusion.process import Process
 from difftune_core.objectives.denoising import NoisedBatch, noised
 from difftune_core.objectives.distillation import distillation_loss
+from difftune_core.objectives.dogfit import unguided
 from difftune_core.objectives.draws import draw
 from difftune_core.objectives.draws import losses as losses_by
 from difftune_core.objectives.laws import mse_weight
@@ -93,12 +94,14 @@ class Batch:
     weight: Float[Tensor, " b"]
     is_untimed: Bool[Tensor, " b"] | None = None
     """Whether the network is not told the slot's time; None where it always is."""
+    guidance: Float[Tensor, " b"] | None = None
+    """What the draws say; 0 where the condition is dropped, for there is nothing to be guided to."""
 
     def part(self, slots: slice) -> Batch:
         """Some of the slots."""
-        untimed = None if self.is_untimed is None else self.is_untimed[slots]
+        untimed, guidance = (None if each is None else each[slots] for each in (self.is_untimed, self.guidance))
         condition = rows_of(self.condition, slots)
-        return Batch(self.noised.part(slots), condition, self.is_target[slots], self.weight[slots], untimed)
+        return Batch(self.noised.part(slots), condition, self.is_target[slots], self.weight[slots], untimed, guidance)
 
 
 def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
@@ -124,8 +127,15 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
         x0 = torch.where(is_target, x0, retained.draw(slots.kept, flip, posterior))
     noise = sent(torch.randn(shape, generator=generator(seed, step, "noise")), device)
     batch = noised(x0, noise, sent(draws.t, device), data.process)
-    untimed = _untimed(config, draws.is_target, step)
-    return Batch(batch, data.conditions(slots), draws.is_target, sent(draws.weight, device), untimed)
+    guidance = None if draws.guidance is None else sent(draws.guidance.masked_fill(slots.dropped, 0), device)
+    return Batch(
+        batch,
+        data.conditions(slots),
+        draws.is_target,
+        sent(draws.weight, device),
+        _untimed(config, draws.is_target, step),
+        guidance,
+    )
 
 
 def _untimed(config: TransferConfig, is_target: Bool[Tensor, " b"], step: int) -> Bool[Tensor, " b"] | None:
@@ -142,9 +152,12 @@ def losses_of(
     """Compute the loss of each slot, before the draws' weight."""
     x_t, t = batch.noised.x_t, batch.noised.t
     x, time = data.process.network_inputs(x_t, t)
+    told = time
     if batch.is_untimed is not None:
-        time = time.masked_fill(sent(batch.is_untimed, time.device), NO_TIME)
-    output = data.denoiser(model)(x, time, batch.condition).float()  # the loss is in float32 in any precision
+        told = time.masked_fill(sent(batch.is_untimed, time.device), NO_TIME)
+    output = data.denoiser(model)(x, told, batch.condition).float()  # the loss is in float32 in any precision
+    if batch.guidance is not None and data.teach is not None:
+        output = unguided(output, data.teach(x, time).float(), batch.guidance)
     weight = mse_weight(hyperparameters.loss_weighting, data.process, t)
     losses = losses_by(hyperparameters, output, batch.noised, data.process, weight)
     places = [place for place, is_target in enumerate(batch.is_target.tolist()) if not is_target]

@@ -42,6 +42,8 @@ class Draws:
     """Whether the slot learns the target data; else, with the null label, it retains what the base model knows."""
     weight: Float[Tensor, " b"]
     """Weight of the slot's loss; the step's loss is the mean of the weighted losses."""
+    guidance: Float[Tensor, " b"] | None = None
+    """Share of the difference to the base model's prediction that is learned into the slot's; None where nothing is."""
 
 
 @runtime_checkable  # the tests check arguments at run time

@@ -79,7 +79,7 @@ def test_a_job_of_it_is_tuned_and_reported(toy_model: DiT, tmp_path: Path) -> No
 def test_schema_rules_and_pages_know_it() -> None:
     definitions = TransferConfig.model_json_schema()["$defs"]
     named = definitions["DiffTuningHyperparameters"]["properties"]["recipe"]["enum"]
-    assert named == ["algorithm1", "released", "distillation", "weighted", "cosine"]
+    assert named == ["algorithm1", "released", "distillation", "dogfit", "weighted", "cosine"]
     with pytest.raises(TaskError, match="psi 'snr' is of others"):
         resolve(given(psi="snr"), CARD, num_threads=1)
     with pytest.raises(TaskError, match="retention_weight belongs to the recipe 'released', not to 'cosine'"):
@@ -92,7 +92,7 @@ def test_schema_rules_and_pages_know_it() -> None:
 @pytest.mark.usefixtures("installed")
 def test_its_settings_are_completed_shown_and_refused_by_their_names() -> None:
     definitions = TransferConfig.model_json_schema()["$defs"]
-    _, known, null = definitions["DiffTuningHyperparameters"]["properties"]["recipe_settings"]["anyOf"]
+    *_, known, null = definitions["DiffTuningHyperparameters"]["properties"]["recipe_settings"]["anyOf"]
     assert (known["title"], known["properties"]["bound"]["exclusiveMinimum"]) == ("CosineSettings", 0)
     assert null == {"type": "null"}
     assert hyperparameters(given())["recipe_settings"] == {"bound": 1.0}
@@ -121,7 +121,7 @@ def test_slots_learn_by_its_loss(toy_model: DiT, training_data: LabelledData) ->
 
 
 def test_without_it_a_config_is_refused_and_a_stored_one_can_be_read(ddpm: DDPM) -> None:
-    with pytest.raises(ValidationError, match="'algorithm1', 'released', 'distillation' or 'weighted'"):
+    with pytest.raises(ValidationError, match="'algorithm1', 'released', 'distillation', 'dogfit' or 'weighted'"):
         given()
     stored = resolve(TransferConfig(model="toy"), CARD, num_threads=1).model_dump(mode="json")
     stored["method"]["diff_tuning"]["hyperparameters"]["recipe"] = "cosine"
