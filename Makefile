@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SOURCES := api worker difftune_core difftune cli migrations workbench benchmarks tests
+SOURCES := api worker difftune_core difftune cli migrations workbench benchmarks tests examples
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm bench mutants schemas results tiny-models clean

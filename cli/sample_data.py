@@ -10,8 +10,8 @@ import typer
 from cli.printing import tell
 from cli.service import AsJson
 from cli.settings import failed
-from difftune.sample_data import KINDS
-from difftune.sample_data import sample_data as write_sample_data
+from difftune.flowers import KINDS
+from difftune.flowers import sample_data as write_sample_data
 
 Target = Annotated[Path, typer.Argument(help="The zip to write.")]
 PerClass = Annotated[int, typer.Option(help="Flowers of each kind.", min=1, max=10_000)]

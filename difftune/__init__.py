@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from difftune.client import Client
+    from difftune.flowers import sample_data
     from difftune.jobs import Job, JobFailedError
     from difftune.local import Places, Run, Step, evaluate, open_run, train
-    from difftune.sample_data import sample_data
     from difftune.service import ServiceError
     from difftune_core.hooks import TaskError
 
@@ -53,7 +53,7 @@ _FROM = {
     "TaskError": "difftune_core.hooks",
     "evaluate": "difftune.local",
     "open_run": "difftune.local",
-    "sample_data": "difftune.sample_data",
+    "sample_data": "difftune.flowers",
     "train": "difftune.local",
 }
 
