@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.harness.claims import Claim
 from benchmarks.harness.lines import tell
 
-NAMES = ("start", "latents", "ingest", "frechet", "checkpoints", "training", "training_at_256")
+NAMES = ("start", "latents", "ingest", "frechet", "copies", "checkpoints", "training", "training_at_256")
 
 
 def main() -> int:

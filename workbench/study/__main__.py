@@ -64,8 +64,9 @@ def status(done: list[dict[str, Any]]) -> str:
 def keep(record: dict[str, Any], path: Path = RECORDS) -> None:
     """Add a line to the results, at once on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    is_cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, separators=(",", ":")) + "\n")
+        file.write(("\n" if is_cut_off else "") + json.dumps(record, separators=(",", ":")) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
