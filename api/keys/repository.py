@@ -13,8 +13,9 @@ def find(session: Session, key_id: str) -> ApiKey | None:
     return session.get(ApiKey, key_id)
 
 
-def list_of(session: Session, tenant_id: str) -> list[ApiKey]:
-    return list(session.scalars(select(ApiKey).where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.id)))
+def list_of(session: Session, tenant_id: str, *, limit: int | None = None) -> list[ApiKey]:
+    """The tenant's keys, the oldest first; up to `limit` of them."""
+    return list(session.scalars(select(ApiKey).where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.id).limit(limit)))
 
 
 def list_all(session: Session) -> list[ApiKey]:

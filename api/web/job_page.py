@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any
 
 from fastapi import Request, Response
-from pydantic import ValidationError
-from sqlalchemy.orm import Session
 
 from api.deps import Services
 from api.jobs.repository import newest_points
-from api.storage import StoreError
-from api.subjects import files
 from api.web import curves, verdict
 from api.web.backend import Backend
 from api.web.rendering import page
+from api.web.reports import report_of
 from difftune_core.config.reports.run import RunReport
 
 _JOBS = ("fine_tuning", "jobs")
 _MOST_POINTS = 40_000
-_MOST_REPORT_BYTES = 16 << 20
 _BUTTONS = {
     "pause": {"queued", "running", "validating_files"},
     "resume": {"paused"},
@@ -46,7 +41,7 @@ async def show_job(
     used: Services = request.app.state.services
     tenant = request.state.principal.tenant_id
     rows = await used.units.read(tenant, partial(newest_points, job_id=job_id, limit=_MOST_POINTS))
-    report = await used.units.other(tenant, partial(_report, used, job_id)) if results else None
+    report = await report_of(used, tenant, job_id, RunReport)
     chosen = next((sample for sample in samples if sample["step"] == step), samples[-1] if samples else None)
     return page(
         request,
@@ -67,21 +62,3 @@ async def show_job(
         config=json.dumps({name: job[name] for name in _CONFIG if job.get(name) is not None}, indent=2),
         buttons=[verb for verb, statuses in _BUTTONS.items() if job["status"] in statuses],
     )
-
-
-def _report(used: Services, job_id: str) -> RunReport | None:
-    """The job's report, if there is one that can be read; who asks has been shown the job already."""
-
-    def key_of(session: Session) -> Any:
-        found = [file for file in files.of(session, [job_id])[job_id] if file.kind == "report_json"]
-        return max(found, key=lambda file: file.step, default=None)
-
-    with used.database.read() as session:
-        file = key_of(session)
-        if file is None or file.bytes > _MOST_REPORT_BYTES:
-            return None
-        key = file.key
-    try:
-        return RunReport.model_validate_json(b"".join(used.store.read(key)))
-    except (FileNotFoundError, StoreError, ValidationError):
-        return None

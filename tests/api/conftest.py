@@ -24,6 +24,7 @@ from api.jobs.service import dataset_settled
 from api.keys import service as keys
 from api.logging import configure_logging
 from api.settings import Settings
+from api.subjects.models import ResultFile
 from migrations.run import upgrade
 
 CARD = {
@@ -120,6 +121,24 @@ def send_form(browser: TestClient) -> Callable[..., Any]:
         return browser.post(action, data={"token": found[1], **fields}, follow_redirects=False)
 
     return send
+
+
+@pytest.fixture
+def add_result(services: Services) -> Callable[..., str]:
+    """Give a job a file of its evaluation, as its worker does."""
+
+    def add(job_id: str, kind: str, content: bytes, *, step: int = 0, filename: str = "report.json") -> str:
+        key = f"jobs/{job_id}/{kind}-{step}"
+        info = services.store.put_stream(key, io.BytesIO(content))
+        with services.database.write() as session:
+            file = ResultFile(tenant_id="default", subject_id=job_id, kind=kind, step=step, filename=filename, key=key)
+            file.bytes, file.sha256, file.content_type = info.bytes, info.sha256 or "", "image/png"
+            file.created_at = time.time()
+            session.add(file)
+            session.flush()
+            return file.id
+
+    return add
 
 
 @pytest.fixture

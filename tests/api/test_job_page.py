@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +11,6 @@ from starlette.testclient import TestClient
 
 from api.deps import Services
 from api.jobs.models import Job, Metric
-from api.subjects.models import ResultFile
 
 Send = Callable[..., Any]
 AddJob = Callable[..., dict[str, Any]]
@@ -22,24 +19,6 @@ REPORT = {
     "references": {"base_model": {"fid": 129.0, "fid_se": 3.0}},
     "best": {"metric": "fid", "step": 100, "value": 82.0},
 }
-
-
-@pytest.fixture
-def add_result(services: Services) -> Callable[..., str]:
-    """Give a job a file of its evaluation, as its worker does."""
-
-    def add(job_id: str, kind: str, content: bytes, *, step: int = 0, filename: str = "report.json") -> str:
-        key = f"jobs/{job_id}/{kind}-{step}"
-        info = services.store.put_stream(key, io.BytesIO(content))
-        with services.database.write() as session:
-            file = ResultFile(tenant_id="default", subject_id=job_id, kind=kind, step=step, filename=filename, key=key)
-            file.bytes, file.sha256, file.content_type = info.bytes, info.sha256 or "", "image/png"
-            file.created_at = time.time()
-            session.add(file)
-            session.flush()
-            return file.id
-
-    return add
 
 
 def test_a_job_says_whether_it_beats_the_base_model(
