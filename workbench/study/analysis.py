@@ -31,7 +31,7 @@ def lowest_handed_over(record: Record) -> float:
     """Give the lowest FID of the whole run with any share handed over, none among them."""
     entries = record["evaluations"]
     handed = [figures["fid"] for entry in entries for figures in entry.get("handover", {}).values()]
-    return min([*(entry["short"]["fid"] for entry in entries), *handed])
+    return float(min([*(entry["short"]["fid"] for entry in entries), *handed]))
 
 
 def end_point(record: Record, guidance: str, average: str = "short") -> float:
