@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -26,13 +26,12 @@ from difftune_core.evaluate.copying import Seen, copying, repeated, small_pictur
 from difftune_core.evaluate.drawn import on_disk
 from difftune_core.evaluate.extractor import FeatureExtractor
 from difftune_core.evaluate.quality import Features, look_at_images, quality, real_against_real
+from difftune_core.evaluate.together import AT_ONCE, Together
 from difftune_core.evaluate.training_images import TrainingImages
 from difftune_core.interruption import Progress
 from difftune_core.runtime.precision import FP32, Precision
 
 Model = TypeVar("Model", bound=nn.Module)
-AT_ONCE = 256
-"""Images that are looked at together: a multiple of every batch, so that figures are those of all images at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +47,8 @@ class Judge(ABC, Generic[Model]):
     device: torch.device
     precision: Precision = FP32
     """What networks compute in that draw; decoders and extractors compute in float32."""
+    together: Together = field(default_factory=Together)
+    """The processes that draw the average's images with this one."""
     training: TrainingImages | None = None
     """Images that the model is trained on, of which copies are looked for; None looks for none."""
 

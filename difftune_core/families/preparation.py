@@ -28,11 +28,14 @@ from difftune_core.data.pixels import ImageRows, Pixels
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.extractor import FeatureExtractor
 from difftune_core.evaluate.features import load_extractor
+from difftune_core.evaluate.together import Together
 from difftune_core.families.base_model import BaseModel
+from difftune_core.families.drawers import Drawers
 from difftune_core.hooks import Hooks, Phase, PhaseEvent, TaskError
 from difftune_core.interruption import Progress, Stopped, progress_of
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.retention.bank import RetentionSet, load_retention_set, retention_set
+from difftune_core.retention.sample import CHUNK
 from difftune_core.runtime.blocks import keep_compiled_in
 from difftune_core.runtime.compiled import compiles, place_of_compiled
 from difftune_core.runtime.precision import Precision, precision_on
@@ -102,6 +105,8 @@ class Preparation:
     folders: Folders
     hooks: Hooks
     device: torch.device
+    together: Together = field(default_factory=Together, init=False)
+    """The processes that draw with this one."""
     retention_used: dict[str, str | int | None] | None = field(default=None, init=False)
     """Which retention set is trained on: `id` where it was named, `digest`, `num_images`."""
 
@@ -177,13 +182,18 @@ class Preparation:
         precision = self.precision
         if precision.compiled:
             keep_compiled_in(place_of_compiled(self.folders.cache))
+        drawn_from, folders, world = replace(base or self.base, compiled=precision.compiled), self.folders, 1
+        if self.config.resources.gpus > 1 and config.num_images > CHUNK:
+            world = self.config.resources.gpus
+        drawers = Drawers(folders.models, folders.cache, precision, world)
         return retention_set(
-            replace(base or self.base, compiled=precision.compiled),
+            drawn_from,
             config,
-            self.folders.cache,
+            folders.cache,
             device=self.device,
             precision=precision,
             progress=progress,
+            drawing=lambda chunks: drawers.drawing(drawn_from, config, chunks),
         )
 
     def bank(self, stated: str | RetentionSetConfig, base: BaseModel | None = None) -> RetentionSet:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from difftune_core.config.retention import RetentionSetConfig, RetentionSetInfo, retention_digest
 from difftune_core.files import build_once, whole_folder_digest
 from difftune_core.hooks import TaskError
-from difftune_core.retention.sample import Source, sample_images
+from difftune_core.retention.sample import ALONE, Share, Source, sample_images
 from difftune_core.runtime.caches import place_of
 from difftune_core.runtime.precision import FP32, Precision
 from difftune_core.runtime.tensors import save_tensors
@@ -50,10 +51,12 @@ def retention_set(
     device: torch.device | str = "cpu",
     precision: Precision = FP32,
     progress: Callable[[int], None] | None = None,
+    drawing: Callable[[Path], AbstractContextManager[Share]] = lambda _: nullcontext(ALONE),
 ) -> RetentionSet:
     """The retention set of these settings, sampled now if the cache has none.
 
-    A process that was killed while it sampled has left its chunks: the next one goes on with them.
+    A process that was killed while it sampled has left its chunks: the next one goes on with them. `drawing` starts the
+    processes that draw beside this one, if there are any, into a folder of chunks.
     """
     digest = retention_digest(base.card.digest, config)
     folder = retention_place(cache, base, digest, device, precision)
@@ -61,8 +64,8 @@ def retention_set(
 
     def build(aside: Path) -> None:
         joined = aside / "joined"
-        with precision.autocast():
-            made = sample_images(base, config, chunks, device=device, progress=progress, joined=joined)
+        with drawing(chunks) as share, precision.autocast():
+            made = sample_images(base, config, chunks, device=device, progress=progress, joined=joined, share=share)
         save_tensors(made, aside / _FILE)
         joined.unlink()
 

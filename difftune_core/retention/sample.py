@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -22,9 +24,10 @@ from difftune_core.config.card import BaseModelCard
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.files import write_durably
 from difftune_core.hooks import TaskError
-from difftune_core.interruption import Progress, after
+from difftune_core.interruption import Progress, after, interruption_point
 
 _DIGEST = "sha256"  # of a chunk's images, in its header
+_POLL_S = 0.05
 CHUNK = 128  # the sampler's batch: other batches would round differently, and every cached set would change
 Drawer = Callable[[Int[Tensor, " k"], int, Progress], UInt8[np.ndarray, "k s s 3"]]
 """Draws images of labels; takes the first image's number and a listener too."""
@@ -66,6 +69,20 @@ def retention_labels(config: RetentionSetConfig, num_classes: int) -> Int[Tensor
     return torch.tensor([label for _, label in sorted(placed)])
 
 
+@dataclass(frozen=True)
+class Share:
+    """The chunks that are a process's where several draw."""
+
+    rank: int = 0
+    world: int = 1
+    others_draw: Callable[[], bool] = lambda: False
+    """Whether one of the others is still at work."""
+
+
+ALONE = Share()
+"""All of them."""
+
+
 def sample_images(
     base: Source,
     config: RetentionSetConfig,
@@ -74,6 +91,7 @@ def sample_images(
     device: torch.device | str,
     progress: Progress | None,
     joined: Path,
+    share: Share = ALONE,
 ) -> dict[str, Tensor]:
     """`images` (n s s 3, uint8) and `labels` (n).
 
@@ -84,6 +102,36 @@ def sample_images(
         device: where.
         progress: hears how many are done.
         joined: a new file, in which the images are mapped into memory: all of them never stand there.
+        share: of this process; what the others leave undone it draws after them.
+
+    Raises:
+        TaskError: `label_out_of_range`.
+    """
+    labels = retention_labels(config, base.card.num_classes)
+    size = base.card.image_size
+    draw_chunks(base, config, chunks, device=device, progress=progress, share=share)
+    while share.others_draw():
+        interruption_point()
+        time.sleep(_POLL_S)
+    if share.world > 1:
+        draw_chunks(base, config, chunks, device=device, progress=progress)
+    shape = (len(labels), size, size, 3)
+    images = torch.from_file(str(joined), shared=True, size=math.prod(shape), dtype=torch.uint8).view(shape)
+    for start in range(0, len(labels), CHUNK):
+        images[start : start + CHUNK] = load_file(chunks / _name(start))["images"]
+    return {"images": images, "labels": labels}
+
+
+def draw_chunks(
+    base: Source,
+    config: RetentionSetConfig,
+    chunks: Path,
+    *,
+    device: torch.device | str,
+    progress: Progress | None = None,
+    share: Share = ALONE,
+) -> None:
+    """Draw those of a process's chunks that are not there, each into a file of its own.
 
     Raises:
         TaskError: `label_out_of_range`.
@@ -92,7 +140,7 @@ def sample_images(
     size = base.card.image_size
     chunks.mkdir(parents=True, exist_ok=True)
     draw: Drawer | None = None
-    for start in range(0, len(labels), CHUNK):
+    for start in range(share.rank * CHUNK, len(labels), share.world * CHUNK):
         part = labels[start : start + CHUNK]
         if _read_chunk(chunks / _name(start), (len(part), size, size, 3)) is None:
             draw = draw or base.drawer(config, device)
@@ -100,11 +148,6 @@ def sample_images(
             write_durably(chunks / _name(start), save({"images": images}, {_DIGEST: _digest(images)}))
         if progress is not None:
             progress(start + len(part))
-    shape = (len(labels), size, size, 3)
-    images = torch.from_file(str(joined), shared=True, size=math.prod(shape), dtype=torch.uint8).view(shape)
-    for start in range(0, len(labels), CHUNK):
-        images[start : start + CHUNK] = load_file(chunks / _name(start))["images"]
-    return {"images": images, "labels": labels}
 
 
 def _inside(progress: Progress | None, start: int, count: int) -> Progress:

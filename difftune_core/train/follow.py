@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import sys
 import threading
 import traceback
+from itertools import count
 from pathlib import Path
+from typing import Any
 
+import torch
 from pydantic import TypeAdapter
 
 from difftune_core.channel import SilentHooks
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.evaluate.together import draw_parts
 from difftune_core.families.preparation import Folders
 from difftune_core.families.table import find_base_model
 from difftune_core.runtime.memory import is_out_of_memory
-from difftune_core.train.group import ADVANCE, NO_MEMORY, join
-from difftune_core.train.run import configure, prepared
+from difftune_core.train.group import ADVANCE, DRAW, NO_MEMORY, REQUEST, drawing_folder, join
+from difftune_core.train.run import Run, configure, prepared
 
 _ORPHANED = 75  # exit status: the first process is gone
 
@@ -40,17 +45,33 @@ def _follow(folder: Path, rank: int, steps: queue.SimpleQueue[bytes]) -> None:
     config = TransferConfig.model_validate_json((folder / "config.json").read_bytes())
     folders = TypeAdapter(Folders).validate_json((folder / "folders.json").read_bytes())
     device = configure(config, rank)
-    loop = prepared(config, find_base_model(config.model, folders.models), folders, SilentHooks(), device).loop
-    join(loop.state, rank=rank, world=config.resources.gpus, meeting=folder / "meeting")
+    run = prepared(config, find_base_model(config.model, folders.models), folders, SilentHooks(), device)
+    join(run.loop.state, rank=rank, world=config.resources.gpus, meeting=folder / "meeting")
+    drawings = count()
     while True:
-        steps.get()
-        loop.advance()
+        if steps.get() == ADVANCE:
+            run.loop.advance()
+        else:
+            _draw(run, drawing_folder(folder, next(drawings)), rank)
+
+
+def _draw(run: Run, folder: Path, rank: int) -> None:
+    """Draw this process's parts of what the first one's judge draws of the average, which is the same here."""
+    request = json.loads((folder / REQUEST).read_bytes())
+    state = run.loop.state
+    judge: Any = run.task.judge  # of a family that has its images spread
+    state.settle()
+    state.drop_gradients()
+    with state.average_on_device():
+        images = judge.drawn(state.average, torch.tensor(request["which"]), **request["how"])
+        draw_parts(images, folder, rank=rank, world=state.replica.world)
+    judge.rest()
 
 
 def _listen(steps: queue.SimpleQueue[bytes]) -> None:
-    """A byte is a step; the end of the pipe is the end of this process, wherever it waits."""
-    while os.read(sys.stdin.fileno(), 1) == ADVANCE:
-        steps.put(ADVANCE)
+    """A byte is a step or a drawing; the end of the pipe is the end of this process, wherever it waits."""
+    while (told := os.read(sys.stdin.fileno(), 1)) in {ADVANCE, DRAW}:
+        steps.put(told)
     os._exit(_ORPHANED)
 
 

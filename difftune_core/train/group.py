@@ -7,6 +7,7 @@ and saves; the others wait meanwhile for a byte on their standard input, and end
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]  # public,
 
 from difftune_core.checkpoint.state import TrainState
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.evaluate.together import Together
 from difftune_core.families.preparation import Folders
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
 from difftune_core.interruption import Stopped
@@ -36,7 +38,9 @@ from difftune_core.runtime.replica import Replica
 from difftune_core.train.loop import Loop
 from difftune_core.train.step import StepResult
 
-ADVANCE = b"a"
+ADVANCE, DRAW = b"a", b"d"
+REQUEST = "request.json"
+"""What is to be drawn: images by number, and how."""
 NO_MEMORY = 76  # exit status of a process for want of it
 _NOTICED_S = 2.0  # after the death of a process the others' errors come first, and its own is noticed within this
 _PATIENCE = timedelta(days=365)
@@ -45,12 +49,14 @@ _OWN_WORD_S = 20.0  # what fails in one process for a reason of the run fails in
 
 
 @contextmanager
-def spread(config: TransferConfig, folders: Folders, hooks: Hooks, loop: Loop[Any]) -> Iterator[None]:
-    """Spread the loop's steps over as many processes as the config says; nothing to do for one."""
+def spread(
+    config: TransferConfig, folders: Folders, hooks: Hooks, loop: Loop[Any], together: Together
+) -> Iterator[None]:
+    """Spread the loop's steps, and what its evaluations draw, over as many processes as the config says."""
     if config.resources.gpus == 1:
         yield
         return
-    group, alone = Group(config, folders, hooks, loop), loop.advance
+    group, alone = Group(config, folders, hooks, loop, together), loop.advance
     loop.advance = lambda: group.advance(alone)
     try:
         yield
@@ -67,8 +73,11 @@ def spread(config: TransferConfig, folders: Folders, hooks: Hooks, loop: Loop[An
 class Group:
     """The others, seen from the first."""
 
-    def __init__(self, config: TransferConfig, folders: Folders, hooks: Hooks, loop: Loop[Any]) -> None:
+    def __init__(
+        self, config: TransferConfig, folders: Folders, hooks: Hooks, loop: Loop[Any], together: Together
+    ) -> None:
         """Nothing is started yet."""
+        self._together = together
         self._config = config
         self._folders = folders
         self._hooks = hooks
@@ -77,20 +86,34 @@ class Group:
         self._meeting = tempfile.TemporaryDirectory(prefix="ranks-")
         self._last_word = threading.Lock()
         self._closed = threading.Event()
+        self._drawings = 0
 
     def advance(self, step: Callable[[], StepResult]) -> StepResult:
         """Take a step together."""
         if not self._others:
             self._start()
+        self._tell(ADVANCE)
+        return step()
+
+    def draw(self, request: dict[str, Any]) -> Path:
+        """Have the others draw their parts of the average's images; the folder where they will be."""
+        folder = drawing_folder(Path(self._meeting.name), self._drawings)
+        self._drawings += 1
+        folder.mkdir()
+        (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+        self._tell(DRAW)
+        return folder
+
+    def _tell(self, what: bytes) -> None:
         for process in self._others:
             assert process.stdin is not None, "a pipe"
-            process.stdin.write(ADVANCE)
-        return step()
+            process.stdin.write(what)
 
     def close(self) -> None:
         """End the others: they hold nothing that is not here."""
         with self._last_word:
             self._closed.set()
+        self._together.leave()
         for process in self._others:
             process.kill()
         leave(self._loop.state)
@@ -109,6 +132,7 @@ class Group:
             self._others.append(process)
             threading.Thread(target=self._watch, args=(rank, process), name=f"rank {rank}", daemon=True).start()
         join(self._loop.state, rank=0, world=world, meeting=folder / "meeting")
+        self._together.join(world, self._loop.state.average, self.draw)
 
     def _watch(self, rank: int, process: subprocess.Popen[bytes]) -> None:
         """Pass on what it prints; if it ends before it should, say so and end this process, wherever that waits."""
@@ -124,6 +148,11 @@ class Group:
             if not self._closed.is_set():
                 self._hooks.emit(_outcome(rank, status))
                 os._exit(1)
+
+
+def drawing_folder(meeting: Path, number: int) -> Path:
+    """Folder of the parts of one of the drawings of a run, counted from 0."""
+    return meeting / f"drawing-{number}"
 
 
 def _follower(folder: Path, rank: int) -> subprocess.Popen[bytes]:

@@ -56,7 +56,7 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
         except Stopped:
             return _stopped(hooks, step=0)
         try:
-            with spread(run.loop.config, folders, hooks, run.loop):
+            with spread(run.loop.config, folders, hooks, run.loop, run.task.preparation.together):
                 stop = run.loop.run()
             if stop is None:
                 run.finish()

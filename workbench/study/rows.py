@@ -25,7 +25,7 @@ from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.pixels import ImageRows, parts_of
 from difftune_core.evaluate.copying import Seen, copying, repeated, small_pictures
 from difftune_core.evaluate.frechet import frechet_estimate
-from difftune_core.evaluate.judge import AT_ONCE
+from difftune_core.evaluate.together import AT_ONCE
 from difftune_core.families.dit.chain import chain_latents
 from difftune_core.families.dit.judge import DiTJudge
 from difftune_core.families.preparation import Folders

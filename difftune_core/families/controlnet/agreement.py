@@ -15,7 +15,7 @@ from jaxtyping import Float64, UInt8
 from difftune_core.data.conditions import Annotator
 from difftune_core.data.pixels import ImageRows, parts_of
 from difftune_core.evaluate.clip_score import ClipScorer
-from difftune_core.evaluate.judge import AT_ONCE
+from difftune_core.evaluate.together import AT_ONCE
 from difftune_core.families.controlnet.controls import compare_controls
 from difftune_core.interruption import interruption_point
 

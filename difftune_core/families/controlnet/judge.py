@@ -27,9 +27,10 @@ from difftune_core.evaluate.clip_score import ClipScorer
 from difftune_core.evaluate.drawn import on_disk
 from difftune_core.evaluate.forgetting import LOSS_BATCH, loss_by_t
 from difftune_core.evaluate.held_out import held_out_loss, measured_rows
-from difftune_core.evaluate.judge import AT_ONCE, Judge
+from difftune_core.evaluate.judge import Judge
 from difftune_core.evaluate.quality import quality
 from difftune_core.evaluate.references import cached_references
+from difftune_core.evaluate.together import AT_ONCE
 from difftune_core.families.controlnet.agreement import agreement_of, annotated
 from difftune_core.families.controlnet.base_model import StableDiffusion
 from difftune_core.families.controlnet.draw import (
@@ -129,7 +130,8 @@ class ControlNetJudge(Judge[nn.Module]):
         def controls(start: int, stop: int) -> UInt8[Tensor, "_ 3 s s"]:
             return held_out.controls_of(rows[start:stop])
 
-        return self._drawn(controlnet, held_out.prompt[rows], controls, progress, self.sampling)
+        made = self._drawn(controlnet, held_out.prompt[rows], controls, progress, self.sampling)
+        return made if controlnet is None else self.together.spread(made, controlnet, rows, progress)
 
     def figures(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
         """Measure how closely images follow their controls, and the loss on held-out rows."""

@@ -221,6 +221,7 @@ class ControlNetTask(Task[nn.Module]):
             drawn_by=self.drawn_by,
             device=preparation.device,
             precision=preparation.precision,
+            together=preparation.together,
             training=TrainingImages(self.rows[0].pixels, preparation.folders.cache),
         )
 

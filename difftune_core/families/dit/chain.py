@@ -22,7 +22,7 @@ from difftune_core.diffusion.denoisers import HandOver, Memoised, whole_steps
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.diffusion.solvers import make_solver
 from difftune_core.evaluate.features import FeatureExtractor
-from difftune_core.evaluate.judge import AT_ONCE
+from difftune_core.evaluate.together import AT_ONCE
 from difftune_core.families.dit.draw import AtOneTime, UnderNull, Ways, sample_latents
 from difftune_core.hooks import TaskError
 from difftune_core.interruption import Progress, after

@@ -222,7 +222,8 @@ class DiTJudge(Judge[DiT]):
                 latents = sample_latents(model, rows, sampling, source=source, first_index=start, progress=heard)
             return self.autoencoder.decode(latents)
 
-        return Made((len(labels), *self.real.shape[1:]), make)
+        made = Made((len(labels), *self.real.shape[1:]), make)
+        return self.together.spread(made, model, labels, progress, guidance=guidance)
 
     @cached_property
     def _source_moments(self) -> Moments:

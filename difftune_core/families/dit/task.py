@@ -150,6 +150,7 @@ class DiTTask(Task[DiT]):
             cache=preparation.folders.cache,
             device=preparation.device,
             precision=preparation.precision,
+            together=preparation.together,
             training=TrainingImages(self._read[0].pixels, preparation.folders.cache),
         )
 
