@@ -13,7 +13,7 @@ help: ## list the targets
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): some minutes, a gigabyte or two"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[core,api,cli,report,demo,heic,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[core,api,cli,report,demo,heic,optim8bit,dev]'
 	@touch $@
 
 install: $(INSTALLED) ## make the virtual environment and install everything

@@ -49,6 +49,10 @@ class StoredControls:
         (found,) = self.rows.gather(indices, [_NAME])
         return sent(_channels_first(found), self.device)
 
+    def prefetch(self, chosen: Int[Tensor, " k"]) -> None:
+        """Begin to read some of them."""
+        self.rows.prefetch(chosen, [_NAME])
+
     def resident(self) -> UInt8[Tensor, "n 3 s s"]:
         """All of them, on the device."""
         return torch.cat([_channels_first(part).to(self.device) for part in self.rows.parts(_NAME)])
@@ -76,6 +80,13 @@ class ControlledSet:
         """Control images of these rows, whose places are on the CPU, on the device."""
         stored = isinstance(self.controls, StoredControls)
         return self.controls[indices if stored else sent(indices, self.controls.device)]
+
+    def prefetch(self, indices: Int[Tensor, " b"]) -> None:
+        """Begin to read controls and text states of the rows that are drawn next."""
+        if isinstance(self.controls, StoredControls):
+            self.controls.prefetch(indices)
+        if isinstance(self.text, StoredRows):
+            self.text.prefetch(self.prompt[indices])
 
 
 def cached_controls(

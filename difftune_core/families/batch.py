@@ -83,6 +83,15 @@ class TrainingData(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """Training data whose conditions are read from files too."""
+
+    def read_ahead(self, target: Int[Tensor, " b"], kept: Int[Tensor, " b"] | None) -> None:
+        """Begin to read the conditions of the next step's images; nobody waits for it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """One step's input. b slots."""
@@ -120,8 +129,7 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
         dropped=torch.rand(size, generator=generator(seed, step, "label")) < data.dropout(config),
     )
     x0 = latents.draw(slots.target, flip, posterior)
-    coming = place | {"start": (step + 1) * size}
-    latents.prefetch(stream_indices(seed, "target order", size=len(latents), **coming))
+    _read_ahead(data, seed, start=(step + 1) * size, count=size)
     if retained is not None and slots.kept is not None:
         is_target = sent(draws.is_target, device)[:, None, None, None]
         x0 = torch.where(is_target, x0, retained.draw(slots.kept, flip, posterior))
@@ -144,6 +152,19 @@ def _untimed(config: TransferConfig, is_target: Bool[Tensor, " b"], step: int) -
     if share == 0:
         return None
     return is_target & (torch.rand(len(is_target), generator=generator(config.seed, step, "time")) < share)
+
+
+def _read_ahead(data: TrainingData, seed: int, *, start: int, count: int) -> None:
+    """Begin to read what the next step draws, of sets that stay in their files."""
+    latents, retained = data.target_latents, data.retention_latents
+    target = stream_indices(seed, "target order", size=len(latents), start=start, count=count)
+    latents.prefetch(target)
+    kept = None
+    if retained is not None:
+        kept = stream_indices(seed, "retention order", size=len(retained), start=start, count=count)
+        retained.prefetch(kept)
+    if isinstance(data, ReadsAhead):
+        data.read_ahead(target, kept)
 
 
 def losses_of(

@@ -133,6 +133,10 @@ class StoredRows:
             return self[torch.tensor([chosen % len(self)])][0]
         return self._rows.gather(chosen, [self._name])[0]
 
+    def prefetch(self, chosen: Int[Tensor, " b"]) -> None:
+        """Have the system read these rows while something else is done."""
+        self._rows.prefetch(chosen, [self._name])
+
 
 def _name(start: int | str) -> str:
     return f"rows-{start}.safetensors" if isinstance(start, str) else f"rows-{start:09d}.safetensors"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from difftune_core.config.transfer import TransferConfig
@@ -56,6 +57,12 @@ class ControlledData:
             controls = torch.where(chosen, controls, self.retention.controls_of(slots.kept))
             prompt = torch.where(slots.is_target, prompt, self.retention.prompt[slots.kept])
         return self.target.text_of(prompt), controls
+
+    def read_ahead(self, target: Int[Tensor, " b"], kept: Int[Tensor, " b"] | None) -> None:
+        """Begin to read the next step's controls and text states."""
+        self.target.prefetch(target)
+        if self.retention is not None and kept is not None:
+            self.retention.prefetch(kept)
 
     def dropout(self, config: TransferConfig) -> float:
         """How often a prompt is dropped, so that the control is heeded by itself."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.controlled import (
     ControlledSet,
     StoredControls,
@@ -17,7 +18,11 @@ from difftune_core.data.controlled import (
     given_controls,
 )
 from difftune_core.data.latents import LatentSet
+from difftune_core.diffusion.process import DDPM
+from difftune_core.families.batch import make_batch
+from difftune_core.families.controlnet.batch import ControlledData
 from difftune_core.runtime import sharded
+from difftune_core.runtime.sharded import Sharded
 from difftune_core.runtime.tensors import save_tensors
 
 CPU = torch.device("cpu")
@@ -59,6 +64,26 @@ def test_controls_in_files_are_those_that_are_resident(both: tuple[Any, Any]) ->
     assert torch.equal(one.controls_of(CHOSEN), resident[CHOSEN])
     assert torch.equal(other.controls_of(CHOSEN), resident[CHOSEN])
     assert other.controls_of(CHOSEN).is_contiguous()
+
+
+def test_a_step_reads_what_the_step_before_has_begun_to_read(
+    both: tuple[Any, Any], ddpm: DDPM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, zeros = torch.zeros(150, dtype=torch.long), torch.zeros(1, 150, 4, 2, 2).half()
+    rows = ControlledSet(LatentSet(zeros, zeros, prompts, ""), both[1], torch.zeros(1, 1, 1).half(), prompts)
+    data = ControlledData(target=rows, retention=rows, empty_prompt=0, process=ddpm, unet=None)
+    stated = {"model": "m", "control": {"condition": "edge"}, "method": {"type": "diff_tuning"}}
+    config = TransferConfig.model_validate(stated)
+    begun, read = list[set[int]](), list[set[int]]()
+    gather, prefetch = Sharded.gather, Sharded.prefetch
+    monkeypatch.setattr(Sharded, "gather", lambda *given: (read.append(set(given[1].tolist())), gather(*given))[1])
+    monkeypatch.setattr(Sharded, "prefetch", lambda *given: (begun.append(set(given[1].tolist())), prefetch(*given)))
+    make_batch(config, data, 0)
+    announced = list(begun)
+    read.clear()
+    make_batch(config, data, 1)
+    assert sorted(map(sorted, read)) == sorted(map(sorted, announced))
+    assert len(read) == 2, "the target's and the retention set's"
 
 
 def test_drawing_goes_on_where_it_was_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
