@@ -33,13 +33,7 @@ from difftune_core.evaluate.references import cached_references
 from difftune_core.evaluate.together import AT_ONCE
 from difftune_core.families.controlnet.agreement import agreement_of, annotated
 from difftune_core.families.controlnet.base_model import StableDiffusion
-from difftune_core.families.controlnet.draw import (
-    Control,
-    Prompted,
-    activation_bytes,
-    denoiser_of,
-    sample_prompted,
-)
+from difftune_core.families.controlnet.draw import Control, Prompted, activation_bytes, denoiser_of, sample_prompted
 from difftune_core.files import whole_folder_digest
 from difftune_core.interruption import Progress, after
 from difftune_core.networks.autoencoder import Autoencoder
