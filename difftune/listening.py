@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from difftune.board import Board
@@ -51,13 +54,17 @@ class Listener(SilentHooks):
         """Show an event, and hand it on."""
         self._show(event)
         if isinstance(event, ProgressEvent) and event.phase == "training" and self._wants_end(event):
-            self._stop = "stop"
+            self.end()
 
     def _wants_end(self, event: ProgressEvent) -> bool:
         return self._on_step is not None and self._on_step(Step(event.done, event.total, self._values)) is False
 
+    def end(self) -> None:
+        """Have the run end in order, with a checkpoint."""
+        self._stop = "stop"
+
     def stop_requested(self) -> StopKind | None:
-        """Whether a callback wants the run to end."""
+        """Whether a callback, or whoever sits at the keyboard, wants the run to end."""
         return self._stop
 
     def _show(self, event: Event) -> None:
@@ -75,3 +82,23 @@ class Listener(SilentHooks):
                 self.board.say(f"best {event.metric} so far: {event.value:.5g}")
             case LogEvent():
                 self.board.say(event.message)
+
+
+@contextmanager
+def interruptible(listener: Listener) -> Iterator[None]:
+    """A block in which Ctrl-C, or a notebook's interrupt, ends the run in order, and a second one at once."""
+    if threading.current_thread() is not threading.main_thread():  # another gets no signals
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+
+    def end(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        listener.board.say("the run saves its state and ends; interrupt again to end it at once")
+        listener.end()
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -14,7 +14,7 @@ import torch
 
 import difftune_core
 from difftune.bodies import OF_SERVICE, job_body
-from difftune.listening import Listener, Step
+from difftune.listening import Listener, Step, interruptible
 from difftune.places import data_folder
 from difftune.runs import CONFIG, Run, open_run
 from difftune_core.config.card import find_card
@@ -67,7 +67,7 @@ def train(
     places: Places = Places(),  # immutable
     **fields: Any,
 ) -> Run:
-    """Tune a model on images in this process. A run that was stopped goes on when called again with its `out`.
+    """Tune a model on images in this process. One that Ctrl-C has ended goes on when called again with its `out`.
 
     Args:
         images: an archive or a folder: class folders, or captioned images.
@@ -144,9 +144,12 @@ def _trained(config: TransferConfig, folders: Folders, listener: Listener) -> Ru
     from difftune_core.train.run import train as train_in
 
     write_durably(folders.out / CONFIG, config.model_dump_json(indent=1).encode())
-    with _torch_as_before(), holding():
+    with _torch_as_before(), interruptible(listener), holding():
         outcome = train_in(config, folders, listener)
     listener.board.end(outcome.code)
+    if outcome.step == 0:
+        message = f"the run in {folders.out} was ended before its first step; called again with this `out` it goes on"
+        raise TaskError("stopped", message)
     return open_run(folders.out, models=folders.models)
 
 

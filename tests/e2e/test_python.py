@@ -11,6 +11,7 @@ import difftune
 from tests.e2e.conftest import EVALUATION, QUICK, Service, image_zip
 
 
+@pytest.mark.long
 def test_a_job_from_a_folder_to_its_files_and_on(service: Service, tmp_path: Path) -> None:
     (tmp_path / "squares.zip").write_bytes(image_zip())
     with zipfile.ZipFile(tmp_path / "squares.zip") as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 import difftune
 from difftune import Places, Run, Step
+from difftune.listening import Listener, interruptible
 from difftune_core.checkpoint.manifest import MODEL
 from difftune_core.networks.dit import DiT
 from tests.core.conftest import CONFIG, RecordingHooks
@@ -47,8 +49,17 @@ def train(toy: ToyFolders, out: str, **fields: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def run(toy: ToyFolders, steps: list[Step]) -> Run:
+    """A run that a callback has ended after three steps of four, and that went on."""
+
+    def note(step: Step) -> bool:
+        steps.append(step)
+        return step.step != 3
+
     threads = torch.get_num_threads()
-    found = train(toy, "run", steps=4, on_step=steps.append)
+    ended = train(toy, "run", steps=4, on_step=note)
+    assert (ended.status, ended.step, ended.report) == ("stopped", 3, None)
+    assert "train_loss" in ended.figures
+    found = train(toy, "run", steps=4, on_step=note)
     assert torch.get_num_threads() == threads
     return found
 
@@ -90,12 +101,15 @@ def test_a_run_is_judged_by_other_images(toy: ToyFolders, run: Run) -> None:
     assert found["recipe"]["fake_digest"] != found["recipe"]["real_digest"]
 
 
-def test_a_run_that_a_callback_ends_goes_on_and_ends_the_same(toy: ToyFolders, run: Run) -> None:
-    ended = train(toy, "stopped", steps=4, on_step=lambda step: step.step < 3)
-    assert (ended.status, ended.step, ended.report) == ("stopped", 3, None)
-    assert "train_loss" in ended.figures
-    gone_on = train(toy, "stopped", steps=4, log_every_steps=1)
-    assert (gone_on.checkpoint / MODEL).read_bytes() == (run.checkpoint / MODEL).read_bytes()
+def test_an_interrupt_ends_a_run_in_order_and_a_second_one_at_once() -> None:
+    hooks = Listener("toy", show=False)
+    before = signal.getsignal(signal.SIGINT)
+    with interruptible(hooks):
+        signal.raise_signal(signal.SIGINT)
+        assert hooks.stop_requested() == "stop"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_folder_is_opened_again(toy: ToyFolders, run: Run) -> None:
