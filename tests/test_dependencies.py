@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +27,12 @@ def installed() -> set[str]:
     """Distributions that our own requirements bring, those of requirements included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    waiting = [*project["dependencies"], *(line for name in extras.keys() - set(DEVELOPMENT) for line in extras[name])]
+    return brought([*project["dependencies"], *(line for n in extras.keys() - set(DEVELOPMENT) for line in extras[n])])
+
+
+def brought(requirements: list[str]) -> set[str]:
+    """Distributions that requirements bring, their own included."""
+    waiting = list(requirements)
     found: set[tuple[str, str]] = set()
     while waiting:
         requirement = Requirement(waiting.pop())
@@ -72,3 +79,16 @@ def test_nothing_is_imported_that_an_installation_lacks() -> None:
         if module not in known and not brought & {name_of(name) for name in distributions.get(module, [module])}
     }
     assert not lacking
+
+
+@pytest.mark.parametrize(("module", "extra"), [("cli.main", "cli"), ("difftune.client", "client")])
+def test_an_extra_is_enough_for_what_it_is_for(module: str, extra: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    code = f"import sys; before = {{*sys.modules}}; import {module}; print(*{{*sys.modules}} - before)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    tops, known = {name.partition(".")[0] for name in done.stdout.split()}, packages_distributions()
+    loaded = {name_of(distribution) for top in tops for distribution in known.get(top, [])}
+    named = {name_of(Requirement(line).name) for lines in extras.values() for line in lines}
+    assert {"pydantic", "httpx2"} <= loaded
+    assert not loaded & named - brought([*project["dependencies"], *extras[extra]])
