@@ -147,11 +147,12 @@ class Judge(ABC, Generic[Model]):
         """
         if self.training is None:
             return {}
-        main, (training, _) = self.extractors[0].id, self._seen
-        drawn = repeated(training, self.num_images, seed=self.config.seed)
+        of_training = [self._seen[0], *map(self.training.seen, self.extractors[1:])]
+        drawn = [repeated(seen, self.num_images, seed=self.config.seed) for seen in of_training]
+        features = {extractor.id: each.features for extractor, each in zip(self.extractors, drawn, strict=True)}
         metrics = [name for name in self.config.metrics if not look_at_images([name])]
-        found = quality({main: self.real_features[main]}, {main: drawn.features}, metrics)
-        copied = {name: value for name, value in self._copying(drawn).items() if name != "warnings"}
+        found = quality(self.real_features, features, metrics)
+        copied = {name: value for name, value in self._copying(drawn[0]).items() if name != "warnings"}
         return {"training_set": found | copied}
 
     def _copying(self, drawn: Seen) -> dict[str, Any]:
