@@ -22,7 +22,6 @@ from api import __version__, error_handlers
 from api.addresses import host_of_url, in_url, reached_at
 from api.admission import PATIENCE_S
 from api.analyses.endpoints import router as analyses
-from api.base_models.endpoints import router as models
 from api.checkpoints.endpoints import router as checkpoints
 from api.coalescing import CoalescedReads
 from api.comparisons.endpoints import router as comparisons
@@ -43,6 +42,7 @@ from api.keys.last_use import LastUse
 from api.keys.repository import note_uses
 from api.logs.endpoints import router as logs
 from api.middleware import BodyLimit, KnownHosts, PlainHeads, RequestContext
+from api.models.endpoints import router as models
 from api.objects.endpoints import router as objects
 from api.queue import Doorbell
 from api.retention_sets.endpoints import router as retention_sets

@@ -76,7 +76,7 @@ def list_models(
         return
     if extractors:
         raise failed("a service lists base models only: ask without --url for feature extractors")
-    found = ask(url, key, "/v1/models")["data"] if url else list(_local(data_dir).values())
+    found = ask(url, key, "/v1/models?kind=base_model")["data"] if url else list(_local(data_dir).values())
     typer.echo(json.dumps(found, indent=1) if as_json else table(found, _COLUMNS))
     if not url and not as_json:
         typer.echo("\n" + table(list(_extractors(data_dir).values()), _EXTRACTOR_COLUMNS))

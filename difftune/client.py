@@ -130,7 +130,7 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """Return the cards of the base models that can be tuned."""
-        return list(self.service.ask("/v1/models")["data"])
+        return list(self.service.ask("/v1/models", params={"kind": "base_model"})["data"])
 
     def _with_files(self, body: dict[str, Any], given: Mapping[str, PathLike | None]) -> dict[str, Any]:
         """The body with its files by their ids; those that are here are uploaded."""

@@ -3,21 +3,23 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from api.base_models.service import METHODS
+from api.jobs.models import Checkpoint, Job
 from api.schemas import Listed
 from difftune_core.config.card import BaseModelCard, CompanionCard
 
-Kind = Literal["base_model", "controlnet", "annotator", "clip"]
+Kind = Literal["base_model", "fine_tuned", "controlnet", "annotator", "clip"]
+_WEIGHTS = "model.safetensors"
 
 
 class Model(Listed):
-    """A base model, a ControlNet, an annotator or a CLIP model, in OpenAI's shape, with its card."""
+    """A base model, a tuned model, a ControlNet, an annotator or a CLIP model, in OpenAI's shape."""
 
     object: Literal["model"] = "model"
     created: int
     owned_by: str
     kind: Kind
-    """What it is for: to be tuned, to go on from (`control.init_from`), to draw controls (`control.annotator`), or to
-    score captions (`evaluation.clip_model`)."""
+    """What it is for: to be tuned, made by a job of yours (`fine_tuned`), to go on from (`control.init_from`), to draw
+    controls (`control.annotator`), or to score captions (`evaluation.clip_model`)."""
     family: str
     """The family of a base model; of other models their kind."""
     description: str
@@ -36,6 +38,41 @@ class Model(Listed):
     """Defaults of a job's fields for this model."""
     figures: dict[str, Any]
     """What was measured of the model itself."""
+    base_model: str | None = None
+    """Of a tuned model: the base model that it was tuned from."""
+    fine_tuning_job_id: str | None = None
+    """Of a tuned model: the job that made it."""
+    step_number: int | None = None
+    """Of a tuned model: the step of its job."""
+    is_result: bool = False
+    """Whether it is its job's `fine_tuned_model`."""
+
+
+def tuned_out(checkpoint: Checkpoint, job: Job, base: BaseModelCard | None) -> Model:
+    """A tuned model; `base` is the card of its base model, None where that was removed."""
+    weights = [file.sha256 for file in checkpoint.stored if file.filename == _WEIGHTS]
+    can_go_on = job.transfer.method.hyperparameters.adapter.mergeable
+    return Model(
+        id=checkpoint.id,
+        created=int(checkpoint.created_at),
+        owned_by=job.tenant_id,
+        kind="fine_tuned",
+        family=base.family if base else "unknown",
+        description=f"{job.suffix or job.model} at step {checkpoint.step} of {job.id}",
+        licence=base.licence if base else "unknown",
+        image_size=base.image_size if base else None,
+        conditions=[],
+        num_classes=base.num_classes if base else 0,
+        num_parameters=base.num_parameters if base else 0,
+        digest=weights[0] if weights else "",
+        methods=list(METHODS) if can_go_on else [],
+        defaults={},
+        figures={},
+        base_model=job.model,
+        fine_tuning_job_id=job.id,
+        step_number=checkpoint.step,
+        is_result=job.fine_tuned_model == checkpoint.id,
+    )
 
 
 def model_out(card: BaseModelCard | CompanionCard) -> Model:
