@@ -12,7 +12,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
@@ -27,6 +27,7 @@ from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data import arguments as data_arguments
+from difftune_core.families import generate_command
 from difftune_core.families.convert.request import add_arguments, request_of
 from difftune_core.families.dit import analysis_command
 from difftune_core.files import is_disk_full
@@ -42,10 +43,19 @@ def main() -> int:
     """Run one command; the exit status is 0 for success or an orderly stop, 1 for a failure."""
     args = _parser().parse_args()
     hooks: Hooks = ConsoleHooks() if args.events_fd is None else PipeHooks(args.events_fd, args.commands_fd)
+    if isinstance(hooks, PipeHooks) and args.name == "serve":
+        _serve(hooks)
     hooks = traced(hooks, args.name, os.environ)
     outcome = _guarded(args, hooks)
     hooks.emit(outcome)
     return 0 if outcome.code in ORDERLY else 1
+
+
+def _serve(hooks: PipeHooks) -> NoReturn:
+    """Carry out one request after the other, until the supervisor is gone: what is in memory stays there between."""
+    while True:
+        args = _parser().parse_args(hooks.next_work())
+        hooks.emit(_guarded(args, hooks))
 
 
 def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
@@ -178,6 +188,11 @@ def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     return install(request, hooks)
 
 
+def _generate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
+    _require(args, "config", "checkpoint", "control")
+    return generate_command.run(args, _BUNDLED, hooks)
+
+
 def _devices(_args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
     from difftune_core.runtime.devices import examine
 
@@ -226,15 +241,25 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("--data", type=Path, required=True, help="folder of METHOD/SEED/report.json")
     comparing.add_argument("--out", type=Path, required=True)
     _add_pipes(comparing)
-    analysing = commands.add_parser("analyse", help="the chain of forgetting of tuned checkpoints")
-    analysing.set_defaults(command=_analyse)
-    analysis_command.add_arguments(analysing)
-    _add_pipes(analysing)
+    _add_drawing(commands)
     importing = commands.add_parser("import", help="bring a base model in")
     importing.set_defaults(command=_import)
     add_arguments(importing)
     _add_pipes(importing)
     return parser
+
+
+def _add_drawing(commands: Any) -> None:
+    """Add what draws with models."""
+    analysing = commands.add_parser("analyse", help="the chain of forgetting of tuned checkpoints")
+    analysing.set_defaults(command=_analyse)
+    analysis_command.add_arguments(analysing)
+    _add_pipes(analysing)
+    generating = commands.add_parser("generate", help="images of a base model or a checkpoint")
+    generating.set_defaults(command=_generate)
+    generate_command.add_arguments(generating)
+    _add_pipes(generating)
+    _add_pipes(commands.add_parser("serve", help="one request after the other, from a supervisor"))
 
 
 def _add_answers(commands: Any) -> None:

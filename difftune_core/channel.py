@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import threading
 import time
@@ -39,6 +40,7 @@ class PipeHooks:
         self._writing = threading.Lock()
         self._stop: StopKind | None = None
         self._acknowledged: set[str] = set()
+        self._work: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
 
     def emit(self, event: Event) -> None:
@@ -56,6 +58,10 @@ class PipeHooks:
         """Whether the supervisor has stored that checkpoint."""
         return checkpoint.name in self._acknowledged
 
+    def next_work(self) -> list[str]:
+        """Wait for the next request; what was asked of the one before counts no more."""
+        return self._work.get()
+
     def _listen(self) -> None:
         for line in self._commands:
             try:
@@ -69,6 +75,9 @@ class PipeHooks:
             self._acknowledged.add(command.checkpoint)
         elif command.type in {"stop", "pause"}:
             self._stop = "pause" if command.type == "pause" else "stop"
+        elif command.type == "work" and command.arguments:
+            self._stop = None
+            self._work.put(command.arguments)
 
 
 class SilentHooks:

@@ -109,6 +109,7 @@ class ArtifactEvent(_Line):
         "validation_report",
         "items",
         "retention_set",
+        "image",
     ]
     step: int = 0
     file: FileInfo
@@ -179,10 +180,14 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Command(_Line):
-    """What the supervisor asks: `stop` (save, then end), `pause`, or `ack` of an uploaded checkpoint."""
+    """What the supervisor asks: `stop` (save, then end), `pause`, `ack` of an uploaded checkpoint, or
+    `work`: the next request of a process that is kept between requests.
+    """
 
-    type: Literal["stop", "pause", "ack"]
+    type: Literal["stop", "pause", "ack", "work"]
     checkpoint: str | None = None
+    arguments: list[str] | None = None
+    """The request's command line."""
 
 
 def parse_event(line: str | bytes) -> Event:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks
@@ -39,7 +40,7 @@ def list_models(
     elif kind not in {None, "base_model", "fine_tuned"}:
         cards += [card for card in service.companions(used.settings, used.store).values() if card.kind == kind]
     models = [model_out(card) for card in cards]
-    rows = []
+    rows: Sequence[tuned.TunedModel] = []
     if kind in {None, "fine_tuned"}:
         rows = tuned.page(session, tenant, after=cursor(after, "ckpt"), limit=limit + 1)
         bases = service.cards(used.settings, used.store)

@@ -39,11 +39,11 @@ class Model(Listed):
     figures: dict[str, Any]
     """What was measured of the model itself."""
     base_model: str | None = None
-    """Of a tuned model: the base model that it was tuned from."""
+    """The base model that a tuned model was tuned from; null of others, as the next two."""
     fine_tuning_job_id: str | None = None
-    """Of a tuned model: the job that made it."""
+    """The job that made it."""
     step_number: int | None = None
-    """Of a tuned model: the step of its job."""
+    """The step of its job."""
     is_result: bool = False
     """Whether it is its job's `fine_tuned_model`."""
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 
 from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.begin import Beginning
@@ -25,6 +25,7 @@ from difftune_core.evaluate.judge import Judge
 from difftune_core.families.base_model import BaseModel
 from difftune_core.families.batch import TrainingData
 from difftune_core.families.convert.request import ImportRequest
+from difftune_core.families.painter import Painter
 from difftune_core.families.preparation import Preparation
 from difftune_core.families.sample_row import SampleRow
 from difftune_core.hooks import Hooks, OutcomeEvent
@@ -182,5 +183,8 @@ class Family:
     """Opens a base model's folder."""
     task: Callable[[Preparation], Task[Any]]
     """Makes the task of a run; finds out what the config names that is not there."""
+    painter: Callable[[BaseModel, Path | None, device], Painter] | None = None
+    """Loads a base model, or a checkpoint that was tuned from it, to draw images; None where it draws none on request.
+    """
     installers: Mapping[str, Installer] = field(default_factory=dict)
     """What brings a model in, by each kind that an operator can import."""
