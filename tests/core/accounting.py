@@ -94,5 +94,4 @@ def copies_in_a_run(toy: ToyFolders, config: TransferConfig, *, whole: int) -> d
         run = prepared(config, find_base_model("toy", roots), folders, hooks, torch.device("cpu"))
         hooks.state = run.loop.state
         assert run.loop.run() is None
-    gc.unfreeze()
     return hooks.most
