@@ -12,6 +12,7 @@ from pydantic import Field
 
 from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.control import ControlConfig
+from difftune_core.config.crops import CropName
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.frozen import Frozen
 from difftune_core.config.model_ids import ModelId, NamedModel, named_models
@@ -61,6 +62,10 @@ class TrainingHyperparameters(Frozen):
     `evaluation.noise_guidance_scale`; published: 0.1 to 0.2. Of models that draw classes."""
     horizontal_flip: bool = True
     """Whether images are also seen mirrored. Off where that changes the class, as for glyphs."""
+    crop: CropName = "center"
+    """How images that are not square are made so, their control images with them: `center` cuts the middle, `random` a
+    part that is drawn once for each image, `resize` squeezes the whole. Held-out images are squeezed by `resize`, and
+    otherwise cut in the middle."""
     checkpoint_every_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     """Steps between checkpoints; null saves at a quarter, half, three quarters and the end."""
     label_rows: Literal["reuse_rows", "mean", "null"] = "reuse_rows"

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from difftune_core.data.columns import Computed
 from difftune_core.data.copies import Key, copy_keys
+from difftune_core.data.crops import Crop
 from difftune_core.data.dataset import CaptionedSet, ImageFolder
 from difftune_core.data.item_files import ItemFiles
 from difftune_core.data.pixels import ImageRows, Pixels, chosen
@@ -65,6 +66,17 @@ class Decoded(ABC):
     def chosen(self, indices: Int[Tensor, " k"]) -> dict[str, Any]:
         """The fields of its own for some of the images."""
 
+    def cropped(self: DecodedT, crop: Crop) -> DecodedT:  # noqa: PYI019  likewise
+        """The same images, made square in another way; those that are no longer files stay as they are."""
+        if not isinstance(self.pixels, Pixels) or crop == self.pixels.crop:
+            return self
+        return replace(self, pixels=self.pixels.cropped(crop), **self.controls_cropped(crop))
+
+    def controls_cropped(self, crop: Crop) -> dict[str, Any]:
+        """The fields of its own that are images too, made square likewise."""
+        del crop
+        return {}
+
     def subset(self: DecodedT, indices: Int[Tensor, " k"], choice: str) -> DecodedT:  # noqa: PYI019  beartype knows no Self here
         """Some of the images; `choice` is what version 0.3.0 called them."""
         places = indices.tolist()
@@ -107,6 +119,10 @@ class Rows(Decoded):
     def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
         """A digest of their places."""
         return sha256_json([self.earlier_digest, choice, indices.tolist()])
+
+    def controls_cropped(self, crop: Crop) -> dict[str, Any]:
+        """Their control images."""
+        return {"controls": self.controls.cropped(crop) if isinstance(self.controls, Pixels) else self.controls}
 
     def chosen(self, indices: Int[Tensor, " k"]) -> dict[str, Any]:
         """Their control images."""

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from difftune_core.data.colour import WHITE, has_transparency, to_rgb
 from difftune_core.data.copies import Key, copy_key
+from difftune_core.data.crops import CENTRE, Crop
 from difftune_core.data.formats import sniff, why_unread
 from difftune_core.data.jpeg import is_cut_and_closed
 from difftune_core.data.members import RefusedError
@@ -68,15 +69,19 @@ def check_image(data: bytes, *, decode: bool = True) -> ImageInfo:
         return ImageInfo(width, height, sniff(data) or "", key)
 
 
-def load_rgb(data: bytes, size: int, ground: tuple[int, int, int] = WHITE) -> UInt8[np.ndarray, "size size 3"]:
-    """The image upright, in sRGB, centre-cropped to `size` x `size` pixels; transparent pixels show `ground`.
+def load_rgb(
+    data: bytes, size: int, ground: tuple[int, int, int] = WHITE, *, crop: Crop = CENTRE, sha256: str = ""
+) -> UInt8[np.ndarray, "size size 3"]:
+    """The image upright, in sRGB, cropped to `size` x `size` pixels; transparent pixels show `ground`.
+
+    `sha256` is what a crop's place is drawn by.
 
     Raises:
         RefusedError: as `check_image`.
     """
     with _opened(data) as image:
         image.load()
-        return np.asarray(centre_crop(to_rgb(_upright(image), ground), size))
+        return np.asarray(crop(to_rgb(_upright(image), ground), size, sha256))
 
 
 def load_whole(data: bytes, ground: tuple[int, int, int] = WHITE) -> UInt8[np.ndarray, "h w 3"]:
@@ -102,16 +107,8 @@ def shows_ground(data: bytes) -> bool:
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """ADM's crop: halve by boxes while twice too large, bicubic to the short side, cut the middle.
-
-    Dhariwal and Nichol (2021), as DiT and its evaluations use it. Smaller images are enlarged by the same bicubic.
-    """
-    while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    """ADM's crop, of the middle."""
+    return CENTRE(image, size, "")
 
 
 @contextmanager

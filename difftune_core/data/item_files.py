@@ -21,6 +21,7 @@ from numpy import ndarray
 
 from difftune_core.data.archive import Archive, RefusedError, open_archive
 from difftune_core.data.columns import NumbersByName
+from difftune_core.data.crops import CENTRE, Crop
 from difftune_core.data.dataset import Dataset
 from difftune_core.data.images import load_rgb
 from difftune_core.data.items import GROUNDS, Item, Role
@@ -54,7 +55,7 @@ class ItemFiles:
         """Path and sha256 of an item's file of this role."""
         return next((path, sha256) for found, path, sha256 in self.dataset.items[place].files if found == role)
 
-    def load(self, role: Role, place: int, size: int) -> UInt8[ndarray, "{size} {size} 3"]:
+    def load(self, role: Role, place: int, size: int, crop: Crop = CENTRE) -> UInt8[ndarray, "{size} {size} 3"]:
         """An item's picture, decoded in full.
 
         Images and controls are brought to `size` in the same way (`load_rgb`), so that they still fit each other;
@@ -69,13 +70,15 @@ class ItemFiles:
             data = self._read(path)
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise TaskError("dataset_changed", f"{path} changed after the data set was listed", path)
-            return load_rgb(data, size, GROUNDS[role])
+            return load_rgb(data, size, GROUNDS[role], crop=crop, sha256=self.named("image", place)[1])
         except RefusedError as reason:
             raise TaskError("invalid_dataset", f"{path}: {reason} ({reason.code})", path) from reason
 
-    def load_all(self, role: Role, places: Iterable[int], size: int) -> Iterator[UInt8[ndarray, "{size} {size} 3"]]:
+    def load_all(
+        self, role: Role, places: Iterable[int], size: int, crop: Crop = CENTRE
+    ) -> Iterator[UInt8[ndarray, "{size} {size} 3"]]:
         """The pictures at these places, in this order, decoded by as many threads as the run may use."""
-        return in_order(lambda place: self.load(role, place, size), places)
+        return in_order(lambda place: self.load(role, place, size, crop), places)
 
     def _read(self, path: str) -> bytes:
         with self._lock:

@@ -19,6 +19,7 @@ from PIL import features
 
 from difftune_core.data.columns import Digests
 from difftune_core.data.copies import Key, copy_keys
+from difftune_core.data.crops import CENTRE, Crop
 from difftune_core.data.item_files import ItemFiles
 from difftune_core.data.items import Role
 from difftune_core.files import build_once
@@ -66,6 +67,7 @@ class Pixels:
         *,
         cache: Path | None = None,
         places: np.ndarray | None = None,
+        crop: Crop = CENTRE,
     ) -> None:
         """Nothing is decoded yet.
 
@@ -75,7 +77,9 @@ class Pixels:
             size: pixels a side that they are brought to.
             cache: the shared cache folder, where digests of decoded images are kept; None keeps none.
             places: which of the items, in order; all by default.
+            crop: how they become square.
         """
+        self.crop = crop
         self._files, self._role, self._size, self._cache = files, role, size, cache
         self._places = np.arange(len(files)) if places is None else places
         self._progress: Progress | None = None
@@ -102,9 +106,9 @@ class Pixels:
         """
         places = self._places[chosen]
         if places.ndim == 0:
-            return self._files.load(self._role, int(places), self._size)
+            return self._files.load(self._role, int(places), self._size, self.crop)
         images = np.empty((len(places), self._size, self._size, 3), np.uint8)
-        for number, image in enumerate(self._files.load_all(self._role, places.tolist(), self._size)):
+        for number, image in enumerate(self._files.load_all(self._role, places.tolist(), self._size, self.crop)):
             images[number] = image
         return images
 
@@ -115,19 +119,24 @@ class Pixels:
 
     def parts(self, count: int) -> Iterator[UInt8[np.ndarray, "_ s s 3"]]:
         """All images, `count` at a time, the next being decoded while one is used."""
-        images = self._files.load_all(self._role, map(int, self._places), self._size)
+        images = self._files.load_all(self._role, map(int, self._places), self._size, self.crop)
         for start in range(0, len(self), count):
             interruption_point()
             yield np.stack([next(images) for _ in range(min(count, len(self) - start))])
 
     def subset(self, indices: Any) -> Pixels:
         """Some of the images, in this order."""
-        return Pixels(self._files, self._role, self._size, cache=self._cache, places=self._places[indices])
+        places = self._places[indices]
+        return Pixels(self._files, self._role, self._size, cache=self._cache, places=places, crop=self.crop)
+
+    def cropped(self, crop: Crop) -> Pixels:
+        """The same images, made square in another way."""
+        return Pixels(self._files, self._role, self._size, cache=self._cache, places=self._places, crop=crop)
 
     @property
     def keys(self) -> Sequence[Key]:
-        """A key of each image, equal for copies."""
-        return Digests(self._seen.keys)
+        """A key of each image, equal for copies, wherever these are cut."""
+        return Digests(self._seen.keys) if self.crop == CENTRE else self.cropped(CENTRE).keys
 
     @property
     def digest(self) -> str:
@@ -149,6 +158,7 @@ class Pixels:
             "files": contents_digest((self._files.named(self._role, int(place))[1],) for place in self._places),
             "role": self._role,
             "size": self._size,
+            **self.crop.told(),
             "decoders": [PIL.__version__, *(features.version(name) for name in _CODECS)],
         }
         place = place_of(self._cache, "pixels", inputs)

@@ -19,7 +19,7 @@ from torch import nn
 
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.reports.evaluation import Evaluation
-from difftune_core.data.pixels import ImageRows, Made, chosen, parts_of
+from difftune_core.data.pixels import ImageRows, Made, Pixels, chosen, parts_of
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.compare import DEFAULT_METRICS
 from difftune_core.evaluate.copying import Seen, copying, repeated, small_pictures, spread_rows
@@ -186,6 +186,7 @@ class Judge(ABC, Generic[Model]):
             "num_generated": self.num_images,
             "num_real": len(self.real),
             "reference_set_digest": self.real_digest,
+            **(self.real.crop.told() if isinstance(self.real, Pixels) else {}),
             "sampling": self.sampling.told(),
             **self.own_recipe(),
         } | {name: found for name, found in (("other_feature_extractors", others), ("metrics", further)) if found}

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from difftune_core.data.controlled import check_rows
 from difftune_core.data.copies import Key
+from difftune_core.data.crops import Crop
 from difftune_core.data.dataset import ImageFolder, open_captioned, open_dataset
 from difftune_core.data.decoded import Decoded, Images, Rows, decoded, load_rows
 from difftune_core.data.holdout import Split, chosen_split, split_by_class, split_rows
@@ -34,11 +35,12 @@ def class_rows(preparation: Preparation, begun_with: str | None = None) -> tuple
     if folders.held_out is None:
         both = _looked_at(preparation, decoded(train, size, folders.cache))
         split = partial(split_by_class, both.labels, config.evaluation.holdout_fraction, config.seed)
-        return *_split_off(both, begun_with, split), train.class_names
+        return *_cropped(preparation, *_split_off(both, begun_with, split)), train.class_names
     validation = open_dataset(*folders.held_out)
     _check_classes(train, validation)
     target, held_out = (decoded(dataset, size, folders.cache) for dataset in (train, validation))
-    return _looked_at(preparation, target), _looked_at(preparation, held_out), train.class_names
+    looked_at = _looked_at(preparation, target), _looked_at(preparation, held_out)
+    return *_cropped(preparation, *looked_at), train.class_names
 
 
 def captioned_rows(preparation: Preparation, begun_with: str | None = None) -> tuple[Rows, Rows]:
@@ -65,7 +67,7 @@ def captioned_rows(preparation: Preparation, begun_with: str | None = None) -> t
         asked = len(train), config.evaluation.holdout_fraction, config.seed, _MIN_HELD_OUT
         train, held_out = _split_off(train, begun_with, partial(split_rows, *asked))
     check_rows(held_out, _MIN_HELD_OUT, "the held-out set")
-    return train, held_out
+    return _cropped(preparation, train, held_out)
 
 
 def _looked_at(preparation: Preparation, images: D) -> D:
@@ -74,6 +76,13 @@ def _looked_at(preparation: Preparation, images: D) -> D:
         if isinstance(pixels, Pixels):
             pixels.look(preparation.progress("loading_model", len(pixels)))
     return images
+
+
+def _cropped(preparation: Preparation, target: D, held_out: D) -> tuple[D, D]:
+    """Make them square as the run says. What is held out, and what is a copy, goes by the middle of each image."""
+    config = preparation.config
+    crop = Crop(config.method.hyperparameters.crop, config.seed)
+    return target.cropped(crop), held_out.cropped(crop.of_held_out)
 
 
 def _split_off(both: D, begun_with: str | None, split: Callable[[Sequence[Key] | None], Split]) -> tuple[D, D]:

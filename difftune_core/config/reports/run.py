@@ -28,6 +28,8 @@ class Recipe(Record):
     """Images of an evaluation of a ControlNet."""
     reference_set_digest: str | None = None
     """Digest of the held-out images."""
+    crop: str | None = None
+    """How these were made square, where that is not by cutting the middle."""
     sampling: Described = Field(default_factory=dict)
     """Reverse process, steps, guidance, seed."""
     weights: str | None = None
