@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cli.service import AsJson
-from cli.settings import read_settings
+from cli.settings import need, read_settings
 
 _Folder = Annotated[Path, typer.Argument(help="The backup.")]
 _DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
@@ -36,6 +36,7 @@ def restore(folder: _Folder, data_dir: _DataDir = None, as_json: AsJson = False)
 
 def _run(verb: str, folder: Path, data_dir: Path | None, options: list[str]) -> None:
     """Run it in a process of its own: this command knows nothing of databases."""
+    need("api")
     settings = read_settings(data_dir)
     environment = {**os.environ, "DIFFTUNE_DATA_DIR": str(settings.data_dir.resolve())}
     command = [sys.executable, "-m", "migrations.backup", verb, str(folder.expanduser().resolve()), *options]

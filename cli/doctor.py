@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from api import __version__
 from api.findings import Finding, bad, good, poor
 from cli.settings import read_settings
+from difftune.extras import lacking
 
 _SHOWN = ("fastapi", "celery", "SQLAlchemy", "boto3", "torch", "diffusers")
 _SERVICE = "api.doctor"
@@ -46,7 +47,10 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False, every: Every = Fal
 
 def _findings(environment: Mapping[str, str], *, every: bool) -> Iterator[Finding]:
     yield good("versions", ", ".join([f"difftune {__version__}", f"Python {platform.python_version()}", *_versions()]))
-    for check, *module in _EXAMINATIONS:
+    if lacking("api"):
+        advice = "Where the service or a worker runs: pip install 'difftune[api]'."
+        yield poor("service", "its packages are not installed here: this machine only asks services", advice)
+    for check, *module in () if lacking("api") else _EXAMINATIONS:
         options = ["--all"] if every and module == [_SERVICE] else []
         yield from _examine(check, [*module, *options], environment, timeout_s=None if options else _TIMEOUT_S)
     yield from _devices()

@@ -16,7 +16,7 @@ import typer
 
 from cli.card import moment
 from cli.printing import tell
-from cli.settings import failed, read_settings
+from cli.settings import failed, need, read_settings
 
 commands = typer.Typer(name="keys", help="API keys and tenants of a service, for its operator.", no_args_is_help=True)
 
@@ -80,6 +80,7 @@ def _run(data_dir: Path | None, *arguments: str) -> str:
 
     What it says goes on to standard error.
     """
+    need("api")
     settings = read_settings(data_dir)
     environment = {**os.environ, "DIFFTUNE_DATA_DIR": str(settings.data_dir.expanduser().resolve())}
     argv = [sys.executable, "-m", "api.keys", *arguments]

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli.settings import TOLD, read_settings
+from cli.settings import TOLD, need, read_settings
 
 _STEPS = (("migrations.run", "upgrade"), ("api.storage",), ("api.keys",))
 
@@ -17,6 +17,7 @@ def migrate() -> None:
 
     A stack of containers runs this once at each start; `difftune up` does it by itself.
     """
+    need("api")
     read_settings()  # what is wrong with one is told here in a line
     for module, *arguments in _STEPS:
         done = subprocess.run([sys.executable, "-m", module, *arguments], check=False)  # noqa: S603  # ours

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from api.settings import Settings, faults_of
+from difftune.extras import lacking
 
 TOLD = 2
 """Exit status of a module of ours that has said on stderr, in words for people, why it cannot go on."""
@@ -28,6 +29,18 @@ def read_settings(data_dir: Path | None = None, **given: Any) -> Settings:
         raise failed(faults_of(error)) from None
     except SettingsError as error:  # a list that is no JSON
         raise failed(f"a DIFFTUNE_* setting cannot be read: {error}") from None
+
+
+def need(extra: str) -> None:
+    """Refuse a command of the service's machine where the packages of an extra are not installed.
+
+    Raises:
+        typer.Exit: one is not.
+    """
+    if lacking(extra):
+        raise failed(
+            f"this is done where the service runs, and needs the extra {extra!r}: pip install 'difftune[{extra}]'"
+        )
 
 
 def failed(message: str) -> typer.Exit:

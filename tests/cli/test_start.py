@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
-from cli import up
+from cli import doctor, up
+from cli.main import app
 from difftune import extras
 from difftune.extras import extra_of, lacking
 from tests.test_dependencies import OURS, ROOT, imports
@@ -25,6 +27,20 @@ def test_every_package_that_we_import_has_an_extra() -> None:
     found = {module for path in files for module in imports(ast.parse(path.read_text(encoding="utf-8")))}
     known = {*sys.stdlib_module_names, *OURS}
     assert {module for module in found - known if extra_of(module) is None} == {"pydantic", "pydantic_core"}
+
+
+@pytest.mark.parametrize("command", ["keys list", "backup there", "restore there", "migrate"])
+def test_what_is_done_where_the_service_runs_says_so_elsewhere(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "_is_installed", lambda name: name != "sqlalchemy")
+    done = CliRunner().invoke(app, command.split())
+    assert (done.exit_code, "needs the extra 'api': pip install 'difftune[api]'" in done.output) == (1, True)
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_machine_that_only_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "_is_installed", lambda name: name != "sqlalchemy")
+    monkeypatch.setattr(doctor, "_devices", lambda: iter(()))
+    done = CliRunner().invoke(app, ["doctor"])
+    assert (done.exit_code, "this machine only asks services" in done.output) == (0, True)
 
 
 def test_a_service_is_not_started_without_what_its_children_need(monkeypatch: pytest.MonkeyPatch) -> None:
