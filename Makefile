@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core difftune cli migrations workbench benchmarks tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm bench mutants schemas results tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm bench mutants schemas results study tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -69,6 +69,11 @@ schemas: $(INSTALLED) ## write what the API and the reports publish, as docs/sch
 results: $(INSTALLED) ## renew the tables of docs/results.md and draw its plots, from the kept runs
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[study]'
 	$(BIN)/python -m workbench.study.results
+
+study: $(INSTALLED) ## go on with the rows of workbench/study/PLAN.md that are missing, at the lowest priority; hours
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[study]'
+	$(BIN)/python -m workbench.study
+	$(BIN)/python -m workbench.study.analysis
 
 tiny-models: $(INSTALLED) ## train the bundled models anew (four hours; needs the fonts named in workbench/tiny)
 	$(BIN)/python -m workbench.tiny.train_autoencoder

@@ -37,13 +37,16 @@ def _read(line: str) -> dict[str, Any] | None:
 
 def missing(done: list[dict[str, Any]], plan: tuple[Row, ...] = PLAN) -> list[Row]:
     """Give the planned rows that have no record of their own setting, in the order of the plan."""
-    fields = ("row", *plan[0].told())
-    kept = {_key({name: record.get(name) for name in fields}) for record in done}
-    return [row for row in plan if _key({"row": row.name, **row.told()}) not in kept]
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for record in done:
+        kept.setdefault(str(record.get("row")), []).append(record)
+    return [row for row in plan if not any(_is_of(record, row) for record in kept.get(row.name, []))]
 
 
-def _key(setting: dict[str, Any]) -> str:
-    return json.dumps(setting, sort_keys=True)
+def _is_of(record: dict[str, Any], row: Row) -> bool:
+    """Whether a record has a row's whole setting."""
+    told = json.loads(json.dumps(row.told()))
+    return all(record.get(name) == value for name, value in told.items())
 
 
 def status(done: list[dict[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
@@ -22,7 +22,7 @@ BATCH = 32
 class Row:
     """One run of the study."""
 
-    study: Literal["A", "B"]
+    study: Literal["A", "B", "N"]
     target: str
     method: str
     """Its name in tables."""
@@ -38,6 +38,8 @@ class Row:
     """Shares of the chain that the base model ends, measured at each evaluation."""
     guidances: tuple[Guidance, ...] = ()
     """Measured beside CFG where each average's FID is lowest."""
+    noise_scale: float = 1.0
+    """Scale of the Noise Awareness Guidance that is measured beside each guidance there; 1 measures none."""
     long_average: bool = False
     """Whether the average over 0.42 of the run is judged beside the short one."""
     until: float | None = None
@@ -70,7 +72,9 @@ class Row:
 
     def told(self) -> dict[str, Any]:
         """What its record says of it."""
-        return {**asdict(self), "method_config": dict(self.method_config)}
+        later = set() if self.noise_scale != 1 else {"noise_scale"}  # which the first rows did not have
+        told = {name: value for name, value in asdict(self).items() if name not in later}
+        return {**told, "method_config": dict(self.method_config)}
 
 
 def _cell(weighting: Weighting, retention: Retention) -> dict[str, Any]:
@@ -129,11 +133,27 @@ def by_images(images_per_class: int, seeds: range) -> list[Row]:
     ]
 
 
+def aware_of_noise(seeds: range) -> list[Row]:
+    """Study N: cells of A on the digits that are trained without time in a tenth of the target's slots."""
+    cells = [row for row in factorial("digits", 10, seeds) if not row.method.endswith("decaying")]
+    return [
+        replace(
+            row,
+            study="N",
+            method_config=(*row.method_config, ("time_dropout", 0.1)),
+            noise_scale=1.5,
+            long_average=False,
+        )
+        for row in cells
+    ]
+
+
 PLAN: tuple[Row, ...] = (
     *by_images(2, range(3)),
     *by_images(10, range(3)),
     *factorial("digits", 10, range(5)),
     *factorial("greek", 4, range(3)),
     *by_images(50, range(3)),
+    *aware_of_noise(range(3)),
 )
 """In the order in which they are run."""

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,20 @@ class _Study:
             model = self._averages[name]
             model.load_state_dict(lowest.weights)
             by_guidance = {guidance: self._drawn(model, guidance) for guidance in self._row.guidances}
-            found[name] = {"step": lowest.step, **by_guidance}
+            found[name] = {"step": lowest.step, **by_guidance, **self._aware_of_noise(model)}
         return found
+
+    def _aware_of_noise(self, model: DiT) -> dict[str, Any]:
+        """Figures under each guidance with Noise Awareness Guidance beside it."""
+        if self._row.noise_scale == 1:
+            return {}
+        scale = {"noise_guidance_scale": self._row.noise_scale}
+        judge = replace(self._judge, config=self._judge.config.model_copy(update=scale))
+        kinds: tuple[Guidance, ...] = ("cfg", *self._row.guidances)
+        return {
+            f"{kind}+nag": self._figures(self._seen(judge.drawn(model, judge.labels(model), guidance=kind)))
+            for kind in kinds
+        }
 
     def training_set(self) -> dict[str, Any]:
         """What a perfect copier scores."""
