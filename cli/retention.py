@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from rich.console import Console
 
 from cli.card import moment
 from cli.printing import sheet, table, tell
@@ -15,7 +16,7 @@ from cli.results import To, fetched
 from cli.sending import send
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
-from cli.submit import Set, set_field
+from cli.submit import INTERRUPTED, Set, set_field
 from cli.transfer import bars, told
 from difftune.service import Service
 
@@ -71,7 +72,7 @@ def make(
             body["training_file"] = images if is_id else send(asked, Path(images), told(), {})["id"]
         found = asked.ask(_PATH, method="POST", json=body)
         if watch:
-            found = _watched(asked, found)
+            found = _watched(asked, found, told())
     tell(found, found["id"], as_json=as_json)
     if error := found["error"]:
         raise failed(f"{found['id']} is {found['status']}: {error['message']}")
@@ -140,13 +141,17 @@ def _path_of(retention_set: str) -> str:
     return f"{_PATH}/{quote(retention_set, safe='')}"
 
 
-def _watched(asked: Service, found: dict[str, Any]) -> dict[str, Any]:
-    with bars(told()) as progress:
-        task = progress.add_task(f"drawing images of {found['model']}", total=None)
-        while found["settled_at"] is None and found["status"] != _MADE:
-            time.sleep(_POLL_S)
-            found = asked.ask(_path_of(found["id"]))
-            progress.update(task, completed=found["progress"]["done"], total=found["progress"]["total"])
+def _watched(asked: Service, found: dict[str, Any], console: Console) -> dict[str, Any]:
+    try:
+        with bars(console) as progress:
+            task = progress.add_task(f"images of {found['model']}", total=None)
+            while found["settled_at"] is None and found["status"] != _MADE:
+                time.sleep(_POLL_S)
+                found = asked.ask(_path_of(found["id"]))
+                progress.update(task, completed=found["progress"]["done"], total=found["progress"]["total"])
+    except KeyboardInterrupt:
+        console.print(f"it is made all the same; `difftune retention cancel {found['id']}` gives it up")
+        raise typer.Exit(INTERRUPTED) from None
     return found
 
 

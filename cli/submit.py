@@ -45,7 +45,7 @@ Probe = Annotated[
     bool, typer.Option("--probe", help="Take a few steps on images of noise first, so that the plan tells seconds.")
 ]
 _FILES = ("training_file", "validation_file")
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
 
 def submit(
@@ -150,7 +150,7 @@ def watched(asked: Service, job_id: str, console: Console) -> dict[str, Any]:
         follow(asked, {job_id: job_id}, console, tell=True)
     except KeyboardInterrupt:
         console.print(f"the job runs on; `difftune watch {job_id}` shows it again, `difftune cancel` ends it")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     return asked.ask(path_of(job_id))
 
 

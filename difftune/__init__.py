@@ -58,24 +58,26 @@ _FROM = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Load what is asked for.
+if not TYPE_CHECKING:  # a type checker knows the names by the imports above, and no others
 
-    Raises:
-        ImportError: a package is missing; the message names the extra that brings it.
-    """
-    if name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name: str) -> Any:
+        """Load what is asked for.
 
-        return version("difftune")
-    if name not in _FROM:
-        raise AttributeError(f"module 'difftune' has no attribute {name!r}")
-    try:
-        return getattr(import_module(_FROM[name]), name)
-    except ModuleNotFoundError as error:
-        from difftune.extras import told_of
+        Raises:
+            ImportError: a package is missing; the message names the extra that brings it.
+        """
+        if name == "__version__":
+            from importlib.metadata import version
 
-        raise ImportError(told_of(error) or str(error)) from error
+            return version("difftune")
+        if name not in _FROM:
+            raise AttributeError(f"module 'difftune' has no attribute {name!r}")
+        try:
+            return getattr(import_module(_FROM[name]), name)
+        except ModuleNotFoundError as error:
+            from difftune.extras import told_of
+
+            raise ImportError(told_of(error) or str(error)) from error
 
 
 def __dir__() -> list[str]:

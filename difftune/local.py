@@ -18,6 +18,7 @@ from difftune.listening import Listener, Step, interruptible
 from difftune.places import data_folder
 from difftune.runs import CONFIG, Run, open_run
 from difftune_core.config.card import find_card
+from difftune_core.config.dataset import DatasetOptions, OnBadFiles, Splits
 from difftune_core.config.figures import default_metrics
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
@@ -37,7 +38,7 @@ PathLike = str | Path
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run in this process finds what is not its images."""
+    """Where a run in this process finds what is not its images, and what of those it takes."""
 
     models: Sequence[PathLike] = ()
     """Further folders of base models, before that of the service on this machine and the bundled ones."""
@@ -45,6 +46,11 @@ class Places:
     """What runs share: latents, retention sets."""
     start: PathLike | None = None
     """Folder of a checkpoint of another run (`run.checkpoint`), to begin with its weights."""
+
+    on_bad_files: OnBadFiles = "refuse"
+    """What becomes of files of its images that are unfit."""
+    splits: Splits = "refuse"
+    """Which folder is trained on, of images in train/ and val/; with `hold_out` it is judged by the other."""
 
     @property
     def roots(self) -> list[Path]:
@@ -80,7 +86,7 @@ def train(
         config: fields of a job, as for `POST /v1/fine_tuning/jobs`.
         on_step: called after each step, or each `log_every_steps`; if it returns False the run ends in order.
         show: whether progress is shown, in a cell of a notebook that changes or as lines on stderr.
-        places: where base models, caches and a beginning are.
+        places: where base models, caches and a beginning are, and what of the images is taken.
         fields: any other field (`seed`, `evaluation`), or hyper-parameter of the method (`tau`, `batch_size`).
 
     Raises:
@@ -137,7 +143,16 @@ def _folders(places: Places, out: Path, given: Mapping[str, PathLike | None]) ->
     images, validation, start = paths.values()
     assert images is not None, "no default"
     out.mkdir(parents=True, exist_ok=True)
-    return Folders(images, validation, places.roots, Path(places.cache).expanduser(), out, start=start)
+    return Folders(
+        images,
+        validation,
+        places.roots,
+        Path(places.cache).expanduser(),
+        out,
+        data_options=DatasetOptions(on_bad_files=places.on_bad_files, splits=places.splits),
+        validation_options=DatasetOptions(on_bad_files=places.on_bad_files),
+        start=start,
+    )
 
 
 def _trained(config: TransferConfig, folders: Folders, listener: Listener) -> Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -131,3 +133,27 @@ def test_two_folders_of_images_are_compared(toy: ToyFolders, tmp_path: Path) -> 
     for number in range(8):
         Image.new("RGB", (32, 32), (number * 30, 0, 0)).save(tmp_path / f"{number}.png")
     assert difftune.evaluate(toy.data, tmp_path, metrics=["fid"])["fid"] > 0
+
+
+def test_an_archive_of_splits_is_judged_by_its_own(toy: ToyFolders, tmp_path: Path) -> None:
+    shutil.copytree(toy.data, tmp_path / "split" / "train")
+    for label in ("0", "1"):
+        (tmp_path / "split" / "val" / label).mkdir(parents=True)
+        for number in range(4):
+            image = Image.new("RGB", (32, 32), (number * 60, int(label) * 99, 7))
+            image.save(tmp_path / "split" / "val" / label / f"{number}.png")
+    (tmp_path / "split" / "train" / "0" / "broken.png").write_bytes(b"no picture")
+    places = Places(models=[toy.models], on_bad_files="skip", splits="hold_out", cache=tmp_path / "cache")
+    fields = {**FIELDS, "samples": {"num_images": 0}, "recipe": None}
+    run = difftune.train(
+        tmp_path / "split",
+        model="toy",
+        method="supervised",
+        steps=1,
+        out=tmp_path / "out",
+        places=places,
+        show=False,
+        **fields,
+    )
+    told = json.loads((run.folder / "report.json").read_bytes())["dataset"]
+    assert (told["num_train"], told["num_held_out"]) == (12, 8)
