@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from difftune_core.data.columns import DigestsByName
+from difftune_core.data.captioned_images import CaptionedImages
+from difftune_core.data.columns import DigestsByName, distinct
 from difftune_core.data.findings import Finding
 from difftune_core.data.formats import has_picture_name
 from difftune_core.data.items import CaptionedImage, Role
@@ -44,15 +45,15 @@ class Captioned:
 
     def described(self, items: Sequence[CaptionedImage]) -> dict[str, Any]:
         """The number of distinct captions, and whether there are control images."""
-        return {"num_captions": len({item.caption for item in items}), "has_controls": have_controls(items)}
+        return {"num_captions": distinct(item.caption for item in items), "has_controls": have_controls(items)}
 
     def rows(self, items: Sequence[CaptionedImage]) -> Iterator[dict[str, Any]]:
         """The rows as they are."""
         return map(asdict, items)
 
-    def read(self, rows: Iterable[dict[str, Any]]) -> list[CaptionedImage]:
+    def read(self, rows: Iterable[dict[str, Any]]) -> CaptionedImages:
         """The rows as they are."""
-        return [CaptionedImage(**row) for row in rows]
+        return CaptionedImages(CaptionedImage(**row) for row in rows)
 
     def faults(self, found: Found[CaptionedImage]) -> Iterator[Finding]:
         """Too few rows, where that is not what bad files came to."""
@@ -129,10 +130,10 @@ def _unused(view: View, spoken_for: set[str]) -> tuple[list[Refusal], list[Refus
     return pictures, others
 
 
-def _join(rows: FoundRows, files: dict[str, Picture], faulty: set[str]) -> tuple[list[CaptionedImage], list[Refusal]]:
+def _join(rows: FoundRows, files: dict[str, Picture], faulty: set[str]) -> tuple[CaptionedImages, list[Refusal]]:
     """Rows with their files, and what does not fit; a file in `faulty` was named already."""
     with_control = sum(row.control is not None for row in rows.rows)
-    items, refused = [], []
+    items, refused = CaptionedImages(), []
     for row in rows.rows:
         try:
             _check_present(row, files, faulty)
@@ -140,7 +141,7 @@ def _join(rows: FoundRows, files: dict[str, Picture], faulty: set[str]) -> tuple
                 items.append(_item(row, files, with_control))
         except RefusedError as reason:
             refused.append(Refusal(row.where, reason.code, str(reason)))
-    return sorted(items, key=lambda item: item.path), refused
+    return items.by_path(), refused
 
 
 def _check_present(row: Row, files: dict[str, Picture], faulty: set[str]) -> None:
