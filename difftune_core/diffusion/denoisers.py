@@ -66,16 +66,18 @@ class Memoised:
     """A denoiser that answers a pass it has just made from memory: two chains share the steps they have in common.
 
     The last pass at each time under each condition is kept with what was asked, and given again only where the same is
-    asked bit for bit.
+    asked bit for bit. `of_one_step` keeps those of the newest time alone.
     """
 
-    def __init__(self, denoise: Denoiser) -> None:
+    def __init__(self, denoise: Denoiser, *, of_one_step: bool = False) -> None:
         """Wrap `denoise`, of which no pass is known yet."""
-        self._denoise = denoise
+        self._denoise, self._of_one_step = denoise, of_one_step
         self._passes: dict[float, list[tuple[Tensor, Condition, Tensor]]] = {}
 
     def __call__(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], condition: Condition) -> Tensor:
         """Give what the wrapped denoiser gives."""
+        if self._of_one_step and float(t[0]) not in self._passes:
+            self._passes.clear()
         known = self._passes.setdefault(float(t[0]), [])
         alike = next((number for number, (_, asked, _) in enumerate(known) if are_equal(asked, condition)), None)
         if alike is not None and torch.equal(known[alike][0], x):

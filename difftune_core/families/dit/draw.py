@@ -130,7 +130,7 @@ def handed_over(
         return None
     _, told = make_process(model.config).network_inputs(torch.zeros(len(times), 1, 1, 1), times)
     between = float(told[count - 1 : count + 1].mean())  # rounding does not decide whose a step is
-    return EndedBy(first or model, UnderNull(Memoised(source), source.null_label), between)
+    return EndedBy(first or model, UnderNull(Memoised(source, of_one_step=True), source.null_label), between)
 
 
 def _passes(model: DiT, denoise: Denoiser | None, ways: Ways) -> tuple[Denoiser, Denoiser | None, int]:

@@ -10,6 +10,7 @@ import torch
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.diffusion.denoisers import Memoised
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.chain import chain_latents
 from difftune_core.families.dit.draw import sample_latents
@@ -76,3 +77,17 @@ def test_a_family_without_a_chain_refuses_it() -> None:
     with pytest.raises(TaskError) as caught:
         resolve(given, card, num_threads=1)
     assert (caught.value.code, caught.value.param) == ("handover_not_for_model", "evaluation.handover")
+
+
+def test_the_source_is_asked_once_a_step_and_only_the_newest_step_is_remembered(toy_model: DiT) -> None:
+    asked: list[float] = []
+
+    def source(x: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        asked.append(float(t[0]))
+        return toy_model(x, t, condition)
+
+    once, null = Memoised(source, of_one_step=True), torch.zeros(2, dtype=torch.long)
+    x = torch.randn(2, toy_model.config.in_channels, *[toy_model.config.input_size] * 2)
+    for time in (5.0, 5.0, 3.0, 3.0, 5.0):
+        once(x, torch.full((2,), time), null)
+    assert asked == [5.0, 3.0, 5.0]
