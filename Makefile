@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core difftune cli migrations workbench benchmarks tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test storm bench mutants schemas results study tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test e2e storm bench mutants schemas results study tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -49,6 +49,10 @@ test-services: $(INSTALLED) ## tests that start PostgreSQL, Redis and S3 servers
 
 compose-test: $(INSTALLED) ## build the images, run the stack on a docker engine, kill a worker amid a job
 	$(BIN)/python -m tests.compose.run
+
+e2e: $(INSTALLED) ## use the dashboard in a real browser (Debian: chromium), five minutes; pictures in e2e-pictures/
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[e2e]'
+	$(BIN)/python -m tests.browser e2e-pictures
 
 test-ceph: $(INSTALLED) ## the store's tests on Ceph RGW (Debian: ceph-mon ceph-osd radosgw ceph-common)
 	$(BIN)/python -m pytest -q -m ceph tests/storage

@@ -13,6 +13,7 @@ router = APIRouter(route_class=Page, include_in_schema=False)
 _JOBS = ("fine_tuning", "jobs")
 _AT_WORK = ["running", "pausing", "resuming", "cancelling"]
 _WAITING = ["queued", "validating_files", "paused"]
+_MOST_AT_WORK = 12
 _OVER = ["succeeded", "failed", "cancelled"]
 
 
@@ -24,10 +25,16 @@ async def overview(request: Request, api: Asking, used: ServicesDep) -> Response
         found: dict[str, Any] = await api.get(*_JOBS, status=statuses, limit=limit)
         return found
 
+    at_work = await jobs(_AT_WORK, _MOST_AT_WORK)
+    newest = {
+        job["id"]: (await api.get(*_JOBS, job["id"], "samples", limit=1, order="desc"))["data"]
+        for job in at_work["data"]
+    }
     return page(
         request,
         "overview.html.j2",
-        at_work=await jobs(_AT_WORK, 12),
+        at_work=at_work,
+        samples={job_id: found[0] for job_id, found in newest.items() if found},
         waiting=await jobs(_WAITING, 10),
         over=await jobs(_OVER, 8),
         datasets=(await api.get("datasets", limit=1))["data"],

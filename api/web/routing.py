@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 
 from api.deps import principal_of_session
 from api.errors import ForbiddenError, NotFoundError, ServiceError, UnauthenticatedError
+from api.middleware import UPLOAD_PAGE
 from api.strict import StrictRoute
 from api.web.backend import Backend, RefusedError
 from api.web.rendering import page, root_of, to
@@ -88,8 +89,8 @@ def refuse_foreign(request: Request) -> None:
 
 
 async def _token(request: Request) -> str:
-    """The token of a form. One with a file has it in its address: its body is not read here."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() == _FORM:
+    """The token of a form. An upload has it in its address: its body, which may be large, is not read here."""
+    if request.url.path != UPLOAD_PAGE and request.headers.get("content-type", "").partition(";")[0].strip() == _FORM:
         request.state.form = found = await request.form()  # the endpoint's request is another object
         given = found.get("token")
     else:

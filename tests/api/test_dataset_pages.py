@@ -18,11 +18,20 @@ Send = Callable[..., Any]
 HOSTILE = "\"><script>alert(1)</script>'&.zip"
 
 
+def token_of(browser: TestClient) -> str:
+    found = re.search(r'action="./datasets/upload\?token=(\w+)"', browser.get("/datasets").text)
+    assert found is not None
+    return found[1]
+
+
 def upload(browser: TestClient, content: bytes, name: str = "flowers.zip", **fields: str) -> Any:
-    action = re.search(r'action="./(datasets/upload\?token=\w+)"', browser.get("/datasets").text)
-    assert action is not None
     fields = {"purpose": "fine-tune", **fields}
-    return browser.post(f"/{action[1]}", data=fields, files={"file": (name, content)}, follow_redirects=False)
+    return browser.post(
+        f"/datasets/upload?token={token_of(browser)}",
+        data=fields,
+        files={"file": (name, content)},
+        follow_redirects=False,
+    )
 
 
 def test_a_form_uploads_a_data_set_as_the_api_does(browser: TestClient, services: Services) -> None:
@@ -47,6 +56,8 @@ def test_an_upload_needs_the_pages_token(browser: TestClient) -> None:
     for query in ("", "?token=0"):
         answer = browser.post(f"/datasets/upload{query}", data={"purpose": "fine-tune"}, files={"file": b"zip"})
         assert answer.status_code == 400
+    in_body = browser.post("/datasets/upload", data={"token": token_of(browser), "purpose": "x" * 2_000_000})
+    assert in_body.status_code in {400, 413}, "its body is not read for it"
     assert "None yet" in browser.get("/datasets").text
 
 

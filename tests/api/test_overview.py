@@ -18,7 +18,7 @@ def test_a_newcomer_reads_what_to_do_first(browser: TestClient) -> None:
 
 
 def test_jobs_stand_where_they_are_with_what_failed_and_why(
-    browser: TestClient, services: Services, add_job: Callable[..., dict[str, Any]]
+    browser: TestClient, services: Services, add_job: Callable[..., dict[str, Any]], add_result: Callable[..., str]
 ) -> None:
     waits, runs, fails = (add_job(suffix=name)["id"] for name in ("waits", "runs", "fails"))
     with services.database.write() as session:
@@ -26,7 +26,10 @@ def test_jobs_stand_where_they_are_with_what_failed_and_why(
         session.execute(update(Job).where(Job.id == runs).values(running))
         failed = {"status": "failed", "error_code": "out_of_memory", "error_message": "It took <b>too</b> much."}
         session.execute(update(Job).where(Job.id == fails).values(failed))
+    add_result(runs, "sample", b"png", step=0, filename="0.png")
+    newest = add_result(runs, "sample", b"png", step=50, filename="50.png")
     shown = browser.get("/").text
+    assert f'<img src="./files/{newest}" alt="Sample images of runs at step 50">' in shown
     at_work, waiting, over = (shown.index(f'id="{part}"') for part in ("at-work", "waiting", "over"))
     assert at_work < shown.index(f'jobs/{runs}"') < waiting < shown.index(f'jobs/{waits}"') < over
     assert "75 of 300 steps" in shown

@@ -16,6 +16,8 @@ function isInUse(part) {
 
 let source = null;
 let waiting = null;
+let polling = null;
+let followed = "";
 const drawn = new Map(); // what the server said of each part last
 
 async function renew() {
@@ -28,18 +30,24 @@ async function renew() {
   }
   if (!answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  let held = false;
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
-    if (!next || next.outerHTML === drawn.get(part.id) || isInUse(part)) continue;
+    if (!next || next.outerHTML === drawn.get(part.id)) continue;
+    if (isInUse(part)) {
+      held = true;
+      continue;
+    }
     const open = new Set([...part.querySelectorAll("details[open]")].map((details) => details.id));
     drawn.set(part.id, next.outerHTML);
     for (const details of next.querySelectorAll("details")) details.open = open.has(details.id) || details.open;
     localTimes(next);
-
     part.replaceWith(next);
     slide(next);
   }
-  follow(fresh.querySelector("main"));
+  const shown = fresh.querySelector("main");
+  follow(shown);
+  if (!shown.dataset.poll && !held) clearInterval(polling);
 }
 
 function slide(root) {
@@ -105,8 +113,9 @@ function soon(ms) {
 
 function follow(shown) {
   const url = shown?.dataset.events;
-  if (url === main.dataset.followed) return;
-  main.dataset.followed = url ?? "";
+  const path = url?.split("?")[0] ?? ""; // what follows says where to begin: a stream that goes on stays
+  if (path === followed) return;
+  followed = path;
   source?.close();
   source = null;
   if (!url) return;
@@ -116,6 +125,17 @@ function follow(shown) {
   }
 }
 
+// A hidden page holds no connection: browsers open six to a host, and other pages need some.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    source?.close();
+    source = null;
+    followed = "";
+  } else {
+    soon(0);
+  }
+});
+
 function poll() {
   if (!document.hidden) soon(0);
 }
@@ -124,7 +144,7 @@ for (const part of document.querySelectorAll("[data-live]")) drawn.set(part.id, 
 if (main?.dataset.events) {
   follow(main);
 }
-if (main?.dataset.poll) setInterval(poll, 1000 * Number(main.dataset.poll));
+if (main?.dataset.poll) polling = setInterval(poll, 1000 * Number(main.dataset.poll));
 localTimes(document);
 slide(document);
 upload(document.querySelector("form[data-upload]"));
