@@ -17,6 +17,7 @@ from difftune_core.config.reports.run import RunReport
 
 _JOBS = ("fine_tuning", "jobs")
 _MOST_POINTS = 40_000
+_EVENTS, _MOST_EVENTS = 100, 30  # looked through, of which most tell of progress; shown
 _BUTTONS = {
     "pause": {"queued", "running", "validating_files"},
     "resume": {"paused"},
@@ -36,7 +37,7 @@ async def show_job(
     job = await api.get(*_JOBS, job_id)
     samples = (await api.get(*_JOBS, job_id, "samples", limit=100))["data"]
     checkpoints = await api.get(*_JOBS, job_id, "checkpoints", limit=20)
-    events = (await api.get(*_JOBS, job_id, "events", limit=40))["data"]
+    events = (await api.get(*_JOBS, job_id, "events", limit=_EVENTS))["data"]
     results = (await api.get(*_JOBS, job_id, "reports"))["data"]
     used: Services = request.app.state.services
     tenant = request.state.principal.tenant_id
@@ -53,7 +54,8 @@ async def show_job(
         samples=samples,
         chosen=chosen,
         checkpoints=checkpoints,
-        events=events,
+        last_event=events[0]["id"] if events else "",
+        events=[event for event in events if event["type"] != "progress"][:_MOST_EVENTS],
         results=results,
         charts=curves.charts_of(curves.by_name(rows), report),
         verdicts=verdict.verdicts(report) if report else [],

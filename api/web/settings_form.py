@@ -16,6 +16,7 @@ METHODS = ("diff_tuning", "supervised")
 _HYPER = "method.{method}.hyperparameters."
 _TRAINING = ("max_steps", "epochs", "batch_size", "learning_rate", "adapter.type", "horizontal_flip", "tau")
 _OTHERS = ("evaluation.every_steps", "evaluation.num_images", "samples.every_steps", "control.condition", "seed")
+_GROUPS = {"evaluation": "Evaluation", "samples": "Sample images", "control": "ControlNet"}
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _WORDS = {"true": True, "false": False}
@@ -45,10 +46,14 @@ class Field:
     limits: str
     """In words; empty where there are none."""
 
+    by_default: Any
+    """What it is where neither the form nor the base model's card says, None where that depends on the job."""
+
     def default(self, of_model: Mapping[str, Any]) -> Any:
-        """The default that a base model's card has, None where it has none; `of_model` is by groups of settings."""
+        """The default that a base model's card has, or else the schema's; `of_model` is by groups of settings."""
         group, _, name = self.name.replace(_HYPER, "training.").partition(".")
-        return (of_model.get(group) or {}).get(name)
+        found = (of_model.get(group) or {}).get(name)
+        return self.by_default if found is None else found
 
 
 @cache
@@ -97,9 +102,14 @@ def _field(name: str) -> Field:
     schema = _schema_of(name.format(method="diff_tuning").split("."))
     variants = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     kind = variants[0].get("type", "string")
-    label = schema.get("title", name.rpartition(".")[2])
+    label = schema.get("title", name.rpartition(".")[2]).capitalize()
+    group = name.partition(".")[0]
+    if "." in name and group in _GROUPS:
+        label = f"{_GROUPS[group]}: {label.lower()}"
+    default = schema.get("default")
+    default = default.get("type") if isinstance(default, dict) else default
     choices = tuple(schema.get("enum", ())) or (tuple(_WORDS) if kind == "boolean" else ())
-    return Field(name, label.capitalize(), _plain(schema.get("description", "")), kind, choices, _limits(variants[0]))
+    return Field(name, label, _plain(schema.get("description", "")), kind, choices, _limits(variants[0]), default)
 
 
 def _schema_of(path: list[str]) -> Schema:

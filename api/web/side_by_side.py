@@ -42,7 +42,7 @@ def plots_of_runs(runs: Sequence[Run]) -> list[Chart]:
         known = [(base, value) for base in bases if (value := base.value(figure.key)) is not None]
         if rows and known:
             base, value = known[0]
-            rows.append(_estimate("base model", value, base.error(figure.key), "rule"))
+            rows.append(_estimate("base model", value, base.error(figure.key), "s3"))
         note = "higher is better" if figure.better == "higher" else "lower is better"
         if drawn := forest_plot(figure.label, rows, note=note):
             found.append(drawn)
@@ -73,7 +73,7 @@ def plots_of(report: ComparisonReport) -> list[Chart]:
         ]
         base = report.references.get("base_model", {}).get(key)
         if base is not None and base.mean is not None:
-            rows.append(Estimate("base model", base.mean, None, None, "rule"))
+            rows.append(Estimate("base model", base.mean, None, None, "s3"))
         better = "higher is better" if figure.lower_is_better is False else "lower is better"
         note = f"means over seeds, from the lowest to the highest; {better}"
         drawn = forest_plot(figure.label, rows, note=note, ends="range")

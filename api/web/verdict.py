@@ -84,11 +84,13 @@ def _against_base(figure: Figure, result: Judged, base: Judged) -> Verdict | Non
 
 
 def _kept(report: RunReport) -> Verdict | None:
-    """How much of the base model is left, where that was measured: there is no line beyond which it counts as lost."""
-    result = report.result
-    figure = find_figure("null_fid")
-    value = result.forgetting.value("null_fid") if result else None
-    if figure is None or value is None or result is None:
+    """How much of the base model is left, beside what that itself has; no line says when it counts as lost."""
+    result, base, figure = report.result, report.reference("base_model"), find_figure("null_fid")
+    if figure is None or result is None or (value := result.value(figure.key)) is None:
         return None
-    shown = with_error(value, result.forgetting.error("null_fid"))
-    return Verdict(f"Of the base model it keeps: {figure.label.lower()} {shown} (0 is nothing lost).", "calm")
+    shown = f"{figure.label} {with_error(value, result.error(figure.key))}"
+    own = base.value(figure.key)
+    if own is None:
+        return Verdict(f"What it keeps of the base model: {shown}; lower is more.", "calm")
+    own_shown = with_error(own, base.error(figure.key))
+    return Verdict(f"What it keeps of the base model: {shown}; that itself has {own_shown}, lower is more.", "calm")

@@ -15,7 +15,8 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _STATES = {
     "validating_files": "checking its data",
     "queued": "waiting",
-    "make_retention_set": "making",
+    "diff_tuning": "Diff-Tuning",
+    "supervised": "plain fine-tuning",
 }
 _GOOD, _BAD, _BUSY = {"succeeded", "ready"}, {"failed", "invalid"}, {"running", "validating", "resuming", "pausing"}
 _OTHER_TITLES = {"fid": "FID", "kid": "KID", "ema": "EMA", "ssim": "SSIM", "gpu": "GPU", "gpus": "GPUs"}

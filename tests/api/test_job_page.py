@@ -29,7 +29,7 @@ def test_a_job_says_whether_it_beats_the_base_model(
     add_result(job, "report_json", json.dumps(REPORT).encode())
     shown = browser.get(f"/jobs/{job}").text
     assert "better than the base model on your held-out images: FID 129.0 ± 3.0 → 82.0 ± 2.0" in shown
-    assert "keeps: forgetting 3.50 ± 0.50" in shown
+    assert "keeps of the base model: Forgetting 3.50 ± 0.50; lower is more." in shown
     assert "FID at 0: 129" in shown, "its curve begins with the base model"
 
 
