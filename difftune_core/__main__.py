@@ -6,15 +6,12 @@ By hand it prints progress; under a supervisor it speaks the protocol of `difftu
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
-import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
-
-from pydantic import ValidationError
 
 from difftune_core.channel import ConsoleHooks, PipeHooks
 from difftune_core.config import about
@@ -27,13 +24,13 @@ from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
 from difftune_core.config.transfer import TransferConfig
 from difftune_core.data import arguments as data_arguments
+from difftune_core.failures import failure
 from difftune_core.families import generate_command
 from difftune_core.families.convert.request import add_arguments, request_of
 from difftune_core.families.dit import analysis_command
-from difftune_core.files import is_disk_full
 from difftune_core.holding import holding
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
-from difftune_core.runtime.memory import is_out_of_memory, out_of_memory
+from difftune_core.runtime.imports import uncollected
 from difftune_core.tracing import ORDERLY, traced
 
 _BUNDLED = Path(__file__).parent / "weights"
@@ -63,30 +60,8 @@ def _guarded(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
         with holding():
             outcome: OutcomeEvent = args.command(args, hooks)
     except Exception as error:  # noqa: BLE001  # the last line says why, whatever happened
-        return _failure(error, args.name)
+        return failure(error, args.name)
     return outcome
-
-
-def _failure(error: Exception, command: str) -> OutcomeEvent:
-    if is_out_of_memory(error):  # first: who reads a file calls it damaged whatever hindered the reading
-        _print(error)
-        return out_of_memory(error, command)
-    if isinstance(error, TaskError):
-        return OutcomeEvent(code=error.code, message=str(error), param=error.param)
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        field = "/".join(str(part) for part in first["loc"])
-        return OutcomeEvent(code="invalid_config", message=f"{field}: {first['msg']}", param=field)
-    _print(error)
-    if is_disk_full(error):
-        return OutcomeEvent(code="disk_full", message="The disk is full.")
-    return OutcomeEvent(code="internal_error", message=f"{type(error).__name__}: {error}")
-
-
-def _print(error: Exception) -> None:
-    """The trace, for the log; a little is free again by now."""
-    with suppress(MemoryError):
-        traceback.print_exception(error)
 
 
 def _require(args: argparse.Namespace, *options: str) -> None:
@@ -103,8 +78,9 @@ def _train(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     if not args.resolved:
         config = resolve(config, find_card(config.model, roots), num_threads=1)
 
-    from difftune_core.families.preparation import Folders
-    from difftune_core.train.run import train
+    with uncollected():
+        from difftune_core.families.preparation import Folders
+        from difftune_core.train.run import train
 
     args.out.mkdir(parents=True, exist_ok=True)
     folders = Folders(
@@ -132,7 +108,8 @@ def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
         settings = resolve_retention_set(request, find_card(request.model, roots))
         request = request.model_copy(update=dict(settings))
 
-    from difftune_core.families.retain import retain
+    with uncollected():
+        from difftune_core.families.retain import retain
 
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"
@@ -141,7 +118,8 @@ def _retain(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
 
 def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
-    from difftune_core.data.validate import validate
+    with uncollected():
+        from difftune_core.data.validate import validate
 
     args.out.mkdir(parents=True, exist_ok=True)
     validate(args.data, args.out, hooks, options=data_arguments.options_of(args))
@@ -149,8 +127,9 @@ def _validate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
 
 def _evaluate(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
-    from difftune_core.evaluate.folders import evaluate_folders
-    from difftune_core.evaluate.report.write import plain
+    with uncollected():
+        from difftune_core.evaluate.folders import evaluate_folders
+        from difftune_core.evaluate.report.write import plain
 
     _require(args, "real", "fake")
     named = args.features or [_BUNDLED / "tiny-features"]
@@ -166,8 +145,9 @@ def _evaluate(args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
 
 
 def _compare(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
-    from difftune_core.evaluate.comparison.build import compare_runs
-    from difftune_core.evaluate.comparison.runs import discovered
+    with uncollected():
+        from difftune_core.evaluate.comparison.build import compare_runs
+        from difftune_core.evaluate.comparison.runs import discovered
 
     _require(args, "config", "data")
     given = None if args.config is None else ComparisonConfig.model_validate_json(args.config.read_bytes())
@@ -183,7 +163,8 @@ def _analyse(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 def _import(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
     request = request_of(args)
 
-    from difftune_core.families.install import install
+    with uncollected():
+        from difftune_core.families.install import install
 
     return install(request, hooks)
 
@@ -194,7 +175,8 @@ def _generate(args: argparse.Namespace, hooks: Hooks) -> OutcomeEvent:
 
 
 def _devices(_args: argparse.Namespace, _hooks: Hooks) -> OutcomeEvent:
-    from difftune_core.runtime.devices import examine
+    with uncollected():
+        from difftune_core.runtime.devices import examine
 
     print(json.dumps(examine()))  # noqa: T201  # the command's output
     return OutcomeEvent(code="succeeded")
@@ -296,4 +278,6 @@ def _add_pipes(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # the system takes the memory back: the interpreter need not look through it as it ends
+    sys.exit(status)

@@ -19,6 +19,7 @@ from torch import Tensor
 from difftune_core.config.sampling import Sampler, check_sampler
 from difftune_core.diffusion.process import NoiseConfig, TrainedNoise
 from difftune_core.diffusion.schedule import LINEAR_BETA_END, LINEAR_BETA_START, NUM_TIMESTEPS
+from difftune_core.runtime.imports import uncollected
 
 _PREDICTION_TYPES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 _MODULES = {
@@ -124,7 +125,9 @@ def _ddpm_scheduler(sampler: Sampler, config: TrainedNoise) -> Any:
 
 def _scheduler(name: str) -> Any:
     """A scheduler's class by its name. Some load scipy's statistics, which the others need not wait for."""
-    return getattr(import_module(f"diffusers.schedulers.scheduling_{_MODULES[name]}"), f"{name}Scheduler")
+    with uncollected():
+        module = import_module(f"diffusers.schedulers.scheduling_{_MODULES[name]}")
+    return getattr(module, f"{name}Scheduler")
 
 
 def discrete_scheduler(sampler: Sampler, fields: dict[str, Any], *, learned_variance: bool = False) -> Any:

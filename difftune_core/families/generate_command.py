@@ -8,6 +8,7 @@ from pathlib import Path
 from difftune_core.config.generation import GenerationConfig
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
 from difftune_core.hooks import Hooks, OutcomeEvent
+from difftune_core.runtime.imports import uncollected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,8 @@ def run(args: argparse.Namespace, bundled: Path, hooks: Hooks) -> OutcomeEvent:
     """
     config = read_config_file(GenerationConfig, args.config, resolved=args.resolved)
 
-    from difftune_core.families.generate import Inputs, generate
+    with uncollected():
+        from difftune_core.families.generate import Inputs, generate
 
     args.out.mkdir(parents=True, exist_ok=True)
     inputs = Inputs([*args.models, bundled], args.checkpoint, args.control, args.out)

@@ -30,6 +30,7 @@ from difftune_core.networks.text import TextEncoder
 from difftune_core.retention.sample import Drawer
 from difftune_core.runtime.blocks import compile_for_drawing
 from difftune_core.runtime.foreign import needed, reading
+from difftune_core.runtime.imports import uncollected
 from difftune_core.runtime.precision import COMPUTES_IN
 from difftune_core.runtime.rng import generator
 from difftune_core.runtime.tensors import channels_last
@@ -89,7 +90,8 @@ class StableDiffusion(BaseModel):
         Raises:
             TaskError: `unreadable_weights`.
         """
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        with uncollected():
+            from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
         with reading("unet/", "unet", "unreadable_weights"):
             inner = needed(self.folder / "unet", "config.json")
@@ -110,7 +112,8 @@ def new_controlnet(unet: Any, init_from: Path | None, device: torch.device | str
     Raises:
         TaskError: `model_mismatch`, it does not fit the UNet; `unreadable_weights`.
     """
-    from diffusers.models.controlnets.controlnet import ControlNetModel
+    with uncollected():
+        from diffusers.models.controlnets.controlnet import ControlNetModel
 
     if init_from is None:
         with torch.random.fork_rng(devices=[]):

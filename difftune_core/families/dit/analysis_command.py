@@ -12,6 +12,7 @@ from difftune_core.config.resolution import resolve_analysis
 from difftune_core.config.stored import RESOLVED_HELP, read_config_file
 from difftune_core.data import arguments as data_arguments
 from difftune_core.hooks import Hooks, OutcomeEvent, TaskError
+from difftune_core.runtime.imports import uncollected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +42,9 @@ def run(args: argparse.Namespace, bundled: Path, hooks: Hooks) -> OutcomeEvent:
     if not args.resolved:
         config = resolve_analysis(config, find_card(config.model, models))
 
-    from difftune_core.families.dit.analyse import analyse
-    from difftune_core.families.preparation import Folders
+    with uncollected():
+        from difftune_core.families.dit.analyse import analyse
+        from difftune_core.families.preparation import Folders
 
     args.out.mkdir(parents=True, exist_ok=True)
     cache = args.cache or args.out / "cache"

@@ -26,6 +26,7 @@ from difftune_core.interruption import Listen, unheard
 from difftune_core.networks.autoencoder import Autoencoder
 from difftune_core.networks.dit import DiT, DiTConfig
 from difftune_core.networks.state import CONFIG
+from difftune_core.runtime.imports import uncollected
 
 PIPELINE_NULL_LABEL = 1000
 PIPELINE = "handover_pipeline.py"
@@ -118,14 +119,14 @@ def export_diffusers(
     are from our own sampler's, measured on the device of `model` with steps, guidance scale and seed of `sampling`;
     `listen` gives who hears of the images that this draws.
     """
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    with uncollected():
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     vae: Any = AutoencoderKL.from_pretrained(autoencoder_folder, use_safetensors=True, local_files_only=True)
     classes = class_table(class_names)
     labels = {entry["id"]: entry["pipeline_name"] for entry in classes}
-    scheduler = make_scheduler("ddim", 50, model.config)
     sampling = sampling or Sampling()
-    parts = {"vae": vae.float(), "scheduler": scheduler, "id2label": labels}
+    parts = {"vae": vae.float(), "scheduler": make_scheduler("ddim", 50, model.config), "id2label": labels}
     pipeline = _pipeline(model, parts, source, sampling.handover)
     pipeline.save_pretrained(folder, safe_serialization=True)
     if sampling.handover:

@@ -19,6 +19,7 @@ from difftune_core.config.adapter import Adapter
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiT, DiTConfig, position_embedding
 from difftune_core.networks.state import CONFIG, WEIGHTS, check_state
+from difftune_core.runtime.imports import uncollected
 
 _ADAPTER = "adapter"
 _LATER_FIELDS = ("process", "prediction", "sigma_data")  # written only where not the default: older files have none
@@ -52,7 +53,7 @@ def load_dit(
         TaskError: `model_mismatch` with the missing, unexpected or misshapen names; `not_finite` for NaN or infinity;
             `unreadable_weights` for a file that is no whole safetensors file.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), uncollected():  # the first layer made there loads torch's compiler
         model = DiT(config)
     adapter = adapter_in(folder) if (folder / CONFIG).is_file() else None
     if adapter is not None:
