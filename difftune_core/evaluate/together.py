@@ -44,15 +44,23 @@ class Together:
         self.world, self.model, self.ask = 1, None, None
 
     def spread(
-        self, made: Made, model: nn.Module, which: Int[Tensor, " n"], progress: Progress | None = None, **how: Any
+        self,
+        made: Made,
+        model: nn.Module | None,
+        which: Int[Tensor, " n"],
+        progress: Progress | None = None,
+        *,
+        is_base: bool = False,
+        **how: Any,
     ) -> Made:
         """The same images, some of whose parts others draw; `which` and `how` tell them what a judge's `drawn` takes.
 
-        Of another model, and where there is one part alone, this process draws all.
+        Of another model than the average and the base model, and of a part alone, this process draws all.
         """
-        if self.ask is None or model is not self.model or len(made) <= AT_ONCE:
+        if self.ask is None or len(made) <= AT_ONCE or not (is_base or model is self.model):
             return made
-        return Made(made.shape, _Spread(made, self.ask, self.world, {"which": which.tolist(), "how": how}, progress))
+        request = {"is_base": is_base, "which": which.tolist(), "how": how}
+        return Made(made.shape, _Spread(made, self.ask, self.world, request, progress))
 
 
 class _Spread:

@@ -56,14 +56,15 @@ def _follow(folder: Path, rank: int, steps: queue.SimpleQueue[bytes]) -> None:
 
 
 def _draw(run: Run, folder: Path, rank: int) -> None:
-    """Draw this process's parts of what the first one's judge draws of the average, which is the same here."""
+    """Draw this process's parts of what the first one's judge draws, of the average or the base model."""
     request = json.loads((folder / REQUEST).read_bytes())
     state = run.loop.state
     judge: Any = run.task.judge  # of a family that has its images spread
     state.settle()
     state.drop_gradients()
     with state.average_on_device():
-        images = judge.drawn(state.average, torch.tensor(request["which"]), **request["how"])
+        model = getattr(judge, "base_model", None) if request["is_base"] else state.average
+        images = judge.drawn(model, torch.tensor(request["which"]), **request["how"])
         draw_parts(images, folder, rank=rank, world=state.replica.world)
     judge.rest()
 

@@ -58,8 +58,8 @@ def train(config: TransferConfig, folders: Folders, hooks: Hooks) -> OutcomeEven
         try:
             with spread(run.loop.config, folders, hooks, run.loop, run.task.preparation.together):
                 stop = run.loop.run()
-            if stop is None:
-                run.finish()
+                if stop is None:
+                    run.finish()
         except Stopped:  # while judging or exporting; the loop has saved its step
             return _stopped(hooks, step=run.loop.state.step)
         return OutcomeEvent(code=_OUTCOMES[stop], step=run.loop.state.step)

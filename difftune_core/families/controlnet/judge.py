@@ -125,7 +125,7 @@ class ControlNetJudge(Judge[nn.Module]):
             return held_out.controls_of(rows[start:stop])
 
         made = self._drawn(controlnet, held_out.prompt[rows], controls, progress, self.sampling)
-        return made if controlnet is None else self.together.spread(made, controlnet, rows, progress)
+        return self.together.spread(made, controlnet, rows, progress, is_base=controlnet is None)
 
     def figures(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
         """Measure how closely images follow their controls, and the loss on held-out rows."""

@@ -223,7 +223,8 @@ class DiTJudge(Judge[DiT]):
             return self.autoencoder.decode(latents)
 
         made = Made((len(labels), *self.real.shape[1:]), make)
-        return self.together.spread(made, model, labels, progress, guidance=guidance)
+        is_base = model is vars(self).get("base_model")
+        return self.together.spread(made, model, labels, progress, is_base=is_base, guidance=guidance)
 
     @cached_property
     def _source_moments(self) -> Moments:

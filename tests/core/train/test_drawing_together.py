@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from difftune_core.config.run import ResourcesConfig
 from difftune_core.data.pixels import Made
 from difftune_core.evaluate.together import AT_ONCE, Together, draw_parts
 from difftune_core.files import write_durably
-from difftune_core.hooks import MetricsEvent
 from difftune_core.networks.dit import DiT
 from difftune_core.retention import sample
 from difftune_core.retention.sample import CHUNK
@@ -30,28 +30,33 @@ def test_a_run_by_two_processes_draws_and_retains_the_images_of_one(
 ) -> None:
     """A learning rate of next to nothing: weights that differ by rounding would round images otherwise."""
     retained = RetentionSetConfig(num_images=CHUNK + 2, num_inference_steps=1).model_dump()
-    figures: dict[int, dict[str, float]] = {}
+    reports: dict[int, dict[str, Any]] = {}
     sets: dict[int, dict[str, bytes]] = {}
     written, fetched = list[Any](), list[Any]()
     monkeypatch.setattr(sample, "write_durably", lambda *given: (written.append(given), write_durably(*given)))
     monkeypatch.setattr(np, "load", lambda path, load=np.load: (fetched.append(path), load(path))[1])
     for processes in (1, 2):
         toy = toy_folders(toy_model, tmp_path / str(processes))
-        evaluation = {"every_steps": 2, "num_images": COUNT, "num_inference_steps": 1}
-        config = toy.config(evaluation=evaluation, retention_set=retained, learning_rate=1e-30, max_steps=1000)
+        evaluation = {"every_steps": None, "num_images": COUNT, "num_inference_steps": 1}
+        config = toy.config(evaluation=evaluation, retention_set=retained, learning_rate=1e-30, max_steps=1)
         config = config.model_copy(update={"resources": ResourcesConfig(gpus=processes)})
-        hooks = RecordingHooks(stop_at=3)
-        toy.train(config, "out", hooks)
-        measured = [event for event in hooks.events if isinstance(event, MetricsEvent) and "eval_fid" in event.values]
-        figures[processes] = measured[0].values
-        made_sets = (tmp_path / str(processes) / "cache").glob("*/retention/*/images.safetensors")
+        assert toy.train(config, "out", RecordingHooks()).code == "succeeded"
+        reports[processes] = json.loads((toy.root / "out" / "report.json").read_text(encoding="utf-8"))
+        made_sets = (toy.root / "cache").glob("*/retention/*/images.safetensors")
         sets[processes] = {file.parent.name: file.read_bytes() for file in made_sets}
     assert sets[1] == sets[2]
     assert len(written) == 5 + 3, "of chunks of 2 sets: all, and those of the first process"
-    parts = [path for path in fetched if path.parent.name.startswith("drawing-")]
-    assert [path.name for path in parts] == ["000000256.npy"] * len(parts)
-    assert len(parts) >= 2, "of classes, and of the null branch"
-    assert figures[2] == pytest.approx(figures[1], rel=1e-9)
+    parts = {path for path in fetched if path.parent.name.startswith("drawing-")}
+    assert {path.name for path in parts} == {"000000256.npy"}
+    assert len(parts) >= 4, "of classes and of the null branch, of the average and of the base model"
+    one, two = reports[1], reports[2]
+    for found, wanted in ((two["evaluations"][0], one["evaluations"][0]), *zip(*base_models(two, one), strict=True)):
+        assert {name: found[name] for name in ("fid", "kid")} == pytest.approx({n: wanted[n] for n in ("fid", "kid")})
+        assert found["forgetting"]["null_fid"] == pytest.approx(wanted["forgetting"]["null_fid"])
+
+
+def base_models(*reports: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    return [[report["references"]["base_model"]] for report in reports]
 
 
 def made(count: int, seen: list[int]) -> Made:
@@ -81,6 +86,6 @@ def test_parts_of_others_are_fetched_once_and_made_here_where_they_are_asked_for
     assert own == [0, 2 * AT_ONCE]
     assert int(images[AT_ONCE : 2 * AT_ONCE][0, 0, 0, 0]) == 1
     assert own[2:] == [AT_ONCE]
-    assert asked == [{"which": which.tolist(), "how": {"guidance": "cfg"}}]
+    assert asked == [{"is_base": False, "which": which.tolist(), "how": {"guidance": "cfg"}}]
     few = made(AT_ONCE, own)
     assert together.spread(few, toy_model, torch.arange(AT_ONCE)) is few
