@@ -116,10 +116,14 @@ def unforeseen(request: Request, *, stopping: bool = False) -> JSONResponse:
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, error)
 
 
+def status_of(error: errors.ServiceError) -> HTTPStatus:
+    """HTTP's status for an error of the services."""
+    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+
+
 async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.ServiceError)
-    status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
-    return answer(request, status, error)
+    return answer(request, status_of(error), error)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ import json
 import secrets
 import shlex
 from dataclasses import dataclass, field
+from pprint import pformat
 from typing import Annotated, Any
 
 import yaml
@@ -18,6 +19,7 @@ from api.web.settings_form import METHODS, Body, UnreadableError, body_of, field
 
 router = APIRouter(route_class=Page, include_in_schema=False, prefix="/jobs")
 _JOBS = ("fine_tuning", "jobs")
+_OF_OPENAI = ("model", "training_file", "validation_file", "suffix", "seed", "metadata")
 _PLAIN = ("model", "training_file", "validation_file", "suffix")
 _Id = Annotated[str, Query(max_length=64)]
 
@@ -98,7 +100,18 @@ def _copies(request: Request, body: Body) -> dict[str, str]:
         f"  -H 'Content-Type: application/json' -d {sent}"
     )
     file = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
-    return {"curl": curl, "YAML, for difftune submit --config job.yaml": file}
+    python = (
+        "import os\n\nfrom openai import OpenAI\n\n"
+        f'client = OpenAI(base_url="{url}/v1", api_key=os.environ["DIFFTUNE_API_KEY"])\n'
+        f"job = client.fine_tuning.jobs.create(**{pformat(_for_openai(body), sort_dicts=False)})\n"
+    )
+    return {"curl": curl, "Python, with OpenAI’s client": python, "YAML, for difftune submit --config job.yaml": file}
+
+
+def _for_openai(body: Body) -> Body:
+    """The body as the client's method takes it: what OpenAI does not know goes into `extra_body`."""
+    known = {name: body[name] for name in _OF_OPENAI if name in body}
+    return {**known, "extra_body": {name: value for name, value in body.items() if name not in known}}
 
 
 async def _shown(request: Request, api: Backend, filled: _Filled) -> Response:

@@ -10,7 +10,8 @@ from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from api.deps import principal_of_session
-from api.errors import ForbiddenError, NotFoundError, ServiceError, UnauthenticatedError
+from api.error_handlers import status_of
+from api.errors import ForbiddenError, ServiceError, UnauthenticatedError
 from api.middleware import UPLOAD_PAGE
 from api.strict import StrictRoute
 from api.web.backend import Backend, RefusedError
@@ -42,7 +43,7 @@ class OpenPage(StrictRoute):
             except RequestValidationError:
                 return _told(request, 422, "The address of this page has a value that cannot be read.")
             except ServiceError as error:
-                return _told(request, 404 if isinstance(error, NotFoundError) else 400, error.message)
+                return _told(request, status_of(error), error.message)
 
         return shown
 

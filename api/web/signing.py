@@ -19,12 +19,13 @@ def signer(request: Request) -> Signer:
     state = request.app.state
     if not hasattr(state, "web_signer"):
         settings: Settings = state.services.settings
-        state.web_signer = Signer(_secret(settings), settings.session_ttl_s)
+        state.web_signer = Signer(secret_of(settings), settings.session_ttl_s)
     found: Signer = state.web_signer
     return found
 
 
-def _secret(settings: Settings) -> bytes:
+def secret_of(settings: Settings) -> bytes:
+    """The secret that is given, or one made of the store's, or the data folder's own."""
     if settings.session_secret is not None:
         return settings.session_secret.get_secret_value().encode()
     if settings.s3_secret_access_key is not None:

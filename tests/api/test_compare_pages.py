@@ -97,7 +97,7 @@ def test_jobs_stand_side_by_side_with_the_base_model(
     label = f"FID: same {jobs[0][-6:]} 80.00, 95 % interval 78.04 to 81.96; same {jobs[1][-6:]} 90.00"
     assert label in shown
     assert "base model 129.0, 95 % interval" in shown
-    assert browser.get(f"/comparisons/jobs?job={jobs[0]}").status_code == 400
+    assert browser.get(f"/comparisons/jobs?job={jobs[0]}").status_code == 422
 
 
 def test_nobody_compares_jobs_of_others(browser: TestClient, add_job: AddJob, stranger: dict[str, str]) -> None:

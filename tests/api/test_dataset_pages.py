@@ -55,9 +55,9 @@ def test_what_the_api_refuses_is_told_beside_the_form(browser: TestClient) -> No
 def test_an_upload_needs_the_pages_token(browser: TestClient) -> None:
     for query in ("", "?token=0"):
         answer = browser.post(f"/datasets/upload{query}", data={"purpose": "fine-tune"}, files={"file": b"zip"})
-        assert answer.status_code == 400
+        assert answer.status_code == 403
     in_body = browser.post("/datasets/upload", data={"token": token_of(browser), "purpose": "x" * 2_000_000})
-    assert in_body.status_code in {400, 413}, "its body is not read for it"
+    assert in_body.status_code in {403, 413}, "its body is not read for it"
     assert "None yet" in browser.get("/datasets").text
 
 

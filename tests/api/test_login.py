@@ -15,6 +15,7 @@ from api.deps import Services
 from api.keys import service as keys
 from api.settings import Settings
 from api.web.sessions import COOKIE, Signer
+from api.web.signing import secret_of
 
 Send = Callable[..., Any]
 KEY = "key_01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -86,14 +87,14 @@ def test_logging_out_forgets_the_session(browser: TestClient, send_form: Send) -
 
 def test_a_form_without_its_token_does_nothing(browser: TestClient) -> None:
     for given in ({}, {"token": "0" * 64}):
-        assert browser.post("/logout", data=given, follow_redirects=False).status_code == 400
+        assert browser.post("/logout", data=given, follow_redirects=False).status_code == 403
     assert "Log out" in browser.get("/").text
 
 
 def test_a_form_of_another_site_does_not_log_in(visitor: TestClient, token: str) -> None:
     for name, value in (("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "http://evil")):
         answer = visitor.post("/login", data={"key": token}, headers={name: value})
-        assert answer.status_code == 400
+        assert answer.status_code == 403
         assert "set-cookie" not in answer.headers
 
 
@@ -123,3 +124,14 @@ def test_pages_let_no_foreign_script_run_and_stand_in_no_frame(browser: TestClie
     assert "frame-ancestors 'none'" in policy
     assert shown.headers["cache-control"] == "no-store"
     assert COOKIE not in shown.text
+
+
+def test_processes_that_share_a_secret_share_sessions(settings: Settings) -> None:
+    given, of_store = {"session_secret": "s" * 32}, {"s3_secret_access_key": "k"}
+    for shared in (given, of_store, {}):
+        made = [secret_of(Settings(data_dir=settings.data_dir, **shared)) for _ in range(2)]
+        assert made[0] == made[1]
+    assert secret_of(Settings(data_dir=settings.data_dir, **of_store)) not in {b"k", b"s" * 32}
+    kept = settings.data_dir / "secrets" / "session-signing.key"
+    assert kept.stat().st_mode & 0o077 == 0
+    assert len(kept.read_bytes()) == 32

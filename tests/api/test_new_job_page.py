@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable
@@ -57,8 +58,10 @@ def test_the_plan_is_shown_and_nothing_is_stored(ready: str, send_form: Send, se
     assert count(services) == 0
     copied = [unescape(text) for text in re.findall(r"<pre[^>]*>(.*?)</pre>", shown.text, re.DOTALL)]
     assert copied[0].startswith("curl -fsS http://127.0.0.1:8321/v1/fine_tuning/jobs")
-    assert "dft_" not in copied[0]
-    assert yaml.safe_load(copied[1]) == {
+    assert "dft_" not in "".join(copied)
+    called = ast.parse(copied[1]).body[-1]
+    assert "'max_steps': 20" in ast.unparse(called)
+    assert yaml.safe_load(copied[2]) == {
         "model": "tiny-dit",
         "training_file": ready,
         "method": {"type": "diff_tuning", "diff_tuning": {"hyperparameters": {"max_steps": 20}}},

@@ -14,14 +14,14 @@ from tests.browser.watching import Findings
 _LONG_MS = 600_000
 _HYPER = "method.{method}.hyperparameters."
 _SETTINGS = {
-    _HYPER + "max_steps": "24",
+    _HYPER + "max_steps": "16",
     _HYPER + "batch_size": "8",
     "evaluation.every_steps": "8",
-    "evaluation.num_images": "32",
+    "evaluation.num_images": "16",
     "samples.every_steps": "8",
 }
 _MORE = (
-    '{"method": {"diff_tuning": {"hyperparameters": {"retention_set": {"num_images": 64, "num_inference_steps": 4}}}}}'
+    '{"method": {"diff_tuning": {"hyperparameters": {"retention_set": {"num_images": 32, "num_inference_steps": 4}}}}}'
 )
 
 
