@@ -34,6 +34,7 @@ from api.events.endpoints import router as events
 from api.events.following import Following
 from api.files.endpoints import router as files
 from api.health.endpoints import router as health
+from api.images.endpoints import router as images
 from api.jobs.endpoints import add_status
 from api.jobs.endpoints import router as jobs
 from api.jobs.shown import answered
@@ -112,7 +113,7 @@ def _include_routers(app: FastAPI) -> None:
     add_status(app.router, needs_key)  # is asked for most: is looked for first
     for router in (models, uploads, datasets, files, jobs, events, logs):
         app.include_router(router, dependencies=needs_key)
-    for router in (checkpoints, comparisons, retention_sets, analyses):
+    for router in (checkpoints, comparisons, retention_sets, analyses, images):
         app.include_router(router, dependencies=needs_key)
     for path in (kind.router for kind in kinds() if kind.router is not None):  # of other packages
         app.include_router(resolve_name(path), dependencies=needs_key)

@@ -142,6 +142,16 @@ class Settings(BaseSettings):
     """How long a request with an `Idempotency-Key` is remembered."""
     link_ttl_s: float = 900.0
     """Life of a download link."""
+    images_wait_s: Annotated[float, Field(ge=0, le=600)] = 30.0
+    """A request for images that takes longer is answered with 202, and how far it is."""
+    images_ttl_s: Annotated[float, Field(gt=0)] = 7 * 86_400.0
+    """How long images that were asked for are kept."""
+    max_images: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Most images of one request."""
+    max_generations: Annotated[int, Field(ge=1)] = 100
+    """Most requests for images of a tenant that are in the queue or in work."""
+    warm_model_s: Annotated[float, Field(ge=0)] = 300.0
+    """How long a process that has drawn images keeps its model in memory for the next request. A job ends it."""
     session_ttl_s: Annotated[float, Field(gt=0)] = 43_200.0
     """Life of a login in a browser; it ends earlier where its key does."""
     session_secret: Annotated[SecretStr, Field(min_length=32)] | None = None

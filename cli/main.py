@@ -14,6 +14,7 @@ from cli.continuing import continue_job
 from cli.datasets import datasets
 from cli.demo.command import demo, demo_controlnet
 from cli.doctor import doctor
+from cli.generate import generate
 from cli.jobs import cancel, jobs, list_jobs, pause, resume, show_job
 from cli.keys import commands as keys
 from cli.migrate import migrate
@@ -64,6 +65,7 @@ app.command(rich_help_panel=_JOBS)(cancel)
 app.command("continue", rich_help_panel=_JOBS)(continue_job)
 jobs.command("continue")(continue_job)
 app.add_typer(jobs, rich_help_panel=_JOBS)
+app.command(rich_help_panel=_THINGS)(generate)
 app.command(rich_help_panel=_THINGS)(compare)
 app.add_typer(comparisons, rich_help_panel=_THINGS)
 app.add_typer(datasets, rich_help_panel=_THINGS)

@@ -112,10 +112,13 @@ class Child:
                         log.warning("line_is_no_event", pid=self.pid, line=line[:200].decode(errors="replace"))
                         reported += 1
                     continue
-                if isinstance(event, OutcomeEvent):
-                    self.outcome = event
-                self.events.put(event)
+                self._hear(event)
         self.events.put(None)
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, OutcomeEvent):
+            self.outcome = event
+        self.events.put(event)
 
 
 def _is_newer(line: bytes) -> bool:

@@ -27,6 +27,7 @@ from api.work.states import Request
 from difftune_core.holding import hold
 from difftune_core.hooks import FileInfo, TaskError
 from worker.lease import Heartbeat
+from worker.warm import WarmChildren
 from worker.workspace import Workspace
 
 _UPLOAD_TRIES = 6
@@ -49,6 +50,8 @@ class Tools:
     """Begins the child's command line; `python -m difftune_core`."""
     drain: threading.Event = field(default_factory=threading.Event)
     """Set when the worker is to end."""
+    warm: WarmChildren = field(default_factory=WarmChildren)
+    """Processes that wait for further requests for images."""
 
 
 @dataclass

@@ -24,7 +24,7 @@ from api.settings import Settings
 from api.storage import open_store
 from api.work import repository
 from api.work.models import WorkItem
-from api.work.states import Slot, WorkState
+from api.work.states import Slot, WorkKind, WorkState
 from difftune_core.files import outdated_caches
 from worker.alive import show_life
 from worker.eviction import evict
@@ -98,6 +98,7 @@ class Worker:
         """Wait until every run has been settled."""
         for thread in self._threads:
             thread.join()
+        self.tools.warm.end()
         self._ended.set()
         self.tools.database.close()
 
@@ -116,6 +117,7 @@ class Worker:
                 self.tools.drain.wait(_PAUSE_AFTER_ERROR_S)
                 continue
             if not worked:
+                self.tools.warm.end(self.tools.settings.warm_model_s)
                 self._wait_for_news(heard)
             if time.monotonic() - self._forgot_at > _FORGET_EVERY_S:
                 self._forgot_at = time.monotonic()
@@ -133,6 +135,8 @@ class Worker:
         if taken is None:
             return False
         lease, since = taken
+        if slot == Slot.GPU and lease.kind != WorkKind.GENERATE:
+            self.tools.warm.end()  # jobs come first: models that only wait give their memory
         structlog.contextvars.bind_contextvars(subject=lease.subject_id, attempt=lease.fence)
         try:
             place = slots.gpus.place_of(used)
@@ -151,7 +155,8 @@ class Worker:
         slots = self._slots[Slot.GPU]
         if slots.is_taken(number):
             return False
-        fault = self._gpus.fault_of(number)
+        is_ours = self.tools.warm.holds(self._gpus.of_slot(number))  # it was well when that process was started
+        fault = None if is_ours else self._gpus.fault_of(number)
         slots.tell(number, ready=fault is None)
         if fault is not None:
             log.error("gpu_takes_no_job", fault=fault)

@@ -86,6 +86,8 @@ def supervise(tools: Tools, lease: Lease, since: float, *, place: Place, on_run:
             note_ending("lease_lost")
             LEASES_LOST.labels(lease.kind).inc()
             return
+        finally:
+            activity.release()
     if settled.over or not activity.goes_on:
         run.workspace.remove()
     if not settled.kept:
@@ -124,8 +126,9 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
 
 def _start(run: Run, activity: Activity, arguments: list[str], gpu: str | None, lock: int) -> Child:
     folder, settings = run.workspace.folder, run.tools.settings
-    child = Child(
-        [*activity.program(), *arguments],
+    child = activity.spawn(
+        arguments,
+        gpu=gpu,
         environment=child_environment(
             folder,
             num_threads=activity.num_threads,

@@ -17,6 +17,7 @@ from sqlalchemy import and_, delete, func, or_, select
 
 from api.db import Database, checkpoint_wal
 from api.idempotency import repository as idempotency
+from api.images import service as images
 from api.queue import Doorbell
 from api.room import Reserve
 from api.settings import Settings
@@ -63,6 +64,7 @@ class Sweep:
             self.preempt,
             self.ring,
             self.expire_uploads,
+            self.expire_images,
             self.forget_keys,
             self.fold_log,
         ]
@@ -151,6 +153,13 @@ class Sweep:
             with self._database.write() as session:
                 session.execute(delete(UploadPart).where(UploadPart.id.in_([part.id for part in parts])))
         return len(parts)
+
+    def expire_images(self) -> int:
+        """Delete images that were asked for and are older than they are kept; how many files that were."""
+        with self._database.write() as session:
+            overdue = images.expire(session, self.settings)
+        delete_objects(self._store, overdue)
+        return len(overdue)
 
     def keep_room(self) -> int:
         """Remove what ended attempts have left, where room is short; the number of objects removed.

@@ -28,7 +28,8 @@ from api.deps import (
 )
 from api.errors import InvalidInputError, NotYetError
 from api.files import service
-from api.files.schemas import File, file_of_dataset, file_of_result
+from api.files.schemas import File, file_of_dataset, file_of_image, file_of_result
+from api.idempotency.service import Once
 from api.ids import new_id
 from api.jobs.models import Job
 from api.multipart import StoredForm, store_form
@@ -37,9 +38,11 @@ from api.objects.answers import Redirect
 from api.objects.lost import look_for
 from api.routing import KeyedRoute
 from api.schemas import Deleted, Filename, Page, page_of
-from api.storage import ObjectStore
+from api.storage import ObjectStore, StoredFile
 from api.storage.base import disposition
 from api.storage.cleaning import delete_objects
+from api.vision_files import service as images
+from api.vision_files.kind import VisionFile
 from difftune_core.config.dataset import DatasetOptions
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=KeyedRoute)
@@ -54,8 +57,12 @@ _FILE_FORM: dict[str, Any] = {
                     "type": "object",
                     "required": ["file", "purpose"],
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "An archive of images."},
-                        "purpose": {"type": "string", "enum": ["fine-tune"]},
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "An archive of images; of `vision` one image.",
+                        },
+                        "purpose": {"type": "string", "enum": ["fine-tune", "vision"]},
                         **DatasetOptions.model_json_schema()["properties"],
                     },
                 }
@@ -71,11 +78,13 @@ async def create_file(
 ) -> File:
     """Upload an archive of images in one request: a data set, which is validated from now on.
 
-    For large archives use `/v1/uploads`.
+    For large archives use `/v1/uploads`. With the purpose `vision`: an image, which a ControlNet can follow.
     """
     dataset_id = new_id("ds")
     key = f"datasets/{dataset_id}/file"
     form = await in_receiving_thread(used, tenant, _receive_file, used, key, request)
+    if form.fields["purpose"] == images.PURPOSE:
+        return await _keep_image(tenant, used, once, form)
 
     def create(session: Session) -> File:
         quotas.reserve(session, used.settings, tenant, form.file.bytes, param="file")
@@ -97,6 +106,30 @@ async def create_file(
     if made.id != dataset_id:  # sent again
         await used.units.other(tenant, lambda: used.store.delete(key))
     background.add_task(used.doorbell.ring)
+    return made
+
+
+async def _keep_image(tenant: str, used: Services, once: Once, form: StoredForm) -> File:
+    file_id, received = new_id("file"), form.file
+
+    def keep() -> StoredFile:
+        try:
+            return images.keep(used.store, received.key, file_id, form.filename, received.bytes)
+        finally:
+            used.store.delete(received.key)
+
+    stored = await used.units.other(tenant, keep)
+
+    def create(session: Session) -> File:
+        quotas.reserve(session, used.settings, tenant, stored.bytes, param="file")
+        return file_of_image(images.create(session, tenant, file_id, stored))
+
+    body = {"sha256": stored.sha256, "filename": form.filename, **form.fields}
+    made = await keep_received(
+        used, tenant, stored.key, lambda session: once.answer(session, body, File, partial(create, session))
+    )
+    if made.id != file_id:  # sent again
+        await used.units.other(tenant, lambda: used.store.delete(stored.key))
     return made
 
 
@@ -122,8 +155,8 @@ def _check(form: StoredForm) -> None:
     purpose = form.fields.get("purpose")
     if purpose is None:
         raise InvalidInputError("missing_field", "The form field 'purpose' is required.", param="purpose")
-    if purpose != service.DATASETS:
-        message = f"The purpose must be {service.DATASETS!r}, not {purpose[:64]!r}."
+    if purpose not in {service.DATASETS, images.PURPOSE}:
+        message = f"The purpose must be {service.DATASETS!r} or {images.PURPOSE!r}, not {purpose[:64]!r}."
         raise InvalidInputError("invalid_value", message, param="purpose")
     try:
         _FILENAME.validate_python(form.filename)
@@ -154,12 +187,14 @@ def list_files(
     tenant: Tenant,
     session: ReadSession,
     *,
-    purpose: Annotated[str | None, Query(max_length=64, description="`fine-tune` or `fine-tune-results`.")] = None,
+    purpose: Annotated[
+        str | None, Query(max_length=64, description="`fine-tune`, `vision` or `fine-tune-results`.")
+    ] = None,
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Items on a page, at most.")] = 1000,
     order: Order = "desc",
 ) -> Page[File]:
-    """Data sets and result files, newest first."""
+    """Data sets, images and result files, newest first."""
     ascending = order == "asc"
     rows = service.page(session, tenant, purpose=purpose, after=after, limit=limit + 1, ascending=ascending)
     return page_of(rows, limit, lambda file: file)
@@ -167,8 +202,10 @@ def list_files(
 
 @router.get("/{file_id}")
 def retrieve_file(file_id: str, tenant: Tenant, session: ReadSession) -> File:
-    """One data set or result file."""
+    """One data set, image or result file."""
     found = service.find(session, tenant, file_id)
+    if isinstance(found, VisionFile):
+        return file_of_image(found)
     return file_of_dataset(found) if isinstance(found, Dataset) else file_of_result(found)
 
 
@@ -198,6 +235,8 @@ def retrieve_file_content(
         look_for(used.store, keys, f"the data set {found.id}")
         body = _joined(used.store, keys)
         return StreamingResponse(body, headers=headers, media_type="application/octet-stream")
+    if isinstance(found, VisionFile):
+        return answers.answer(used, found.stored, f"the file {found.id}", redirect=redirect)
     job = session.get_one(Job, found.subject_id)
     linked = found.stored.owned(job.suffix or job.model, job.id)
     return answers.answer(used, linked, f"the file {found.id} of job {job.id}", redirect=redirect)

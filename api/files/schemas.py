@@ -6,6 +6,8 @@ from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.schemas import Listed
 from api.subjects.models import ResultFile
+from api.vision_files.kind import VisionFile
+from api.vision_files.service import PURPOSE as VISION
 
 RESULTS = "fine-tune-results"
 _STATUS: dict[str, Literal["uploaded", "processed", "error"]] = {
@@ -16,14 +18,14 @@ _STATUS: dict[str, Literal["uploaded", "processed", "error"]] = {
 
 
 class File(Listed):
-    """A data set or a job's result file, in OpenAI's shape."""
+    """A data set, an image or a job's result file, in OpenAI's shape."""
 
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
     filename: str
     purpose: str
-    """`fine-tune` (a data set) or `fine-tune-results`."""
+    """`fine-tune` (a data set), `vision` (an image) or `fine-tune-results`."""
     status: Literal["uploaded", "processed", "error"]
     """`uploaded` while it is validated, `processed` when it can be used, `error` when it is invalid."""
     status_details: str | None
@@ -55,4 +57,18 @@ def file_of_result(result: ResultFile) -> File:
         status="processed",
         status_details=None,
         sha256=result.sha256,
+    )
+
+
+def file_of_image(image: VisionFile) -> File:
+    stored = image.stored
+    return File(
+        id=image.id,
+        bytes=stored.bytes,
+        created_at=int(image.created_at),
+        filename=stored.filename,
+        purpose=VISION,
+        status="processed",
+        status_details=None,
+        sha256=stored.sha256,
     )

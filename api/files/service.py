@@ -1,4 +1,4 @@
-"""Data sets and result files as OpenAI's clients see them: one list of files."""
+"""Data sets, images and result files as OpenAI's clients see them: one list of files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session
 from api.datasets import service as dataset_service
 from api.datasets.models import Dataset
 from api.errors import not_found
-from api.files.schemas import RESULTS, File, file_of_dataset, file_of_result
+from api.files.schemas import RESULTS, File, file_of_dataset, file_of_image, file_of_result
 from api.ids import cursor
 from api.jobs.models import Job
 from api.subjects import repository
 from api.subjects.models import ResultFile
+from api.vision_files import service as images
+from api.vision_files.kind import VisionFile
 
 PREFIX = "file"  # ids of result files; data sets have `ds`
 DATASETS = "fine-tune"
@@ -32,17 +34,19 @@ def result(session: Session, tenant_id: str, file_id: str) -> ResultFile:
     return found
 
 
-def find(session: Session, tenant_id: str, file_id: str) -> Dataset | ResultFile:
-    """A data set or a result file.
+def find(session: Session, tenant_id: str, file_id: str) -> Dataset | VisionFile | ResultFile:
+    """A data set, an image or a result file.
 
     Raises:
         NotFoundError: the tenant has none with this id.
     """
-    return repository.find(session, Dataset, tenant_id, file_id) or result(session, tenant_id, file_id)
+    found = repository.find(session, Dataset, tenant_id, file_id)
+    image = found or repository.find(session, VisionFile, tenant_id, file_id)
+    return image or result(session, tenant_id, file_id)
 
 
 def delete(session: Session, tenant_id: str, file_id: str) -> list[str]:
-    """Delete a data set or a result file; returns the keys to delete after the commit.
+    """Delete a data set, an image or a result file; returns the keys to delete after the commit.
 
     Raises:
         NotFoundError: the tenant has none with this id.
@@ -51,6 +55,8 @@ def delete(session: Session, tenant_id: str, file_id: str) -> list[str]:
     found = find(session, tenant_id, file_id)
     if isinstance(found, Dataset):
         return dataset_service.delete(session, tenant_id, file_id)
+    if isinstance(found, VisionFile):
+        return images.delete(session, tenant_id, file_id)
     session.delete(found)
     return [found.key]
 
@@ -58,21 +64,25 @@ def delete(session: Session, tenant_id: str, file_id: str) -> list[str]:
 def page(
     session: Session, tenant_id: str, *, purpose: str | None, after: str | None, limit: int, ascending: bool
 ) -> list[File]:
-    """Up to `limit` files beyond the id `after`, of both kinds, in order of the time in their ids.
+    """Up to `limit` files beyond the id `after`, of all kinds, in order of the time in their ids.
 
     Raises:
         InvalidInputError: `after` is no id of a file.
     """
     moment = (cursor(after, PREFIX, "ds") or "").partition("_")[2]
     files: list[File] = []
+    order: Literal["asc", "desc"] = "asc" if ascending else "desc"
     if purpose in {None, DATASETS}:
         since = f"ds_{moment}" if moment else None
-        order: Literal["asc", "desc"] = "asc" if ascending else "desc"
         rows = repository.page(session, Dataset, tenant_id, after=since, limit=limit, order=order)
         files += map(file_of_dataset, rows)
     if purpose in {None, RESULTS}:
         since = f"{PREFIX}_{moment}" if moment else None
         files += map(file_of_result, _results(session, tenant_id, after=since, limit=limit, ascending=ascending))
+    if purpose in {None, images.PURPOSE}:
+        since = f"{PREFIX}_{moment}" if moment else None
+        shown = repository.page(session, VisionFile, tenant_id, after=since, limit=limit, order=order)
+        files += map(file_of_image, shown)
     return sorted(files, key=lambda file: file.id.partition("_")[2], reverse=not ascending)[:limit]
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks
@@ -8,7 +7,6 @@ from fastapi.responses import JSONResponse
 
 from api.base_models import service
 from api.deps import After, Limit, ReadSession, ServicesDep, Tenant, WriteSession
-from api.ids import cursor
 from api.models import service as tuned
 from api.models.schemas import Kind, Model, model_out, tuned_out
 from api.routing import KeyedRoute
@@ -32,21 +30,20 @@ def list_models(
     """The base models that can be tuned here, then the tuned ones: results and checkpoints of your jobs, newest first.
 
     With `kind` those of one kind: `fine_tuned`, or the ControlNets, annotators or CLIP models beside base models.
-    `after` and `limit` page through the tuned ones; a page with `after` begins behind that model.
     """
+    bases = service.cards(used.settings, used.store)
     cards: list[BaseModelCard | CompanionCard] = []
-    if kind in {None, "base_model"} and after is None:
-        cards += service.cards(used.settings, used.store).values()
-    elif kind not in {None, "base_model", "fine_tuned"}:
+    if kind in {None, "base_model"}:
+        cards += bases.values()
+    elif kind != "fine_tuned":
         cards += [card for card in service.companions(used.settings, used.store).values() if card.kind == kind]
-    models = [model_out(card) for card in cards]
-    rows: Sequence[tuned.TunedModel] = []
-    if kind in {None, "fine_tuned"}:
-        rows = tuned.page(session, tenant, after=cursor(after, "ckpt"), limit=limit + 1)
-        bases = service.cards(used.settings, used.store)
-        models += [tuned_out(row.checkpoint, row.job, bases.get(row.job.model)) for row in rows[:limit]]
-    found = page_of(models, len(models), lambda model: model)
-    return found.model_copy(update={"has_more": len(rows) > limit})
+    behind = tuned.behind([card.id for card in cards], after)
+    models = [model_out(card) for card in cards[behind:]][: limit + 1]
+    if kind in {None, "fine_tuned"} and len(models) <= limit:
+        since = after if after and tuned.is_tuned(after) else None
+        rows = tuned.page(session, tenant, after=since, limit=limit + 1 - len(models))
+        models += [tuned_out(row.checkpoint, row.job, bases.get(row.job.model)) for row in rows]
+    return page_of(models, limit, lambda model: model)
 
 
 @router.get("/{model_id}")

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from api.checkpoints import repository
 from api.checkpoints import service as checkpoints
-from api.errors import ForbiddenError, NotYetError, not_found
+from api.errors import ForbiddenError, InvalidInputError, NotYetError, not_found
 from api.jobs import events
 from api.jobs.models import Checkpoint, Job
 from api.jobs.states import FINAL
@@ -34,6 +34,22 @@ class TunedModel:
 def is_tuned(model_id: str) -> bool:
     """Whether the id is one of a tuned model, there or not."""
     return re.fullmatch(CHECKPOINT_ID, model_id) is not None
+
+
+def behind(ids: Sequence[str], after: str | None) -> int:
+    """How many of a list of models a page passes over that begins behind `after`; tuned ones follow the others.
+
+    Raises:
+        InvalidInputError: it is in no such list.
+    """
+    if after in {None, ""}:
+        return 0
+    if is_tuned(str(after)):
+        return len(ids)
+    if after not in ids:
+        message = f"{after!r} is no model of this list."
+        raise InvalidInputError("invalid_cursor", message, param="after", pointer=None)
+    return ids.index(after) + 1
 
 
 def tuned(session: Session, tenant_id: str, model_id: str) -> TunedModel:

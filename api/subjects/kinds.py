@@ -27,6 +27,8 @@ _BUILT_IN = (
     "api.retention_sets.kind:RETENTION_SETS",
     "api.comparisons.kind:COMPARISONS",
     "api.analyses.kind:ANALYSES",
+    "api.vision_files.kind:VISION_FILES",
+    "api.images.kind:GENERATIONS",
 )
 
 

@@ -48,6 +48,8 @@ class PlainKind(OwnedKind[PlainT]):
     prefix: ClassVar[str]
     """Begins the ids of its subjects."""
     slot: ClassVar[Slot] = Slot.CPU
+    priority: ClassVar[int] = 0
+    """What a claim goes by among the tenant's own work."""
 
     def create(
         self,
@@ -72,7 +74,7 @@ class PlainKind(OwnedKind[PlainT]):
         )
         session.add(subject)
         session.flush()
-        work.enqueue(session, self.name, subject.id, tenant_id=tenant_id, slot=self.slot)
+        work.enqueue(session, self.name, subject.id, tenant_id=tenant_id, slot=self.slot, priority=self.priority)
         return subject
 
     def users(self, session: Session, tenant_id: str, ids: Collection[str]) -> list[str]:

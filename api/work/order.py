@@ -18,6 +18,8 @@ from api.work.models import WorkItem
 from api.work.states import Request, Slot, WorkKind, WorkState
 
 _REMEMBERED_S = 7 * 86_400.0
+_GIVE_WAY = (WorkKind.TRAIN, WorkKind.GENERATE)
+"""What goes on later from where it was."""
 
 
 def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool = False) -> Select[str]:
@@ -48,7 +50,8 @@ def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool 
 
 
 def preempt(session: Session, slot: Slot, *, patience_s: float, across_tenants: bool = False) -> list[str]:
-    """Ask the holders of trainings to give way to more important items that have waited for `patience_s`.
+    """Ask the holders of trainings, and of images in work, to give way to more important items that have waited for
+    `patience_s`.
 
     The least important training goes first, of equals the one that was claimed last. Those that end already, for
     whatever reason, count as having given way. A tenant's items give way to each other, and only where the slot would
@@ -57,7 +60,7 @@ def preempt(session: Session, slot: Slot, *, patience_s: float, across_tenants: 
     asked.
     """
     in_work = select(WorkItem).where(WorkItem.state == WorkState.LEASED, WorkItem.slot == slot)
-    trainings = in_work.where(WorkItem.kind == WorkKind.TRAIN).order_by(WorkItem.id).with_for_update()
+    trainings = in_work.where(WorkItem.kind.in_(_GIVE_WAY)).order_by(WorkItem.id).with_for_update()
     held = list(session.scalars(trainings, execution_options={"populate_existing": True}))
     if across_tenants:
         return _give_way(held, _waiting(session, slot, patience_s, len(held)))

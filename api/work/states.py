@@ -11,6 +11,7 @@ class WorkKind(StrEnum):
     TRAIN = "train"
     ANALYSE = "analyse"
     COMPARE = "compare"
+    GENERATE = "generate"
 
 
 class WorkState(StrEnum):

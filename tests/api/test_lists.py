@@ -37,6 +37,7 @@ def places(
         compare(seeds=[seed])
         client.post("/v1/retention_sets", json={"model": "tiny-dit", "seed": seed})
         client.post(f"/v1/uploads/{upload}/parts", files={"data": b"x"})
+        client.post("/v1/images/generations", json={"model": "tiny-dit", "class_label": seed, "wait_s": 0})
 
     def fill(session: Session) -> None:
         dataset = session.get_one(Dataset, ready)

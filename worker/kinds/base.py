@@ -27,7 +27,7 @@ class Activity(ABC):
 
     command: ClassVar[str] = ""
     """Subcommand of `python -m difftune_core`; a kind with a program of its own has none."""
-    least_files: ClassVar[int] = 1
+    least_files: int = 1
     """Files that a child which has succeeded has brought; one with fewer has crashed."""
     goes_on: ClassVar[bool] = False
     """Whether the next attempt on this node goes on from what this one leaves in the workspace."""
@@ -55,6 +55,11 @@ class Activity(ABC):
             TaskError: an input is missing or damaged.
         """
 
+    def spawn(self, arguments: list[str], *, gpu: str | None, **options: Any) -> Child:
+        """Start the child; `gpu` is what it may use, `options` are those of `worker.child.Child`."""
+        del gpu
+        return Child([*self.program(), *arguments], **options)
+
     def begin(self, child: Child) -> None:  # noqa: B027  # most have nothing to tell it
         """Tell a child that has started what it must know."""
 
@@ -76,6 +81,9 @@ class Activity(ABC):
         if ending.code == SUCCEEDED and len(self.stored) < self.least_files:
             return Ending("crashed", f"The {self.kind.child} ended without all of its files.")
         return ending
+
+    def release(self) -> None:  # noqa: B027  # most have nothing
+        """Let go of what is left of the attempt, however it has ended."""
 
     @property
     def prefix(self) -> str:
