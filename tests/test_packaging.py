@@ -40,6 +40,7 @@ def test_a_folder_of_the_same_name_is_not_taken_for_the_service(
 ) -> None:
     for place in ("ours", "here"):
         (tmp_path / place / "api").mkdir(parents=True)
+        (tmp_path / place / "api" / "__init__.py").touch()  # else one that is installed goes before it
         (tmp_path / place / "api" / "__main__.py").write_text(f"print({place!r})")
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("PYTHONPATH", "PYTHONSAFEPATH"):  # so that both are as before afterwards
