@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -106,6 +107,20 @@ def postgres_server() -> Iterator[PostgresServer]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Put a migrated SQLite database without rows into a data folder: it is made once a session, and copied."""
+    made = tmp_path_factory.mktemp("database")
+    upgrade(Settings(data_dir=made).database)
+
+    def put(data_dir: Path) -> None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for part in made.iterdir():
+            shutil.copy(part, data_dir / part.name)
+
+    return put
 
 
 @pytest.fixture

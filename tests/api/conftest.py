@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +24,6 @@ from api.keys import service as keys
 from api.logging import configure_logging
 from api.settings import Settings
 from api.subjects.models import ResultFile
-from migrations.run import upgrade
 
 CARD = {
     "id": "tiny-dit",
@@ -53,18 +51,9 @@ def logged() -> io.StringIO:
     return stream
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Migrated once; tests copy it."""
-    path = tmp_path_factory.mktemp("database") / "difftune.sqlite3"
-    upgrade(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def data_dir(tmp_path: Path, empty_database: Path) -> Path:
-    for part in empty_database.parent.iterdir():
-        shutil.copy(part, tmp_path / part.name)
+def data_dir(tmp_path: Path, migrated: Callable[[Path], None]) -> Path:
+    migrated(tmp_path)
     folder = tmp_path / "models" / CARD["id"]
     folder.mkdir(parents=True)
     (folder / "card.json").write_text(json.dumps(CARD), encoding="utf-8")

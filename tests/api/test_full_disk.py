@@ -16,7 +16,6 @@ from api.app import create_app
 from api.keys import service as keys
 from api.room import Reserve
 from api.settings import Settings
-from migrations.run import upgrade
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -31,9 +30,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def client(small_disk: Path) -> Iterator[TestClient]:
+def client(small_disk: Path, migrated: Callable[[Path], None]) -> Iterator[TestClient]:
     settings = Settings(data_dir=small_disk)
-    upgrade(settings.database)
+    migrated(small_disk)
     app = create_app(settings)
     with app.state.services.database.write() as session:
         token = keys.create(session, tenant_id="default", name="test")[1]

@@ -22,15 +22,14 @@ from api.keys.models import ApiKey
 from api.keys.operating import ensure_first
 from api.settings import Settings
 from cli.main import app
-from migrations.run import upgrade
 
 Keys = Callable[..., Result]
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, migrated: Callable[[Path], None]) -> Settings:
     settings = Settings(data_dir=tmp_path, key_cache_s=0.3)
-    upgrade(settings.database)
+    migrated(tmp_path)
     return settings
 
 

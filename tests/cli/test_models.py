@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from api.logging import configure_logging
 from api.settings import Settings
 from cli.importing import _environment
 from cli.main import app
-from migrations.run import upgrade
 
 CARD = {
     "id": "letters",
@@ -50,9 +49,9 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def service(data_dir: Path) -> Iterator[tuple[str, str]]:
+def service(data_dir: Path, migrated: Callable[[Path], None]) -> Iterator[tuple[str, str]]:
     """Address and key of a running API over that data folder."""
-    upgrade(f"sqlite:///{data_dir / 'difftune.sqlite3'}")
+    migrated(data_dir)
     configure_logging(stream=io.StringIO())  # its log and the command share this process
     made = create_app(Settings(data_dir=data_dir))
     with made.state.services.database.write() as session:

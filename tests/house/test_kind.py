@@ -26,7 +26,7 @@ from api.subjects.references import named_keys
 from api.work import repository
 from api.work.models import WorkItem
 from api.work.states import Slot
-from migrations.run import check, upgrade
+from migrations.run import check
 from tests import outside
 from worker.collect import collect
 from worker.service import Worker
@@ -50,9 +50,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, migrated: Callable[[Path], None]) -> Settings:
     made = Settings(data_dir=tmp_path, gpu_slots=0, heartbeat_s=0.2, retry_delay_s=0.01, max_attempts=2)
-    upgrade(made.database)
+    migrated(tmp_path)
     return made
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.worker.conftest import bench, empty_database, is_alive, settings
+from tests.worker.conftest import bench, is_alive, settings
 
-__all__ = ["bench", "empty_database", "is_alive", "settings"]
+__all__ = ["bench", "is_alive", "settings"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def lived(tmp_path: Path) -> Settings:
+def lived(tmp_path: Path, migrated: Callable[[Path], None]) -> Settings:
     """A service with three data sets."""
     settings = Settings(data_dir=tmp_path / "old")
-    upgrade(settings.database)
+    migrated(settings.data_dir)
     for number in range(3):
         add_dataset(settings, str(number))
     return settings

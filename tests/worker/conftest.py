@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +34,6 @@ from difftune_core.config.card import read_card
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
 from difftune_core.config.transfer import Supervised, SupervisedSpec, TrainingHyperparameters, TransferConfig
-from migrations.run import upgrade
 from worker.service import Worker
 
 FAKE_TRAINER = Path(__file__).with_name("fake_trainer.py")
@@ -192,21 +190,16 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("database") / "difftune.sqlite3"
-    upgrade(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
 def settings(
-    tmp_path: Path, empty_database: Path, server_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    migrated: Callable[[Path], None],
+    server_settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Settings:
     for name in [name for name in os.environ if name.startswith("DIFFTUNE_")]:
         monkeypatch.delenv(name)
-    for part in empty_database.parent.iterdir():
-        shutil.copy(part, tmp_path / part.name)
+    migrated(tmp_path)
     return Settings(
         data_dir=tmp_path,
         lease_s=30.0,  # more than a busy machine lets a process wait: here no sweep runs that would give it back
