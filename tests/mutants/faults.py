@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.mutants import kinds
 from tests.mutants.notes import FOLDERS
 
+_MANY = 50
 _SILENT_CALLS = ("log.", "logger.", "_log.", "warnings.")
 
 
@@ -143,6 +144,8 @@ class _Visitor(ast.NodeVisitor):
 
     def _set(self, targets: Sequence[ast.expr], value: ast.expr) -> None:
         outer = self._read_in
+        if not self._names and _is_tuning(targets, value):
+            return
         if outer is not None:
             names = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
             self._read_in = frozenset().union(*(self._reads.get(name, frozenset()) for name in names))
@@ -160,6 +163,17 @@ class _Visitor(ast.NodeVisitor):
             self.faults.append(
                 Fault(self._path, node.lineno, function, kind, before[:120], after, start, end, self._read_in)
             )
+
+
+def _is_tuning(targets: Sequence[ast.expr], value: ast.expr) -> bool:
+    """Whether a module says for itself how long it waits, or how many of something large it takes at once.
+
+    A second more or less, a row more in 200, is nobody's bug. What a user may state or read is elsewhere.
+    """
+    match targets, value:
+        case [ast.Name(id=name)], ast.Constant(value=int() | float() as number) if name.startswith("_"):
+            return name.endswith("_S") or (isinstance(number, int) and number >= _MANY)
+    return False
 
 
 def reads_of(tree: ast.Module) -> dict[str, frozenset[int]]:

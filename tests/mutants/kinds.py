@@ -30,7 +30,7 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Mod: ast.FloorDiv,
     ast.Pow: ast.Mult,
 }
-_WRAPPERS = {"sorted", "abs", "min", "max", "list", "dict", "set", "float", "round"}
+_WRAPPERS = {"sorted", "abs", "min", "max", "float", "round"}  # not those that copy or turn one collection into another
 _SWAPPED = {"min": "max", "max": "min", "any": "all", "all": "any"}
 TOLD = {
     *("description", "title", "examples", "json_schema_extra", "help", "summary", "responses", "tags", "stacklevel"),

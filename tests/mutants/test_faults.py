@@ -86,3 +86,8 @@ class Settings:
 def test_what_is_set_at_import_concerns_who_reads_it(before: str, lines: set[int]) -> None:
     (fault, *_) = [fault for fault in faults_of("limits.py", CONSTANT) if fault.before == before]
     assert fault.lines == lines
+
+
+def test_how_long_a_module_waits_and_what_it_takes_at_once_is_left_alone() -> None:
+    source = b"_POLL_S = 0.2\n_ROWS = 200\n_SHARE = 0.5\n_TRIES = 3\nMOST = 200\n"
+    assert [fault.before for fault in faults_of("limits.py", source)] == ["0.5", "3", "200"]
