@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from tests.core.conftest import RecordingHooks
 
 BUNDLED = Path(difftune_core.__file__).parent / "weights"
 EVALUATION = {"num_images": 8, "num_inference_steps": 2, "every_steps": 2}
+_TOLD_BY_THE_CLOCK = frozenset({"progress", "span"})
+_OF_THIS_MACHINE = ("sha256", "bytes", "file", "files")
 RETENTION = {"num_images": 8, "num_inference_steps": 2}
 
 
@@ -55,6 +58,18 @@ class ToyFolders:
         folder = self.root / out
         folder.mkdir(exist_ok=True)
         return train(config, Folders(self.data, None, [self.models, BUNDLED], self.root / "cache", folder), hooks)
+
+
+def left_by(hooks: RecordingHooks, out: Path) -> dict[str, Any]:
+    """What a run has told and left: its report, its events in order, its files."""
+    told = [event.model_dump(mode="json") for event in hooks.events if event.type not in _TOLD_BY_THE_CLOCK]
+    for event in told:
+        event.update({name: None for name in _OF_THIS_MACHINE if name in event})
+    return {
+        "report": json.loads((out / "report.json").read_text(encoding="utf-8")),
+        "events": told,
+        "files": sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()),
+    }
 
 
 def toy_folders(model: DiT, root: Path) -> ToyFolders:

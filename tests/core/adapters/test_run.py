@@ -24,6 +24,8 @@ from difftune_core.hooks import ArtifactEvent, CheckpointEvent, LogEvent, TaskEr
 from difftune_core.networks.dit import DiT
 from difftune_core.train.run import train
 from tests.core.conftest import RecordingHooks
+from tests.core.runs import left_by
+from tests.golden import assert_golden
 
 BUNDLED = Path(difftune_core.__file__).parent / "weights"
 EVALUATION = {"num_images": 8, "num_inference_steps": 2, "every_steps": 2}
@@ -81,6 +83,7 @@ def test_what_merges_is_exported(card: BaseModelCard, tmp_path: Path) -> None:
     assert zipfile.is_zipfile(tmp_path / "out" / "diffusers.zip")
     first, last = distances(tmp_path / "out")
     assert 0 < first < last
+    assert_golden("dit_run.json", left_by(hooks, tmp_path / "out"))
 
 
 def test_what_does_not_merge_is_delivered_without_an_export(card: BaseModelCard, tmp_path: Path) -> None:

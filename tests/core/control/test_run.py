@@ -21,6 +21,8 @@ from difftune_core.train.run import train
 from tests.core.clip_files import write_clip
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import ToyRuns, write_scenes, write_stable_diffusion
+from tests.core.runs import left_by
+from tests.golden import assert_golden
 
 
 def report_of(folder: Path) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def test_a_run_leaves_report_exports_and_checkpoints(toy_runs: ToyRuns) -> None:
     assert "no sudden convergence of the condition edge: not judged: it takes 8 evaluations" in said
     kinds = {event.kind for event in hooks.events if event.type == "artifact"}
     assert kinds == {"report_json", "report_html", "samples", "export_diffusers", "export_single_file"}
+    assert_golden("controlnet_run.json", left_by(hooks, out))
 
 
 @pytest.mark.parametrize(
