@@ -51,12 +51,12 @@ def differences(kept: Any, seen: Any, at: str = "") -> list[str]:
     """Say where two JSON values differ, numbers by more than rounding."""
     match kept, seen:
         case dict(), dict():
-            names = kept.keys() ^ seen.keys()
-            inside = [differences(kept[name], seen[name], f"{at}.{name}") for name in kept.keys() & seen.keys()]
-            return [*(f"{at}.{name} is in one alone" for name in sorted(names)), *sum(sorted(inside), [])]
+            alone = [f"{at}.{name} is in one alone" for name in sorted(kept.keys() ^ seen.keys())]
+            both = sorted(kept.keys() & seen.keys())
+            return alone + [line for name in both for line in differences(kept[name], seen[name], f"{at}.{name}")]
         case list(), list() if len(kept) == len(seen):
             pairs = enumerate(zip(kept, seen, strict=True))
-            return sum((differences(one, other, f"{at}[{index}]") for index, (one, other) in pairs), [])
+            return [line for index, (one, other) in pairs for line in differences(one, other, f"{at}[{index}]")]
         case float(), float() if math.isclose(kept, seen, rel_tol=_CLOSE, abs_tol=_NEAR_ZERO):
             return []
     return [] if type(kept) is type(seen) and kept == seen else [f"{at}: {kept!r} has become {seen!r}"]

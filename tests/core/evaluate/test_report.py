@@ -20,6 +20,7 @@ from difftune_core.drawing.numbers import log_ticks, number, tick_label, ticks, 
 from difftune_core.drawing.scale import Mark, place
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report import write_report
+from tests.golden import assert_golden
 
 VOID = {"meta", "img", "br", "line", "circle", "path"}
 DIGEST = "c0ffee" * 10 + "abcd"
@@ -102,6 +103,7 @@ def test_the_page_shows_result_references_and_how_they_were_made(tmp_path: Path)
     ):  # fmt: skip
         assert wanted in text, wanted
     assert len(html) < 500_000
+    assert_golden("report_page.html", html, rounded=False)
 
 
 def test_the_result_is_what_was_delivered(tmp_path: Path) -> None:
