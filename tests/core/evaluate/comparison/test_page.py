@@ -11,6 +11,7 @@ from difftune_core.config.comparison import ComparisonConfig
 from difftune_core.evaluate.comparison.build import build, compare_runs
 from difftune_core.evaluate.comparison.runs import load_runs
 from difftune_core.evaluate.comparison.view import context
+from tests.golden import assert_golden
 
 AddRun = Callable[..., Path]
 CONFIG = ComparisonConfig(methods=["plain", "diff"], seeds=[0])
@@ -65,3 +66,14 @@ def test_weights_of_methods_may_be_averaged_or_not(tmp_path: Path, add_run: AddR
     add_run("diff", 0, [17.0], recipe__weights="raw")
     (tmp_path / "out").mkdir()
     assert compare_runs(CONFIG, tmp_path / "runs", tmp_path / "out", ConsoleHooks()).code == "succeeded"
+
+
+def test_a_comparison_of_two_methods_and_three_seeds_as_a_whole(tmp_path: Path, add_run: AddRun) -> None:
+    fids = {"plain": [[30.0, 12.0], [31.0, 13.0], [29.0, 11.5]], "diff": [[33.0, 17.0], [32.0, 16.5], [35.0, 17.5]]}
+    for method, by_seed in fids.items():
+        for seed, values in enumerate(by_seed):
+            add_run(method, seed, values, share=0.5 if method == "diff" else 1.0)
+    config = CONFIG.model_copy(update={"seeds": [0, 1, 2]})
+    compare_runs(config, tmp_path / "runs", tmp_path, ConsoleHooks())
+    assert_golden("comparison.json", json.loads((tmp_path / "comparison.json").read_text()))
+    assert_golden("comparison_page.html", (tmp_path / "comparison.html").read_text(), rounded=False)
