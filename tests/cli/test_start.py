@@ -45,6 +45,8 @@ def test_the_doctor_finds_nothing_wrong_with_a_machine_that_only_asks(monkeypatc
 
 def test_a_service_is_not_started_without_what_its_children_need(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lacking("core", "api", "cli") == []
+    brought = [("torch", "core"), ("celery", "api"), ("jinja2", "report")]
+    monkeypatch.setattr(extras, "_requirements", lambda: brought)
     monkeypatch.setattr(extras, "_is_installed", lambda name: name not in {"torch", "jinja2"})
     assert lacking("core", "api", "report") == ["core", "report"]
     with pytest.raises(up.StackError, match=r"pip install 'difftune\[core,report\]'"):
