@@ -27,7 +27,7 @@ def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool 
 
     The tenant that has the fewest slots goes first, then the one that was served longest ago, then the one whose oldest
     item is the oldest; of its items the one with the highest priority, then the oldest. `across_tenants`: the highest
-    priority of all goes first.
+    priority of all goes first. Images on request go after all else.
     """
     waiting, share = aliased(WorkItem), _shares(slot)
     wanted = (WorkItem.slot == slot, WorkItem.kind.in_(kinds), is_past(WorkItem.run_after), WorkItem.slots <= most)
@@ -41,7 +41,7 @@ def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool 
         .outerjoin(share, share.c.tenant_id == waiting.tenant_id)
         .where(waiting.state == WorkState.QUEUED, waiting.slot == slot, waiting.kind.in_(kinds))
         .where(is_past(waiting.run_after), waiting.slots <= most)
-        .order_by(*([urgent] if across_tenants else []))
+        .order_by(case((waiting.kind == WorkKind.GENERATE, 1), else_=0), *([urgent] if across_tenants else []))
         .order_by(func.coalesce(share.c.running, 0), func.coalesce(share.c.served_at, 0.0))
         .order_by(first.c.since, waiting.tenant_id, urgent, waiting.created_at, waiting.id)
         .limit(1)
@@ -55,21 +55,23 @@ def preempt(session: Session, slot: Slot, *, patience_s: float, across_tenants: 
 
     The least important training goes first, of equals the one that was claimed last. Those that end already, for
     whatever reason, count as having given way. A tenant's items give way to each other, and only where the slot would
-    be its own again: no other tenant that waits has fewer. `across_tenants`: anybody's give way to anybody's. Locks
-    the trainings in work, so that of several sweeps each sees what the others asked. Returns the subjects that were
-    asked.
+    be its own again: no other tenant that waits has fewer. `across_tenants`: anybody's give way to anybody's. Images on
+    request give way to all else first, whosoever: they go on where they were. Locks what is in work, so that of
+    several sweeps each sees what the others asked. Returns the subjects that were asked.
     """
     in_work = select(WorkItem).where(WorkItem.state == WorkState.LEASED, WorkItem.slot == slot)
     trainings = in_work.where(WorkItem.kind.in_(_GIVE_WAY)).order_by(WorkItem.id).with_for_update()
     held = list(session.scalars(trainings, execution_options={"populate_existing": True}))
+    images = [item for item in held if item.kind == WorkKind.GENERATE]
+    asked = _give_way(images, _waiting(session, slot, patience_s, len(images), WorkItem.kind != WorkKind.GENERATE))
     if across_tenants:
-        return _give_way(held, _waiting(session, slot, patience_s, len(held)))
+        return asked + _give_way(held, _waiting(session, slot, patience_s, len(held)))
     used, tenants = _slots_in_work(session, slot), _waiting_tenants(session, slot)
-    asked = []
     for tenant_id in {item.tenant_id for item in held} & tenants:
         if any(used[other] < used[tenant_id] for other in tenants):
             continue
-        own = [item for item in held if item.tenant_id == tenant_id]
+        ending = [item for item in images if item.request is not None]
+        own = ending + [item for item in held if item.tenant_id == tenant_id and item not in ending]
         asked += _give_way(own, _waiting(session, slot, patience_s, len(own), WorkItem.tenant_id == tenant_id))
     return asked
 

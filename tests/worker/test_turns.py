@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from api.db import Database
 from api.ids import new_id
+from api.images.kind import GENERATIONS
 from api.settings import Settings
 from api.work import repository
 from api.work import service as work
@@ -177,3 +178,26 @@ def test_who_preempts_its_own_gets_the_slot_itself(database: Database) -> None:
     assert claim(database) == waiting
     enqueue(database, tenant_id="b")
     assert asked_to_give_way(database) == [running]
+
+
+def ask_for_images(database: Database, tenant_id: str = "t") -> str:
+    with database.write() as session:
+        columns = {"tenant_id": tenant_id, "slot": Slot.GPU, "priority": GENERATIONS.priority}
+        return work.enqueue(session, WorkKind.GENERATE, new_id("img"), **columns).id
+
+
+def test_images_wait_for_everybodys_jobs(database: Database) -> None:
+    images = ask_for_images(database, "idle")
+    jobs = enqueue(database, 2, tenant_id="busy")
+    assert claim_all(database) == [*jobs, images]
+
+
+def test_images_in_work_give_way_to_anybodys_job_and_before_a_training(database: Database) -> None:
+    images = ask_for_images(database, "other")
+    [training] = enqueue(database, tenant_id="t")
+    assert claim_all(database) == [training, images]
+    ask_for_images(database, "t")
+    assert asked_to_give_way(database) == [], "not to other images"
+    enqueue(database, tenant_id="t", priority=5)
+    assert asked_to_give_way(database) == [images]
+    assert asked_to_give_way(database) == [], "its slot is on the way"
