@@ -15,17 +15,17 @@ from torch import Tensor
 from difftune_core.adapters.select import adapt
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.plan.sizes import NetworkSize
-from difftune_core.config.run import PrecisionName
 from difftune_core.families.controlnet.anatomy import unet_anatomy
 from difftune_core.families.controlnet.base_model import new_controlnet
 from difftune_core.families.controlnet.draw import activation_bytes, denoiser_of
 from difftune_core.families.controlnet.sizes import network_size
 from difftune_core.runtime.blocks import checkpoint_activations
-from difftune_core.runtime.precision import Precision, keep_frozen_in
+from difftune_core.runtime.precision import FP32, Precision, keep_frozen_in
 from tests.core.plan.peaks import peak_of
 from tests.core.plan.test_dit_sizes import adapter_of
 
-SHAPE: dict[str, Any] = {
+Shape = dict[str, Any]
+SHAPE: Shape = {
     "sample_size": 16,
     "block_out_channels": (64, 128, 128),
     "layers_per_block": 1,
@@ -35,37 +35,30 @@ SHAPE: dict[str, Any] = {
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
 }
-LAYOUT_OF_2 = {**SHAPE, "use_linear_projection": True, "transformer_layers_per_block": 2}
+LAYOUT_OF_2: Shape = {**SHAPE, "use_linear_projection": True, "transformer_layers_per_block": 2}
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-DORA = {"type": "lora", "targets": ["to_q", "ff.net.2", "time_emb_proj"], "use_dora": True}
+DORA: Shape = {"type": "lora", "targets": ["to_q", "ff.net.2", "time_emb_proj"], "use_dora": True}
 
 
 class Pair:
     """A UNet and the ControlNet that is trained beside it."""
 
-    def __init__(
-        self, shape: dict[str, Any], adapter: dict[str, Any], precision: PrecisionName, *, again: bool
-    ) -> None:
+    def __init__(self, shape: Shape, adapter: Shape) -> None:
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
         maker: Any = UNet2DConditionModel
         self.unet = maker(**shape).eval().requires_grad_(requires_grad=False)
-        self.precision = Precision(precision, torch.device("cpu"))
-        self.net = new_controlnet(self.unet, None, seed=0)
-        self.net = adapt(self.net, adapter_of(adapter))
-        for network in (self.unet, self.net) if again else ():
-            checkpoint_activations(network)
-        keep_frozen_in(self.unet, self.precision)
-        parameters = sum(p.numel() for p in self.unet.parameters())
-        card = BaseModelCard(
-            id="s",
-            family="stable-diffusion",
-            image_size=128,
-            feature_extractor="i",
-            digest="d",
-            num_parameters=parameters,
-        )
+        self.precision = FP32
+        self.net = adapt(new_controlnet(self.unet, None, seed=0), adapter_of(adapter))
+        fields = {"id": "s", "family": "stable-diffusion", "image_size": 128, "feature_extractor": "i", "digest": "d"}
+        fields["num_parameters"] = sum(p.numel() for p in self.unet.parameters())
+        card = BaseModelCard.model_validate(fields)
         self.planned: NetworkSize = network_size({"unet": unet_anatomy(self.unet.config)}, adapter_of(adapter), card)
+
+    def halve(self) -> None:
+        """Compute in bfloat16 from now on, as a run does."""
+        self.precision = Precision("bf16", torch.device("cpu"))
+        keep_frozen_in(self.unet, self.precision)
 
     def predicted(self, images: int) -> Tensor:
         side = SHAPE["sample_size"]
@@ -100,34 +93,39 @@ class Pair:
         return max(*sums, gradients)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, LAYOUT_OF_2], ids=["first", "second"])
 @pytest.mark.parametrize(
-    "adapter", [{"type": "full"}, {"type": "lora", "targets": ATTENTION}, DORA], ids=["a", "b", "c"]
+    ("shape", "adapter"),
+    [(SHAPE, {"type": "full"}), (LAYOUT_OF_2, {"type": "lora", "targets": ATTENTION}), (SHAPE, DORA)],
+    ids=["full", "lora", "dora"],
 )
-def test_what_a_pass_leaves_is_planned(shape: dict[str, Any], adapter: dict[str, Any]) -> None:
-    for precision in ("fp32", "bf16"):
-        pair = Pair(shape, adapter, precision, again=False)
-        assert pair.planned.activations is not None
-        saved = pair.planned.activations(precision).saved
-        assert saved == pytest.approx(pair.kept(2) - pair.kept(1), rel=0.04), precision
-        counts = (
-            [p.numel() for p in pair.net.parameters()],
-            [p.numel() for p in pair.net.parameters() if p.requires_grad],
-        )
-        assert (pair.planned.parameters, pair.planned.trained) == tuple(map(sum, counts))
+def test_what_a_pass_leaves_is_planned(shape: Shape, adapter: Shape) -> None:
+    pair = Pair(shape, adapter)
+    assert pair.planned.activations is not None
+    parameters = list(pair.net.parameters())
+    assert pair.planned.parameters == sum(p.numel() for p in parameters)
+    assert pair.planned.trained == sum(p.numel() for p in parameters if p.requires_grad)
+    assert pair.planned.activations("fp32").saved == pytest.approx(pair.kept(2) - pair.kept(1), rel=0.04)
+    pair.halve()
+    assert pair.planned.activations("bf16").saved == pytest.approx(pair.kept(2) - pair.kept(1), rel=0.04)
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["remembered", "computed again"])
-def test_a_steps_peak_is_planned(*, again: bool) -> None:
-    for precision in ("fp32", "bf16"):
-        pair = Pair(SHAPE, {"type": "full"}, precision, again=again)
-        for images in (1, 6):
-            told, peak = pair.peak(images, again=again), peak_of(lambda: pair.step(images))  # noqa: B023  # called here
-            assert told == pytest.approx(peak, rel=0.1), (precision, images)
+def test_a_steps_peak_is_planned() -> None:
+    pair = Pair(SHAPE, {"type": "full"})
+
+    def check(images: int, *, again: bool) -> None:
+        told, peak = pair.peak(images, again=again), peak_of(lambda: pair.step(images))
+        assert told == pytest.approx(peak, rel=0.1), (pair.precision, again, images)
+
+    check(4, again=False)
+    for network in (pair.unet, pair.net):
+        checkpoint_activations(network)
+    check(1, again=True)
+    pair.halve()
+    check(4, again=True)
 
 
 def test_drawing_is_planned() -> None:
-    pair = Pair(SHAPE, {"type": "full"}, "fp32", again=False)
+    pair = Pair(SHAPE, {"type": "full"})
     with torch.no_grad():
         peak = peak_of(lambda: pair.predicted(1))
     assert pair.planned.drawing == pytest.approx(peak, rel=0.05)

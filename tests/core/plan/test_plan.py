@@ -15,6 +15,7 @@ from difftune_core.config.plan.seconds import rates_of
 from difftune_core.config.resolution import resolve
 from difftune_core.config.run import ResourcesConfig
 from difftune_core.config.transfer import TransferConfig
+from difftune_core.families.controlnet.anatomy import unet_anatomy
 from difftune_core.files import folder_digest
 from tests.core.runs import BUNDLED
 
@@ -117,6 +118,36 @@ def test_what_would_fit_is_found_in_order() -> None:
     assert found[1].get("resources.micro_batch", 32) >= found[0]["resources.micro_batch"]
     tiny, _ = job_of(Circumstances(device=Device("a", GIB)), **asked)
     assert settings_that_fit(tiny, lora) == []
+
+
+def test_a_controlnet_is_planned_whole_and_told_what_would_fit() -> None:
+    """As it is beside Stable Diffusion 1.5, at 512 pixels."""
+    unet = {
+        "sample_size": 64,
+        "cross_attention_dim": 768,
+        "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+    }
+    text = {"hidden_size": 768, "tokens": 77, "num_parameters": 123_060_480}
+    anatomy = {"unet": unet_anatomy(unet), "autoencoder": LEVELS, "text_encoder": text}
+    fields = {"family": "stable-diffusion", "image_size": 512, "num_classes": 0, "num_parameters": 859_520_964}
+    card = CARD.model_copy(update={**fields, "anatomy": anatomy})
+    given = TransferConfig.model_validate({"model": card.id, "control": {"condition": "edge"}})
+    resolved = resolve(given, card, num_threads=1)
+
+    def job_on(memory: int) -> Job:
+        known = Circumstances(device=Device("a", memory))
+        return Job(resolved, lambda config: rules_of(card).network_size(config, card, None), 512, known)
+
+    whole = plan_of(fitted(job_on(24 * GIB)), given, card, None)
+    assert (whole.confidence, whole.fits, whole.parameters) == ("anatomy", True, 361_279_120)
+    assert whole.device_memory is not None
+    assert "base_model" not in whole.device_memory.parts, "the frozen UNet is the base model"
+    assert {"text_encoder", "activations"} <= whole.device_memory.parts.keys()
+    tight = fitted(job_on(14 * GIB))
+    assert tight.fits() is True
+    assert tight.config.resources.micro_batch in {1, 2, 4}
+    assert job_on(8 * GIB).fits(tolerance=0.15) is False
 
 
 def test_without_an_anatomy_a_plan_says_what_it_lacks() -> None:
