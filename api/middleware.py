@@ -26,10 +26,8 @@ from api.protocol import UNREADABLE
 from api.settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-UPLOAD_PAGE = "/datasets/upload"
-"""Takes what `POST /v1/files` takes."""
-_FILES, _OBJECTS = {"/v1/files", UPLOAD_PAGE}, "/v1/objects/"
-_PART = re.compile(r"/v1/uploads/[^/]+/parts")
+_FILES, _OBJECTS = {"/v1/files", "/datasets/upload"}, "/v1/objects/"
+_PART = re.compile(r"(/v1)?/uploads/[^/]+/parts")
 _BODILESS = {"GET", "HEAD", "DELETE", "OPTIONS"}
 _NOT_ALLOWED = (
     "This service does not answer for the host {host!r}. Its operator names the hosts that it has: DIFFTUNE_PUBLIC_URL "
@@ -39,6 +37,11 @@ _MAX_JSON_BYTES = 1 << 20
 _ONCE = ("host", "authorization", "idempotency-key", "content-type", "range", "last-event-id", "x-request-id")
 _NO_WEBSOCKETS = "This service speaks no WebSocket. Events of a job are streamed as text/event-stream."
 log = structlog.get_logger(__name__)
+
+
+def takes_much(path: str) -> bool:
+    """Whether bodies sent to a path may be larger than what is held in memory."""
+    return path in _FILES or _PART.fullmatch(path) is not None or path.startswith(_OBJECTS)
 
 
 class RequestContext:

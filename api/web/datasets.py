@@ -13,6 +13,7 @@ from api.web.routing import Asking, Form, Page
 router = APIRouter(route_class=Page, include_in_schema=False, prefix="/datasets")
 _ON_PAGE = 25
 _ITEMS = 60
+_PART_BYTES = 8 << 20  # what a lost connection costs at most
 _UPLOAD_HEADERS = (b"content-type", b"content-length")
 
 
@@ -62,7 +63,13 @@ async def _listed(
     listed = await api.get("datasets", limit=_ON_PAGE, after=after)
     settings = request.app.state.services.settings
     return page(
-        request, "datasets.html.j2", status=status, listed=listed, error=error, most_bytes=settings.max_file_bytes
+        request,
+        "datasets.html.j2",
+        status=status,
+        listed=listed,
+        error=error,
+        most_bytes=settings.max_file_bytes,
+        part_bytes=min(_PART_BYTES, settings.max_part_bytes),
     )
 
 

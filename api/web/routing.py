@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from api.deps import principal_of_session
 from api.error_handlers import status_of
 from api.errors import ForbiddenError, ServiceError, UnauthenticatedError
-from api.middleware import UPLOAD_PAGE
+from api.middleware import takes_much
 from api.strict import StrictRoute
 from api.web.backend import Backend, RefusedError
 from api.web.rendering import page, root_of, to
@@ -91,7 +91,8 @@ def refuse_foreign(request: Request) -> None:
 
 async def _token(request: Request) -> str:
     """The token of a form. An upload has it in its address: its body, which may be large, is not read here."""
-    if request.url.path != UPLOAD_PAGE and request.headers.get("content-type", "").partition(";")[0].strip() == _FORM:
+    is_form = request.headers.get("content-type", "").partition(";")[0].strip() == _FORM
+    if is_form and not takes_much(request.url.path):
         request.state.form = found = await request.form()  # the endpoint's request is another object
         given = found.get("token")
     else:

@@ -6,10 +6,12 @@ Pictures of all pages are in the folder that is named.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.browser import story
 from tests.browser.stack import Stack, embedded
 from tests.browser.watching import LOOKS, Findings, launch, picture
 
+_LARGE = 20 << 20
 _PLAIN = {
     "overview": "",
     "jobs": "jobs",
@@ -73,8 +76,19 @@ def main() -> None:
     raise SystemExit(1 if findings.lines else 0)
 
 
+def large(walk: Walk) -> Path:
+    """An archive of three parts: most of it is a file that is no image."""
+    path = walk.folder / "large.zip"
+    shutil.copy(walk.archive, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.bin", os.urandom(_LARGE))
+    return path
+
+
 def with_scripts(walk: Walk) -> None:
     """Do it all with JavaScript, without loading a page that is watched again."""
+    with walk.browser.new_context() as context:  # whose console tells of the connection that is cut
+        story.go_on_uploading(story.log_in(context, Findings(), walk.stack), large(walk))
     with walk.browser.new_context(accept_downloads=True) as context:
         page = story.log_in(context, walk.findings, walk.stack)
         walk.pages["dataset"] = story.upload(page, walk.archive, live=True)
@@ -82,7 +96,7 @@ def with_scripts(walk: Walk) -> None:
         story.watch(page, live=True)
         story.look_at_samples(page)
         story.take_away(page, walk.findings, walk.folder)
-    say("with scripts: logged in, uploaded, submitted, watched, looked at samples, took the result away")
+    say("with scripts: logged in, uploaded, went on with an upload, submitted, watched, took the result away")
 
 
 def without_scripts(walk: Walk) -> None:

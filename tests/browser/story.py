@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.stack import Stack
 from tests.browser.watching import Findings
@@ -45,6 +45,30 @@ def upload(page: Page, archive: Path, *, live: bool) -> str:
     _wait(page, "#found .state.good", live=live)
     expect(page.get_by_text("daisy/0000.png")).to_be_attached()
     return page.url
+
+
+def go_on_uploading(page: Page, archive: Path) -> None:
+    """Lose the connection amid an upload in parts, and send the same file again: only the rest is sent."""
+    sent: list[int] = []
+
+    def part(route: Route) -> None:
+        sent.append(len(sent))
+        if len(sent) == 2:
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route(re.compile(r"/uploads/[^/]+/parts"), part)
+    page.get_by_role("link", name="Data sets", exact=True).click()
+    page.get_by_label("Archive", exact=True).set_input_files(archive)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("The connection was lost.")).to_be_visible(timeout=_LONG_MS)
+    page.reload()
+    page.get_by_label("Archive", exact=True).set_input_files(archive)
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url(re.compile(r"/datasets/ds_"), timeout=_LONG_MS)
+    assert len(sent) == 1 + 1 + 2, "the first part, the lost one, and the two that were missing"
+    page.unroute(re.compile(r"/uploads/[^/]+/parts"))
 
 
 def submit(page: Page, name: str, seed: int) -> str:

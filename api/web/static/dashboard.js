@@ -76,37 +76,6 @@ function slide(root) {
   );
 }
 
-function upload(form) {
-  if (!form) return;
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const said = form.querySelector("[data-said]");
-    const bar = form.querySelector("progress");
-    const request = new XMLHttpRequest();
-    request.open("POST", form.action);
-    request.responseType = "document";
-    request.upload.addEventListener("progress", (sent) => {
-      bar.hidden = false;
-      bar.max = sent.total;
-      bar.value = sent.loaded;
-      said.textContent = `${Math.floor((100 * sent.loaded) / sent.total)} % sent`;
-    });
-    request.addEventListener("load", () => {
-      if (request.status < 400) {
-        location.href = request.responseURL;
-        return;
-      }
-      bar.hidden = true;
-      said.textContent = request.response?.querySelector("[role=alert]")?.textContent ?? `The service answered ${request.status}.`;
-    });
-    request.addEventListener("error", () => {
-      bar.hidden = true;
-      said.textContent = "The connection was lost. Send it again.";
-    });
-    request.send(new FormData(form));
-  });
-}
-
 function soon(ms) {
   waiting ??= setTimeout(renew, ms);
 }
@@ -147,4 +116,3 @@ if (main?.dataset.events) {
 if (main?.dataset.poll) polling = setInterval(poll, 1000 * Number(main.dataset.poll));
 localTimes(document);
 slide(document);
-upload(document.querySelector("form[data-upload]"));
