@@ -29,6 +29,11 @@ _RELEASED = {"recipe": "released"}
 
 METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "supervised": ("supervised", "supervised", {}),
+    **{
+        weighting: (f"supervised, {title}", "supervised", {"loss_weighting": weighting})
+        for weighting, title in (("p2", "P2"), ("min_snr", "Min-SNR"), ("psi", "ψ = t/T"))
+    },
+    "dogfit": ("DogFit", "diff_tuning", {"recipe": "dogfit"}),
     "algorithm1": ("Diff-Tuning (Algorithm 1)", "diff_tuning", {}),
     "released": ("Diff-Tuning (released code)", "diff_tuning", _RELEASED),
     "only_reconsolidation": ("only reconsolidation (ξ = 0)", "diff_tuning", {"components": "reconsolidation"}),
