@@ -47,6 +47,10 @@ class GenerationCreate(In):
     none's."""
     guidance_interval: GuidanceInterval | None = None
     guided_channels: Annotated[int, Field(ge=1, le=1024)] | None = None
+    handover: Annotated[float, Field(ge=0, le=0.5)] | None = None
+    """Share of the chain that the base model ends; of a tuned model that draws classes."""
+    noise_guidance_scale: Annotated[float, Field(ge=1, le=20)] | None = None
+    """Noise Awareness Guidance, 1 for none; of a tuned model that was trained with a `time_dropout`."""
     wait_s: Annotated[float, Field(ge=0, le=600)] | None = None
     """How long to wait for the images before the answer is 202, at most as long as the installation allows
     (`DIFFTUNE_IMAGES_WAIT_S`)."""

@@ -24,6 +24,8 @@ from difftune_core.config.generation import GenerationConfig
 from difftune_core.config.sampling import check_sampler
 
 _DRAWN = ("sampler", "num_inference_steps", "guidance_scale", "guidance", "guidance_interval", "guided_channels")
+_OF_TUNED = {"handover": 0.0, "noise_guidance_scale": 1.0}
+"""What is done to images of tuned models that draw classes, each at what does nothing."""
 _EXPIRED_AT_ONCE = 200
 
 
@@ -90,6 +92,25 @@ def _check_limits(session: Session, settings: Settings, tenant_id: str, body: Ge
         raise TooManyRequestsError("too_many_generations", message, retry_after_s=5)
 
 
+def _of_tuned(body: GenerationCreate, found: Chosen, defaults: dict[str, object]) -> dict[str, object]:
+    """Hand-over and Noise Awareness Guidance, as asked for or as the checkpoint was judged.
+
+    Raises:
+        InvalidInputError: `not_for_model`, the model has no such thing.
+    """
+    transfer = found.transfer
+    is_tuned = transfer is not None and not found.draws_prompts
+    trained = is_tuned and transfer is not None and transfer.method.hyperparameters.time_dropout > 0
+    fields: dict[str, object] = {}
+    for name, able in (("handover", is_tuned), ("noise_guidance_scale", trained)):
+        stated = getattr(body, name)
+        if stated not in {None, _OF_TUNED[name]} and not able:
+            raise InvalidInputError("not_for_model", f"{body.model} has no {name}.", param=name)
+        if able:
+            fields[name] = defaults.get(name, _OF_TUNED[name]) if stated is None else stated
+    return fields
+
+
 def _config(body: GenerationCreate, found: Chosen) -> GenerationConfig:
     check_control(body, found)
     label = prompt = None
@@ -101,6 +122,7 @@ def _config(body: GenerationCreate, found: Chosen) -> GenerationConfig:
     defaults = found.defaults()
     fields = {name: defaults[name] for name in _DRAWN if name in defaults}
     fields |= {name: value for name in _DRAWN if (value := getattr(body, name)) is not None}
+    fields |= _of_tuned(body, found, defaults)
     if fields.get("guidance") == "domain" and (found.checkpoint is None or found.draws_prompts):
         fields["guidance"] = "cfg"  # a base model is its own guide
     if found.draws_prompts and found.transfer is not None:

@@ -38,6 +38,10 @@ class GenerationConfig(Frozen):
     guidance: Guidance = "cfg"
     guidance_interval: GuidanceInterval = (0.0, 1.0)
     guided_channels: Annotated[int, Field(ge=1, le=1024)] | None = None
+    handover: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the chain that the base model ends; of a tuned model that draws classes."""
+    noise_guidance_scale: Annotated[float, Field(ge=1, le=20)] = 1.0
+    """Noise Awareness Guidance; of a tuned model that was trained with a `time_dropout`."""
     num_threads: Annotated[int, Field(ge=1)] | None = None
 
     @property

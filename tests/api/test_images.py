@@ -138,6 +138,15 @@ def test_a_tuned_model_draws_its_classes_by_name_and_is_kept_meanwhile(
     assert_problem(client.post(IMAGES, json=wrong), 422, "model_not_found", param="model")
 
 
+def test_the_base_model_may_end_the_chain_of_a_tuned_one(
+    client: TestClient, checkpoint: str, assert_problem: Problem
+) -> None:
+    body = {"model": checkpoint, "prompt": "tulip", "handover": 0.2, "wait_s": 0}
+    assert client.post(IMAGES, json=body).json()["settings"]["handover"] == 0.2
+    untrained = body | {"noise_guidance_scale": 1.5}
+    assert_problem(client.post(IMAGES, json=untrained), 422, "not_for_model", param="noise_guidance_scale")
+
+
 def test_an_unknown_class_is_refused_with_the_closest_names(
     client: TestClient, checkpoint: str, assert_problem: Problem
 ) -> None:
@@ -162,6 +171,8 @@ def test_an_unknown_class_is_refused_with_the_closest_names(
         ({"compare_to_base": True}, "nothing_to_compare", "compare_to_base"),
         ({"sampler": "heun"}, "sampler_not_for_process", "sampler"),
         ({"control_image": "file_1"}, "not_for_model", "control_image"),
+        ({"handover": 0.2}, "not_for_model", "handover"),
+        ({"noise_guidance_scale": 1.5}, "not_for_model", "noise_guidance_scale"),
         ({"quality": "hd"}, "unknown_field", "quality"),
     ],
 )

@@ -48,8 +48,9 @@ class DiTPainter(Painter):
         if model is None or of_base:
             label = None if self._tuned is not None else label
             model = self._base_model
-            sampling = replace(sampling, guidance="cfg") if sampling.guidance == "domain" else sampling
-        elif sampling.guidance == "domain":
+            guidance = "cfg" if sampling.guidance == "domain" else sampling.guidance
+            sampling = replace(sampling, guidance=guidance, handover=0.0, noise_guidance_scale=1.0)
+        elif sampling.guidance == "domain" or sampling.handover:
             source = self._base_model
         labels = torch.full((count,), model.null_label if label is None else label)
         latents = sample_latents(model, labels, sampling, source=source, first_index=first, progress=progress)
