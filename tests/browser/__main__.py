@@ -118,6 +118,9 @@ def without_scripts(walk: Walk) -> None:
 
 def pictures(walk: Walk) -> None:
     """Take pictures of every page in every look."""
+    with walk.browser.new_context() as context:
+        page = story.log_in(context, walk.findings, walk.stack)
+        walk.pages["comparison"] = story.start_comparison(page)
     for look, options in LOOKS.items():
         with walk.browser.new_context(**options) as context:
             picture(context, walk.findings, f"{walk.stack.url}/login", f"login-{look}", _CHOSEN)

@@ -119,6 +119,16 @@ def take_away(page: Page, findings: Findings, folder: Path) -> None:
     page.goto(address)
 
 
+def start_comparison(page: Page) -> str:
+    """Start a comparison of one seed; its page's address."""
+    page.get_by_role("link", name="Compare", exact=True).click()
+    page.get_by_label("Seeds").fill("1")
+    page.get_by_label("Steps of each job").fill("4")
+    page.get_by_role("button", name="Start the jobs").click()
+    page.wait_for_url(re.compile(r"/comparisons/(?!new)\w+$"))
+    return page.url
+
+
 def _wait(page: Page, selector: str, *, live: bool) -> None:
     if live:
         page.locator(selector).first.wait_for(state="attached", timeout=_LONG_MS)
