@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families import generate as story
 from difftune_core.families.dit.base_model import DiTModel
 from difftune_core.families.dit.draw import sample_latents
+from difftune_core.families.dit.painter import DiTPainter
 from difftune_core.families.generate import Inputs, generate
+from difftune_core.families.painter import Wanted
 from difftune_core.families.table import find_base_model
 from difftune_core.hooks import ArtifactEvent, Event, StopKind
 
@@ -84,3 +87,21 @@ def test_a_model_in_memory_is_not_loaded_again(tmp_path: Path, monkeypatch: pyte
     ask(tmp_path / "a", Heard(), one)
     monkeypatch.setattr(story, "family_of", lambda _: pytest.fail("loaded again"))
     assert ask(tmp_path / "b", Heard(), one.model_copy(update={"label": 4})) == "succeeded"
+
+
+def test_a_hand_over_is_drawn_by_both_models_and_the_base_model_has_nobody_to_hand_over_to() -> None:
+    base = find_base_model("tiny-dit", ROOTS)
+    assert isinstance(base, DiTModel)
+    painter = DiTPainter(base, None, torch.device("cpu"))
+    painter._tuned = tuned = base.load_dit().eval()
+    with torch.no_grad():
+        tuned.final_layer.linear.weight.mul_(1.1)
+    how = Sampling(num_inference_steps=4, handover=0.5, seed=5)
+    given = {"first": 0, "count": 2, "progress": lambda _: None}
+    latents = sample_latents(tuned, torch.full((2,), 3), how, source=base.load_dit().eval())
+    drawn = painter.draw(Wanted(label=3), how, of_base=False, **given)
+    assert np.array_equal(drawn, base.load_autoencoder().decode(latents))
+    alone = painter.draw(Wanted(label=3), replace(how, handover=0.0), of_base=False, **given)
+    assert not np.array_equal(drawn, alone)
+    of_base = [painter.draw(Wanted(label=3), each, of_base=True, **given) for each in (how, replace(how, handover=0.0))]
+    assert np.array_equal(*of_base)
