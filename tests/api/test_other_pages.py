@@ -7,7 +7,6 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
-import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -57,24 +56,24 @@ class _Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_every_page_holds_to_the_policy_and_can_be_used_by_all(browser: TestClient, ready: str, path: str) -> None:
+def test_every_page_holds_to_the_policy_and_can_be_used_by_all(browser: TestClient, ready: str) -> None:
     del ready
-    found = browser.get(path)
-    assert found.status_code == 200
-    page = _Page(found.text)
-    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
-    assert len(ids) == len(set(ids))
-    for tag, attrs in page.tags:
-        assert not any(name.startswith("on") or name == "style" for name in attrs), "no inline script or style"
-        assert tag != "script" or attrs.get("src"), "nor a script in the page"
-        for name in ("src", "href", "action"):
-            assert not re.match(r"/|\w+:", attrs.get(name) or ""), "relative to the page, whatever is before it"
-    labelled = {attrs["for"] for tag, attrs in page.tags if tag == "label" and "for" in attrs}
-    for tag, attrs in page.tags:
-        if tag in {"input", "select", "textarea"} and attrs.get("type") not in {"hidden", "checkbox"}:
-            assert attrs.get("id") in labelled
-    assert [tag for tag, _ in page.tags].count("h1") == 1
+    for path in PAGES:
+        found = browser.get(path)
+        assert found.status_code == 200, path
+        page = _Page(found.text)
+        ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+        assert len(ids) == len(set(ids)), path
+        for tag, attrs in page.tags:
+            assert not any(name.startswith("on") or name == "style" for name in attrs), "no inline script or style"
+            assert tag != "script" or attrs.get("src"), "nor a script in the page"
+            for name in ("src", "href", "action"):
+                assert not re.match(r"/|\w+:", attrs.get(name) or ""), "relative to the page, whatever is before it"
+        labelled = {attrs["for"] for tag, attrs in page.tags if tag == "label" and "for" in attrs}
+        for tag, attrs in page.tags:
+            if tag in {"input", "select", "textarea"} and attrs.get("type") not in {"hidden", "checkbox"}:
+                assert attrs.get("id") in labelled, path
+        assert [tag for tag, _ in page.tags].count("h1") == 1, path
 
 
 def test_every_page_but_the_login_needs_a_session(app: FastAPI) -> None:
