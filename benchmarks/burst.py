@@ -155,8 +155,8 @@ def reader(url: str, key: str, path: str) -> Iterator[list[float]]:
 
 def _prepared(http: httpx2.Client, archive: bytes) -> tuple[str, str]:
     """A data set that is ready, and a job on it that trains."""
-    form = {"files": {"file": ("images.zip", archive)}, "data": {"purpose": "fine-tune"}}
-    file_id = http.post("/v1/files", **form).raise_for_status().json()["id"]
+    file, form = {"file": ("images.zip", archive)}, {"purpose": "fine-tune"}
+    file_id = http.post("/v1/files", files=file, data=form).raise_for_status().json()["id"]
     _wait(http, f"/v1/files/{file_id}", lambda file: file["status"] == "processed")
     body = {
         "model": "tiny-dit",

@@ -12,16 +12,17 @@ from torch import Tensor
 
 from difftune_core import __main__ as core
 from difftune_core.families import batch
+from difftune_core.runtime.rng import stream_indices
 
-_in_order = batch.stream_indices
 _first: dict[str, int] = {}
 
 
 def _from_the_beginning(seed: int, purpose: str, *, start: int, **place: Any) -> Tensor:
     begun = _first.setdefault(purpose, start)
-    return _in_order(seed, purpose, start=start - begun, **place)
+    return stream_indices(seed, purpose, start=start - begun, **place)
 
 
 if __name__ == "__main__":
-    batch.stream_indices = _from_the_beginning
+    assert hasattr(batch, "stream_indices"), "where its step takes them"
+    vars(batch)["stream_indices"] = _from_the_beginning
     sys.exit(core.main())

@@ -152,7 +152,7 @@ class Cluster:
                 digest.update(chunk)
         return digest.hexdigest()
 
-    def wait(self, what: Callable[[], T], timeout_s: float = 300.0) -> T:
+    def wait(self, what: Callable[[], T | None], timeout_s: float = 300.0) -> T:
         """Sweep, as a cluster does, until something is true."""
         deadline, swept_at = time.monotonic() + timeout_s, 0.0
         while not (found := what()):

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,13 +114,13 @@ class Cuts:
         done = []
         for kind, moment in plan:
             self.cluster.worker(self._nodes[0])
-            seen = self.cluster.wait(lambda moment=moment: self._seen(moment))
+            seen = self.cluster.wait(partial(self._seen, moment))
             if seen.phase != moment.phase or (seen.step != moment.step and moment.phase != "training"):
                 continue
             before = len(self.cluster.attempts(self.job_id))
             self._kinds[kind]()
             self.cluster.worker(self._nodes[0])
-            self.cluster.wait(lambda before=before: len(self.cluster.attempts(self.job_id)) > before or self._ended())
+            self.cluster.wait(partial(self._is_over, before))
             attempts = self.cluster.attempts(self.job_id)
             if attempts[before - 1].reason != "succeeded":
                 done.append(Cut(kind, seen, max(0, seen.step - (attempts[before].start_step or 0))))
@@ -149,6 +150,10 @@ class Cuts:
             phase = "references"
         draws = phase in _PHASES and (phase == "training" or done < total)
         return Moment(job.step, phase) if draws else None
+
+    def _is_over(self, before: int) -> bool:
+        """Whether an attempt came after so many, or none will."""
+        return len(self.cluster.attempts(self.job_id)) > before or self._ended()
 
     def _ended(self) -> bool:
         return self.cluster.job(self.job_id).status in FINAL

@@ -123,7 +123,7 @@ def examine(database_url: str) -> Iterator[Finding]:
     database = Database(database_url)
     try:
         with database.engine.connect() as connection:
-            major = (connection.dialect.server_version_info or (0,))[0]
+            major = int((connection.dialect.server_version_info or (0,))[0])
             current = MigrationContext.configure(connection).get_current_revision()
     except SQLAlchemyError as error:
         said = str(error.__cause__ or error).strip().splitlines()[0]

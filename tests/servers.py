@@ -139,7 +139,7 @@ class PostgresServer(Server):
     def execute(self, statement: str, database: str = "postgres") -> None:
         """One statement outside any transaction."""
         with psycopg.connect(self._address(database), autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]  # our own text
+            connection.execute(statement.encode())
 
     def _address(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=difftune dbname={database} connect_timeout=2"

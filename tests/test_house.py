@@ -62,6 +62,13 @@ def test_docstrings_can_be_read_alone() -> None:
     assert not [f"{path.name}: {text[:60]}" for path in read for text in docstrings(path) if fragment.match(text)]
 
 
+def test_what_is_not_checked_says_why() -> None:
+    bare = re.compile(r"# (type: ignore\[[\w\-, ]+\]|noqa: [A-Z0-9, ]+?)\s*$|# type: ignore(?!\[)|# noqa(?!: [A-Z])")
+    files = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
+    lines = ((path, line) for path in files for line in path.read_text(encoding="utf-8").splitlines())
+    assert not [f"{path.name}: {line.strip()}" for path, line in lines if bare.search(line)]
+
+
 def test_the_newest_change_is_this_version() -> None:
     found = re.search(r"^## (\d\S*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None

@@ -67,10 +67,8 @@ class Gpus:
         """Name and memory in bytes of the first GPU; `cpu` and the machine's memory where there is none."""
         if not self.names:
             return CPU, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        query = [_PROGRAM, f"--id={self.names[0]}", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
         try:
-            told = subprocess.run(query, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)  # noqa: S603
-            name, _, mebibytes = told.stdout.strip().rpartition(",")
+            name, _, mebibytes = asked("name,memory.total", self.names[0]).strip().rpartition(",")
             return name.strip()[:_NAME_LENGTH], int(mebibytes) << 20
         except (OSError, subprocess.SubprocessError, ValueError):
             return "GPU", None
@@ -78,15 +76,29 @@ class Gpus:
     def fault_of(self, slot: int) -> str | None:
         """Why the slot's GPU can take no job now; None where it can, or where there is none to look at."""
         gpu = self.of_slot(slot)
-        if gpu is None or shutil.which(_PROGRAM) is None:
+        if gpu is None or not has_driver():
             return None
-        query = [_PROGRAM, f"--id={gpu}", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
         try:
-            told = subprocess.run(query, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)  # noqa: S603
+            told = asked(_FIELDS, gpu)
         except (OSError, subprocess.SubprocessError) as error:
             return f"GPU {gpu} does not answer: {type(error).__name__}"
         is_shared = self.slots > len(self.names)
-        return _fault(gpu, told.stdout.strip(), is_shared=is_shared)
+        return _fault(gpu, told.strip(), is_shared=is_shared)
+
+
+def has_driver() -> bool:
+    """Whether this machine has what `asked` asks."""
+    return shutil.which(_PROGRAM) is not None
+
+
+def asked(fields: str, gpu: str | None = None, *, timeout_s: float = _TIMEOUT_S) -> str:
+    """Ask the driver for fields of a GPU, or of all: a line each, with commas between.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it does not answer.
+    """
+    query = [_PROGRAM, *([f"--id={gpu}"] if gpu else []), f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    return subprocess.run(query, capture_output=True, text=True, timeout=timeout_s, check=True).stdout  # noqa: S603  # ours
 
 
 def gpus_of(settings: Settings) -> Gpus:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from difftune_core.hooks import Event, PhaseEvent, ProgressEvent
+from worker.gpus import asked, has_driver
 
 ATTEMPTS = Counter("difftune_attempts", "Attempts that have ended, by outcome.", ["kind", "outcome"])
 LEASES_LOST = Counter("difftune_leases_lost", "Leases that this worker could not renew in time.", ["kind"])
@@ -23,7 +23,7 @@ PHASE_SECONDS = Histogram(
     buckets=[1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 48 * 3600],
 )
 STEPS_PER_SECOND = Gauge("difftune_steps_per_second", "Optimizer steps a second, of the training in a slot.", ["slot"])
-_GPU_QUERY = ("--query-gpu=index,memory.used,memory.total,utilization.gpu", "--format=csv,noheader,nounits")
+_GPU_FIELDS = "index,memory.used,memory.total,utilization.gpu"
 _TIMEOUT_S = 10.0
 
 
@@ -67,7 +67,7 @@ class GpuMemory(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Nothing where there is no GPU."""
-        if shutil.which("nvidia-smi") is None:
+        if not has_driver():
             return
         used = GaugeMetricFamily("difftune_gpu_memory_used_bytes", "Memory in use.", labels=["gpu"])
         total = GaugeMetricFamily("difftune_gpu_memory_total_bytes", "Memory.", labels=["gpu"])
@@ -75,11 +75,10 @@ class GpuMemory(Collector):
             "difftune_gpu_utilization_ratio", "Share of time in which kernels run.", labels=["gpu"]
         )
         try:
-            query = ["nvidia-smi", *_GPU_QUERY]  # wherever the driver has put it
-            done = subprocess.run(query, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)  # noqa: S603
+            lines = asked(_GPU_FIELDS, timeout_s=_TIMEOUT_S).splitlines()
         except (OSError, subprocess.SubprocessError):
             return
-        for line in done.stdout.splitlines():
+        for line in lines:
             fields = [field.strip() for field in line.split(",")]
             for family, value, scale in zip((used, total, busy), fields[1:], (2**20, 2**20, 0.01), strict=True):
                 if value.replace(".", "").isdigit():

@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,7 +49,7 @@ def measured(
 
 def _saved(state: TrainState[DiT], path: Path) -> None:
     """Save as public trainers do, down to the disk: what is in the system's memory alone is lost with the machine."""
-    parts = {"model": state.model, "ema": state.average, "opt": state.optimizer}
+    parts: dict[str, Any] = {"model": state.model, "ema": state.average, "opt": state.optimizer}
     with path.open("wb") as file:
         torch.save({name: part.state_dict() for name, part in parts.items()}, file)
         file.flush()

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 import difftune_core
 from benchmarks.harness.blocks import MIN_BLOCKS, Side, alternate
@@ -112,7 +113,7 @@ class Both:
         loop = PlainLoop(model, Levers(tf32=True), self.source(self._folder), batch_size=_BATCH)
         for _ in range(_STEPS):
             loop.step()
-        state = {"model": loop.model, "ema": loop.average, "opt": loop.optimizer}
+        state: dict[str, Any] = {"model": loop.model, "ema": loop.average, "opt": loop.optimizer}
         torch.save({name: part.state_dict() for name, part in state.items()}, out)
 
     def source(self, folder: Path, run: Run | None = None) -> Source:
@@ -121,7 +122,7 @@ class Both:
         encode = encoding(*_autoencoder())
         if run is None:
             return Source(pictures, encode)
-        latents = run.task.data.target_latents
+        latents: Any = run.task.data.target_latents
         places, sides = torch.arange(len(latents)), torch.zeros(len(latents), dtype=torch.bool)
         files = FeatureFiles.write(folder / "f", torch.stack(latents.posteriors(places, sides), dim=1), latents.labels)
         return Source(pictures, encode, latents, endless(files, _BATCH))
@@ -142,10 +143,11 @@ def guarded(run: Run) -> Guard:
     """Compare a step's gradient by the released loss with ours."""
     state, data, config = run.loop.state, run.task.data, run.loop.config
     batch = make_batch(config, data, 0)
-    noised, tables = batch.noised, NumpyDiffusion()
+    noised, labels, tables = batch.noised, batch.condition, NumpyDiffusion()
+    assert isinstance(labels, Tensor), "of classes"
     return same_gradient(
         state.model,
-        lambda: tables.losses(state.model, noised.x0, noised.t, batch.condition, noised.noise).mean(),
+        lambda: tables.losses(state.model, noised.x0, noised.t, labels, noised.noise).mean(),
         lambda: losses_of(state.model, batch, config.method.hyperparameters, data).mean(),
     )
 

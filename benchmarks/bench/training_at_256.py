@@ -75,10 +75,11 @@ def _job(compared: Comparison, guard: Guard, encoding_s: float) -> Claim:
 def guarded(run: OurRun) -> Guard:
     """Compare a step's gradient by the released loss with ours."""
     batch, model, tables = run.batch(), run.state.model, NumpyDiffusion()
-    noised = batch.noised
+    noised, labels = batch.noised, batch.condition
+    assert isinstance(labels, Tensor), "of classes"
     return same_gradient(
         model,
-        lambda: tables.losses(model, noised.x0, noised.t, batch.condition, noised.noise).mean(),
+        lambda: tables.losses(model, noised.x0, noised.t, labels, noised.noise).mean(),
         run.loss(batch),
     )
 

@@ -60,11 +60,11 @@ def networks(bench: Bench) -> Parts:
         text = text_class(CLIPTextConfig(vocab_size=49408, max_position_embeddings=_TOKENS, **bench.sizes.text))
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     signal = torch.cumprod(1 - betas, 0).sqrt().float()
-    frozen = [
+    unet, autoencoder, text = (
         network.eval().requires_grad_(False)  # noqa: FBT003  # no name in the library
         for network in (unet, random_autoencoder(bench.sizes.autoencoder, bench.device), text)
-    ]
-    return Parts(*frozen, signal, SCALE)
+    )
+    return Parts(unet, autoencoder, text, signal, SCALE)
 
 
 def against(bench: Bench, parts: Parts, batch: int, *, half: bool) -> tuple[Comparison, Guard]:

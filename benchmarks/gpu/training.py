@@ -141,10 +141,11 @@ def guarded(run: OurRun, theirs: DiT) -> Guard:
     """Compare the gradient of a batch by the released loss in float32 with ours."""
     as_public_trainers(tf32=False)
     batch, tables = run.batch(), NumpyDiffusion()
-    noised, weight = batch.noised, batch.weight
+    noised, weight, labels = batch.noised, batch.weight, batch.condition
+    assert isinstance(labels, Tensor), "of classes"
 
     def reference() -> Tensor:
-        losses = tables.losses(theirs, noised.x0, noised.t, batch.condition, noised.noise)
+        losses = tables.losses(theirs, noised.x0, noised.t, labels, noised.noise)
         return (weight * losses).mean()
 
     return same_gradient(run.state.model, reference, run.loss(batch), theirs)

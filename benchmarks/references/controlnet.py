@@ -49,8 +49,9 @@ class PlainControlNet:
         self.model = deepcopy(controlnet).train()
         self._rows, self._half, self._read = rows, half, 0.0
         self._dtype = torch.bfloat16 if half else torch.float32
-        frozen = [deepcopy(part).to(self._dtype) for part in (parts.unet, parts.autoencoder, parts.text)]
-        self._parts = Parts(*frozen, parts.signal, parts.scale)
+        networks = (parts.unet, parts.autoencoder, parts.text)
+        unet, autoencoder, text = (deepcopy(part).to(self._dtype) for part in networks)
+        self._parts = Parts(unet, autoencoder, text, parts.signal, parts.scale)
         self._device = next(self.model.parameters()).device
         self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=5e-6, weight_decay=1e-2)
 

@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,7 +101,7 @@ class PlainLoop:
         self._tables, self._process = NumpyDiffusion(), make_process(model.config).to(self._device)
         self._half_dtype, self._losses_read = half_dtype, 0.0
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        fused = {"fused": True} if levers.fused else {}
+        fused: dict[str, Any] = {"fused": True} if levers.fused else {}
         self.optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0, **fused)
         scales = levers.half and half_dtype == torch.float16
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=scales)

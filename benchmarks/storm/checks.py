@@ -65,6 +65,7 @@ def examined(
         told = Counter(
             (event.job_id, event.data["step"])
             for event in session.scalars(select(Event).where(Event.type == "metrics"))
+            if event.data is not None
         )
     seeds = Counter(job.config["seed"] for job in jobs.values())
     found.duplicated += [f"seed {seed}: {count} jobs" for seed, count in seeds.items() if count > 1]

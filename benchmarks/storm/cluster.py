@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import httpx2
@@ -63,14 +64,14 @@ class Role:
                     )
                 self.pids.append(self._process.pid)
 
-    def signal(self, number: signal.Signals) -> int:
+    def signal(self, number: Signals) -> int:
         """Send a signal; the process that got it."""
         with self._lock:
             assert self._process is not None
             self._process.send_signal(number)
             return self._process.pid
 
-    def end(self, number: signal.Signals) -> None:
+    def end(self, number: Signals) -> None:
         """End it for good."""
         with self._lock:
             if self._process is not None:

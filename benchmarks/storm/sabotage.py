@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from api.db import Database, epoch_now
 from api.idempotency.service import Once
@@ -21,49 +22,63 @@ from api.work import repository
 from api.work.models import Attempt, WorkItem
 from api.work.states import WorkState
 
+_FORGOTTEN = 0.05
+"""Share of the commits that are lost."""
+
+
+def _put(owner: Any, name: str, bug: Any) -> None:
+    """Put a bug in the place of what `owner` has by that name.
+
+    Raises:
+        AttributeError: it has none, so nothing would have changed.
+    """
+    getattr(owner, name)
+    setattr(owner, name, bug)
+
 
 def _no_fences() -> None:
     """Whoever has ever held an item may write to it, and nobody notices that a lease is over."""
     from worker.lease import Heartbeat
 
-    repository._held = lambda lease: [WorkItem.id == lease.item_id]
-    Heartbeat.lost = property(lambda _: False)
+    _put(repository, "_held", lambda lease: [WorkItem.id == lease.item_id])
+    _put(Heartbeat, "lost", property(lambda _: False))
 
 
 def _no_heartbeat() -> None:
-    repository.renew = lambda *_, **__: None
+    _put(repository, "renew", lambda *_, **__: None)
 
 
 def _never_recover() -> None:
     from worker.sweep import Sweep
 
-    Sweep.recover = lambda _: 0
+    _put(Sweep, "recover", lambda _: 0)
 
 
 def _recover_everything() -> None:
     """The sweep does not look whether a lease is over."""
-    repository._is_expired = lambda: WorkItem.state == WorkState.LEASED
+    _put(repository, "is_expired", lambda: WorkItem.state == WorkState.LEASED)
 
 
 def _null_lease() -> None:
     """A lease without an end never ends: null is less than nothing."""
-    repository._is_expired = lambda: (WorkItem.state == WorkState.LEASED) & (WorkItem.heartbeat_at < -1.0)
+    leased = WorkItem.state == WorkState.LEASED
+    _put(repository, "is_expired", lambda: leased & (WorkItem.heartbeat_at < -1.0))
 
 
 def _unlocked_sweep() -> None:
     """A sweep takes what was expired when it looked, whatever happened since."""
 
-    def take(session: Any, item_id: str) -> WorkItem | None:
+    def take(session: Session, item_id: str) -> WorkItem | None:
         time.sleep(0.5)
         return session.scalars(select(WorkItem).where(WorkItem.id == item_id)).one_or_none()
 
-    repository.take_expired = take
+    _put(repository, "take_expired", take)
 
 
 def _unconditional_claim() -> None:
     """Claiming in two steps: who reads the same row takes the same item."""
 
-    def claim(session: Any, *, kinds: Any, slot: str, worker_id: str, lease_s: float, **_: Any) -> WorkItem | None:
+    def claim(session: Session, *, kinds: Any, slot: str, worker_id: str, lease_s: float, **_: Any) -> WorkItem | None:
         waiting = select(WorkItem).where(WorkItem.state == WorkState.QUEUED, WorkItem.slot == slot)
         item = session.scalars(waiting.where(WorkItem.kind.in_(kinds)).order_by(WorkItem.created_at)).first()
         if item is None:
@@ -77,12 +92,12 @@ def _unconditional_claim() -> None:
         session.flush()
         return item
 
-    repository.claim = claim
+    _put(repository, "claim", claim)
 
 
 def _no_requeue() -> None:
     """What a lost worker had in work is put away, not back."""
-    repository.requeue = lambda session, item, reason, **_: repository.finish(session, item, reason)
+    _put(repository, "requeue", lambda session, item, reason, **_: repository.finish(session, item, reason))
 
 
 def _row_before_objects() -> None:
@@ -101,18 +116,18 @@ def _row_before_objects() -> None:
         for given, named in kept:
             upload(self._run, *given, **named)
 
-    Publisher._publish_checkpoint = later
+    _put(Publisher, "_publish_checkpoint", later)
 
 
 def _forgetful_trainer() -> None:
     """A resume that loses what was trained."""
     from benchmarks.storm import trainer
 
-    trainer.resumed_weights = lambda _: ""
+    _put(trainer, "resumed_weights", lambda _: "")
 
 
 def _no_idempotency() -> None:
-    Once.answer = lambda _self, _session, _body, _shape, act: act()
+    _put(Once, "answer", lambda _self, _session, _body, _shape, act: act())
 
 
 def _lost_commit() -> None:
@@ -124,13 +139,13 @@ def _lost_commit() -> None:
         leave = unit.__exit__
 
         def maybe(*error: Any) -> Any:
-            if random.random() < 0.05:  # noqa: PLR2004, S311
+            if random.random() < _FORGOTTEN:  # noqa: S311  # no secret
                 return leave(RuntimeError, RuntimeError("forgotten"), None) or True
             return leave(*error)
 
         return _Unit(unit.__enter__, maybe)
 
-    Database.write = forgetful
+    _put(Database, "write", forgetful)
 
 
 class _Unit:

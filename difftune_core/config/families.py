@@ -192,7 +192,7 @@ def all_rules() -> dict[str, FamilyRules]:
     for name, kind in loaded(GROUP):
         if not (isinstance(kind, type) and issubclass(kind, FamilyRules)):
             message = f"the entry point {name!r} of {GROUP} is no class of FamilyRules: {kind!r}"
-            raise RuntimeError(message)  # noqa: TRY004
+            raise RuntimeError(message)  # noqa: TRY004  whoever installed it is to read it
         if name in found:
             raise RuntimeError(f"the model family {name!r} is there twice")
         found[name] = kind()

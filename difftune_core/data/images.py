@@ -103,7 +103,7 @@ def shows_ground(data: bytes) -> bool:
     """
     with _opened(data) as image:
         image.load()
-        return has_transparency(image) and image.convert("RGBA").getchannel("A").getextrema()[0] != 255  # noqa: PLR2004
+        return has_transparency(image) and image.convert("RGBA").getchannel("A").getextrema()[0] != 255  # noqa: PLR2004  opaque
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:

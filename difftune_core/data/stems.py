@@ -185,7 +185,8 @@ def paired_folders(names: Callable[[], Iterator[str]]) -> tuple[str, str] | None
         names: `folder/file` of each picture.
     """
     folders = sorted({name.partition("/")[0] for name in names()})
-    if len(folders) != 2 or not {folder.casefold() for folder in folders} & (CONTROL_FOLDERS | {"source"}):  # noqa: PLR2004
+    controls = {folder for folder in folders if folder.casefold() in CONTROL_FOLDERS | {"source"}}
+    if len(folders) != 2 or not controls:  # noqa: PLR2004  controls and what they are of
         return None
     inside: dict[str, set[str]] = {folder: set() for folder in folders}
     for name in names():

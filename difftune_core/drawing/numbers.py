@@ -58,6 +58,6 @@ def log_ticks(low: Number, high: Number) -> list[Number]:
 
 def tick_label(value: Number) -> str:
     """Short: `0.5`, `200`, `10k`."""
-    if abs(value) >= 10_000:  # noqa: PLR2004
+    if abs(value) >= 10_000:  # noqa: PLR2004  five digits
         return f"{value / 1000:g}k"
     return f"{value:.6g}"

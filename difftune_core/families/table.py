@@ -32,7 +32,7 @@ def all_families() -> list[Family]:
 def _loaded(implementation: str) -> Family:
     found = load(implementation)
     if not isinstance(found, Family):
-        raise RuntimeError(f"{implementation} is no Family: {found!r}")  # noqa: TRY004
+        raise RuntimeError(f"{implementation} is no Family: {found!r}")  # noqa: TRY004  as in rules
     return found
 
 

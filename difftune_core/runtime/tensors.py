@@ -36,4 +36,5 @@ def channels_last(network: _Network) -> _Network:
     """Lay a network of convolutions out as a GPU computes them fastest; a CPU's is left as it is."""
     if next(network.parameters()).device.type != "cuda":
         return network
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    laid_out: _Network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no such call
+    return laid_out

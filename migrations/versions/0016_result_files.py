@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -61,7 +62,7 @@ def downgrade() -> None:
     op.drop_table("result_files")
 
 
-def _of_any(owner: str = "subject_id") -> list[sa.Column]:
+def _of_any(owner: str = "subject_id") -> list[sa.Column[Any]]:
     return [
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant_id", sa.String(length=40), nullable=False),

@@ -105,7 +105,7 @@ def test_servers_that_are_not_there(settings: Settings) -> None:
         "s3_access_key_id": "id",
         "s3_secret_access_key": "hunter2",
     }
-    away = settings.model_copy(update=Settings(**nowhere).model_dump(include=set(nowhere)))  # type: ignore[arg-type]
+    away = settings.model_copy(update=Settings(**nowhere).model_dump(include=set(nowhere)))  # type: ignore[arg-type]  # read
     found = [*examine(away.database), *broker.look(away), *store.look(away)]
     assert states(found) == ["bad", "poor", "bad"]
     assert all("127.0.0.1:1" in finding.message for finding in found[:2])

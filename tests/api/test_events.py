@@ -135,7 +135,7 @@ def test_waiting_streams_hold_no_connection(
     deadline = time.monotonic() + 10
     held = []
     while time.monotonic() < deadline and len(held) < 20:
-        held.append(services.database.engine.pool.checkedout())  # type: ignore[attr-defined]
+        held.append(services.database.engine.pool.checkedout())  # type: ignore[attr-defined]  # of a pool
         time.sleep(0.05)
     client.post(f"{JOBS}/{job_id}/cancel")
     for thread in threads:

@@ -60,7 +60,7 @@ def test_an_answer_that_waits_sleeps_until_the_key_is_looked_at(monkeypatch: pyt
     async def counted(*args: object, **options: object) -> object:
         nonlocal waits
         waits += 1
-        return await wait(*args, **options)  # type: ignore[call-overload]
+        return await wait(*args, **options)  # type: ignore[call-overload]  # handed on as they came
 
     monkeypatch.setattr(asyncio, "wait", counted)
     _, looks = heard(1, 4 * EVERY_S)

@@ -13,11 +13,11 @@ _WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "
 _INDEXES = {"aten::index", "aten::index_put", "aten::index_put_"}
 
 
-class Synchronisations(TorchDispatchMode):
+class Synchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
     """While it is entered, notes the names of operations whose result the host has to wait for."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
         self.names: list[str] = []
 
     def __torch_dispatch__(

@@ -48,7 +48,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def toy(**fields: object) -> Metric:
     figure = Figure(key="own", label="Own", meaning="Ours", better="lower")
     known = {"name": "own", "figures": (figure,), "needs": frozenset({"features"}), "compute": "json:loads"}
-    return Metric(**{"measured": "", "error": "", "bias": "", **known, **fields})  # type: ignore[arg-type]
+    return Metric(**{"measured": "", "error": "", "bias": "", **known, **fields})  # type: ignore[arg-type]  # a table
 
 
 def test_no_two_figures_have_one_key_and_all_can_be_found() -> None:

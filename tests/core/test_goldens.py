@@ -53,7 +53,7 @@ def test_a_loss_without_its_slots_weights_is_noticed(case: str, monkeypatch: pyt
     make_batch = step.make_batch
 
     def unweighted(*given: object) -> Batch:
-        batch = make_batch(*given)  # type: ignore[arg-type]
+        batch = make_batch(*given)  # type: ignore[arg-type]  # a table
         return Batch(batch.noised, batch.condition, batch.is_target, torch.ones_like(batch.weight))
 
     monkeypatch.setattr(step, "make_batch", unweighted)

@@ -35,7 +35,7 @@ class Record(BaseModel):
         found = handler(value)
         if isinstance(value, dict):
             found._given = tuple(value)  # noqa: SLF001  # its own
-            found._nulls = frozenset(name for name in value if value[name] is None)  # noqa: SLF001
+            found._nulls = frozenset(name for name in value if value[name] is None)  # noqa: SLF001  # its own
         return found
 
     @model_serializer(mode="wrap")

@@ -174,7 +174,8 @@ def test_references_of_a_controlnet(asked: Callable[..., Asked], follower: Contr
     of = asked(place)
     first, control, held_out = of(judge=follower), follower.control, follower.held_out
     assert first == of(judge=replace(follower, real=PIXELS.copy()))
-    other_latents = replace(held_out, latents=replace(held_out.latents, digest="of others"))  # type: ignore[type-var]
+    assert isinstance(held_out.latents, LatentSet)
+    other_latents = replace(held_out, latents=replace(held_out.latents, digest="of others"))
     others = {
         "the base model": replace(follower, base=with_digest(follower.base, "of another")),
         "how images are drawn": replace(follower, config=follower.config.model_copy(update={"guidance_scale": 3.0})),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the field's name for it
 
 from difftune_core.evaluate import resizing
 from difftune_core.evaluate.extractor import FeatureExtractor

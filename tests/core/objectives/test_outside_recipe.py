@@ -64,7 +64,7 @@ def test_slots_are_drawn_as_it_says(ddpm: DDPM) -> None:
         assert abs(float(found.is_target[chosen].double().mean()) - float(wanted)) < 0.03
     same = resolve(TransferConfig.model_validate({"model": "toy"}), CARD, num_threads=1).method
     assert isinstance(same, DiffTuning)
-    other = same.model_copy(update={"diff_tuning": method.diff_tuning})  # type: ignore[union-attr]
+    other = same.model_copy(update={"diff_tuning": method.diff_tuning})  # type: ignore[union-attr]  # one of Diff-Tuning
     assert torch.equal(draws.draw(other, seed=3, step=0, process=ddpm).t, found.t), "paired by seed"
 
 
