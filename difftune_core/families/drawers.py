@@ -1,4 +1,4 @@
-"""Processes that draw chunks of a retention set beside a run's first one: `python -m difftune_core.families.drawers`.
+"""Processes that draw chunks of a retention set beside a run's first one; each runs `drawer.py`.
 
 A chunk is one batch of the sampler and does not depend on others, so that the set is the same whoever draws what. They
 share nothing but the folder of the chunks: what one of them leaves undone, the first process draws itself.
@@ -11,20 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from difftune_core.config.retention import JudgedImagesConfig, RetentionSetConfig
+from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.families.base_model import BaseModel
-from difftune_core.retention.sample import Share, draw_chunks
-from difftune_core.runtime.blocks import keep_compiled_in
-from difftune_core.runtime.compiled import place_of_compiled
+from difftune_core.retention.sample import Share
 from difftune_core.runtime.precision import Precision
-
-_KINDS = {kind.__name__: kind for kind in (RetentionSetConfig, JudgedImagesConfig)}
 
 
 @dataclass(frozen=True)
@@ -61,30 +57,5 @@ class Drawers:
 
 
 def _started(request: dict[str, Any], rank: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "difftune_core.families.drawers", json.dumps(request), str(rank)]
+    command = [sys.executable, "-m", "difftune_core.families.drawer", json.dumps(request), str(rank)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)  # noqa: S603  # our own command line
-
-
-def main() -> None:
-    """Draw this process's chunks."""
-    from difftune_core.families.table import find_base_model  # which imports those that start these processes
-
-    request, rank = json.loads(sys.argv[1]), int(sys.argv[2])
-    torch.set_num_threads(request["num_threads"])
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(mode=True, warn_only=True)
-        torch.cuda.set_device(rank)
-        device = torch.device("cuda", rank)
-    if request["compiled"]:
-        keep_compiled_in(place_of_compiled(Path(request["cache"])))
-    base = find_base_model(request["model"], [Path(root) for root in request["models"]])
-    config = _KINDS[request["kind"]].model_validate_json(request["config"])
-    chunks = Path(request["chunks"])
-    with Precision(request["precision"], device).autocast():
-        share = Share(rank, request["world"], lambda: False)
-        draw_chunks(replace(base, compiled=request["compiled"]), config, chunks, device=device, share=share)
-
-
-if __name__ == "__main__":
-    main()
