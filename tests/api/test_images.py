@@ -111,7 +111,7 @@ def test_images_go_when_their_time_is_over(client: TestClient, drawn: Callable[.
     old, young, waiting = (client.post(IMAGES, json=ASKED).json()["id"] for _ in range(3))
     drawn(old, "image-0000.png")
     drawn(young, "image-0000.png")
-    settings = client.app.state.services.settings  # type: ignore[attr-defined]
+    settings = client.app.state.services.settings  # type: ignore[attr-defined]  # an app
 
     def age(session: Session) -> list[str]:
         session.get_one(Generation, old).finished_at = time.time() - settings.images_ttl_s - 1

@@ -204,7 +204,7 @@ def network_size(stated: Mapping[str, Any], adapter: Adapter, num_classes: int |
         parameters=parameters(anatomy) + added(anatomy, adapter),
         trained=trained(anatomy, adapter),
         cast=weights + _biases(anatomy),
-        activations=lambda precision, *, on_gpu=False: activations(anatomy, adapter, precision),  # noqa: ARG005
+        activations=lambda precision, *, on_gpu=False: activations(anatomy, adapter, precision),  # noqa: ARG005  # of no use here
         # Tokens, their norm and that modulated, and both inner parts of the MLP.
         drawing=int(FLOAT * (3 + 2 * anatomy.mlp_ratio) * anatomy.row),
         drawing_budget=int(FLOAT * (8 + 2 * anatomy.mlp_ratio) * anatomy.row),

@@ -34,7 +34,7 @@ def base() -> StableDiffusion:
 def test_a_controlnet_follows_its_image_and_the_base_model_does_not(base: StableDiffusion, tmp_path: Path) -> None:
     controlnet = new_controlnet(base.load_unet(), None, seed=0)
     with torch.no_grad():  # new ones add nothing: their last convolutions are zero
-        for parameter in controlnet.controlnet_mid_block.parameters():  # type: ignore[union-attr,operator]
+        for parameter in controlnet.controlnet_mid_block.parameters():  # type: ignore[union-attr,operator]  # diffusers
             parameter.add_(0.5)
     save_file({name: tensor.contiguous() for name, tensor in controlnet.state_dict().items()}, tmp_path / WEIGHTS)
     (tmp_path / CONFIG).write_text(json.dumps(stated_config(controlnet)))
