@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from difftune.client import Client
     from difftune.flowers import sample_data
     from difftune.jobs import Job, JobFailedError
-    from difftune.local import Places, Run, Step, evaluate, open_run, train
+    from difftune.judging import evaluate
+    from difftune.local import Places, Run, Step, open_run, train
     from difftune.service import ServiceError
     from difftune_core.hooks import TaskError
 
@@ -51,7 +52,7 @@ _FROM = {
     "ServiceError": "difftune.service",
     "Step": "difftune.local",
     "TaskError": "difftune_core.hooks",
-    "evaluate": "difftune.local",
+    "evaluate": "difftune.judging",
     "open_run": "difftune.local",
     "sample_data": "difftune.flowers",
     "train": "difftune.local",

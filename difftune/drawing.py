@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from PIL import Image
 
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.families.dit.base_model import DiTModel
 from difftune_core.families.dit.draw import sample_latents
@@ -17,14 +19,31 @@ from difftune_core.families.dit.files import load_dit, read_dit_config
 from difftune_core.families.table import find_base_model
 from difftune_core.hooks import TaskError
 
-if TYPE_CHECKING:
-    from difftune.runs import Run
-
 _BATCH = 64
 
 
+class Result(Protocol):
+    """What a run leaves that is drawn with; a `difftune.Run` is one."""
+
+    @property
+    def config(self) -> TransferConfig:
+        """Its config, resolved."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the checkpoint."""
+
+    @property
+    def models(self) -> Sequence[Path]:
+        """Folders of base models."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes, by label; empty where only their numbers are known."""
+
+
 def drawn(
-    run: Run, what: str | int | None, n: int, *, seed: int, steps: int | None = None, guidance: float | None = None
+    run: Result, what: str | int | None, n: int, *, seed: int, steps: int | None = None, guidance: float | None = None
 ) -> list[Image.Image]:
     """Draw `n` images of one class, or of none."""
     classes = _classes(run)
@@ -32,7 +51,7 @@ def drawn(
     return _drawn(run, torch.full((n,), label), seed=seed, steps=steps, guidance=guidance)
 
 
-def write_drawn(run: Run, folder: Path, n: int, *, seed: int) -> None:
+def write_drawn(run: Result, folder: Path, n: int, *, seed: int) -> None:
     """Write `n` images of all classes in turn to a folder; no more than a batch stands in memory."""
     classes = _classes(run)
     for start in range(0, n, _BATCH):
@@ -42,7 +61,7 @@ def write_drawn(run: Run, folder: Path, n: int, *, seed: int) -> None:
 
 
 def _drawn(
-    run: Run,
+    run: Result,
     labels: torch.Tensor,
     *,
     seed: int,
@@ -67,7 +86,7 @@ def _drawn(
     return [Image.fromarray(one) for one in pixels]
 
 
-def _base_of(run: Run) -> DiTModel:
+def _base_of(run: Result) -> DiTModel:
     """The base model of a run that draws classes.
 
     Raises:
@@ -80,13 +99,13 @@ def _base_of(run: Run) -> DiTModel:
     return base
 
 
-def _classes(run: Run) -> int:
+def _classes(run: Result) -> int:
     """Number of classes, which is also the null label."""
     _base_of(run)
     return read_dit_config(run.checkpoint).num_classes
 
 
-def _label(what: str | int, names: tuple[str, ...], classes: int) -> int:
+def _label(what: str | int, names: Sequence[str], classes: int) -> int:
     if isinstance(what, int):
         if not 0 <= what < classes:
             raise TaskError("label_out_of_range", f"there are classes 0 to {classes - 1}, not {what}", "what")

@@ -19,17 +19,14 @@ from difftune.places import data_folder
 from difftune.runs import CONFIG, Run, open_run
 from difftune_core.config.card import find_card
 from difftune_core.config.dataset import DatasetOptions, OnBadFiles, Splits
-from difftune_core.config.figures import default_metrics
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
-from difftune_core.evaluate.folders import evaluate_folders
-from difftune_core.evaluate.report.write import plain
 from difftune_core.families.preparation import Folders
 from difftune_core.files import write_durably
 from difftune_core.holding import holding
 from difftune_core.hooks import TaskError
 
-__all__ = ["Places", "Run", "Step", "evaluate", "open_run", "train"]
+__all__ = ["Places", "Run", "Step", "open_run", "train"]
 
 _BUNDLED = Path(difftune_core.__file__).parent / "weights"
 _RUNS, _CACHE = Path("runs"), Path("~/.cache/difftune")
@@ -98,27 +95,6 @@ def train(
     folders = _folders(places, folder, {"images": images, "validation": validation, "start": places.start})
     title = f"{resolved.model} by {resolved.method.type}"
     return _trained(resolved, folders, Listener(title, show=show, on_step=on_step))
-
-
-def evaluate(
-    real: PathLike, fake: PathLike, *, metrics: Sequence[str] | None = None, extractors: Sequence[PathLike] = ()
-) -> dict[str, Any]:
-    """Compute FID, KID and others of the images in `fake` against those in `real`, with how they were made.
-
-    Args:
-        real: an archive or a folder of images, with class folders or without.
-        fake: likewise.
-        metrics: names of metrics; default: FID and KID.
-        extractors: folders of feature extractors; default: the bundled tiny one, whose figures are comparable with
-            nothing that is published.
-
-    Raises:
-        TaskError: a metric is unknown, or a file cannot be read.
-    """
-    folders = [Path(folder) for folder in extractors] or [_BUNDLED / "tiny-features"]
-    found = plain(evaluate_folders(Path(real), Path(fake), folders, metrics or default_metrics()))
-    assert isinstance(found, dict), "plain values of a dictionary"
-    return found
 
 
 def resolved_config(body: Mapping[str, Any], roots: Sequence[Path]) -> TransferConfig:

@@ -13,6 +13,8 @@ from typing import Any
 from PIL import Image
 
 from difftune.board import named_figures
+from difftune.drawing import drawn, write_drawn
+from difftune.judging import evaluate
 from difftune_core.checkpoint.manifest import Manifest, checkpoint_name, newest_whole, stated
 from difftune_core.checkpoint.state import History
 from difftune_core.config.reports.run import RunReport
@@ -111,8 +113,6 @@ class Run:
         Raises:
             TaskError: there is no such class, or the model is none that draws classes.
         """
-        from difftune.drawing import drawn
-
         return drawn(self, what, n, seed=seed, steps=steps, guidance=guidance)
 
     def evaluate(self, real: str | Path, *, n: int = 256, seed: int = 0, **options: Any) -> dict[str, Any]:
@@ -127,9 +127,6 @@ class Run:
         Raises:
             TaskError: why not, as `sample` and `difftune.evaluate`.
         """
-        from difftune.drawing import write_drawn
-        from difftune.local import evaluate
-
         with tempfile.TemporaryDirectory() as place:
             write_drawn(self, Path(place), n, seed=seed)
             return evaluate(real, place, **options)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOPS = ("api", "worker", "difftune_core", "cli", "migrations", "workbench")
+TOPS = ("api", "worker", "difftune_core", "difftune", "cli", "migrations", "workbench", "benchmarks")
 MAX_FILES_IN_ROOT = 8
 
 PACKAGES = ("difftune_core", "api")
