@@ -8,7 +8,7 @@ for `ddpm`, in [0, 1] for `flow`, the noise's standard deviation for `edm`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Real
@@ -54,6 +54,19 @@ class NoiseConfig:
     prediction: Prediction = "epsilon"
     learn_sigma: bool = True
     sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Judge what a family of another package states.
+
+        Raises:
+            ValueError: a process or a prediction that there is not.
+        """
+        for field, value, known in (
+            ("process", self.process, get_args(ProcessName)),
+            ("prediction", self.prediction, get_args(Prediction)),
+        ):
+            if value not in known:
+                raise ValueError(f"{field} is one of {', '.join(known)}, not {value!r}")
 
 
 @runtime_checkable  # the tests check arguments at run time

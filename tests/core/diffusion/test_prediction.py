@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from difftune_core.diffusion.prediction import Output, implied_x0, output_for
+from difftune_core.diffusion.process import NoiseConfig
 from difftune_core.diffusion.schedule import NoiseSchedule, linear_betas
 from tests.core.predictions import converted
 
@@ -62,3 +64,11 @@ def test_v_is_the_noise_at_the_data_and_minus_the_image_at_pure_noise() -> None:
     x0, noise = sample(0, torch.float32)
     assert torch.allclose(output_for("v", x0, noise, *scales_at(0)), noise, atol=0.05)
     assert torch.allclose(output_for("v", x0, noise, *scales_at(999)), -x0, atol=0.05)
+
+
+@pytest.mark.parametrize(("field", "known"), [("process", "ddpm, flow, edm"), ("prediction", "epsilon, x0, v")])
+def test_a_noise_that_there_is_not_is_refused_by_name(field: str, known: str) -> None:
+    noise = NoiseConfig()
+    object.__setattr__(noise, field, "bogus")  # as a caller without the tests' own check of types
+    with pytest.raises(ValueError, match=f"{field} is one of {known}, not 'bogus'"):
+        noise.__post_init__()
