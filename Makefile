@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 SOURCES := api worker difftune_core difftune cli migrations workbench benchmarks tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-services test-ceph compose-test e2e storm bench mutants schemas results study tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-8bit test-services test-ceph compose-test e2e storm bench mutants schemas results study tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -13,7 +13,7 @@ help: ## list the targets
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): some minutes, a gigabyte or two"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[core,api,cli,report,demo,heic,optim8bit,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[core,api,cli,report,demo,heic,dev]'
 	@touch $@
 
 install: $(INSTALLED) ## make the virtual environment and install everything
@@ -41,6 +41,10 @@ test-long: $(INSTALLED) ## the longest tests that need no server
 
 test-fonts: $(INSTALLED) ## tests of the drawn letters (Debian: fonts-dejavu fonts-liberation fonts-freefont-ttf fonts-noto-core)
 	$(BIN)/python -m pytest -q -m fonts tests/workbench
+
+test-8bit: $(INSTALLED) ## the optimizer's moments in 8 bits, by torchao, which is installed for it
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[optim8bit]'
+	$(BIN)/python -W 'ignore:invalid escape sequence' -m pytest -q -W 'ignore:invalid escape sequence' tests/core/train/test_blocks.py
 
 test-services: $(INSTALLED) ## tests that start PostgreSQL, Redis and S3 servers (Debian: postgresql redis-server)
 	@PYTHON=$(PYTHON) tests/install-swift
