@@ -16,6 +16,7 @@ _FOLDER = Path(__file__).parent
 _CLOSE = 0.02  # of a number: processors round otherwise, and a network of four steps carries that on
 _NEAR_ZERO = 1e-4
 _HERE = frozenset({"environment", "seconds", "took_s"})  # told of this machine and hour
+_STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)  # kept in the templates
 _IMAGE = re.compile(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+")
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _DECIMALS = re.compile(r"\d+\.\d+(e[-+]?\d+)?")
@@ -29,7 +30,7 @@ def plain(value: Any, *, rounded: bool = True) -> Any:
         case list() | tuple():
             return [plain(held, rounded=rounded) for held in value]
         case str():
-            text = _DIGEST.sub("DIGEST", _IMAGE.sub("IMAGE", value))
+            text = _DIGEST.sub("DIGEST", _IMAGE.sub("IMAGE", _STYLE.sub("", value)))
             return _DECIMALS.sub("0.0", text) if rounded else text
     return value
 
