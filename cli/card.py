@@ -25,7 +25,7 @@ def card(job: Answer, newest: list[Answer], reports: list[Answer]) -> str:
         "tunes": f"{job['model']} by {job['method']['type']}",
         "data": _data(job),
         "times": _times(job),
-        "interrupted": f"{job['recoveries']} times, and went on each time" if job["recoveries"] else "",
+        "interrupted": _interrupted(job["recoveries"]),
         "newest": _checkpoint(newest[0]) if newest else "",
         "best": job["best_checkpoint"] or "",
         "result": job["fine_tuned_model"] or "",
@@ -84,6 +84,10 @@ def _progress(job: Answer) -> str:
 
 def _data(job: Answer) -> str:
     return f"{job['training_file']}, judged by {job['validation_file'] or 'images held out of it'}"
+
+
+def _interrupted(recoveries: int) -> str:
+    return f"{recoveries} times, and went on each time" if recoveries > 1 else "once, and went on" if recoveries else ""
 
 
 def _times(job: Answer) -> str:

@@ -92,7 +92,7 @@ def _merge(body: Body, more: Body) -> None:
 
 
 def _copies(request: Request, body: Body) -> dict[str, str]:
-    """The same request in other ways, to be copied; none has the key."""
+    """Write the request as people copy it: for curl, for Python, as YAML; none has the key."""
     url = request.app.state.services.settings.base_url
     sent = shlex.quote(json.dumps(body, indent=2, ensure_ascii=False))
     curl = (

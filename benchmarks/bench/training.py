@@ -76,7 +76,7 @@ def measured(folder: Path) -> list[Claim]:
 
 
 class Both:
-    """The same job by both sides."""
+    """A job that both sides do."""
 
     def __init__(self, folder: Path, data: Path) -> None:
         """Set the job up; nothing is made yet."""

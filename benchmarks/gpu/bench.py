@@ -45,7 +45,7 @@ class Sizes:
     drawn: int
     """Images that are drawn at once."""
     steps: int
-    """Of a drawing."""
+    """Denoising steps of a drawing."""
     images: int
     """Latents that are trained on."""
 

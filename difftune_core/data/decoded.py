@@ -66,8 +66,8 @@ class Decoded(ABC):
     def chosen(self, indices: Int[Tensor, " k"]) -> dict[str, Any]:
         """The fields of its own for some of the images."""
 
-    def cropped(self: DecodedT, crop: Crop) -> DecodedT:  # noqa: PYI019  likewise
-        """The same images, made square in another way; those that are no longer files stay as they are."""
+    def cropped(self: DecodedT, crop: Crop) -> DecodedT:  # noqa: PYI019  beartype knows no Self here
+        """Return the same images, made square in another way; those that are no longer files stay as they are."""
         if not isinstance(self.pixels, Pixels) or crop == self.pixels.crop:
             return self
         return replace(self, pixels=self.pixels.cropped(crop), **self.controls_cropped(crop))

@@ -130,7 +130,7 @@ class Pixels:
         return Pixels(self._files, self._role, self._size, cache=self._cache, places=places, crop=self.crop)
 
     def cropped(self, crop: Crop) -> Pixels:
-        """The same images, made square in another way."""
+        """Return the same images, made square in another way."""
         return Pixels(self._files, self._role, self._size, cache=self._cache, places=self._places, crop=crop)
 
     @property

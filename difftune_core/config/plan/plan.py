@@ -56,9 +56,9 @@ class StoragePlan(_Part):
     checkpoint_bytes: int
     """Size of one, with what a resume needs."""
     checkpoints: int | None
-    """That will be made; null while the number of steps is not known."""
+    """How many will be made; null while the number of steps is not known."""
     checkpoints_kept: int | None
-    """That stay in the store in the end, the best one apart."""
+    """How many stay in the store in the end, the best one apart."""
     store: dict[str, int] | None
     """What is in the store in the end, by part; null while the number of steps is not known."""
     store_bytes: int | None

@@ -82,7 +82,7 @@ class UNetAnatomy(BaseModel):
     down_attention: tuple[bool, ...]
     """Levels whose resnets have attention after them, on the way down."""
     up_attention: tuple[bool, ...]
-    """The same on the way up, the smallest maps first."""
+    """Levels whose resnets have attention after them, on the way up, the smallest maps first."""
     heads: Heads
     """Heads of each level, or of all."""
     cross_attention_dim: int = Field(ge=1)

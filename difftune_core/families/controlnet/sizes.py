@@ -58,7 +58,7 @@ class Kept:
     """Numbers that a part leaves for the backward pass."""
 
     whole: float = 0.0
-    """That stay float32 on a GPU under autocast."""
+    """Numbers that stay float32 on a GPU under autocast."""
     half: float = 0.0
     copies: float = 0.0
     """Halves that a GPU keeps beside a float32 copy of them, and that are one and the same tensor elsewhere."""

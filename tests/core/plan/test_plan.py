@@ -121,7 +121,7 @@ def test_what_would_fit_is_found_in_order() -> None:
 
 
 def test_a_controlnet_is_planned_whole_and_told_what_would_fit() -> None:
-    """As it is beside Stable Diffusion 1.5, at 512 pixels."""
+    """The anatomy is the one beside Stable Diffusion 1.5, at 512 pixels."""
     unet = {
         "sample_size": 64,
         "cross_attention_dim": 768,
