@@ -87,10 +87,11 @@ class Listener(SilentHooks):
 @contextmanager
 def interruptible(listener: Listener) -> Iterator[None]:
     """A block in which Ctrl-C, or a notebook's interrupt, ends the run in order, and a second one at once."""
-    if threading.current_thread() is not threading.main_thread():  # another gets no signals
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    is_ignored = before == signal.SIG_IGN  # as of a program in the background: its terminal's Ctrl-C is not for it
+    if is_ignored or threading.current_thread() is not threading.main_thread():  # another gets no signals
         yield
         return
-    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
 
     def end(_number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,15 +104,31 @@ def test_a_run_is_judged_by_other_images(toy: ToyFolders, run: Run) -> None:
     assert found["recipe"]["fake_digest"] != found["recipe"]["real_digest"]
 
 
-def test_an_interrupt_ends_a_run_in_order_and_a_second_one_at_once() -> None:
-    hooks = Listener("toy", show=False)
+@pytest.fixture
+def interrupts() -> Iterator[Callable[[Any], None]]:
+    """Choose what an interrupt does; whoever started the tests may have it ignored."""
     before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_a_run_in_order_and_a_second_one_at_once(interrupts: Callable[[Any], None]) -> None:
+    hooks = Listener("toy", show=False)
+    interrupts(signal.default_int_handler)
     with interruptible(hooks):
         signal.raise_signal(signal.SIGINT)
         assert hooks.stop_requested() == "stop"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_is_ignored_stays_so(interrupts: Callable[[Any], None]) -> None:
+    hooks = Listener("toy", show=False)
+    interrupts(signal.SIG_IGN)
+    with interruptible(hooks):
+        signal.raise_signal(signal.SIGINT)
+    assert hooks.stop_requested() is None
 
 
 def test_a_folder_is_opened_again(toy: ToyFolders, run: Run) -> None:
