@@ -57,8 +57,13 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
+        nobody_reads = self.body_field is None and self.dependant.request_param_name is None
+
         async def handle_strictly(request: Request) -> Response:
-            return await handle(_StrictRequest(request.scope, request.receive))
+            strict = _StrictRequest(request.scope, request.receive)
+            if nobody_reads and request.method == "POST":
+                await strict.body()  # a request that does not arrive whole changes nothing
+            return await handle(strict)
 
         return handle_strictly
 

@@ -18,6 +18,9 @@ _JAPANESE = ("CJK UNIFIED", "CJK COMPATIBILITY", "HIRAGANA", "KATAKANA", "IDEOGR
 _HIGH = 0x80
 _COMMON_LEADS, _COMMON_TRAILS = range(0xB0, 0xF8), range(0xA1, 0xFF)
 """Bytes of the characters in GB2312, the everyday part of GBK: as cp437 hardly ever letters."""
+_KOREAN = frozenset("이다는의에을가고하지은로기사리인도한어아자정나라대해수일서그시스과구주부보전장제")
+"""The most common syllables: about two fifths of Korean text, one in fifty of what Chinese read as Korean becomes."""
+_FEWEST_KOREAN, _LEAST_KOREAN = 2, 0.2
 
 
 def unsaid_name(info: zipfile.ZipInfo) -> bytes | None:
@@ -27,7 +30,7 @@ def unsaid_name(info: zipfile.ZipInfo) -> bytes | None:
 
 def encoding_of(names: Sequence[bytes]) -> str:
     """The one encoding of all names that do not say theirs; those in ASCII need not be among them."""
-    return next(name for name in ("utf-8", "cp932", "gbk", "cp437") if _fits(names, name))
+    return next(name for name in ("utf-8", "cp932", "cp949", "gbk", "cp437") if _fits(names, name))
 
 
 def name_of(info: zipfile.ZipInfo, encoding: str) -> str:
@@ -62,7 +65,20 @@ def _fits(names: Sequence[bytes], encoding: str) -> bool:
         return False
     if encoding == "cp932":
         return _are_japanese(texts, [name.decode("cp437") for name in names])
+    if encoding == "cp949":
+        return _are_korean(texts)
     return encoding != "gbk" or _are_chinese(texts)
+
+
+def _are_korean(texts: Sequence[str]) -> bool:
+    """Whether text in cp949 is it. Every such name is valid GBK, too, where its syllables are rare characters at random.
+
+    One or two syllables can be either; they are taken for Chinese.
+    """
+    foreign = {character for text in texts for character in text if not character.isascii()}
+    if not all(unicodedata.name(character, "").startswith("HANGUL SYLLABLE") for character in foreign):
+        return False
+    return len(foreign & _KOREAN) >= max(_FEWEST_KOREAN, _LEAST_KOREAN * len(foreign))
 
 
 def _are_chinese(texts: Sequence[str]) -> bool:

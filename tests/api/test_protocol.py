@@ -110,7 +110,8 @@ def test_requests_sent_at_once_are_all_answered(port: int) -> None:
     ids=["size", "end", "trailer"],
 )
 def test_a_body_that_cannot_be_parsed_is_answered_at_once(port: int, token: str, chunks: bytes) -> None:
-    for path, kind in ((b"uploads", b"application/json"), (b"files", b"multipart/form-data; boundary=b")):
+    json, form = b"application/json", b"multipart/form-data; boundary=b"
+    for path, kind in ((b"uploads", json), (b"files", form), (b"fine_tuning/jobs/ftjob_1/cancel", json)):
         head = b"POST /v1/" + path + b" HTTP/1.1\r\n" + HOST + b"Authorization: Bearer " + token.encode()
         head += b"\r\nContent-Type: " + kind + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
         with connected(port, head + chunks) as connection:
