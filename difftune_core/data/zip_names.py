@@ -71,7 +71,7 @@ def _fits(names: Sequence[bytes], encoding: str) -> bool:
 
 
 def _are_korean(texts: Sequence[str]) -> bool:
-    """Whether text in cp949 is it. Every such name is valid GBK, too, where its syllables are rare characters at random.
+    """Whether text in cp949 is it. Every such name is valid GBK, too, where its syllables are characters at random.
 
     One or two syllables can be either; they are taken for Chinese.
     """

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from difftune_core.__main__ import main
+from difftune_core.hooks import OutcomeEvent
 
 Done = subprocess.CompletedProcess[str]
 Command = Callable[..., Done]
@@ -110,3 +112,23 @@ def test_train_names_the_missing_file(tmp_path: Path, difftune_core: Command) ->
     done = difftune_core("train", config, "--data", tmp_path / "no.zip", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "file_not_found: --data" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "retain"])
+def test_caches_are_shared_where_it_is_said_and_else_its_own(
+    tmp_path: Path, difftune_core: Command, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    used: list[Path] = []
+
+    def notes(*given: Any, **named: Any) -> OutcomeEvent:
+        used.append(named["cache"] if "cache" in named else given[1].cache)
+        return OutcomeEvent(code="succeeded")
+
+    monkeypatch.setattr("difftune_core.train.run.train", notes)
+    monkeypatch.setattr("difftune_core.families.retain.retain", notes)
+    config = tmp_path / "config.json"
+    config.write_text('{"model": "tiny-dit"}')
+    given = (command, config, "--data", tmp_path, "--out", tmp_path / "out")
+    for extra in ((), ("--cache", tmp_path / "shared")):
+        assert difftune_core(*given, *extra).returncode == 0
+    assert used == [tmp_path / "out" / "cache", tmp_path / "shared"]

@@ -226,6 +226,13 @@ def test_the_json_holds_the_figures_as_given(tmp_path: Path) -> None:
     assert plain["recipe"] == report["recipe"]
 
 
+@pytest.mark.parametrize(("last", "is_shown"), [(1e-3, False), (1e-4, True)])
+def test_a_learning_rate_that_never_changes_has_no_chart(tmp_path: Path, last: float, is_shown: bool) -> None:
+    report = full()
+    report["curves"]["learning_rate"] = [(1, 1e-3), (2, last)]
+    assert ("Learning rate" in render(report, tmp_path)[0].texts) == is_shown
+
+
 def test_points_of_a_chart_are_where_their_values_are() -> None:
     chart = line_chart("c", [Series("a", [(0, 0.0), (5, 5.0), (10, 10.0)])], x_label="x", rules=[Rule("half", 5.0)])
     dots = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', chart.svg)]
