@@ -143,11 +143,12 @@ def _measured(kind: str, adapter: str, folder: Path) -> dict[str, Any]:
         training = service.upload(write(folder / "images.zip", size=size))
         service.validated(training)
         body = _body(kind, adapter, {"training_file": training})
+        planned = service.ask("/v1/fine_tuning/jobs?dry_run=true", method="POST", json=body)["host_memory"]
         job_id = service.ask("/v1/fine_tuning/jobs", method="POST", json=body)["id"]
         job, phases = _followed(service, job_id, kill_at=_STEPS[kind] // 2)
         sizes = _artifacts(service, job, folder) if job["status"] == "succeeded" else {}
     image = _opened(folder / "result-diffusers", folder / "opened") if kind == "dit" and "diffusers" in sizes else None
-    peak = max(phases.peak_bytes.values()) / 1e9
+    peak, predicted = max(phases.peak_bytes.values()) / 1e9, planned["peak_bytes"] / 1e9
     limit = _LIMITS_GB[kind].get(adapter)
     return {
         "kind": kind,
@@ -159,6 +160,9 @@ def _measured(kind: str, adapter: str, folder: Path) -> dict[str, Any]:
         "seconds_to_import": round(prepared),
         "phases": phases.summary(),
         "peak_gb": round(peak, 2),
+        "predicted_gb": round(predicted, 2),
+        "predicted": {phase: round(held / 1e9, 2) for phase, held in planned["phases"].items()},
+        "peak_to_predicted": round(peak / predicted, 3),
         "limit_gb": limit,
         "bytes": sizes,
         "opened_image": image,
