@@ -26,7 +26,7 @@ from api.protocol import UNREADABLE
 from api.settings import Settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_FILES, _OBJECTS = {"/v1/files", "/datasets/upload"}, "/v1/objects/"
+_FILES, _OBJECTS = {"/v1/files", "/datasets/upload", "/images/control"}, "/v1/objects/"
 _PART = re.compile(r"(/v1)?/uploads/[^/]+/parts")
 _BODILESS = {"GET", "HEAD", "DELETE", "OPTIONS"}
 _NOT_ALLOWED = (

@@ -21,10 +21,11 @@ _KINDS = {"base_model": "Base models", "controlnet": "ControlNets", "annotator":
 
 
 @router.get("/models")
-async def list_models(request: Request, api: Asking) -> Response:
-    """What can be tuned here, and what helps with it."""
+async def list_models(request: Request, api: Asking, after: _After = None) -> Response:
+    """What can be tuned here, what helps with it, and what was tuned, newest first."""
+    tuned = await api.get("models", kind="fine_tuned", limit=_ON_PAGE, after=after)
     groups = [(title, (await api.get("models", kind=kind))["data"]) for kind, title in _KINDS.items()]
-    return page(request, "models.html.j2", groups=[group for group in groups if group[1]])
+    return page(request, "models.html.j2", groups=[group for group in groups if group[1]], tuned=tuned)
 
 
 @router.get("/more")

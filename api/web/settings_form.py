@@ -88,14 +88,22 @@ def _read(field: Field, text: str) -> Any:
     if field.kind == "boolean":
         return _WORDS[text]
     if field.kind == "integer":
-        if not _INTEGER.fullmatch(text):
-            raise UnreadableError(field.name, f"{field.label} is a whole number, not {text[:40]!r}.")
-        return int(text)
-    if field.kind == "number":
-        if not _NUMBER.fullmatch(text):
-            raise UnreadableError(field.name, f"{field.label} is a number, not {text[:40]!r}.")
-        return float(text)
-    return text
+        return integer(field.name, field.label, text)
+    return number(field.name, field.label, text) if field.kind == "number" else text
+
+
+def integer(name: str, label: str, text: str) -> int:
+    """The whole number that a field's text is. Raises UnreadableError."""
+    if not _INTEGER.fullmatch(text):
+        raise UnreadableError(name, f"{label} is a whole number, not {text[:40]!r}.")
+    return int(text)
+
+
+def number(name: str, label: str, text: str) -> float:
+    """The number that a field's text is. Raises UnreadableError."""
+    if not _NUMBER.fullmatch(text):
+        raise UnreadableError(name, f"{label} is a number, not {text[:40]!r}.")
+    return float(text)
 
 
 def _field(name: str) -> Field:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,6 +75,14 @@ def share(done: float | None, total: float | None) -> int:
     return int(100 * min(1.0, (done or 0) / total)) if total else 0
 
 
+def subject(drawn: Mapping[str, Any]) -> str:
+    """What images on request are of."""
+    if drawn["prompt"] is not None:
+        return str(drawn["prompt"]) or "no prompt"
+    label, name = drawn["class_label"], drawn["class_name"]
+    return str(name or ("no class" if label is None else f"class {label}"))
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "words": words,
     "tone": tone,
@@ -84,4 +92,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "size": size,
     "share": share,
     "figure": number,
+    "subject": subject,
 }

@@ -14,7 +14,7 @@ from api.deps import Services
 from api.keys import service as keys
 
 Send = Callable[..., Any]
-PAGES = ["/", "/jobs", "/jobs/new", "/datasets", "/comparisons", "/models", "/more", "/login"]
+PAGES = ["/", "/jobs", "/jobs/new", "/datasets", "/comparisons", "/images", "/models", "/more", "/login"]
 
 
 def test_models_can_be_begun_with(browser: TestClient) -> None:
