@@ -59,6 +59,7 @@ from api.units import MAX_CONNECTIONS, Units
 from api.uploads.endpoints import router as uploads
 from api.verbs import Head
 from api.web import router as web
+from api.web.refusals import PagesForBrowsers
 
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -98,7 +99,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(KnownHosts, hosts=_hosts(settings))
     app.add_middleware(PlainHeads)
-    app.add_middleware(RequestContext)  # the last added is the first to run
+    app.add_middleware(RequestContext)
+    app.add_middleware(PagesForBrowsers)  # the last added is the first to run
     error_handlers.install(app)
     app.add_middleware(MakesRoom, reserve=Reserve(settings.data_dir))
 
