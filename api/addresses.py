@@ -32,7 +32,7 @@ def reached_at(host: str) -> str:
 
 
 def is_everywhere(host: str) -> bool:
-    """Whether `host` stands for all addresses of this machine."""
+    """Return whether `host` stands for all addresses of this machine."""
     try:
         return ip_address(host).is_unspecified
     except ValueError:

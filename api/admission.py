@@ -29,7 +29,7 @@ class FairLimiter:
     """
 
     def __init__(self, places: int, *, shares: bool = False) -> None:
-        """All places are free."""
+        """Begin with all places free."""
         self._places = self._free = places
         self._shares = shares
         self._held: Counter[str] = Counter()
@@ -112,7 +112,7 @@ class FairLimiter:
             self._waiting[tenant_id] = queue
 
     def _refusal(self, tenant_id: str) -> ServiceError:
-        """Who is refused is promised a moment of its own: all coming back at once would be refused again."""
+        """Promise each refused request a moment of its own: all coming back at once would be refused again."""
         now = time.monotonic()
         self._promised_at = max(self._promised_at, now) + self._taken_s / self._places
         retry_s = min(max(math.ceil(self._promised_at - now), 1), _MAX_RETRY_S)

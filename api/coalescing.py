@@ -38,7 +38,7 @@ class CoalescedReads(Generic[K, V]):
     def __init__(
         self, read: Callable[[list[K]], Awaitable[Mapping[K, V]]], version: Callable[[], int | None] = lambda: None
     ) -> None:
-        """Nothing is asked yet. `version` is another one once anything has changed; None where it cannot tell."""
+        """Answer by `read`; `version` is another one once anything has changed, None where it cannot tell."""
         self._read = read
         self._version = version
         self._known: dict[K, V] = {}
@@ -48,7 +48,7 @@ class CoalescedReads(Generic[K, V]):
         self._rounds: asyncio.Task[None] | None = None
 
     async def ask(self, key: K) -> V | None:
-        """What `read` finds for the key; None where it finds nothing. Errors of `read` are passed on.
+        """Return what `read` finds for the key; None where it finds nothing. Errors of `read` are passed on.
 
         Raises:
             UnavailableError: it takes too long.

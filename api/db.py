@@ -103,7 +103,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One unit of work: committed when the block ends, rolled back when it raises."""
+        """Open one unit of work: committed when the block ends, rolled back when it raises."""
         engine = self.engine.execution_options(**{_WRITES: True})
         with Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
@@ -160,13 +160,13 @@ def _end_reading(session: Session) -> None:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether a database had no room left to do what it was asked."""
+    """Return whether a database had no room left to do what it was asked."""
     cause = getattr(error, "orig", None)
     return getattr(cause, "sqlite_errorcode", None) in _SQLITE_FULL or getattr(cause, "sqlstate", None) == _DISK_FULL
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether it says that others have the lock or all connections: what failed may well succeed a little later."""
+    """Return whether an error says that others have the lock or all connections: a later try may well succeed."""
     if isinstance(error, PoolTimeoutError):
         return True
     if not isinstance(error, DBAPIError):

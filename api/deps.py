@@ -38,7 +38,7 @@ class Doorbell(Protocol):
     """Tells workers to look; `api.queue.Doorbell`."""
 
     def ring(self) -> bool:
-        """Never raises."""
+        """Ring the doorbell; never raise."""
         ...
 
 
@@ -86,7 +86,7 @@ ServicesDep = Annotated[Services, Depends(services)]
 
 
 async def authenticate(request: Request) -> Principal:
-    """Who the request comes from, asked for once. Routes with a key do this before they read the body.
+    """Return who the request comes from, asked for once. Routes with a key do this before they read the body.
 
     Raises:
         UnauthenticatedError: there is no key, or it is not valid.
@@ -160,7 +160,7 @@ Tenant = Annotated[str, Depends(tenant)]
 
 @dataclass(frozen=True)
 class Unit:
-    """How an endpoint is run: what a route finds in place of its session."""
+    """How an endpoint is run: what a route gets in place of a session."""
 
     run: Callable[[Callable[..., Any]], Awaitable[Any]]
 

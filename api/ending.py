@@ -12,7 +12,7 @@ _ENDINGS = ("/cancel", "/pause")
 
 
 class MakesRoom:
-    """Before such a request: lets a piece of the reserve go where the disk is full."""
+    """Middleware that lets a piece of the reserve go before a request that deletes or ends, where the disk is full."""
 
     def __init__(self, app: ASGIApp, reserve: Reserve) -> None:
         self.app = app

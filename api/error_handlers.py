@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """All handlers but that of unforeseen errors, which `api.middleware` answers with `unforeseen`."""
+    """Install all handlers but that of unforeseen errors, which `api.middleware` answers with `unforeseen`."""
     app.add_exception_handler(errors.ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(TaskError, _on_config_error)
@@ -104,8 +104,8 @@ def _headers(status: HTTPStatus, error: errors.ServiceError) -> dict[str, str] |
 
 
 def unforeseen(request: Request, *, stopping: bool = False) -> JSONResponse:
-    """What a user may know of an error that nobody foresaw; the log has the rest under the request id. `stopping`: the
-    process ends, and the request was cut off.
+    """Tell what a user may know of an error that nobody foresaw; the log has the rest under the request id. `stopping`:
+    the process ends, and the request was cut off.
     """
     if stopping:
         message = "The service is being stopped. Send the request again in a moment."
@@ -232,7 +232,7 @@ def _fault(fault: dict[str, Any], body: Any, model: Any) -> dict[str, Any]:
 
 
 def _deepest(faults: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without those above another one: of a union, members that were not meant complain too."""
+    """Drop faults of fields that hold a field at fault: of a union, members that were not meant complain too."""
     pointers = [fault.get("pointer", "") for fault in faults]
     return [fault for fault in faults if not any(p.startswith(f"{fault.get('pointer')}/") for p in pointers)]
 

@@ -1,4 +1,4 @@
-"""What the service refuses, without HTTP: one tree, drawn here; `api.error_handlers` gives each its status.
+"""What the service refuses, without HTTP: one tree of errors; `api.error_handlers` gives each its status.
 
 ServiceError
 ├── MalformedError        cannot be read at all
@@ -21,7 +21,7 @@ from typing import Any
 
 
 class ServiceError(Exception):
-    """Has a `code` for programs and a message for people; `param` and `pointer` name the field at fault."""
+    """An error with a `code` for programs and a message for people; `param` and `pointer` name the field at fault."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class InvalidInputError(ServiceError):
 
 
 class UnauthenticatedError(ServiceError):
-    """There is no key, or it is not one of ours."""
+    """The request has no key, or one that is not known."""
 
 
 class ForbiddenError(ServiceError):
@@ -71,23 +71,23 @@ class ForbiddenError(ServiceError):
 
 
 class NotFoundError(ServiceError):
-    """Not there, or another tenant's."""
+    """The thing is not there, or it is another tenant's."""
 
 
 class ConflictError(ServiceError):
-    """Not possible in the present state; trying again does not help."""
+    """The present state does not allow the request; trying again does not help."""
 
 
 class NotYetError(ConflictError):
-    """Not possible in the present state, which passes by itself: trying again may help."""
+    """The present state does not allow the request, but passes by itself: trying again may help."""
 
 
 class GoneError(ServiceError):
-    """It was there, and its time is over."""
+    """The thing was there, and its time is over."""
 
 
 class TooLargeError(ServiceError):
-    """More bytes than allowed."""
+    """The request has more bytes than allowed."""
 
 
 class QuotaError(ServiceError):

@@ -23,22 +23,22 @@ class Finding(BaseModel):
 
 
 def good(check: str, message: str) -> Finding:
-    """All is well."""
+    """Make the finding that all is well."""
     return Finding(check=check, state="good", message=message)
 
 
 def poor(check: str, message: str, advice: str = "") -> Finding:
-    """Worth knowing."""
+    """Make the finding that something is worth knowing."""
     return Finding(check=check, state="poor", message=message, advice=advice)
 
 
 def bad(check: str, message: str, advice: str = "") -> Finding:
-    """Jobs cannot run like this."""
+    """Make the finding that jobs cannot run like this."""
     return Finding(check=check, state="bad", message=message, advice=advice)
 
 
 def examined(check: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What `look` finds; an examination that itself fails is a finding, so that the others go on."""
+    """Return what `look` finds; an examination that itself fails is a finding, so that the others go on."""
     try:
         return list(look())
     except Exception as error:  # noqa: BLE001  # whatever a library throws at a broken surrounding

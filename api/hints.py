@@ -31,7 +31,7 @@ def meant(model: Any, path: Sequence[str | int]) -> str:
 
 
 def _like(name: str, names: list[str]) -> str | None:
-    """The name that is spelled like it, or shortened by it: `lr` is `learning_rate`."""
+    """Return the name that is spelled like the unknown one, or shortened by it: `lr` is `learning_rate`."""
     short = [known for known in names if "".join(word[0] for word in known.split("_") if word) == name.lower()]
     return next(iter([*short, *get_close_matches(name.lower(), names, n=1, cutoff=0.7)]), None)
 

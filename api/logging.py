@@ -14,7 +14,7 @@ from api.tracing import add_trace_id
 
 
 def configure_logging(*, as_json: bool | None = None, stream: TextIO = sys.stderr) -> None:
-    """Once at start of a process. JSON lines unless the stream is a terminal.
+    """Configure the process's logging; call this once at its start. JSON lines unless the stream is a terminal.
 
     Tracebacks come without local variables: those may hold keys.
     """

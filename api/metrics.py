@@ -33,7 +33,7 @@ class WorkInDatabase(Collector):
     """Work items that wait or are worked on, counted at each scrape."""
 
     def __init__(self, database: Database) -> None:
-        """Nothing is asked yet."""
+        """Make the process's metrics; nothing is asked yet."""
         self._database = database
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

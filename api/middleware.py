@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 
 def takes_much(path: str) -> bool:
-    """Whether bodies sent to a path may be larger than what is held in memory."""
+    """Return whether bodies sent to a path may be larger than what is held in memory."""
     return path in _FILES or _PART.fullmatch(path) is not None or path.startswith(_OBJECTS)
 
 

@@ -1,4 +1,4 @@
-"""What we write is for its owner's eyes: data sets, keys and models of others lie in the data folder."""
+"""What the service writes is for its owner's eyes: the data folder holds data sets, keys and models of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _OWNER_ALONE = 0o077
 
 
 def write_privately() -> None:
-    """Once at start of a process: its files get mode 0600, its folders 0700, and those of its children too."""
+    """Give the process's new files mode 0600 and folders 0700, its children's too; call this once at its start."""
     os.umask(_OWNER_ALONE)
 
 

@@ -52,7 +52,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._end_in(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Wait for nothing any more."""
         self._end_in(None)
         super().connection_lost(exc)
 
@@ -103,7 +103,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """All of the request is here."""
+        """Note that all of the request is here."""
         self._in_message = False
         self._awaits_head = True
         self._undigested = 0

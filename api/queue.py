@@ -119,7 +119,7 @@ class Doorbell:
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
-        """Nothing is connected before the first ring."""
+        """Make the doorbell; it connects at the first ring."""
         self._celery = create_celery(settings)
         self._database = database
         self._ringing = threading.Lock()

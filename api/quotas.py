@@ -35,5 +35,5 @@ def reserve(session: Session, settings: Settings, tenant_id: str, num_bytes: int
 
 
 def used_bytes(session: Session, tenant_id: str) -> int:
-    """What counts against the tenant's quota."""
+    """Return what counts against the tenant's quota."""
     return sum(owner.brought_bytes(session, tenant_id) for owner in owners())

@@ -21,7 +21,7 @@ class Reserve:
     """The files `reserve/*` of a data folder."""
 
     def __init__(self, data_dir: Path) -> None:
-        """Nothing is made yet."""
+        """Describe the reserve; `make` makes it."""
         self.data_dir = data_dir
         self._folder = data_dir / "reserve"
 

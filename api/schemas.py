@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 
 class Out(BaseModel):
-    """What is answered."""
+    """An answer of the API."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class In(BaseModel):
-    """What is asked: unknown fields are refused, and values of another type are not taken for what they resemble."""
+    """A request's body: unknown fields are refused, and values of another type are not taken for what they resemble."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True, extra="forbid", frozen=True, allow_inf_nan=False, strict=True
@@ -59,7 +59,7 @@ def page_of(rows: Sequence[RowT], limit: int, shown: Callable[[RowT], ItemT]) ->
 
 
 class Deleted(Out):
-    """Something is gone."""
+    """The answer to a deletion."""
 
     id: str
     object: str
@@ -72,7 +72,7 @@ class Fault(Out):
     pointer: str | None = None
     """JSON pointer to the field of the body, as a URI fragment."""
     parameter: str | None = None
-    """Or the name of the parameter."""
+    """Name of the parameter at fault, where it is not a field of the body."""
     code: str
     detail: str
 

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     body_idle_s: Annotated[float, Field(gt=0)] = 15.0
     """A request's body of which nothing came for so long is refused (408)."""
     body_bytes_per_s: Annotated[float, Field(gt=0)] = 4096.0
-    """And so is one that came more slowly than this, after that time."""
+    """A body that, after `body_idle_s` seconds, has come more slowly than this is refused too (408)."""
     model_dirs: list[Path] = []
     """Further folders of base models, before the bundled ones."""
     lease_s: Annotated[float, Field(gt=0)] = 15.0
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     collect_s: Annotated[float, Field(gt=0)] = 3600.0
     """Objects that no row names are looked for this often."""
     orphan_grace_s: Annotated[float, Field(ge=3600)] = 86_400.0
-    """And deleted when they are older than this. A backup of the database that is restored later may miss them."""
+    """Objects that no row names are deleted when they are older than this: a backup restored later may miss them."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
     """Attempts in a row that crash and get no further before a job fails as a crash loop."""
     retry_delay_s: Annotated[float, Field(ge=0)] = 1.0
@@ -132,10 +132,10 @@ class Settings(BaseSettings):
     import_prefixes: list[Annotated[str, Field(pattern=r"^s3://[^/]+/.*$")]] = []
     """What users may import data sets from: `s3://bucket/` or `s3://bucket/prefix/`, each. Empty: nothing."""
     import_s3_endpoint_url: BaseUrl | None = None
-    """Address of the store that has them; null is AWS. No user chooses an address."""
+    """Address of the store that imports come from; null is AWS. No user chooses an address."""
     import_s3_region: str = "us-east-1"
     import_s3_access_key_id: SecretStr | None = None
-    """Id of a key that may read there and no more."""
+    """Id of a key that may read the store that imports come from, and no more."""
     import_s3_secret_access_key: SecretStr | None = None
     upload_ttl_s: float = 7 * 86_400.0
     idempotency_ttl_s: float = 2 * 86_400.0
@@ -182,6 +182,6 @@ class Settings(BaseSettings):
 
 
 def faults_of(error: ValidationError) -> str:
-    """What is wrong with settings, in a line that names their variables."""
+    """Return what is wrong with settings, in a line that names their variables."""
     told = ((fault["loc"], fault["msg"].removeprefix("Value error, ")) for fault in error.errors())
     return "; ".join(f"DIFFTUNE_{'_'.join(map(str, name)).upper()}: {message}" for name, message in told)

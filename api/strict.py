@@ -37,7 +37,7 @@ class _Parameter:
     is_integer: bool = False
     is_boolean: bool = False
     has_keys: bool = False
-    """Whether it is sent as `name[key]=value`."""
+    """Whether the parameter is sent as `name[key]=value`."""
 
 
 class StrictRoute(APIRoute):

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 def configure_tracing(service: str) -> None:
-    """Once at start of a process: export its spans as `service`, where the environment asks for it."""
+    """Export the process's spans as `service`, where the environment asks for it; call this once at its start."""
     if tracing_wanted():
         from api.otlp import provider  # loads the SDK and an HTTP client
 
@@ -39,7 +39,7 @@ def configure_tracing(service: str) -> None:
 
 @cache
 def tracing_wanted() -> bool:
-    """Whether the operator has asked for traces; what cannot be done is logged once, and ends nothing."""
+    """Return whether the operator has asked for traces; what cannot be done is logged once, and ends nothing."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()

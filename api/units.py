@@ -32,7 +32,7 @@ class Units:
     """Runs the units of work of one process of the API; readers and writers have places of their own."""
 
     def __init__(self, database: Database) -> None:
-        """Nothing is opened yet."""
+        """Make the units of work; connections are opened by the first."""
         self._database = database
         self._writers = FairLimiter(_SQLITE_WRITERS if database.is_sqlite else _WRITERS)
         self._readers = FairLimiter(_READERS)

@@ -65,7 +65,7 @@ class AnalysedCheckpoint(Out):
 
     id: str
     name: str
-    """In the report."""
+    """Name of the checkpoint in the report."""
     job_id: str
     step: int
 
@@ -96,7 +96,7 @@ class AnalysisOut(Listed):
     validation_file: str | None
     progress: AnalysisProgress
     reports: list[AnalysisReport]
-    """Once succeeded: the page with the plot, the figures as JSON, the images as one picture."""
+    """Files of a succeeded analysis: the page with the plot, the figures as JSON, the images as one picture."""
     metadata: dict[str, str] | None
     error: AnalysisError | None
     created_at: int

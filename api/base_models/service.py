@@ -145,7 +145,7 @@ def _refuse_other(
 
 
 def _is_anywhere(settings: Settings, store: ObjectStore, model_id: str) -> bool:
-    """Whether there is a folder or a stored model of that id, whatever it is."""
+    """Return whether there is a folder or a stored model of that id, whatever it is."""
     folders = any((root / model_id).is_dir() for root in settings.model_roots)
     return folders or model_id in {id_ for id_, _ in stored.listed(store)}
 

@@ -37,15 +37,15 @@ class StoredModel(BaseModel):
     card: dict[str, Any]
     """`card.json`, whole."""
     files: list[FileInfo]
-    """Paths are relative to its folder."""
+    """Files by paths relative to the model's folder."""
 
     @property
     def role(self) -> Role | None:
-        """What kind of card it has."""
+        """Kind of the model's card."""
         return role_of(self.card)
 
     def key(self, file: FileInfo) -> str:
-        """The key of one of its files."""
+        """Key of one of the model's files."""
         return f"{_folder(self.id, self.digest)}/{file.path}"
 
 
@@ -78,7 +78,7 @@ def publish(store: ObjectStore, folder: Path) -> StoredModel:
 
 
 def find(store: ObjectStore, model_id: str) -> StoredModel | None:
-    """The model of that id; None where there is none.
+    """Return the model with the id; None where there is none.
 
     Raises:
         ValidationError: its index cannot be read.

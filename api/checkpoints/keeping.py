@@ -17,7 +17,7 @@ from api.jobs.states import FINAL
 from api.subjects.kinds import users_of
 
 _DOWNLOAD_S = 86_400.0
-"""A download that begins when its link ends is over by then."""
+"""Seconds within which a download is over that began when its link ended."""
 
 
 def collect_surplus(session: Session, job: Job, *, spared: int | None = None) -> list[str]:

@@ -14,7 +14,7 @@ from api.subjects.repository import paged
 def find(
     session: Session, tenant_id: str, checkpoint_id: str, *, lock: Literal["read", "write"] | None = None
 ) -> Checkpoint | None:
-    """With a lock it is not collected meanwhile: `read` to name it, `write` to change it."""
+    """Find a tenant's checkpoint; a lock (`read` to name it, `write` to change it) keeps it from being collected."""
     query = select(Checkpoint).where(Checkpoint.id == checkpoint_id, Checkpoint.tenant_id == tenant_id)
     if lock is not None:
         query = query.with_for_update(read=lock == "read").execution_options(populate_existing=True)
@@ -39,7 +39,7 @@ def exports(session: Session, job_id: str, kind: str) -> dict[int, ResultFile]:
 
 
 def beyond_newest(session: Session, job_id: str, count: int) -> list[Checkpoint]:
-    """All but the newest `count`, locked, the newest first; those that somebody else has locked are left out."""
+    """List all but the newest `count`, locked, the newest first; those that somebody else has locked are left out."""
     newest = select(Checkpoint.step).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
     oldest_of_them = session.scalar(newest.offset(count - 1).limit(1))
     if oldest_of_them is None:
@@ -50,7 +50,7 @@ def beyond_newest(session: Session, job_id: str, count: int) -> list[Checkpoint]
 
 
 def remove(session: Session, checkpoint: Checkpoint) -> list[str]:
-    """Delete its row and those of its exports; keys to delete after the commit."""
+    """Delete the rows of a checkpoint and of its exports; return the keys to delete after the commit."""
     exports = (ResultFile.step == checkpoint.step, ResultFile.kind.startswith("export_", autoescape=True))
     keys = [file.key for file in checkpoint.stored] + files.remove(session, checkpoint.job_id, *exports)
     session.delete(checkpoint)

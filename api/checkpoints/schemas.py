@@ -27,7 +27,7 @@ class CheckpointOut(Listed):
     tags: list[str]
     """`latest`, `best`."""
     best: bool
-    """Whether it is the best so far, by the job's `evaluation.best_metric`; it is never collected."""
+    """Whether the checkpoint is the best so far, by the job's `evaluation.best_metric`; the best is never collected."""
     files: list[CheckpointFile]
     """`model.safetensors` is the weight average, the one to use."""
     resume_available: bool

@@ -86,7 +86,7 @@ def _file(checkpoint: Checkpoint, name: str) -> StoredFile:
 
 
 def _as_original(store: ObjectStore, checkpoint: Checkpoint, job: Job) -> str:
-    """How to load the weights in the original DiT code."""
+    """Return how to load the weights in the original DiT code."""
     if why := rules_of_config(job.transfer).no_format.get("original"):
         raise ConflictError("export_not_possible", why.format(job=job.id))
     config = json.loads(b"".join(store.read(_file(checkpoint, _CONFIG).key)))

@@ -48,7 +48,7 @@ class _Comparisons(OwnedKind[Comparison]):
         return subject.cancel_requested_at is not None
 
     def requeue(self, subject: Comparison) -> None:
-        """Let it go on running."""
+        """Let the comparison go on running."""
 
     def cancel(self, session: Session, tenant_id: str, id_: str) -> Comparison:
         """Cancel each job that is not final; the comparison ends with the last of them, without a report.

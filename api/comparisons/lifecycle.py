@@ -1,4 +1,4 @@
-"""What its jobs do to a comparison, each in the caller's transaction.
+"""What a comparison's jobs do to it, each in the caller's transaction.
 
 Rows are locked work item first, then job, then comparison: the last of two jobs that end at once sees both ends.
 """
@@ -53,7 +53,7 @@ def missing_runs(members: Sequence[Member]) -> list[MissingRun]:
 
 
 def job_files(session: Session, job_ids: list[str], kind: str) -> dict[str, ResultFile]:
-    """Each job's newest result file of a kind."""
+    """Return each job's newest result file of a kind."""
     of_jobs = (ResultFile.subject_id.in_(job_ids), ResultFile.kind == kind)
     found = session.scalars(select(ResultFile).where(*of_jobs).order_by(ResultFile.step))
     return {file.subject_id: file for file in found}
@@ -75,7 +75,7 @@ def _jobs_ended(session: Session, comparison: Comparison, members: list[Member])
 
 
 def _has_pair(members: list[Member]) -> bool:
-    """Whether two methods have succeeded with the same seed."""
+    """Return whether two methods have succeeded with the same seed."""
     seeds = Counter(member.seed for member in members if member.job.status == JobStatus.SUCCEEDED)
     return any(count > 1 for count in seeds.values())
 

@@ -37,7 +37,7 @@ def members_of(session: Session, comparison_ids: list[str]) -> dict[str, list[Me
 
 
 def lock_work_of_jobs(session: Session, comparison_id: str) -> None:
-    """Lock the open work items of all its jobs, then the jobs: the order in which workers lock them."""
+    """Lock the open work items of a comparison's jobs, then the jobs: the order in which workers lock them."""
     job_ids = select(ComparisonJob.job_id).where(ComparisonJob.comparison_id == comparison_id)
     items = select(WorkItem.id).where(WorkItem.subject_id.in_(job_ids), WorkItem.state != WorkState.DONE)
     session.scalars(items.order_by(WorkItem.id).with_for_update()).all()

@@ -123,9 +123,9 @@ class ComparisonOut(Listed):
     """The condition of ControlNets; null for base models that draw classes."""
     evaluation: Resolved
     checkpoints: Resolved | None
-    """The settings of its jobs; null once all of them are deleted."""
+    """Checkpoint settings of the comparison's jobs; null once all of them are deleted."""
     resources: Resolved | None
-    """The resources of its jobs; null once all of them are deleted."""
+    """Resources of the comparison's jobs; null once all of them are deleted."""
     num_threads: int | None
     suffix: str | None
     metadata: dict[str, str] | None

@@ -29,7 +29,7 @@ class Source:
     name: str
 
     def stat(self) -> ObjectInfo:
-        """Its size and etag.
+        """Ask the store for the object's size in bytes and its etag.
 
         Raises:
             FileNotFoundError: there is none.
@@ -38,7 +38,7 @@ class Source:
         return object_info(s3_client(self.settings, self.settings.s3_endpoint_url), self.bucket, self.name)
 
     def read(self, etag: str) -> Iterator[bytes]:
-        """Its bytes, as long as it is what it was.
+        """Read the object's bytes, as long as it has this etag.
 
         Raises:
             FileNotFoundError: there is none.
@@ -100,7 +100,7 @@ def create(session: Session, settings: Settings, tenant_id: str, asked: DatasetI
 
 
 def _is_own(settings: Settings, bucket: str, name: str) -> bool:
-    """Whether it is an object of ours, which may be another tenant's."""
+    """Return whether the object is in this installation's own store, where it may be another tenant's."""
     if settings.store_url is None or settings.s3_endpoint_url != settings.import_s3_endpoint_url:
         return False
     own = settings.store_url.removeprefix(_SCHEME).strip("/")

@@ -15,7 +15,7 @@ _ID = re.compile(r"item_([0-9]{1,15})")
 
 
 def item_page(store: ObjectStore, key: str, *, after: str | None, limit: int) -> list[DatasetItem]:
-    """Up to `limit` items that follow the one with the id `after`.
+    """Return up to `limit` items that follow the one with the id `after`.
 
     Raises:
         InvalidInputError: `after` is no id of an item of this file.

@@ -32,7 +32,7 @@ class Dataset(Owned, Stated, Base):
     expected_sha256: Mapped[str | None] = mapped_column(String(64))
     """Hex sha256 that the client stated; as above."""
     options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    """What its owner says of it (`DatasetOptions`); null where nothing was said."""
+    """What the owner says of the data set (`DatasetOptions`); null where nothing was said."""
     source: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """Where an import comes from, `{"uri", "etag"}`; its one part is written when it has been copied."""
     num_items: Mapped[int | None]
@@ -61,20 +61,20 @@ class Dataset(Owned, Stated, Base):
 
     @property
     def settings(self) -> DatasetOptions:
-        """What its owner says of it, complete."""
+        """What the owner says of the data set, complete."""
         return DatasetOptions.model_validate(self.options or {})
 
     @property
     def identity(self) -> str | None:
-        """What identifies its images: the file, and what is taken of it; known once the file is."""
+        """What identifies the data set's images: the file, and what is taken of it; known once the file is."""
         return None if self.sha256 is None else identity(self.sha256, self.settings)
 
     @property
     def has_controls(self) -> bool:
-        """Whether its rows name control images."""
+        """Whether the data set's rows name control images."""
         return bool((self.report or {}).get("has_controls"))
 
     @property
     def keys(self) -> list[str]:
-        """Its objects: the file's parts, and what its validation has left."""
+        """Keys of the data set's objects: the file's parts, and what the validation has left."""
         return [part["key"] for part in self.parts] + [key for key in (self.report_key, self.items_key) if key]

@@ -10,10 +10,10 @@ from difftune_core.config.dataset import DatasetOptions, OnBadFiles, Splits
 
 
 class DatasetSettings(DatasetOptions, In):
-    """What the owner of a data set says of it when it is made."""
+    """What the owner says of a data set when it is made."""
 
     def options(self) -> DatasetOptions:
-        """These settings alone."""
+        """Return the settings without what else a request says."""
         return DatasetOptions(**self.model_dump(include=set(DatasetOptions.model_fields)))
 
 

@@ -60,7 +60,7 @@ _WRITTEN = {"start.js": (_START, "text/javascript")}
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """Swagger UI."""
+    """Show Swagger UI."""
     return HTMLResponse(_DOCS, headers=_HEADERS)
 
 

@@ -14,7 +14,7 @@ _TIMEOUT_S = 3.0
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Whether messages can be sent; without them workers find their work by polling, a little later."""
+    """Find out whether messages can be sent; without them workers find their work by polling, a little later."""
     url = settings.broker_url
     if url is None:
         folder = settings.data_dir / "broker"

@@ -18,7 +18,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Whether the data folder is there, can be written and has room."""
+    """Find out whether the data folder is there, can be written and has room."""
     folder = settings.data_dir
     if folder.exists() and not folder.is_dir():
         yield bad(_CHECK, f"{folder} is no folder", "Name another: --data-dir, or DIFFTUNE_DATA_DIR.")
@@ -44,7 +44,7 @@ def look(settings: Settings) -> Iterator[Finding]:
 
 
 def _modes(folder: Path) -> Iterator[Finding]:
-    """Whether others may look into the folder, and, where they may, into which of its files."""
+    """Find out whether others may look into the folder, and, where they may, into which of its files."""
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & _OTHERS:
         open_files = sum(bool(path.stat().st_mode & _OTHERS) for path in folder.iterdir() if path.is_file())
@@ -53,7 +53,7 @@ def _modes(folder: Path) -> Iterator[Finding]:
 
 
 def look_at_secrets(settings: Settings) -> Iterator[Finding]:
-    """Whether keys are for their owner's eyes only."""
+    """Find out whether keys are for their owner's eyes only."""
     given = os.environ.get(SECRETS_DIR)
     files = [
         settings.data_dir / KEY_FILE,

@@ -15,7 +15,7 @@ _CHECK = "base models"
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Whether there is a base model, and whether each one's files are those of which its card speaks."""
+    """Find out whether there is a base model, and whether each one's files are those of which its card speaks."""
     sound = []
     for model_id, folder in list_cards(settings.model_roots).items():
         try:

@@ -17,7 +17,7 @@ _SHOWN = 5
 
 
 def look(settings: Settings, *, every: bool = False) -> Iterator[Finding]:
-    """Whether the store has the objects that rows name: a random sample of them, or `every` one."""
+    """Find out whether the store has the objects that rows name: a random sample of them, or `every` one."""
     if settings.database_url is None and not (settings.data_dir / "difftune.sqlite3").exists():
         return
     database = Database(settings.database)

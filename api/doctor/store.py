@@ -16,7 +16,7 @@ _REFUSED_SKEW_S = 900.0  # S3 refuses requests that were signed further from its
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Whether an object can be written, read, listed and deleted, and whether the store's clock is ours."""
+    """Find out whether an object can be written, read, listed and deleted, and whether the store's clock is ours."""
     where = settings.store_url or str(settings.data_dir / "objects")
     if settings.store_url is None and not (settings.data_dir / "objects").is_dir():
         yield good(_CHECK, f"{where} is made at the first start")
@@ -37,7 +37,7 @@ def look(settings: Settings) -> Iterator[Finding]:
 
 
 def _probed(store: ObjectStore) -> str | None:
-    """What was wrong with an object that came and went, or None."""
+    """Return what was wrong with an object that came and went, or None."""
     key, content = f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(1024)
     store.put_stream(key, [content])
     try:

@@ -35,7 +35,7 @@ Sent = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class News:
-    """What one look found of one job."""
+    """What one reading of the rows found of one job."""
 
     tenant_id: str
     since: int
@@ -56,7 +56,7 @@ class Watched:
     """Number of the last event that is no longer in memory."""
     events: list[Sent] = field(default_factory=list)
     is_over: bool = False
-    """All of its events are known, and none will follow."""
+    """Whether all of the job's events are known, and none will follow."""
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     @property
@@ -93,7 +93,7 @@ class Watched:
 
 
 class Following:
-    """Who listens to which job; of one event loop.
+    """The listeners of one event loop, by job.
 
     A listener that is slow holds up nobody, and nothing is kept for it: it goes on from the number it has got to.
     """

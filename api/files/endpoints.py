@@ -169,7 +169,7 @@ def _check(form: StoredForm) -> None:
 
 
 def _options(form: StoredForm) -> DatasetOptions:
-    """What the form says of the data set; its values are text."""
+    """Return what the form says of the data set; its values are text."""
     given = {name: text for name, text in form.fields.items() if name in DatasetOptions.model_fields}
     for name, text in given.items():
         if DatasetOptions.model_fields[name].annotation is float and not _NUMBER.fullmatch(text):

@@ -29,9 +29,9 @@ class File(Listed):
     status: Literal["uploaded", "processed", "error"]
     """`uploaded` while it is validated, `processed` when it can be used, `error` when it is invalid."""
     status_details: str | None
-    """Why it is invalid."""
+    """Why the file is invalid."""
     sha256: str | None
-    """Hex, of the whole file; null before it is known."""
+    """Digest of the whole file, in hex; null before it is known."""
 
 
 def file_of_dataset(dataset: Dataset) -> File:

@@ -14,10 +14,10 @@ _RETRY_S = 1
 
 
 class InFlight:
-    """One request at a time for each place; of one event loop. Between processes the database sees to that."""
+    """A lock of one event loop: one request at a time for each place. Between processes the database sees to that."""
 
     def __init__(self) -> None:
-        """Nothing is under way."""
+        """Begin with no request under way."""
         self._turns: dict[Hashable, anyio.Semaphore] = {}
         self._users: dict[Hashable, int] = {}
 

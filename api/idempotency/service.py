@@ -40,7 +40,7 @@ class Once:
     """Headers of the response."""
 
     def answer(self, session: Session, body: Body, shape: type[OutT], act: Callable[[], OutT]) -> OutT:
-        """What `act` answers, or has answered to the same request before.
+        """Return what `act` answers, or has answered to the same request before.
 
         Only what was carried out is remembered: after a refusal the key is free again. `body` is what makes two
         requests the same: the fields that were sent; None where there is no body; of one that was received as a stream,
@@ -60,11 +60,11 @@ class Once:
         return given
 
     def knows(self, session: Session) -> bool:
-        """Whether a request with this key was carried out."""
+        """Return whether a request with this key was carried out."""
         return self.key is not None and repository.find(session, self.tenant_id, self.scope, self.key) is not None
 
     def given_before(self, session: Session, body: Body, shape: type[OutT]) -> OutT | None:
-        """What was answered to the same request before, if it was. Raises as `answer`."""
+        """Return what was answered to the same request before, if it was. Raises as `answer`."""
         known = repository.find(session, self.tenant_id, self.scope, self.key) if self.key is not None else None
         if known is None:
             return None

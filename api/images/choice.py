@@ -39,7 +39,7 @@ class Chosen:
 
     @property
     def draws_prompts(self) -> bool:
-        """Whether prompts say what it draws; else classes do."""
+        """Whether prompts say what the model draws; else classes do."""
         return rules_of(self.card).data_form == "captioned"
 
     @property
@@ -53,7 +53,7 @@ class Chosen:
         return self.job.transfer if self.job else None
 
     def defaults(self) -> dict[str, object]:
-        """How images are drawn unless it is said: as the checkpoint was judged, or as the card says."""
+        """Return how images are drawn unless it is said: as the checkpoint was judged, or as the card says."""
         if self.transfer is not None:
             return self.transfer.evaluation.model_dump()
         return {"sampler": SAMPLERS[self.card.process][0], **self.card.defaults.evaluation}

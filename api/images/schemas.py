@@ -38,7 +38,7 @@ class GenerationCreate(In):
     control_image: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """What a ControlNet follows: id of a file that was uploaded with the purpose `vision`."""
     conditioning_scale: Annotated[float, Field(ge=0, le=10)] | None = None
-    """How strongly a ControlNet follows it."""
+    """How strongly a ControlNet follows the control image."""
     sampler: Sampler | None = None
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=1, le=20)] | None = None
@@ -68,9 +68,9 @@ class GeneratedImage(Out):
     """A link without a key, until `expires_at`; ask again for another."""
     b64_json: str | None = None
     source: Literal["model", "base"]
-    """Who has drawn it; `base` with `compare_to_base`."""
+    """Which model has drawn the image; `base` with `compare_to_base`."""
     index: int
-    """Its number: images of equal numbers begin with the same noise."""
+    """Number of the image: images of equal numbers begin with the same noise."""
     filename: str
     bytes: int
     sha256: str
@@ -82,7 +82,7 @@ class GenerationError(Failure):
 
 
 class GenerationOut(Listed):
-    """Images in OpenAI's shape, or how far they are."""
+    """Images in OpenAI's shape, or how far drawing them has got."""
 
     object: Literal["image.generation"] = "image.generation"
     created: int
@@ -96,10 +96,10 @@ class GenerationOut(Listed):
     seed: int
     compare_to_base: bool
     settings: Resolved
-    """How they are drawn."""
+    """How the images are drawn."""
     progress: Progress
     data: list[GeneratedImage] | None
-    """Once succeeded, those of `model` first; null before, and in lists."""
+    """The images once they are drawn, those of `model` first; null before, and in lists."""
     output_format: Literal["png"] = "png"
     metadata: dict[str, str] | None
     error: GenerationError | None
@@ -107,4 +107,4 @@ class GenerationOut(Listed):
     started_at: int | None
     finished_at: int | None
     deleted_at: int | None
-    """When it and its images are deleted; null while it is not final."""
+    """When the generation and its images are deleted; null while it is not final."""

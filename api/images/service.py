@@ -25,7 +25,7 @@ from difftune_core.config.sampling import check_sampler
 
 _DRAWN = ("sampler", "num_inference_steps", "guidance_scale", "guidance", "guidance_interval", "guided_channels")
 _OF_TUNED = {"handover": 0.0, "noise_guidance_scale": 1.0}
-"""What is done to images of tuned models that draw classes, each at what does nothing."""
+"""Settings that change images only of tuned models that draw classes, each at the value that does nothing."""
 _EXPIRED_AT_ONCE = 200
 
 

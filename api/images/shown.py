@@ -21,7 +21,7 @@ _SETTINGS = {"schema_version", "model", "num_images", "label", "prompt", "compar
 
 
 def generation_out(row: Generation, settings: Settings) -> GenerationOut:
-    """How far it is, without the images."""
+    """Return how far a generation is, without the images."""
     stored = Stored.of(row)
     drawing = stored.generation
     is_over = row.status in FINAL and row.finished_at is not None

@@ -32,5 +32,5 @@ class Stored(BaseModel):
 
     @classmethod
     def of(cls, row: Generation) -> Stored:
-        """What the row says."""
+        """Return what the row says."""
         return cls.model_validate(row.config)

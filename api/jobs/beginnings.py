@@ -28,7 +28,7 @@ class Beginning:
 
     @property
     def lineage(self) -> list[dict[str, Any]]:
-        """It, then what its own job began with, and so on."""
+        """The ancestors: the checkpoint, then what its own job began with, and so on."""
         first = Ancestor(checkpoint=self.checkpoint.id, job=self.job.id, step=self.checkpoint.step)
         return [first.model_dump(), *(self.job.lineage or ())]
 

@@ -126,7 +126,7 @@ def best_to_deliver(session: Session, job_id: str) -> Checkpoint | None:
 
 
 def has_checkpoint(session: Session, job_id: str, step: int) -> bool:
-    """Whether the job, in this attempt or an earlier one, has saved this step."""
+    """Return whether the job, in this attempt or an earlier one, has saved this step."""
     query = select(Checkpoint.id).where(Checkpoint.job_id == job_id, Checkpoint.step == step)
     return session.scalar(query) is not None
 
@@ -215,7 +215,7 @@ def succeeded(session: Session, job: Job) -> None:
 
 
 def delivers_best(job: Job) -> bool:
-    """Whether the result is the best checkpoint, not the last."""
+    """Return whether the result is the best checkpoint, not the last."""
     return job.transfer.evaluation.deliver == "best"
 
 

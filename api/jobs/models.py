@@ -32,7 +32,7 @@ class Job(OwnedSubject, Base):
     model: Mapped[str] = mapped_column(String(64))
     """Id of the base model, also where the job begins with a checkpoint."""
     start_checkpoint: Mapped[str | None] = mapped_column(String(40), index=True)
-    """Id of the checkpoint of another job that it begins with."""
+    """Id of the checkpoint of another job that this job begins with."""
     lineage: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
     """The checkpoint that it began with, the one that this one's own job began with, and so on
     (`difftune_core.config.origin.Ancestor`)."""
@@ -60,7 +60,7 @@ class Job(OwnedSubject, Base):
     last_event: Mapped[int] = mapped_column(default=0)
     """Number of the newest event; raised under this row's lock, so that readers never miss a late commit."""
     traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH), default=current_traceparent)
-    """The span that submitted it: its work item may come later, when its data set is ready."""
+    """The span that submitted the job: its work item may come later, when its data set is ready."""
 
     @cached_property
     def transfer(self) -> TransferConfig:

@@ -43,5 +43,5 @@ def end(session: Session, job: Job, status: JobStatus, message: str, *, level: s
 
 
 def reset_phase(job: Job, phase: str | None) -> None:
-    """Nothing of the phase is done yet; None: there is none."""
+    """Count from nothing in a new phase, or, with None, in no phase."""
     job.phase, job.phase_done, job.phase_total = phase, None, None

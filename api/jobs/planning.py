@@ -99,7 +99,7 @@ def _said(value: Any) -> str:
 
 
 def _retention(session: Session, row: Job) -> RetentionState:
-    """Whether the images to retain with are there."""
+    """Return whether the images to retain with are there."""
     if row.retention_digest is None:
         return "not_used"
     if row.retention_set is not None:

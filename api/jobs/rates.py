@@ -1,4 +1,4 @@
-"""How fast past jobs were, from the events that they left."""
+"""How fast past jobs were, by their events."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _alike(session: Session, tenant_id: str, base_digest: str, device: str) -> l
 
 
 def _is_comparable(past: TransferConfig, config: TransferConfig) -> bool:
-    """Whether a step of both does the same for an image: the same is trained in the same way."""
+    """Return whether a step of both does the same for an image: the same is trained in the same way."""
     names = ("gpus", "precision", "activation_checkpointing", "compile")
     same = all(getattr(past.resources, name) == getattr(config.resources, name) for name in names)
     return same and past.method.hyperparameters.adapter.type == config.method.hyperparameters.adapter.type

@@ -24,7 +24,7 @@ def page_of_ids(
     model: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> list[str]:
-    """Up to `limit` ids beyond the id `after`, newest first unless `ascending`; `metadata` must all match."""
+    """Return up to `limit` ids beyond the id `after`, newest first unless `ascending`; `metadata` must all match."""
     query = select(Job.id).where(Job.tenant_id == tenant_id)
     if statuses := list(statuses):
         query = query.where(Job.status.in_(statuses))

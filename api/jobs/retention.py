@@ -63,7 +63,7 @@ def digest_of(config: TransferConfig, base_digest: str | None, named: RetentionS
 
 
 def is_made(session: Session, set_id: str | None) -> bool:
-    """Whether the images that a job waits for are there; it may wait for none."""
+    """Return whether the images that a job waits for are there; it may wait for none."""
     query = select(RetentionArtifact.status).join(RetentionSet, RetentionSet.artifact_id == RetentionArtifact.id)
     return set_id is None or session.scalar(query.where(RetentionSet.id == set_id)) == RetentionSetStatus.SUCCEEDED
 
@@ -76,6 +76,6 @@ def check_settings(card: BaseModelCard, config: TransferConfig) -> None:
 
 
 def _setting(config: TransferConfig) -> str | RetentionSetConfig | None:
-    """What the config says of its retention set; None where the method uses none."""
+    """Return what the config says of its retention set; None where the method uses none."""
     method = config.method
     return method.hyperparameters.retention_set if isinstance(method, DiffTuning) and not method.needs_teacher else None

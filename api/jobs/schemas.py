@@ -33,7 +33,7 @@ class JobCreate(TransferConfig):
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Higher first, among your own jobs."""
     integrations: Annotated[list[Any], Field(max_length=0)] | None = None
-    """Not supported; none are taken, because OpenAI's clients may say so."""
+    """Integrations are not supported; an empty list is taken, because OpenAI's clients may send one."""
     hyperparameters: Annotated[Any, Field(deprecated=True)] = None
     """OpenAI's legacy field. Leave it out: they belong to `method`."""
 
@@ -62,7 +62,7 @@ class StatusDetails(Out):
     """Units of the phase (steps, images) that are done."""
     total: int | None
     queue_position: int | None
-    """Among your own jobs that wait: 1 is the next of them. Tenants take turns, so it says nothing of others."""
+    """Place among your own jobs that wait, the next being 1. Tenants take turns, so it says nothing of others."""
     steps_per_second: float | None
     slot_released: bool
     """Whether a paused job has given its GPU (or its place on the CPU) to others."""
@@ -90,7 +90,7 @@ class AttemptOut(Out):
     start_step: int | None
     end_step: int | None
     reason: str | None
-    """How it ended; null while it runs."""
+    """How the attempt ended; null while it runs."""
     resumed: Literal["exact", "continued"] | None
     """`exact`: it went on from a checkpoint to the byte as if there had been no stop. `continued`: something that
     changes results did change. Null where it began anew, or has not loaded its checkpoint yet."""
@@ -122,7 +122,7 @@ class JobOut(Listed):
     training_file: str
     validation_file: str | None
     retention_set: JobRetentionSet | None
-    """Null for methods that use none."""
+    """Retention set of the job; null for methods that use none."""
     method: Resolved
     control: Resolved | None
     """The condition of a ControlNet; null for base models that draw classes."""
@@ -156,7 +156,7 @@ class MetricOut(Listed):
     name: str
     step: int
     value: float | None
-    """Null where it was not finite."""
+    """Value of the series; null where it was not finite."""
     created_at: int
 
 
@@ -173,7 +173,7 @@ class ReportOut(Listed):
     sha256: str
     created_at: int
     url: str
-    """Where its bytes are, with your key."""
+    """Where the file's bytes are, with your key."""
 
 
 def metric_out(metric: Metric) -> MetricOut:

@@ -46,7 +46,7 @@ class Submission:
     base_digest: str | None = None
     """Digest of the base model's card."""
     beginning: Beginning | None = None
-    """The checkpoint that it begins with."""
+    """The checkpoint that the job begins with."""
 
 
 def create(session: Session, tenant_id: str, asked: Submission) -> Job:
@@ -171,7 +171,7 @@ def request_cancel(session: Session, job: Job) -> None:
 
 
 def _usable(session: Session, tenant_id: str, param: str, dataset_id: str) -> Dataset:
-    """Locked, so that a validation that ends meanwhile sees the new job, or the new job sees its end."""
+    """Lock a usable data set: a validation that ends meanwhile sees the new job, or the new job sees its end."""
     found = find(session, Dataset, tenant_id, dataset_id, lock=True)
     if found is None:
         raise InvalidInputError("dataset_not_found", f"There is no data set {dataset_id!r}.", param=param)
@@ -191,7 +191,7 @@ def _report_url(dataset_id: str) -> str:
 
 
 def _wrong_form(wanted: str, dataset: Dataset) -> str | None:
-    """What to say of a set that has been validated and is not of the form that the base model takes."""
+    """Return what to say of a set that has been validated and is not of the form that the base model takes."""
     if dataset.form in {None, wanted}:
         return None
     names = {
@@ -208,7 +208,7 @@ def _check_forms(used: dict[str, Dataset], config: TransferConfig) -> None:
 
 
 def _check_pair(training: Dataset, validation: Dataset | None) -> None:
-    """What is known already of sets that are ready; the trainer looks at those that are validated later."""
+    """Refuse a pair of ready sets that do not fit; the trainer looks at sets that are validated later."""
     if validation is None or training.class_names is None or validation.class_names is None:
         return
     differing = sorted(set(training.class_names) ^ set(validation.class_names))
@@ -219,7 +219,7 @@ def _check_pair(training: Dataset, validation: Dataset | None) -> None:
 
 
 def _excess_of_classes(training: Dataset) -> str | None:
-    """What to say of a set that has been validated and has too many classes."""
+    """Return what to say of a set that has been validated and has too many classes."""
     count = len(training.class_names or ())
     if count <= MAX_CLASSES:
         return None

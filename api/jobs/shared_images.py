@@ -56,7 +56,7 @@ async def tell_shared(
 
 
 def count_shared(store: ObjectStore, training_key: str, validation_key: str) -> tuple[int, int]:
-    """How many images of the second list of items are in the first, and how many it has; (0, 0) of lists too long.
+    """Count the images of the second list of items that are in the first, and all of it; (0, 0) of lists too long.
 
     Raises:
         FileNotFoundError: a list is not there.

@@ -47,7 +47,7 @@ _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 
 
 def shown(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What is answered of each of these jobs that exists, by its id: the fields of `JobOut`, as JSON has them."""
+    """Show each of these jobs that exists, by its id: the fields of `JobOut`, as JSON has them."""
     given = {"ids": job_ids}
     jobs = connection.execute(_JOBS, given).all()
     attempts: dict[str, list[AnyRow]] = defaultdict(list)

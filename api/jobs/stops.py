@@ -63,7 +63,7 @@ def request_resume(session: Session, job: Job, store: ObjectStore, card: BaseMod
 
 
 def _differing(session: Session, job: Job, store: ObjectStore, card: BaseModelCard | None) -> list[str]:
-    """Names of what is not as it was. The trainer compares the images themselves."""
+    """Name what is not as it was when the job was saved. The trainer compares the images themselves."""
     identity = _saved_identity(session, job, store)
     expected = {job.base_digest, identity.get("base_model")} - {None}
     differing = set()
@@ -84,7 +84,7 @@ def _differing(session: Session, job: Job, store: ObjectStore, card: BaseModelCa
 
 
 def _saved_identity(session: Session, job: Job, store: ObjectStore) -> dict[str, str]:
-    """What the newest readable checkpoint says of the run that it belongs to; empty without one."""
+    """Return what the newest readable checkpoint says of the run that it belongs to; empty without one."""
     for checkpoint in lifecycle.resumable_checkpoints(session, job.id):
         try:
             identity = json.loads(b"".join(store.read(_manifest_key(checkpoint))))["identity"]

@@ -23,7 +23,7 @@ from api.settings import Settings
 
 
 def main() -> int:
-    """Do what the verb says; the exit status."""
+    """Do what the verb says; return the exit status."""
     asked, settings = _parsed(), Settings()
     address = make_url(settings.database)
     if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():

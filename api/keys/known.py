@@ -27,7 +27,7 @@ class KnownKeys:
     """
 
     def __init__(self, ttl_s: float) -> None:
-        """With 0 nothing is remembered."""
+        """Remember keys for `ttl_s` seconds; with 0 remember nothing."""
         self._ttl_s = ttl_s
         self._known: dict[bytes, tuple[float, Principal]] = {}
         self._looking: dict[bytes, anyio.Event] = {}

@@ -19,4 +19,4 @@ class ApiKey(Base):
     revoked_at: Mapped[float | None] = mapped_column(Double)
     expires_at: Mapped[float | None] = mapped_column(Double)
     last_used_at: Mapped[float | None] = mapped_column(Double)
-    """When it was last used, to the minute."""
+    """When the key was last used, to the minute."""

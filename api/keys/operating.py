@@ -1,4 +1,4 @@
-"""What an operator does with keys, of all tenants: `difftune keys` runs this where the database is."""
+"""What an operator does with the keys of all tenants: `difftune keys` runs this where the database is."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def note_uses(session: Session, used_at: Mapping[str, float]) -> None:
 
 
 def count_valid(session: Session) -> int:
-    """How many keys work now."""
+    """Return how many keys work now."""
     return session.scalar(select(func.count()).select_from(ApiKey).where(ApiKey.revoked_at.is_(None), _lasts())) or 0
 
 

@@ -33,7 +33,7 @@ class Model(Listed):
     digest: str
     """sha256 over the model's files."""
     methods: list[str]
-    """What it can be tuned with; each has a schema under `/v1/models/{id}/methods/{method}/schema`."""
+    """Methods by which the model can be tuned; each has a schema under `/v1/models/{id}/methods/{method}/schema`."""
     defaults: dict[str, Any]
     """Defaults of a job's fields for this model."""
     figures: dict[str, Any]
@@ -41,11 +41,11 @@ class Model(Listed):
     base_model: str | None = None
     """The base model that a tuned model was tuned from; null of others, as the next two."""
     fine_tuning_job_id: str | None = None
-    """The job that made it."""
+    """The job that made the model."""
     step_number: int | None = None
-    """The step of its job."""
+    """The step of the job at which the model was saved."""
     is_result: bool = False
-    """Whether it is its job's `fine_tuned_model`."""
+    """Whether the model is its job's `fine_tuned_model`."""
 
 
 def tuned_out(checkpoint: Checkpoint, job: Job, base: BaseModelCard | None) -> Model:

@@ -32,12 +32,12 @@ class TunedModel:
 
 
 def is_tuned(model_id: str) -> bool:
-    """Whether the id is one of a tuned model, there or not."""
+    """Return whether the id is one of a tuned model, there or not."""
     return re.fullmatch(CHECKPOINT_ID, model_id) is not None
 
 
 def behind(ids: Sequence[str], after: str | None) -> int:
-    """How many of a list of models a page passes over that begins behind `after`; tuned ones follow the others.
+    """Return how many of a list of models a page passes over that begins behind `after`; tuned ones follow the others.
 
     Raises:
         InvalidInputError: it is in no such list.

@@ -57,7 +57,7 @@ async def upload_object(key: str, used: ServicesDep, request: Request) -> Respon
 
 
 def _owner(key: str) -> str:
-    """Who the places are counted for: a link names no tenant, so that each upload is one of its own."""
+    """Return who the places are counted for: a link names no tenant, so that each upload is one of its own."""
     return key.rpartition("/")[0]
 
 

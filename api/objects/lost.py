@@ -10,7 +10,7 @@ from api.storage import ObjectStore
 
 
 def look_for(store: ObjectStore, keys: Iterable[str], owner: str) -> None:
-    """Nothing, where the store has all of these. `owner` says whose they are: "the data set ds_1".
+    """Look whether the store has all of these. `owner` says whose they are: "the data set ds_1".
 
     Raises:
         GoneError: `object_missing`, it lacks one.

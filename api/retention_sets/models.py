@@ -18,7 +18,7 @@ class RetentionArtifact(Counted, Subject, Base):
     noun = "retention_set"
 
     live_key: Mapped[str | None] = mapped_column(String(128), unique=True)
-    """Who may share it, and its digest; null once it is of no use, so that another may be made."""
+    """Who may share the artifact, and its digest; null once it is of no use, so that another may be made."""
     digest: Mapped[str] = mapped_column(String(64))
     """Content address: of base model and settings, or of base model and archive."""
     model: Mapped[str] = mapped_column(String(64))
@@ -42,7 +42,7 @@ class RetentionSet(Labelled, Owned, Base):
     artifact_id: Mapped[str] = mapped_column(ForeignKey("retention_artifacts.id"), index=True)
     training_file: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
     cancelled_at: Mapped[float | None] = mapped_column(Double)
-    """When this tenant gave it up; others may still want it."""
+    """When this tenant gave the set up; others may still want its images."""
     deleted_at: Mapped[float | None] = mapped_column(Double)
     artifact: Mapped[RetentionArtifact] = relationship(lazy="joined", innerjoin=True)
 
@@ -53,5 +53,5 @@ class RetentionSet(Labelled, Owned, Base):
 
     @property
     def status(self) -> RetentionSetStatus:
-        """The status as its tenant sees it."""
+        """The set's status as its tenant sees it."""
         return RetentionSetStatus.CANCELLED if self.cancelled_at else RetentionSetStatus(self.artifact.status)

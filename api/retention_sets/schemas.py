@@ -52,7 +52,7 @@ class RetentionSetOut(Listed):
     source: Literal["sampled", "uploaded"]
     training_file: str | None
     sampler: str | None
-    """This and the five below are null for uploaded images."""
+    """Sampler that drew the images; null for uploaded ones, as the five fields below."""
     num_inference_steps: int | None
     guidance_scale: float | None
     class_distribution: Literal["uniform"] | list[dict[str, Any]] | None

@@ -32,7 +32,7 @@ class Wanted:
 
     digest: str
     shared_by: str
-    """Empty for all tenants; uploaded images are shared by the sets of one tenant only."""
+    """The tenant whose sets may share the images, empty for all tenants; uploaded images are one tenant's."""
     total: int
     settings: dict[str, Any] | None = None
     dataset: Dataset | None = None
@@ -92,7 +92,7 @@ def create(
 
 
 def is_seen_as(status: str) -> ColumnElement[bool]:
-    """Whether a set has this status for its tenant, who may have given it up while others wait for it."""
+    """Return whether a set has this status for its tenant, who may have given it up while others wait for it."""
     made = RetentionSet.artifact.has(status=status)
     if status == Status.CANCELLED:
         return RetentionSet.cancelled_at.is_not(None) | made

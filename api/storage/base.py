@@ -24,7 +24,7 @@ class ObjectInfo:
     """Hex; None where the store was not told."""
     etag: str | None = None
     modified: float | None = None
-    """When it was stored, in Unix seconds of the store's clock; None where it was not asked."""
+    """When the object was stored, in Unix seconds of the store's clock; None where that was not asked."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class StoredFile:
         return replace(self, filename=filename)
 
     def owned(self, name: str, owner_id: str) -> Self:
-        """The same file under a name that tells it from others of its kind.
+        """Return the same file under a name that tells it from others of its kind.
 
         Args:
             name: what people call the owner: its suffix, or the model.
@@ -56,7 +56,7 @@ class StoreError(OSError):
 
 
 class ObjectChangedError(StoreError):
-    """Not what it was when it was asked for."""
+    """The object is not what it was when it was asked for."""
 
 
 class ObjectStore(Protocol):

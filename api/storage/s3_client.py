@@ -87,7 +87,7 @@ def s3_client(settings: Settings, endpoint_url: str | None) -> S3Client:
 
 
 def honours_conditions(client: S3Client, bucket: str, prefix: str) -> bool:
-    """Whether `If-None-Match: *` keeps a put from overwriting: stores say yes that do not, so one is asked to.
+    """Return whether `If-None-Match: *` keeps a put from overwriting: stores say yes that do not, so one is asked to.
 
     Raises:
         StoreError: it does not answer.

@@ -37,7 +37,7 @@ class Owner(ABC):
 
     folder: ClassVar[str]
     noun: ClassVar[str]
-    """What one of them is called in messages."""
+    """What a subject of the kind is called in messages."""
 
     def named(self, session: Session, subject_id: str | None = None) -> dict[str, str | None]:
         """Objects that rows name beside the result files, of one subject or of all, with their sha256 where known.
@@ -48,7 +48,7 @@ class Owner(ABC):
         return {}
 
     def brought_bytes(self, session: Session, tenant_id: str) -> int:
-        """What the tenant has brought and keeps, which counts against its quota; what work has made does not."""
+        """Return what the tenant has brought and keeps, which counts against its quota; what work has made does not."""
         del session, tenant_id
         return 0
 
@@ -62,9 +62,9 @@ class Kind(Owner):
     """One kind of work."""
 
     name: ClassVar[str]
-    """Stands in its work items."""
+    """Name of the kind, as work items state it."""
     child: ClassVar[str]
-    """What its child process is called in messages."""
+    """What the kind's child process is called in messages."""
     activity: ClassVar[str]
     """`module:class` of the `worker.kinds.base.Activity` that carries it out; only workers load it."""
     uses: ClassVar[frozenset[str]] = frozenset()
@@ -130,7 +130,7 @@ def forget() -> None:
 
 
 def owners() -> tuple[Owner, ...]:
-    """All that owns objects, kinds of work among them."""
+    """Return all that owns objects, kinds of work among them."""
     return tuple(_table().values())
 
 
@@ -144,7 +144,7 @@ def owner(folder: str) -> Owner:
 
 
 def kinds() -> tuple[Kind, ...]:
-    """All kinds of work."""
+    """Return all kinds of work."""
     return tuple(each for each in owners() if isinstance(each, Kind))
 
 
@@ -158,7 +158,7 @@ def kind_of(name: str) -> Kind:
 
 
 def users_of(session: Session, tenant_id: str, *ids: str) -> dict[str, list[str]]:
-    """What keeps things from being deleted, by the folder of each kind that may use such a thing, or none."""
+    """Return what keeps things from being deleted, by the folder of each kind that may use such a thing, or none."""
     prefixes = {id_.partition("_")[0] for id_ in ids}
     return {kind.folder: kind.users(session, tenant_id, ids) for kind in kinds() if kind.uses & prefixes}
 

@@ -22,7 +22,7 @@ class Stated:
     """A row with a status and one table of its transitions."""
 
     noun: ClassVar[str]
-    """What one of them is called in codes of errors."""
+    """What such a row is called in codes of errors."""
     transitions: ClassVar[Mapping[str, frozenset[str]]] = ALLOWED
     status: Mapped[str]
 
@@ -52,7 +52,7 @@ class Owned(Dated):
 
     @classmethod
     def seen_by(cls, tenant_id: str) -> list[ColumnElement[bool]]:
-        """Which rows the tenant sees."""
+        """Return the condition on the rows that the tenant sees."""
         return [cls.tenant_id == tenant_id]
 
 
@@ -67,23 +67,23 @@ class Subject(Dated, Stated):
     finished_at: Mapped[float | None] = mapped_column(Double)
 
     def begin(self) -> None:
-        """A worker has claimed it."""
+        """Note that a worker has claimed the work."""
         self.started_at = self.started_at or time.time()
         self.set_status(Status.RUNNING)
 
     def end(self, status: Status) -> None:
-        """It has a final status."""
+        """Give the subject a final status."""
         self.set_status(status)
         self.finished_at = time.time()
 
     def fail(self, *, code: str, message: str, param: str | None = None) -> None:
-        """It has failed for a reason that the user sees."""
+        """Let the subject fail for a reason that the user sees."""
         self.error_code, self.error_message, self.error_param = code[:64], message[:4000], param and param[:255]
         self.end(Status.FAILED)
 
 
 class Labelled:
-    """What its owner has written on it."""
+    """What the owner of a subject has written on it."""
 
     metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSON)
 
@@ -111,7 +111,7 @@ class ResultFile(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("file"))
     tenant_id: Mapped[str] = mapped_column(String(40), index=True)
     subject_id: Mapped[str] = mapped_column(String(40))
-    """No foreign key, for it may be of any kind: `api.subjects.files.remove` goes with the subject's end."""
+    """Id of a subject of any kind, so no foreign key: `api.subjects.files.remove` goes with the subject's end."""
     kind: Mapped[str] = mapped_column(String(32))
     """`difftune_core.hooks.ArtifactEvent.kind`."""
     step: Mapped[int] = mapped_column(default=0)

@@ -37,7 +37,7 @@ class PlainSubject(Counted, OwnedSubject, Base):
     kind: Mapped[str] = mapped_column(String(32), index=True)
     """Name of the kind of work."""
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
-    """All that its child process is told."""
+    """All that the child process is told."""
     needs: Mapped[list[str]] = mapped_column(JSON)
     """Ids of the data sets, checkpoints and retention sets that it works on."""
 
@@ -46,10 +46,10 @@ class PlainKind(OwnedKind[PlainT]):
     """A kind of work on plain subjects."""
 
     prefix: ClassVar[str]
-    """Begins the ids of its subjects."""
+    """Beginning of the ids of the kind's subjects."""
     slot: ClassVar[Slot] = Slot.CPU
     priority: ClassVar[int] = 0
-    """What a claim goes by among the tenant's own work."""
+    """Priority of the subject among the tenant's own work."""
 
     def create(
         self,
@@ -106,7 +106,7 @@ OutT = TypeVar("OutT", bound=PlainOut)
 
 
 def plain_out(shape: type[OutT], path: str) -> Any:
-    """What `Routes` needs to show plain subjects in a shape; `path` is that of their list."""
+    """Return what `Routes` needs to show plain subjects in a shape; `path` is that of their list."""
 
     def shown(session: Session, rows: Sequence[PlainSubject]) -> list[OutT]:
         reports = files.of(session, [row.id for row in rows])

@@ -9,7 +9,7 @@ from api.subjects.kinds import owner, owners
 
 
 def named_keys(session: Session) -> dict[str, str | None]:
-    """Every object that a row names, with its sha256 where the row knows it."""
+    """Yield every object that a row names, with its sha256 where the row knows it."""
     found = files.named(session)
     for each in owners():
         found |= each.named(session)

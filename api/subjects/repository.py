@@ -78,7 +78,7 @@ def open_work(session: Session, subject_id: str) -> WorkItem | None:
 def paged(
     query: Select[RowT], by: InstrumentedAttribute[Any], *, after: Any, limit: int, ascending: bool
 ) -> Select[RowT]:
-    """Up to `limit` rows beyond the value `after` of the column `by`, the highest first unless `ascending`."""
+    """Return up to `limit` rows beyond the value `after` of the column `by`, the highest first unless `ascending`."""
     if after not in {None, ""}:
         query = query.where(by > after if ascending else by < after)
     return query.order_by(by if ascending else by.desc()).limit(limit)
@@ -93,6 +93,6 @@ def page(
     limit: int,
     order: Literal["asc", "desc"],
 ) -> list[OwnedT]:
-    """Up to `limit` of the tenant's rows beyond the id `after`, newest first unless `order` is `asc`."""
+    """Return up to `limit` of the tenant's rows beyond the id `after`, newest first unless `order` is `asc`."""
     query = select(row).where(*row.seen_by(tenant_id), *where)
     return list(session.scalars(paged(query, row.id, after=after, limit=limit, ascending=order == "asc")))

@@ -41,7 +41,7 @@ class Report(Out):
     sha256: str
     created_at: int
     url: str
-    """Where its bytes are, with your key."""
+    """Where the file's bytes are, with your key."""
 
 
 def reports_of(shape: type[ReportT], files: list[ResultFile], path: str) -> list[ReportT]:

@@ -24,7 +24,7 @@ class Upload(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     """Announced size of the whole file."""
     options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    """Options of the data set that it becomes (`DatasetOptions`)."""
+    """Options of the data set that the upload becomes (`DatasetOptions`)."""
     created_at: Mapped[float] = mapped_column(Double)
     expires_at: Mapped[float] = mapped_column(Double, index=True)
     dataset_id: Mapped[str | None] = mapped_column(String(40))
@@ -40,11 +40,11 @@ class UploadPart(Base):
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), index=True)
     key: Mapped[str] = mapped_column(String(512))
     bytes: Mapped[int | None] = mapped_column(BigInteger)
-    """Null while a presigned part has not been seen in the store."""
+    """Size of the part; null while a presigned part has not been seen in the store."""
     announced: Mapped[int | None] = mapped_column(BigInteger)
     """The bytes that the link of a presigned part allows."""
     signed_at: Mapped[float | None] = mapped_column(Double)
-    """When its newest link was given out."""
+    """When the part's newest link was given out."""
     sha256: Mapped[str | None] = mapped_column(String(64))
     """Known where the part came through the API."""
     created_at: Mapped[float] = mapped_column(Double)

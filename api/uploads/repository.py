@@ -28,7 +28,7 @@ def part(session: Session, upload_id: str, part_id: str) -> UploadPart | None:
 
 
 def count_parts(session: Session, upload_id: str) -> tuple[int, int]:
-    """How many parts there are, and their bytes: received, or allowed by a link."""
+    """Return how many parts there are, and their bytes: received, or allowed by a link."""
     size = func.coalesce(UploadPart.bytes, UploadPart.announced)
     query = select(func.count(), func.sum(size)).where(UploadPart.upload_id == upload_id)
     count, total = session.execute(query).one()

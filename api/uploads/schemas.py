@@ -30,7 +30,7 @@ class UploadCreate(DatasetSettings):
     mime_type: Annotated[str, Field(max_length=255, pattern=r"^[\w.+-]+/[\w.+-]+$")] = "application/zip"
     purpose: Literal["fine-tune"]
     expires_after: ExpiresAfter | None = None
-    """Null: a week."""
+    """When an upload that was not completed is thrown away; null: after a week."""
 
 
 class UploadComplete(In):

@@ -34,7 +34,7 @@ class _VisionFiles(Owner):
         return {row.stored.key: row.stored.sha256 for row in session.scalars(query)}
 
     def brought_bytes(self, session: Session, tenant_id: str) -> int:
-        """Count all of them."""
+        """Count the bytes of all the tenant's images."""
         rows = session.scalars(select(VisionFile).where(*VisionFile.seen_by(tenant_id)))
         return sum(row.stored.bytes for row in rows)
 

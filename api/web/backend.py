@@ -50,7 +50,7 @@ class _Answer:
         return json.loads(bytes(self.body)) if self.body else None
 
     def read_error(self) -> None:
-        """Raise RefusedError where this is one."""
+        """Raise RefusedError where the answer is an error."""
         if self.status >= 400:  # noqa: PLR2004  HTTP's errors
             raise RefusedError(self.status, json.loads(bytes(self.body)))
 

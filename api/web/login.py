@@ -56,7 +56,7 @@ router.include_router(_of_session)
 
 
 def _is_secure(request: Request) -> bool:
-    """Whether clients reach us by https; behind a proxy the settings know."""
+    """Return whether clients reach us by https; behind a proxy the settings know."""
     return "https" in {request.url.scheme, request.app.state.services.settings.base_url.partition(":")[0]}
 
 

@@ -77,7 +77,7 @@ def _policy(request: Request) -> str:
 
 
 def _origin_of_links(used: Services) -> str:
-    """Where links to images lead, as far as the settings say."""
+    """Return where links to images lead, as far as the settings say."""
     settings = used.settings
     of_store = settings.s3_public_url or settings.s3_endpoint_url or "https:"
     url = settings.base_url if isinstance(used.store, LocalStore) else str(of_store)

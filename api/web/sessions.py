@@ -50,11 +50,11 @@ class Signer:
         return session if session.expires > time.time() else None
 
     def form_token(self, session: WebSession) -> str:
-        """What a form of the session's pages carries: a page of others cannot know it."""
+        """Return what a form of the session's pages carries: a page of others cannot know it."""
         return self._signature("form", f"{session.key_id}.{session.nonce}")
 
     def is_form_token(self, session: WebSession, given: str) -> bool:
-        """Whether a form comes from a page of the session."""
+        """Return whether a form comes from a page of the session."""
         return hmac.compare_digest(given.encode(), self.form_token(session).encode())
 
     def _signature(self, purpose: str, text: str) -> str:

@@ -36,15 +36,15 @@ class Field:
     """A setting as a form asks for it."""
 
     name: str
-    """Its path in a job's body, with `{method}` where the method's name goes."""
+    """Path of the setting in a job's body, with `{method}` where the method's name goes."""
     label: str
     meaning: str
     kind: str
     """`integer`, `number`, `boolean` or `string`."""
     choices: tuple[str, ...]
-    """What it can be; empty: anything of its kind."""
+    """Values that the setting can have; empty: anything of its kind."""
     limits: str
-    """In words; empty where there are none."""
+    """Limits of the value in words; empty where there are none."""
 
     by_default: Any
     """What it is where neither the form nor the base model's card says, None where that depends on the job."""

@@ -102,7 +102,7 @@ def curves_of(report: ComparisonReport) -> list[Chart]:
 
 
 def sentences(report: ComparisonReport) -> list[str]:
-    """What the comparison shows and what it does not, of its main figures."""
+    """Return what the comparison shows and what it does not, of its main figures."""
     told = [_told(figure, pair) for key, figure in report.figures.items() if key in _SHOWN for pair in figure.pairs]
     if told and all(pair.n < 2 for figure in report.figures.values() for pair in figure.pairs):  # noqa: PLR2004  # of two
         told.insert(0, "One seed: the differences below are those of two runs, and no test.")

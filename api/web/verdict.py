@@ -33,7 +33,7 @@ class Tile:
 
 
 def verdicts(report: RunReport) -> list[Verdict]:
-    """Whether the result is better than the base model, whether it kept that, and what its owner must know."""
+    """Return whether the result is better than the base model, whether it kept that, and what its owner must know."""
     result, base = report.result, report.reference("base_model")
     if result is None:
         return []
@@ -84,7 +84,7 @@ def _against_base(figure: Figure, result: Judged, base: Judged) -> Verdict | Non
 
 
 def _kept(report: RunReport) -> Verdict | None:
-    """How much of the base model is left, beside what that itself has; no line says when it counts as lost."""
+    """Return how much of the base model is left, beside what that itself has; no line says when it counts as lost."""
     result, base, figure = report.result, report.reference("base_model"), find_figure("null_fid")
     if figure is None or result is None or (value := result.value(figure.key)) is None:
         return None

@@ -14,7 +14,7 @@ from api.work.models import WorkItem
 from api.work.states import WorkState
 
 LONGEST_DELAY_S = 60.0
-"""Nothing is put off for longer, and no clock of a process is believed to be further ahead of the database's."""
+"""Longest time for which work is put off, and by which a process's clock may be ahead of the database's."""
 _FORGIVEN = 4 / 3  # of a lease: a clock set back by less costs no holder its work, which renews meanwhile
 
 

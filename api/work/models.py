@@ -25,18 +25,18 @@ class WorkItem(Base):
     subject_id: Mapped[str] = mapped_column(String(40))
     slot: Mapped[str] = mapped_column(String(8))
     slots: Mapped[int] = mapped_column(default=1, server_default="1")
-    """How many of them it takes, all of one worker."""
+    """How many slots the item takes, all of one worker."""
     held_by: Mapped[str | None] = mapped_column(String(128))
-    """The worker that lets slots be idle until it has as many."""
+    """The worker that lets slots be idle until it has as many as the item takes."""
     held_until: Mapped[float | None] = mapped_column(Double)
     priority: Mapped[int] = mapped_column(default=0)
-    """Higher first."""
+    """Priority of the work; higher ones go first."""
     state: Mapped[str] = mapped_column(String(8), default=WorkState.QUEUED)
     fence: Mapped[int] = mapped_column(default=0)
-    """Rises with each claim; every write of a worker names the fence it claimed with."""
+    """Number of the claim, rising with each; every write of a worker names the fence it claimed with."""
     worker_id: Mapped[str | None] = mapped_column(String(128))
     run_after: Mapped[float] = mapped_column(Double, default=0.0)
-    """Not claimable before this time (back-off)."""
+    """Time before which the item cannot be claimed (back-off)."""
     claimed_at: Mapped[float | None] = mapped_column(Double)
     heartbeat_at: Mapped[float | None] = mapped_column(Double)
     lease_until: Mapped[float | None] = mapped_column(Double)
@@ -51,7 +51,7 @@ class WorkItem(Base):
     """When the doorbell last rang for this item; null means it must ring (the outbox)."""
     finished_at: Mapped[float | None] = mapped_column(Double)
     traceparent: Mapped[str | None] = mapped_column(String(TRACEPARENT_LENGTH), default=current_traceparent)
-    """The span that asked for it, whatever becomes of the doorbell."""
+    """The span that asked for the work, whatever becomes of the doorbell."""
 
 
 class Attempt(Base):
@@ -63,12 +63,12 @@ class Attempt(Base):
     fence: Mapped[int] = mapped_column(primary_key=True)
     worker_id: Mapped[str] = mapped_column(String(128))
     device: Mapped[str | None] = mapped_column(String(128))
-    """What it ran on: the name of a GPU, or `cpu`; null where the worker did not tell."""
+    """Device of the attempt: the name of a GPU, or `cpu`; null where the worker did not tell."""
     started_at: Mapped[float] = mapped_column(Double)
     ended_at: Mapped[float | None] = mapped_column(Double)
     start_step: Mapped[int | None]
     changed: Mapped[list[str] | None] = mapped_column(JSON)
-    """What differs from the attempt that saved the checkpoint it went on from: empty where it went on exactly; null
+    """What differs from the attempt whose checkpoint this one went on from: empty where it went on exactly; null
     where it began anew."""
     end_step: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(64))
@@ -76,7 +76,7 @@ class Attempt(Base):
 
 
 class WorkerCapacity(Base):
-    """A worker that looks for work, and what it has in all."""
+    """A worker that looks for work, and the slots that it has in all."""
 
     __tablename__ = "offers"
 
@@ -84,7 +84,7 @@ class WorkerCapacity(Base):
     gpu_slots: Mapped[int]
     """Slots that one item can have at once."""
     device: Mapped[str | None] = mapped_column(String(128))
-    """Name of its first GPU, or `cpu`; null of workers of 0.3.0."""
+    """Name of the worker's first GPU, or `cpu`; null of workers of 0.3.0."""
     device_memory: Mapped[int | None] = mapped_column(BigInteger)
     """Bytes of that GPU's memory, or of the machine's; null where that is not known."""
     seen_at: Mapped[float] = mapped_column(Double, index=True)

@@ -19,7 +19,7 @@ from api.work.states import Request, Slot, WorkKind, WorkState
 
 _REMEMBERED_S = 7 * 86_400.0
 _GIVE_WAY = (WorkKind.TRAIN, WorkKind.GENERATE)
-"""What goes on later from where it was."""
+"""Kinds of work that go on later from where they were."""
 
 
 def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool = False) -> Select[str]:
@@ -110,7 +110,7 @@ def _slots_in_work(session: Session, slot: Slot) -> Counter[str]:
 
 
 def _shares(slot: Slot) -> Subquery:
-    """What each tenant has of a kind of slot: how many, and when one was last claimed."""
+    """Return what each tenant has of a kind of slot: how many, and when one was last claimed."""
     recent = or_(WorkItem.state == WorkState.LEASED, WorkItem.claimed_at > epoch_now() - _REMEMBERED_S)
     running = func.sum(case((WorkItem.state == WorkState.LEASED, WorkItem.slots), else_=0)).label("running")
     columns = (WorkItem.tenant_id, running, func.max(WorkItem.claimed_at).label("served_at"))

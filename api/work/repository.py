@@ -88,7 +88,7 @@ def claim(
 
 
 def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, patience_s: float) -> bool:
-    """Whether the worker leaves its free slots idle, because the item that is next needs more of them than are free.
+    """Return whether the worker leaves free slots idle, because the next item needs more of them than are free.
 
     Without it, small items would pass by a large one for ever. It must have waited for `patience_s`, and one worker at
     a time gathers slots for it; another that has enough of them takes it all the same.
@@ -166,7 +166,7 @@ def renew(session: Session, lease: Lease, *, lease_s: float, progressed: bool = 
 
 
 def finish(session: Session, item: WorkItem, reason: str, *, end_step: int | None = None) -> None:
-    """The item is done for good; its attempt, if one is open, ended for `reason`."""
+    """Note that the item is done for good, and that its attempt, if one is open, ended for `reason`."""
     end_attempt(session, item, reason, end_step=end_step)
     _set(session, item, state=WorkState.DONE, finished_at=epoch_now(), lease_until=None, request=None)
 
@@ -174,7 +174,7 @@ def finish(session: Session, item: WorkItem, reason: str, *, end_step: int | Non
 def requeue(
     session: Session, item: WorkItem, reason: str, *, delay_s: float = 0.0, end_step: int | None = None
 ) -> None:
-    """Back to the queue, claimable after `delay_s`; it must be rung for again."""
+    """Put the item back into the queue, claimable after `delay_s`; it must be rung for again."""
     end_attempt(session, item, reason, end_step=end_step)
     _set(
         session,
@@ -216,7 +216,7 @@ def end_attempt(session: Session, item: WorkItem, reason: str, *, end_step: int 
 
 
 def attempts(session: Session, item_id: str) -> list[Attempt]:
-    """All attempts of an item, newest first."""
+    """Return all attempts of an item, newest first."""
     query = select(Attempt).where(Attempt.work_item_id == item_id).order_by(Attempt.fence.desc())
     return list(session.scalars(query, execution_options=_POPULATE))
 

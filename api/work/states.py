@@ -30,7 +30,7 @@ class Slot(StrEnum):
 
 
 class Request(StrEnum):
-    """What the holder of a lease is asked to do: by a user or the sweep, in the item's row, or by its own worker."""
+    """What the holder of a lease is asked to do: by a user or the sweep, in the item's row, or by the worker itself."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
@@ -41,7 +41,7 @@ class Request(StrEnum):
 
     @property
     def came_of_it(self) -> str:
-        """How an attempt is remembered that ended because of it."""
+        """How an attempt is remembered that ended because of the request."""
         return _CAME_OF_IT[self]
 
 
