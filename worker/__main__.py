@@ -48,7 +48,7 @@ def work() -> None:
     serve_metrics(worker.tools.settings, GpuMemory())
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        """For the moments in which Celery has not put its own handler into place yet."""
+        """Drain in the moments before Celery has put its own handler into place."""
         state.should_stop = 0  # type: ignore[assignment]  # typed by its first value
         worker.drain()
 

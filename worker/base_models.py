@@ -74,7 +74,7 @@ def ensure_model(store: ObjectStore, model: StoredModel, data_dir: Path, check: 
 
 
 def contents_of(model: StoredModel) -> str:
-    """sha256 over all of its files: a card that is imported anew beside the same weights is another model."""
+    """Return the sha256 over all files of a model: a card imported anew beside the same weights is another model."""
     return sha256_json(sorted([file.path, file.sha256] for file in model.files))
 
 
@@ -103,7 +103,7 @@ def _in_store(store: ObjectStore, model_id: str) -> StoredModel | None:
 
 
 def _here(model_id: str, roots: list[Path]) -> Path | None:
-    """Its folder on this node; an extractor needs no card."""
+    """Return a model's folder on this node; an extractor needs no card."""
     return next((root / model_id for root in roots if (root / model_id).is_dir()), None)
 
 

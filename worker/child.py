@@ -35,7 +35,7 @@ class Child:
     ) -> None:
         """Start it in `folder`; its output goes to `log`; `keep_fds` stay open in it."""
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        """What it says; None when it will say no more."""
+        """Events of the child; None when none will follow."""
         self.outcome: OutcomeEvent | None = None
         events_read, events_write = os.pipe()
         commands_read, commands_write = os.pipe()
@@ -77,19 +77,19 @@ class Child:
                     os.write(self._commands, line)
 
     def exited(self) -> bool:
-        """Whether the process has ended. It stays unreaped, so that its group's id cannot pass to strangers."""
+        """Return whether the process has ended. It stays unreaped, so that its group's id cannot pass to strangers."""
         if self._process.returncode is not None:
             return True
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def signal(self, number: int) -> None:
-        """Send a signal to its whole group."""
+        """Send a signal to the child's whole process group."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     def end(self) -> int:
-        """Kill what is left of its group, close the pipes; its exit status, negative for a signal."""
+        """Kill what is left of the process group, close the pipes; return the exit status, negative for a signal."""
         self.signal(signal.SIGKILL)
         status = self._process.wait()
         with self._commanding:
@@ -122,7 +122,7 @@ class Child:
 
 
 def _is_newer(line: bytes) -> bool:
-    """Whether the line is an event of a kind that a newer trainer may know and we may pass over."""
+    """Return whether the line is an event of a kind that a newer trainer may know and we may pass over."""
     try:
         value = json.loads(line)
     except ValueError:

@@ -83,7 +83,7 @@ def _size_of(path: Path) -> int:
 
 
 def _remove(cache: Path, path: Path) -> bool:
-    """Whether the entry was removed: at once for all who look for it, then byte by byte."""
+    """Return whether the entry was removed: at once for all who look for it, then byte by byte."""
     aside = cache / path.relative_to(cache).parts[0] / f"{INCOMING}{secrets.token_hex(8)}"
     with unused(path) as is_unused:
         if not is_unused:

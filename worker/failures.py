@@ -27,7 +27,7 @@ class Rule:
 
     message: str
     retries: int | None
-    """How often it is tried again; None: as often as the settings allow (`max_attempts`)."""
+    """How often the work is tried again; None: as often as the settings allow (`max_attempts`)."""
     gives_up_as: str | None = None
     """Reason shown when the budget is spent; None: the code itself."""
 
@@ -88,7 +88,7 @@ def of_exception(error: Exception) -> Ending:
 def judge(
     ending: Ending, earlier: Sequence[str], *, max_attempts: int, retry_delay_s: float, child: str = "trainer"
 ) -> Verdict:
-    """Whether another attempt follows.
+    """Return whether another attempt follows.
 
     Args:
         ending: of the newest attempt, which is not `succeeded`.

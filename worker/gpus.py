@@ -29,9 +29,9 @@ class Place:
     """The slots and GPUs that a run has."""
 
     slot: int
-    """Its number; the first of several."""
+    """Number of the slot; of several, the first."""
     gpu: str | None
-    """The GPUs that belong to it, with commas between; None where there is none."""
+    """The GPUs that belong to the slots, with commas between; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Gpus:
             return "GPU", None
 
     def fault_of(self, slot: int) -> str | None:
-        """Why the slot's GPU can take no job now; None where it can, or where there is none to look at."""
+        """Return why the slot's GPU can take no job now; None where it can, or where there is none to look at."""
         gpu = self.of_slot(slot)
         if gpu is None or not has_driver():
             return None
@@ -87,7 +87,7 @@ class Gpus:
 
 
 def has_driver() -> bool:
-    """Whether this machine has what `asked` asks."""
+    """Return whether this machine has what `asked` asks."""
     return shutil.which(_PROGRAM) is not None
 
 
@@ -114,7 +114,7 @@ def gpus_of(settings: Settings) -> Gpus:
 
 
 def _fault(gpu: str, line: str, *, is_shared: bool) -> str | None:
-    """What a line `used, total, uncorrected errors` (MiB, MiB, count or `[N/A]`) says against a job."""
+    """Return what a line `used, total, uncorrected errors` (MiB, MiB, count or `[N/A]`) says against a job."""
     try:
         used, total, errors = (field.strip() for field in line.split(","))
         in_use = float(used) / float(total)

@@ -30,7 +30,7 @@ def dataset_arguments(run: Run, role: str, dataset: Dataset) -> list[str]:
 
 
 def validated_arguments(run: Run, role: str, dataset: Dataset) -> list[str]:
-    """What the validation has left: it saves a child of ours a look at every file. Nothing where it is lost."""
+    """Return what the validation has left, which saves the child a look at every file. Nothing where it is lost."""
     digest = (dataset.report or {}).get("digest")
     if dataset.items_key is None or digest is None:
         return []
@@ -54,7 +54,7 @@ def model_arguments(run: Run, ids: Iterable[str]) -> list[str]:
 
 
 def about_arguments(subject_id: str, name: str | None, created_at: float, datasets: Mapping[str, Dataset]) -> list[str]:
-    """How the child is told whose report it makes; `datasets` by the option that they are given with."""
+    """Return how the child is told whose report it makes; `datasets` by the option that they are given with."""
     data, validation = (datasets[role].filename if role in datasets else "" for role in ("data", "validation"))
     about = About(id=subject_id, name=name or "", created_at=int(created_at), data=data, validation=validation)
     return ["--about", about.model_dump_json(exclude_defaults=True)]

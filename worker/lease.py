@@ -75,11 +75,11 @@ class Heartbeat:
 
     @property
     def stalled_s(self) -> float:
-        """How long nothing was heard of progress."""
+        """Seconds since progress was last heard of."""
         return time.monotonic() - self._progressed_at
 
     def progressed(self) -> None:
-        """The work got on: alive is not the same."""
+        """Note that the work got on, which is more than being alive."""
         self._progressed_at = time.monotonic()
 
     def nudge(self) -> None:
@@ -87,7 +87,7 @@ class Heartbeat:
         self._wake.set()
 
     def check(self) -> None:
-        """Nothing, while the lease is held.
+        """Check that the lease is still held.
 
         Raises:
             LeaseLostError: it is not.

@@ -28,7 +28,7 @@ class ProgressNotes:
         self._newest = event
 
     def flush_if_due(self) -> None:
-        """Write it, unless that was done just now."""
+        """Write the newest progress, unless some was written just now."""
         if time.monotonic() - self._flushed_at >= _FLUSH_S:
             self.flush()
 

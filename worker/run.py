@@ -63,7 +63,7 @@ class Run:
     heartbeat: Heartbeat
     workspace: Workspace
     held: list[int] = field(default_factory=list)
-    """Descriptors that keep what it uses from eviction: the child has them too, and so holds on to it."""
+    """Descriptors that keep what the run uses from eviction: the child has them too, and so holds on to it."""
 
     def hold(self, path: Path) -> Path:
         """Keep an entry of the shared cache, which was fetched or found just now, until the run's child has ended."""
@@ -90,7 +90,7 @@ class Run:
         return self.heartbeat.request or (Request.DRAIN if self.tools.drain.is_set() else None)
 
     def check(self) -> None:
-        """Nothing, while the run goes on. To be called while something gets on: a download, for example.
+        """Check that the run is to go on. To be called while something gets on: a download, for example.
 
         Raises:
             LeaseLostError: it is not ours any more.
@@ -107,7 +107,7 @@ class Run:
 
     @contextmanager
     def unit(self) -> Iterator[tuple[Session, WorkItem]]:
-        """One transaction as the holder of the lease.
+        """Open one transaction as the holder of the lease.
 
         Raises:
             LeaseLostError: it is not ours any more; nothing was written.

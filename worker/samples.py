@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 def fetch_samples(run: Run) -> None:
-    """Bring those that this node lacks into the trainer's folder; one that cannot be had is missing in the report."""
+    """Bring sample images that this node lacks into the trainer's folder; the report lacks those that cannot be had."""
     with run.tools.database.read() as session:
         rows = session.scalars(lifecycle.samples_of(run.lease.subject_id)).all()
     for row in rows:

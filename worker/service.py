@@ -50,7 +50,7 @@ class Worker:
     """Offers the settings' slots. The doorbell only makes it look earlier than it would by itself."""
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing runs yet."""
+        """Make a worker; nothing runs yet."""
         database = Database(settings.database, lease_s=settings.lease_s)
         trainer_command = tuple(settings.trainer_command) or _TRAINER_COMMAND
         self.tools = Tools(settings, database, open_store(settings), trainer_command)
@@ -151,7 +151,7 @@ class Worker:
         return True
 
     def _is_well(self, number: int) -> bool:
-        """Whether the slot's GPU can take a job now, alone or with others; tells others of this worker's slots."""
+        """Return whether the slot's GPU can take a job now, alone or with others; offer the slots now and then."""
         slots = self._slots[Slot.GPU]
         if slots.is_taken(number):
             return False
@@ -181,7 +181,7 @@ class Worker:
 
     @cached_property
     def _device(self) -> tuple[str, int | None]:
-        """What it trains on, and how much memory a training may have."""
+        """Name of the device that the worker trains on, and the bytes of memory that a training may have."""
         name, memory = self._gpus.described()
         allowed = self.tools.settings.trainer_memory_bytes if name == CPU else None
         return name, memory if memory is None or allowed is None else min(memory, allowed)
@@ -190,7 +190,7 @@ class Worker:
         self._runs[slot, number] = run
 
     def _gets_on(self) -> bool:
-        """Whether every slot has asked the database for work lately, or holds the lease of its work."""
+        """Return whether every slot has asked the database for work lately, or holds the lease of its work."""
         since = time.monotonic() - _SILENT_POLLS * self.tools.settings.poll_s
         runs = dict(self._runs)
         return all(
@@ -225,7 +225,7 @@ def _forget_logs(data_dir: Path) -> None:
 
 
 def _has_ended(database: Database, subject_id: str) -> bool:
-    """Whether nobody works or will work on the subject; a paused job may go on."""
+    """Return whether nobody works or will work on the subject; a paused job may go on."""
     waiting = select(WorkItem.id).where(WorkItem.subject_id == subject_id, WorkItem.state != WorkState.DONE)
     with database.read() as session:
         job = session.get(Job, subject_id)

@@ -13,7 +13,7 @@ class Slots:
     """Each slot has a thread that looks for work for it; an item of several slots takes those of others along."""
 
     def __init__(self, gpus: Gpus) -> None:
-        """No slot is known to be ready yet."""
+        """Begin with no slot known to be ready."""
         self.gpus = gpus
         self._ready: set[int] = set()
         self._taken: set[int] = set()
@@ -25,12 +25,12 @@ class Slots:
         return self.gpus.at_once
 
     def tell(self, slot: int, *, ready: bool) -> None:
-        """Whether the slot can take an item, as its thread has found."""
+        """Note whether the slot can take an item, as its thread has found."""
         with self._lock:
             (self._ready.add if ready else self._ready.discard)(slot)
 
     def is_taken(self, slot: int) -> bool:
-        """Whether an item has the slot."""
+        """Return whether an item has the slot."""
         return slot in self._taken
 
     @contextmanager

@@ -146,7 +146,7 @@ def _start(run: Run, activity: Activity, arguments: list[str], gpu: str | None, 
 
 
 def log_file(data_dir: Path, lease: Lease) -> Path:
-    """Where an attempt's child writes what it prints; kept when the workspace is gone."""
+    """Return where an attempt's child writes what it prints; kept when the workspace is gone."""
     folder = data_dir / "logs" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{lease.subject_id}-{lease.fence}.log"

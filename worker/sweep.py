@@ -48,7 +48,7 @@ class Sweep:
     """One sweeper."""
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing is connected yet."""
+        """Make a sweeper; nothing is connected yet."""
         self.settings = settings
         self._database = Database(settings.database, lease_s=settings.lease_s)
         self._store = open_store(settings)
@@ -58,7 +58,7 @@ class Sweep:
         self._looked_for_room_at = -math.inf
 
     def once(self) -> bool:
-        """Every step once; one that fails does not keep the others from theirs. Whether all worked."""
+        """Do every step once; one that fails does not keep the others from theirs. Return whether all worked."""
         steps: list[Callable[[], object]] = [
             self.recover,
             self.preempt,

@@ -66,7 +66,7 @@ class GpuMemory(Collector):
     """Memory and use of this machine's GPUs, asked of nvidia-smi at each scrape."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing where there is no GPU."""
+        """Collect memory and use of the GPUs; nothing where there is none."""
         if not has_driver():
             return
         used = GaugeMetricFamily("difftune_gpu_memory_used_bytes", "Memory in use.", labels=["gpu"])

@@ -34,7 +34,7 @@ def attempt_span(lease: Lease, *, since: float) -> Iterator[None]:
 
 @contextmanager
 def recovery_span(lease: Lease) -> Iterator[None]:
-    """Around the end of an attempt whose worker fell silent: that worker's own span may be lost with it."""
+    """Open a span around the end of an attempt whose worker fell silent: the worker's own span may be lost."""
     asked, attributes = context_of(lease.traceparent), _attributes(lease)
     with span(f"recover {lease.kind}", context=asked, attributes=attributes):
         note_ending("worker_lost")
@@ -42,7 +42,7 @@ def recovery_span(lease: Lease) -> Iterator[None]:
 
 
 def note_ending(code: str) -> None:
-    """How the current attempt ended; its message stays in the database: it may name files."""
+    """Note how the current attempt ended; its message stays in the database: it may name files."""
     current = trace.get_current_span()
     current.set_attribute("difftune.outcome", code)
     if code not in _ORDERLY:

@@ -14,20 +14,20 @@ class WarmChild(Child):
     """`python -m difftune_core serve`: to its supervisor each request looks like a child that ends with its outcome."""
 
     def ask(self, arguments: list[str]) -> None:
-        """Hand it the next request."""
+        """Hand the process the next request."""
         self.outcome = None
         self.send(Command(type="work", arguments=arguments))
 
     def is_alive(self) -> bool:
-        """Whether the process can take a request."""
+        """Return whether the process can take a request."""
         return not super().exited()
 
     def exited(self) -> bool:
-        """Whether the request is over."""
+        """Return whether the request is over."""
         return self.outcome is not None or super().exited()
 
     def end(self) -> int:
-        """Nothing, after a request's outcome; the exit status of a process that has gone."""
+        """End nothing after a request's outcome; return the exit status of a process that has gone."""
         return 0 if self.outcome is not None and self.is_alive() else super().end()
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class WarmChildren:
     """A worker's idle processes, one for each model and GPU. Used by the threads of its slots."""
 
     def __init__(self) -> None:
-        """There is none yet."""
+        """Begin without a process."""
         self._idle: dict[Wanted, _Idle] = {}
         self._lock = threading.Lock()
 
@@ -80,7 +80,7 @@ class WarmChildren:
         self._close([before] if before else [])
 
     def holds(self, gpu: str | None) -> bool:
-        """Whether an idle process has memory of the GPU."""
+        """Return whether an idle process has memory of the GPU."""
         return any(key.gpu == gpu for key in list(self._idle))
 
     def end(self, older_than_s: float = 0.0) -> None:

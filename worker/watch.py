@@ -72,7 +72,7 @@ class Watch(threading.Thread):
             self._child.signal(signal.SIGKILL if over else signal.SIGTERM)
 
     def _fault(self) -> Ending | None:
-        """What the child does that it must not: stand still, or hold more memory than it may."""
+        """Return what the child does that it must not: stand still, or hold more memory than it may."""
         settings = self._run.tools.settings
         if self._child.outcome is None and self._run.heartbeat.stalled_s > settings.stall_s:
             return Ending("stalled", f"The {self._child_name} got no further for {settings.stall_s:.0f} seconds.")

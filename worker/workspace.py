@@ -34,7 +34,7 @@ class Workspace:
     """`data_dir/work/SUBJECT/`: inputs, config and the trainer's out folder, so that a later attempt goes on here."""
 
     def __init__(self, data_dir: Path, subject_id: str) -> None:
-        """Nothing is made yet."""
+        """Name the subject's folders; nothing is made yet."""
         self.folder = data_dir.resolve() / "work" / subject_id
         self.out = self.folder / "out"
 
@@ -77,7 +77,7 @@ class Workspace:
         return path
 
     def remove(self) -> None:
-        """Forget everything of this subject but its logs."""
+        """Delete all files of the subject but its logs."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _take(self, descriptor: int) -> None:
@@ -113,7 +113,7 @@ class Fetched:
 
 
 def cached_dataset(data_dir: Path, sha256: str) -> Path:
-    """Where a data set's file is kept on this node."""
+    """Return where a data set's file is kept on this node."""
     return data_dir / "cache" / "datasets" / f"{sha256}.zip"
 
 
@@ -159,7 +159,7 @@ def ensure_dataset(store: ObjectStore, parts: list[dict[str, Any]], sha256: str,
 
 
 def _is_cached(path: Path, sha256: str) -> bool:
-    """Whether the file is there as it was fetched; a damaged one is fetched again."""
+    """Return whether the file is there as it was fetched; a damaged one is fetched again."""
     try:
         os.utime(path)  # last use, for eviction
         return sha256_file(path) == sha256

@@ -33,7 +33,7 @@ class Activity(ABC):
     """Whether the next attempt on this node goes on from what this one leaves in the workspace."""
 
     def __init__(self, run: Run) -> None:
-        """Nothing happens yet."""
+        """Make the attempt's activity; nothing happens yet."""
         self.run = run
         self.kind = kind_of(run.lease.kind)
         self.num_threads = 1
@@ -44,7 +44,7 @@ class Activity(ABC):
         self._progress = ProgressNotes(run, self._note)
 
     def program(self) -> list[str]:
-        """What the child's command line begins with; `--events-fd` and `--commands-fd` end it."""
+        """Return what the child's command line begins with; `--events-fd` and `--commands-fd` end it."""
         return [*self.run.tools.trainer_command, self.command]
 
     @abstractmethod
@@ -72,7 +72,7 @@ class Activity(ABC):
             self.stored.append(store_result(self.run, event, self.prefix))
 
     def idle(self) -> None:
-        """Do what is due; called several times a second."""
+        """Do what is due; the supervisor calls this several times a second."""
         self._progress.flush_if_due()
 
     def complete(self, ending: Ending) -> Ending:
@@ -87,7 +87,7 @@ class Activity(ABC):
 
     @property
     def prefix(self) -> str:
-        """Begins the keys of what the attempt stores; no other attempt's begin so."""
+        """Beginning of the keys of what the attempt stores, which no other attempt's keys share."""
         return f"{self.kind.folder}/{self.run.lease.subject_id}/{self.run.lease.fence}"
 
     def _note(self, session: Session, event: ProgressEvent) -> None:

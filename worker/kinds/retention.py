@@ -60,7 +60,7 @@ class RetentionSetMaking(Activity):
 
 
 def cached_retention_set(data_dir: Path, sha256: str) -> Path:
-    """Where a retention set's file is kept on this node."""
+    """Return where a retention set's file is kept on this node."""
     return data_dir / "cache" / "retention_sets" / f"{sha256}.safetensors"
 
 

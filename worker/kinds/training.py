@@ -33,7 +33,7 @@ class Training(Activity):
     goes_on = True
 
     def __init__(self, run: Run) -> None:
-        """Nothing happens yet."""
+        """Make the attempt's activity; nothing happens yet."""
         super().__init__(run)
         self._publisher = Publisher(run, self._acknowledge, self.stored)
         self._child: Child | None = None
@@ -70,7 +70,7 @@ class Training(Activity):
             self._acknowledge(name)
 
     def handle(self, event: Event) -> None:
-        """Publish what it says."""
+        """Publish what the trainer says."""
         self._publisher.handle(event)
 
     def idle(self) -> None:

@@ -24,7 +24,7 @@ class Validation(Activity):
     command = "validate"
 
     def __init__(self, run: Run) -> None:
-        """Nothing happens yet."""
+        """Make the attempt's activity; nothing happens yet."""
         super().__init__(run)
         self._report: dict[str, Any] | None = None
         self._fetched: Fetched | None = None
@@ -60,7 +60,7 @@ class Validation(Activity):
             self._report = json.loads(inside(self.run.workspace.out, event.file.path).read_bytes())
 
     def complete(self, ending: Ending) -> Ending:
-        """Read what it found; the file of a data set that cannot be used is not kept on this node."""
+        """Read what the child found; the file of a data set that cannot be used is not kept on this node."""
         if ending.code == SUCCEEDED and self.found is None:
             ending = self._concluded(ending)
         if self._fetched is not None and (self.found is None or self.found.error_code):
