@@ -35,7 +35,7 @@ def restore(folder: _Folder, data_dir: _DataDir = None, as_json: AsJson = False)
 
 
 def _run(verb: str, folder: Path, data_dir: Path | None, options: list[str]) -> None:
-    """Run it in a process of its own: this command knows nothing of databases."""
+    """Run the module in a process of its own: this command knows nothing of databases."""
     need("api")
     settings = read_settings(data_dir)
     environment = {**os.environ, "DIFFTUNE_DATA_DIR": str(settings.data_dir.resolve())}

@@ -95,7 +95,7 @@ def import_model(
 
 
 def _store_without(settings: Settings, model_id: str) -> ObjectStore:
-    """The object store, asked first whether it has that id: a conversion takes long."""
+    """Return the object store, once asked whether it has the model's id: a conversion takes long."""
     try:
         store = open_store(settings)
         taken = stored.find(store, model_id) is not None
@@ -157,7 +157,7 @@ def _told(line: bytes, *, aside: bool) -> OutcomeEvent | None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without what looks like a secret: the child reads files of strangers."""
+    """Return this process's environment without what looks like a secret: the child reads files of strangers."""
     passed = {name: value for name, value in os.environ.items() if not any(part in name.upper() for part in _SECRET)}
     settings = [name for name in passed if name.upper().startswith("DIFFTUNE_")]
     return {**{n: v for n, v in passed.items() if n not in settings}, "HF_HUB_DISABLE_TELEMETRY": "1"}

@@ -76,7 +76,7 @@ def revoke_key(key: Key, data_dir: DataDir = None, as_json: AsJson = False) -> N
 
 
 def _run(data_dir: Path | None, *arguments: str) -> str:
-    """Run it in a process of its own: this command knows nothing of databases.
+    """Run the module in a process of its own: this command knows nothing of databases.
 
     What it says goes on to standard error.
     """

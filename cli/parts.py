@@ -33,23 +33,23 @@ class Part:
     log: Path
     keep_fds: Sequence[int] = ()
     deaths: int = 0
-    """Since it last ran for a minute."""
+    """Deaths since the process last ran for a minute."""
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _started_at: float = field(default=0.0, init=False)
     _start_again_at: float = field(default=0.0, init=False)
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """Id of the process while it runs."""
         return self._process.pid if self._process is not None else None
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it, in a session of its own: Ctrl-C at the terminal reaches the stack alone."""
+        """Start the process, in a session of its own: Ctrl-C at the terminal reaches the stack alone."""
         self.rotate_log()
         parent = os.getpid()
 
@@ -73,7 +73,7 @@ class Part:
         self._started_at = time.monotonic()
 
     def keep_alive(self) -> bool:
-        """Start it again if it has died, after a pause that grows; whether it was started now."""
+        """Start the process again if it has died, after a pause that grows; return whether it was started now."""
         if self.runs:
             return False
         now = time.monotonic()
@@ -101,12 +101,12 @@ class Part:
             os.truncate(self.log, 0)
 
     def signal(self, number: int) -> None:
-        """Send it a signal, if it runs."""
+        """Send the process a signal, if it runs."""
         if self._process is not None and self.runs:
             self._process.send_signal(number)
 
     def tail(self) -> str:
-        """The end of its log."""
+        """The end of the process's log."""
         try:
             return self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
         except OSError:

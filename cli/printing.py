@@ -17,7 +17,7 @@ def tell(found: Any, text: str, *, as_json: bool) -> None:
 
 
 def table(found: list[dict[str, Any]], columns: dict[str, str]) -> str:
-    """A line each; `columns` are the fields shown and their headings."""
+    """Write a line a row; `columns` are the fields shown and their headings."""
     rows = [list(columns.values()), *([_cell(one.get(name)) for name in columns] for one in found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
@@ -40,7 +40,7 @@ def _cell(value: Any) -> str:
 
 
 def sheet(found: dict[str, Any]) -> str:
-    """One line a field; what has parts of its own as JSON."""
+    """Write one line a field; what has parts of its own is written as JSON."""
     lines = []
     for name, value in found.items():
         text = (

@@ -130,14 +130,14 @@ def checkpoint_of(asked: Service, which: str) -> str:
 
 
 def _not_there(job: dict[str, Any], what: str, when: str) -> str:
-    """Why a job has none of these, and whether it still may have."""
+    """Return why a job has none of these, and whether it still may have."""
     is_over = job["status"] in FINAL
     why = f"it is {job['status']}, and ended before there was one" if is_over else when
     return f"{job['id']} has no {what}{'' if is_over else ' yet'}: {why}"
 
 
 def _named(job: dict[str, Any]) -> str:
-    """What names of a job's files begin with, as those of its checkpoints do."""
+    """Return what names of a job's files begin with, as those of its checkpoints do."""
     return "-".join(part for part in (job["suffix"], job["id"]) if part)
 
 

@@ -78,7 +78,7 @@ def _random() -> str:
 
 
 def _redis_conf(password: str) -> str:
-    """Nothing is kept on disk: rows are the truth, and a lost message costs a poll interval."""
+    """Write Redis's config, which keeps nothing on disk: a lost message costs no more than a poll interval."""
     return f'requirepass {password}\nsave ""\nappendonly no\ndir /tmp\nmaxmemory 128mb\nmaxmemory-policy noeviction'
 
 

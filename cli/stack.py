@@ -121,7 +121,7 @@ class Stack:
         self._asked_to_end += 1
 
     def _once(self, *module: str) -> str:
-        """Run a module to its end; what it said to people."""
+        """Run a module to its end; return what it said to people."""
         argv = [sys.executable, "-m", *module]
         done = subprocess.run(argv, env=self._environment, capture_output=True, check=False)  # noqa: S603  # ours
         said = done.stderr.decode(errors="replace")
@@ -160,7 +160,7 @@ class Stack:
         aside.replace(self.data_dir / STATE_FILE)
 
     def _stop(self) -> None:
-        """Worker and sweep first, so that running trainers save and the API can tell; a second signal kills at once."""
+        """Stop worker and sweep first, so that trainers save and the API can tell; a second signal kills at once."""
         patience = self._asked_to_end + 1
         self._end([self._worker, self._sweep], self._drain_s, patience)
         self._end([self._api], _API_END_S, patience)
@@ -178,7 +178,7 @@ class Stack:
 
 
 def _metrics_port(environment: Mapping[str, str], name: str) -> dict[str, str]:
-    """Each part serves its metrics at a port of its own."""
+    """Choose the port of a part's own at which it serves its metrics."""
     first = environment.get(_METRICS_PORT, "")
     return {_METRICS_PORT: str(int(first) + _PARTS.index(name))} if first.isdigit() else {}
 
@@ -230,7 +230,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _answers(client: httpx2.Client) -> bool:
-    """Whether requests can be served; where nothing but room is lacking, those that delete."""
+    """Return whether requests can be served; where nothing but room is lacking, those that delete."""
     try:
         answer = client.get("/readyz")
         lacking = set(answer.json().get("checks", {}).values()) - {"ok"}

@@ -31,7 +31,7 @@ _EVERY_S = 15.0
 
 
 class _Count(MofNCompleteColumn):
-    """How many of how many, once it is known of how many."""
+    """A column of a bar: how many are done of how many, once the latter is known."""
 
     def render(self, task: Task) -> Text:
         return super().render(task) if task.total is not None else Text()

@@ -45,7 +45,7 @@ class Board:
 
     @property
     def wants_pictures(self) -> bool:
-        """Whether there is a place for them."""
+        """Whether there is a place for pictures."""
         return self._cell is not None
 
     def phase(self, name: str) -> None:
@@ -83,7 +83,7 @@ class Board:
         self._say(f"  {message}")
 
     def end(self, how: str) -> None:
-        """Show how it ended."""
+        """Show how the run ended."""
         self.phase(how)
         self._show(0.0)
 
@@ -111,7 +111,7 @@ class Board:
 
 
 def _cell() -> Any | None:
-    """A place in the notebook that this runs in; None outside of one."""
+    """Make a place in the notebook that this process serves; None outside of one."""
     if "IPython" not in sys.modules:
         return None
     shell = import_module("IPython").get_ipython()

@@ -34,13 +34,13 @@ class Client:
         self.service = Service(*address(url, key))
 
     def __enter__(self) -> Self:
-        """Use it."""
+        """Use the client."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close its connections."""
+        """Close the client's connections."""
         self.close()
 
     def __repr__(self) -> str:

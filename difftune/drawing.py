@@ -27,7 +27,7 @@ class Result(Protocol):
 
     @property
     def config(self) -> TransferConfig:
-        """Its config, resolved."""
+        """The result's config, resolved."""
 
     @property
     def checkpoint(self) -> Path:

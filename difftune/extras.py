@@ -32,7 +32,7 @@ def extra_of(module: str) -> str | None:
 
 
 def told_of(error: ModuleNotFoundError) -> str | None:
-    """What to say of a module that is missing; None for one that no extra of ours brings."""
+    """Return what to say of a module that is missing; None for one that no extra of ours brings."""
     extra = extra_of(error.name or "")
     return None if extra is None else f"this needs the extra {extra!r}: pip install 'difftune[{extra}]'"
 

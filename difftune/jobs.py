@@ -40,30 +40,30 @@ class Job:
     """A fine-tuning job of a service."""
 
     def __init__(self, service: Service, data: dict[str, Any]) -> None:
-        """Know what the service last said of it."""
+        """Know what the service last said of the job."""
         self.service, self.data = service, data
 
     def __repr__(self) -> str:
-        """Tell its id and how it stood."""
+        """Tell the job's id and how it stood."""
         return f"Job({self.id!r}, {self.status!r})"
 
     @property
     def id(self) -> str:
-        """Its id (`ftjob_...`)."""
+        """Id of the job (`ftjob_...`)."""
         return str(self.data["id"])
 
     @property
     def status(self) -> str:
-        """How it stood when the service was last asked: `queued`, `running`, `succeeded` and so on."""
+        """How the job stood when the service was last asked: `queued`, `running`, `succeeded` and so on."""
         return str(self.data["status"])
 
     def refresh(self) -> Self:
-        """Ask the service how it stands now."""
+        """Ask the service how the job stands now."""
         self.data = self.service.ask(path_of(self.id))
         return self
 
     def watch(self, *, show: bool = True) -> Self:
-        """Wait until it has ended, and show how it goes: in a notebook a cell that changes, else lines on stderr.
+        """Wait until the job has ended, and show how it goes: in a notebook a cell that changes, else lines on stderr.
 
         Raises:
             JobFailedError: it has failed or was cancelled.
@@ -78,12 +78,12 @@ class Job:
         return self
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield its events from the first on, until it has ended."""
+        """Yield the job's events from the first on, until it has ended."""
         return self.service.events(self.id)
 
     @property
     def figures(self) -> dict[str, float]:
-        """The figures of its result, or of its newest checkpoint while there is none: `fid`, `train_loss` ..."""
+        """The figures of the job's result, or of its newest checkpoint while there is none: `fid`, `train_loss` ..."""
         checkpoint = self._checkpoint()
         metrics = dict(checkpoint["metrics"]) if checkpoint else {}
         metrics.pop("step", None)
@@ -106,11 +106,11 @@ class Job:
 
     @property
     def checkpoints(self) -> list[dict[str, Any]]:
-        """Its checkpoints, the newest first."""
+        """Checkpoints of the job, the newest first."""
         return list(self.service.pages(f"{path_of(self.id)}/checkpoints", limit=100))
 
     def download(self, to: PathLike = ".", *, format: str = "diffusers") -> Path:  # noqa: A002  # the API's name
-        """Write its result, or its newest checkpoint while there is none, to a folder and return the file's path.
+        """Write the job's result, or its newest checkpoint while there is none, to a folder; return the file's path.
 
         Args:
             to: the folder; made where it is not there.
@@ -125,7 +125,7 @@ class Job:
         return self._fetch(link["url"], Path(to) / link["filename"], link["sha256"])
 
     def report(self, to: PathLike = ".") -> Path:
-        """Write the page of its report to a folder and return its path.
+        """Write the page of the job's report to a folder and return its path.
 
         Raises:
             ServiceError: there is none yet.
@@ -136,19 +136,19 @@ class Job:
         raise ServiceError(f"{self.id} has no report yet: it is written after the last evaluation")
 
     def logs(self) -> str:
-        """Return what its trainers have printed."""
+        """Return what the job's trainers have printed."""
         return "".join(piece["text"] for piece in self.service.pages(f"{path_of(self.id)}/logs"))
 
     def pause(self) -> Self:
-        """Have it save its state and give its GPU to others."""
+        """Have the job save its state and give its GPU to others."""
         return self._act("pause")
 
     def resume(self) -> Self:
-        """Go on with it where it stopped."""
+        """Go on with a paused job where it stopped."""
         return self._act("resume")
 
     def cancel(self) -> Self:
-        """End it for good; its checkpoints stay."""
+        """End the job for good; its checkpoints stay."""
         return self._act("cancel")
 
     def continued(

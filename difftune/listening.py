@@ -64,7 +64,7 @@ class Listener(SilentHooks):
         self._stop = "stop"
 
     def stop_requested(self) -> StopKind | None:
-        """Whether a callback, or whoever sits at the keyboard, wants the run to end."""
+        """Return whether a callback, or whoever sits at the keyboard, wants the run to end."""
         return self._stop
 
     def _show(self, event: Event) -> None:

@@ -45,7 +45,7 @@ class Places:
     """Folder of a checkpoint of another run (`run.checkpoint`), to begin with its weights."""
 
     on_bad_files: OnBadFiles = "refuse"
-    """What becomes of files of its images that are unfit."""
+    """What becomes of image files that are unfit."""
     splits: Splits = "refuse"
     """Which folder is trained on, of images in train/ and val/; with `hold_out` it is judged by the other."""
 
@@ -162,7 +162,7 @@ def _new_folder(model: str) -> Path:
 
 @contextmanager
 def _torch_as_before() -> Iterator[None]:
-    """A block after which torch is set up as it was: a run chooses threads and deterministic kernels."""
+    """Open a block after which torch is set up as it was: a run chooses threads and deterministic kernels."""
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

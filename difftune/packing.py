@@ -13,7 +13,7 @@ from pathlib import Path
 from difftune.service import Heard, ServiceError, unheard
 
 Shown = Callable[[str], AbstractContextManager[Heard]]
-"""Shows how far what it is told the name of has come."""
+"""A bar: given a name, a context that shows how far the thing of that name has come."""
 
 
 def unshown(_label: str) -> AbstractContextManager[Heard]:

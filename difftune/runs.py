@@ -39,12 +39,12 @@ class Run:
     """Folders of base models."""
 
     def __repr__(self) -> str:
-        """Tell its folder and how it ended."""
+        """Tell the run's folder and how it ended."""
         return f"Run({str(self.folder)!r}, {self.status!r})"
 
     @property
     def status(self) -> str:
-        """Whether it has `succeeded`, or was `stopped` before its end."""
+        """How the run ended: `succeeded`, or `stopped` before its end."""
         return "stopped" if self.report is None else "succeeded"
 
     @property
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def report(self) -> Path | None:
-        """The page of its report; None for a run that was stopped."""
+        """The page of the run's report; None for a run that was stopped."""
         page = self.folder / _PAGE
         return page if page.is_file() else None
 

@@ -24,7 +24,7 @@ _PAUSE_S = 1.0
 _MAX_SIMPLE_BYTES = 64 * 2**20  # a larger archive is uploaded in parts of this size
 _NAMED_FAULTS = 10
 Heard = Callable[[int, int], None]
-"""Is told how many bytes of how many are done."""
+"""A function that is told how many bytes of how many are done."""
 
 
 def unheard(_done: int, _total: int) -> None:
@@ -48,13 +48,13 @@ class Service:
             raise ServiceError(f"{url} is no address of a service: {error}") from None
 
     def __enter__(self) -> Self:
-        """Use its connections."""
+        """Use the service's connections."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close them."""
+        """Close the connections."""
         self.http.close()
 
     @cached_property
@@ -206,7 +206,7 @@ class Service:
         return answer.content
 
     def _fetch(self, path: str, partial: Path, heard: Heard) -> bool:
-        """Whether all that was missing of the file has come."""
+        """Return whether all that was missing of the file has come."""
         have = partial.stat().st_size if partial.exists() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with self.http.stream("GET", path, headers=headers, follow_redirects=True) as answer:

@@ -61,7 +61,7 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 
 
 def check_not_ahead(database_url: str) -> None:
-    """Nothing, where this version knows the database's revision, or where there is none yet.
+    """Check that this version knows the database's revision, where there is one.
 
     Raises:
         RevisionError: a newer version has migrated it.
@@ -75,7 +75,7 @@ def check_not_ahead(database_url: str) -> None:
 
 
 def check_current(database_url: str) -> None:
-    """Nothing, where the database is at this version's revision.
+    """Check that the database is at this version's revision.
 
     Raises:
         RevisionError: it is older or newer, or holds no tables of difftune.
@@ -91,7 +91,7 @@ def check_current(database_url: str) -> None:
 
 
 def knows(revision: str) -> bool:
-    """Whether this version has the revision among its own."""
+    """Return whether this version has the revision among its own."""
     return revision in {script.revision for script in ScriptDirectory.from_config(_config("")).walk_revisions()}
 
 
@@ -110,7 +110,7 @@ def check(database_url: str) -> None:
 
 
 def examine(database_url: str) -> Iterator[Finding]:
-    """Whether the database answers and is at the newest revision."""
+    """Find out whether the database answers and is at the newest revision."""
     url = make_url(database_url)
     where = url.render_as_string(hide_password=True)
     newest = _newest()

@@ -37,7 +37,7 @@ def run_comparison(
     key: str | None,
     data_dir: Path | None,
 ) -> int:
-    """Run it and put the report into `folder`; the last line printed is a summary as JSON. Returns the exit status."""
+    """Run the comparison, put the report into `folder`, and print a summary as JSON last. Returns the exit status."""
     console = told()
     begin, own_folder = time.monotonic(), read_settings(data_dir).data_dir.expanduser().resolve()
     try:
@@ -147,7 +147,7 @@ def _summary(comparison: Report, files: dict[str, Path]) -> dict[str, Any]:
 
 
 def failures(jobs: list[dict[str, Any]]) -> list[str]:
-    """What went wrong, each message once: bad data fails every job with the same words."""
+    """Return what went wrong, each message once: bad data fails every job with the same words."""
     failed: dict[str, list[str]] = {}
     for job in jobs:
         if job["error"]:

@@ -37,7 +37,7 @@ class Demo:
     console: Console
 
     def run(self) -> dict[str, Any]:
-        """Everything, in order; returns the summary of the last line."""
+        """Run the whole demo and return the summary of the last line."""
         begin = time.monotonic()
         shutil.rmtree(self.folder, ignore_errors=True)
         zips = write_digits(self.folder / "input", self.seed)

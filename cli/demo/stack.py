@@ -20,7 +20,7 @@ class DemoStack:
     """Starts on entry, over a data folder and with a free port; stops everything on exit."""
 
     def __init__(self, data_dir: Path) -> None:
-        """Nothing runs yet."""
+        """Make a stack; nothing runs yet."""
         self._data_dir = data_dir
         self._process: subprocess.Popen[bytes] | None = None
         self._ended_by: Any = signal.SIG_DFL

@@ -17,7 +17,7 @@ def evaluation_at(report: Report, step: int) -> dict[str, Any]:
 
 
 def figures(entry: dict[str, Any]) -> dict[str, float]:
-    """What the demo's last line tells of one evaluation."""
+    """Return what the demo's last line tells of one evaluation."""
     return {
         "fid": entry["fid"],
         "fid_se": entry["fid_se"],

@@ -20,7 +20,7 @@ _SHOWN = 20
 
 
 def main() -> int:
-    """Do it; 0 if nothing is missing, 1 if something is, 2 if it could not be done."""
+    """Back up or restore; return 0 if nothing is missing, 1 if something is, 2 if it could not be done."""
     parser = argparse.ArgumentParser(prog="python -m migrations.backup", description=__doc__)
     parser.add_argument("verb", choices=["backup", "restore"])
     parser.add_argument("folder", type=Path)
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _as_json(verb: str, manifest: Manifest, folder: Path, lacking: dict[str, list[str]]) -> str:
-    """What was done, for programs; `missing` and `damaged` are keys of objects."""
+    """Return what was done, for programs; `missing` and `damaged` are keys of objects."""
     told = {what.partition(" ")[0]: keys for what, keys in lacking.items()}
     objects = {"objects": len(manifest.objects), "bytes": sum(entry.bytes for entry in manifest.objects)}
     counted = {"rows": sum(manifest.rows.values()), **objects, "with_objects": manifest.with_objects}
@@ -61,7 +61,7 @@ def _as_json(verb: str, manifest: Manifest, folder: Path, lacking: dict[str, lis
 
 
 def _done(verb: str, manifest: Manifest, folder: Path, lacking: dict[str, list[str]]) -> str:
-    """What was copied and what was only looked at."""
+    """Return what was copied and what was only looked at."""
     rows, size = f"{sum(manifest.rows.values())} rows", sum(entry.bytes for entry in manifest.objects)
     objects = f"{len(manifest.objects)} objects ({size} bytes)"
     if verb == "backup" and manifest.with_objects:

@@ -52,7 +52,7 @@ def dump(url: str, folder: Path, look: Callable[[Session], T]) -> tuple[Path, T]
 
 
 def check_database(url: str) -> None:
-    """Nothing, where there is one.
+    """Check that there is a database.
 
     Raises:
         BackupError: there is no such file.
@@ -106,7 +106,7 @@ def _file_of(url: str) -> Path:
 
 
 def _copy_sqlite(source: Path, target: Path) -> None:
-    """By SQLite's own backup: a copy of the file would miss what is still in its log."""
+    """Copy a database by SQLite's own backup: a copy of the file would miss what is still in its log."""
     if not source.exists():
         raise BackupError(f"there is no database {source}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 
 def _fold(path: Path) -> None:
-    """One file, without a log beside it."""
+    """Fold the log into the file, so that there is one file."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
 

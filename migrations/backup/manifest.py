@@ -11,7 +11,7 @@ OBJECTS = "objects"
 
 
 class BackupError(Exception):
-    """It cannot be made or used; the message says why and what to do."""
+    """A backup cannot be made or used; the message says why and what to do."""
 
 
 class ObjectEntry(BaseModel):
@@ -24,22 +24,22 @@ class ObjectEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """A backup."""
+    """What a backup holds, and of what."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     schema_version: Literal[1] = 1
     difftune: str
-    """The version that made it."""
+    """Version of difftune that made the backup."""
     created_at: float
     revision: str
-    """Of the tables."""
+    """Revision of the tables."""
     database: Literal["sqlite", "postgresql"]
     file: str
-    """The dump, beside this file."""
+    """Name of the dump, which lies beside this file."""
     sha256: str
-    """Of the dump."""
+    """Digest of the dump, in hex."""
     rows: dict[str, int]
-    """By table."""
+    """Number of rows, by table."""
     with_objects: bool
     """Whether the objects themselves are in the backup, in `objects/`."""
     objects: list[ObjectEntry]

@@ -104,7 +104,7 @@ def _room(
 def _lit(
     scene: Scene, points: Float32[np.ndarray, "3 h w"], normals: Float32[np.ndarray, "3 h w"]
 ) -> Bool[np.ndarray, "h w"]:
-    """Whether nothing stands between a point and the light; points turned away from it are unlit."""
+    """Return whether nothing stands between a point and the light; points turned away from it are unlit."""
     light = _column(scene.light)
     lit = _along(scene.light, normals) > 0
     points = points + _LIFT * normals
@@ -117,7 +117,7 @@ def _lit(
 
 
 def _may_shade(scene: Scene, solid: Placed, points: Float32[np.ndarray, "3 h w"]) -> Bool[np.ndarray, "h w"]:
-    """Whether the sphere around a solid is met on the way to the light."""
+    """Return whether the sphere around a solid is met on the way to the light."""
     shape = SOLIDS[solid.kind]
     centre = (solid.x, solid.size * shape.height / 2, solid.z)
     x, y, z = (np.float32(c) - points[axis] for axis, c in enumerate(centre))

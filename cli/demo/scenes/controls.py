@@ -82,7 +82,7 @@ def camera_normals(scene: Scene, view: View) -> Float32[np.ndarray, "3 h w"]:
 
 
 def edge_pixels(scene: Scene, view: View) -> Bool[np.ndarray, "h w"]:
-    """Where the edge map is white."""
+    """Return where the edge map is white."""
     colours = shade(scene, view)
 
     def jumps(a: Pixels, b: Pixels) -> Bool[np.ndarray, "_ _"]:
@@ -128,7 +128,7 @@ def _normal_map(scene: Scene, view: View) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _thicker(lines: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Each pixel with its eight neighbours."""
+    """Widen each set pixel to its eight neighbours."""
     h, w = lines.shape
     padded = np.pad(lines, 1)
     near = [padded[i : i + h, j : j + w] for i in range(3) for j in range(3)]

@@ -36,7 +36,7 @@ class Solid(Protocol):
 
     @property
     def radius(self) -> float:
-        """Radius of the sphere around it."""
+        """Radius of the sphere around the solid."""
         ...
 
     def enter(self, origins: Float32[np.ndarray, "3 #h #w"], ways: Float32[np.ndarray, "3 #h #w"]) -> Distances:
@@ -116,7 +116,7 @@ class Torus:
 
     @property
     def height(self) -> float:
-        """Twice the outer radius: it stands on its rim."""
+        """Twice the outer radius: the solid stands on its rim."""
         return 2 * self.radius
 
     @property

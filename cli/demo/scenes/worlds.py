@@ -42,7 +42,7 @@ class World:
     floors: dict[str, Colour]
     walls: tuple[Colour, ...]
     light: Point
-    """Towards the light, before a random turn."""
+    """Direction towards the light, before a random turn."""
     ambient: float
     tint: Colour
     """The light's colour."""
