@@ -51,11 +51,11 @@ class PipeHooks:
                 line = line[self._events.write(line) or 0 :]
 
     def stop_requested(self) -> StopKind | None:
-        """What the supervisor asked for last."""
+        """Return the command that the supervisor sent last; None without one."""
         return self._stop
 
     def release(self, checkpoint: Path) -> bool:
-        """Whether the supervisor has stored that checkpoint."""
+        """Return whether the supervisor has stored that checkpoint."""
         return checkpoint.name in self._acknowledged
 
     def next_work(self) -> list[str]:
@@ -84,14 +84,14 @@ class SilentHooks:
     """Nobody listens and nobody asks."""
 
     def emit(self, event: Event) -> None:
-        """Nobody listens."""
+        """Tell nothing: nobody listens."""
 
     def stop_requested(self) -> StopKind | None:
         """Nobody asks; Ctrl-C ends the process."""
         return None
 
     def release(self, checkpoint: Path) -> bool:  # noqa: ARG002  # the protocol's shape
-        """Nobody wants it back: every checkpoint is kept."""
+        """Keep every checkpoint: nobody acknowledges them."""
         return False
 
 
@@ -99,7 +99,7 @@ class ConsoleHooks(SilentHooks):
     """Progress for a person at a terminal."""
 
     def __init__(self) -> None:
-        """Nothing is printed yet."""
+        """Make a terminal's channel; nothing is printed yet."""
         self._progress: ProgressEvent | None = None
         self._progress_at = 0.0
 

@@ -1,4 +1,4 @@
-"""How a command ends that raised an error: an outcome with a code, in words for whoever asked for it."""
+"""How a command ends that raised an error: an outcome with a code, in words for whoever asked for the work."""
 
 from __future__ import annotations
 

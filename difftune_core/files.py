@@ -67,7 +67,7 @@ def fsync(path: Path) -> None:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether something could not be written for want of room; safetensors tells the number in its text alone."""
+    """Return whether a write failed for want of room; safetensors tells the number in its text alone."""
     if isinstance(error, OSError):
         return error.errno in _FULL
     return any(f"(os error {number})" in str(error) for number in _FULL)
@@ -170,7 +170,7 @@ def _seal(folder: Path) -> None:
 
 
 def _is_intact(folder: Path) -> bool:
-    """Whether a built folder is there and has the bytes of its seal; earlier versions built without one."""
+    """Return whether a built folder is there and has the bytes of its seal; earlier versions built without one."""
     seal = folder / _SEAL
     if not seal.is_file():
         return folder.is_dir()

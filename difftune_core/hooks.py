@@ -73,7 +73,7 @@ class CheckpointEvent(_Line):
     name: str
     files: list[FileInfo]
     is_last: bool
-    """Whether the run ends with it."""
+    """Whether the run ends with this checkpoint."""
     target_images: int | None = None
     """Target images seen up to here, which metrics tell only at the steps that are logged."""
 
@@ -149,7 +149,7 @@ class SpanEvent(_Line):
     end_ns: int
     attributes: dict[str, str | int] = {}
     error: Annotated[str, Field(max_length=64)] | None = None
-    """Why it failed: an outcome's code."""
+    """Why the run failed: an outcome's code."""
 
 
 class OutcomeEvent(_Line):
@@ -191,7 +191,7 @@ class Command(_Line):
 
 
 def parse_event(line: str | bytes) -> Event:
-    """One event line.
+    """Read one event line.
 
     Raises:
         pydantic.ValidationError: the line is no event of this version.
@@ -225,5 +225,5 @@ class Hooks(Protocol):
         ...
 
     def release(self, checkpoint: Path) -> bool:
-        """Whether the checkpoint folder may be deleted (it was acknowledged, or nobody collects it)."""
+        """Return whether the checkpoint folder may be deleted (it was acknowledged, or nobody collects it)."""
         ...

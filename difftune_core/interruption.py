@@ -20,7 +20,7 @@ Listen = Callable[[int], Progress]
 
 
 class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
-    """Somebody asked to stop. Nothing that was made in memory since the last optimizer step is needed again."""
+    """Somebody asked the run to stop. Nothing that was made in memory since the last optimizer step is needed again."""
 
 
 _asked: ContextVar[Callable[[], bool]] = ContextVar("asked", default=lambda: False)
@@ -66,12 +66,12 @@ def after(first: int, progress: Progress | None) -> Progress:
 
 
 def unheard(_total: int) -> Progress:
-    """Nobody listens."""
+    """Hear nothing of progress."""
     return lambda _: None
 
 
 def of_batch(progress: Progress | None, start: int, count: int) -> Callable[[int, int], None]:
-    """What hears of the denoising steps of one batch of images: an interruption point each.
+    """Return what hears of the denoising steps of one batch of images: an interruption point each.
 
     Args:
         progress: told of images; of the batch as large a part as of its steps.

@@ -37,7 +37,7 @@ def adapt(model: _Model, adapter: Adapter, *, seed: int = 0) -> _Model:
 
 
 def _insert(model: Any, adapter: Adapter, seed: int) -> None:
-    """All but LoRA know the names of a DiT's blocks; which adapters a family takes is checked at submit."""
+    """Insert an adapter; all but LoRA know the names of a DiT's blocks. Submit checks which ones a family takes."""
     match adapter:
         case Lora():
             add_lora(model, adapter, seed=seed)

@@ -27,7 +27,7 @@ class Beginning:
 
     @property
     def named(self) -> str:
-        """What to call it."""
+        """Name of the checkpoint in messages."""
         first = self.origin.lineage[0]
         return f"{first.checkpoint} (step {first.step}{f' of {first.job}' if first.job else ''})"
 

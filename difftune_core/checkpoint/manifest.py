@@ -29,7 +29,7 @@ class Manifest(BaseModel):
     """What must be equal for a resume to be exact to the byte: threads, torch, processor, latent caches."""
     history: dict[str, Any]
     files: list[FileInfo]
-    """Every file but this one."""
+    """Every file of the folder but the manifest."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -73,7 +73,7 @@ def announced(folder: Path, manifest: Manifest, *, is_last: bool = False) -> Che
 
 
 def begun_with(checkpoints: Path) -> str | None:
-    """What the newest readable manifest calls the run's training data; None without one."""
+    """Return what the newest readable manifest calls the run's training data; None without one."""
     names = map(training_data_of, sorted(checkpoints.glob("step-*"), reverse=True))
     return next((name for name in names if name is not None), None)
 
@@ -90,7 +90,7 @@ def evaluations_of(checkpoints: Path) -> list[dict[str, Any]]:
 
 
 def training_data_of(folder: Path) -> str | None:
-    """What a checkpoint's manifest calls its training data; None where it says nothing or cannot be read."""
+    """Return what a checkpoint's manifest calls its training data; None where it says nothing or cannot be read."""
     manifest = stated(folder)
     name = None if manifest is None else manifest.identity.get("training_data")
     return None if name is None else str(name)

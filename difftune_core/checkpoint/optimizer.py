@@ -106,7 +106,7 @@ def _loaded(optimizer: Any, parameter: Tensor, kind: str, name: str, tensors: Ma
 
 
 def _levels(kind: str, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
-    """What 8 bits stand for: the level of each code times the scale of its block."""
+    """Return what 8 bits stand for: the level of each code times the scale of its block."""
     codes, scale = tensors[f"{kind}/{name}"], tensors[f"{kind}.{_SCALE}/{name}"]
     values = tensors[f"{kind}.{_LEVELS}/{name}"][codes.long()]
     return (values.view(len(scale), -1) * scale[:, None]).view(codes.shape)

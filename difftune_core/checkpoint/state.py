@@ -50,7 +50,7 @@ class History:
         return found
 
     def evaluated(self, step: int) -> bool:
-        """Whether this step was evaluated already."""
+        """Return whether this step was evaluated already."""
         return any(entry.step == step for entry in self.evaluations)
 
     def complete(self, entry: Evaluation, figures: Mapping[str, Any]) -> Evaluation:
@@ -60,12 +60,12 @@ class History:
         return whole
 
     def dumped(self) -> dict[str, Any]:
-        """Return it as a checkpoint keeps it."""
+        """Return the history as a checkpoint keeps it."""
         return {"curves": self.curves, "evaluations": [entry.model_dump() for entry in self.evaluations]}
 
     @classmethod
     def of(cls, dumped: Mapping[str, Any]) -> History:
-        """Make it of what a checkpoint keeps."""
+        """Make a history of what a checkpoint keeps."""
         curves = {name: [(int(s), float(v)) for s, v in points] for name, points in dumped["curves"].items()}
         return cls(curves, [Evaluation.model_validate(entry) for entry in dumped["evaluations"]])
 
@@ -84,7 +84,7 @@ class TrainState(Generic[Model]):
     """Target images that entered a step so far."""
     history: History = field(default_factory=History)
     adapter: Adapter = field(default_factory=FullTuning)
-    """What was put into both models."""
+    """Adapter that was put into both models."""
     execution: Execution = field(default_factory=Execution)
     """How steps are carried out."""
     was_halved: bool = False
@@ -106,7 +106,7 @@ class TrainState(Generic[Model]):
             update_average(self.average, self.model, decay)
 
     def average_on_device(self) -> AbstractContextManager[None]:
-        """Within it the average is on the device, to be judged."""
+        """Open a block in which the average is on the device, to be judged."""
         return nullcontext() if self._host_average is None else self._host_average.on_device()
 
     def note(self, is_finite: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class TrainState(Generic[Model]):
 
     @property
     def is_full(self) -> bool:
-        """Whether everything is trained: the average then is a whole model by itself."""
+        """Whether all of the model is trained: the average then is a whole model by itself."""
         return isinstance(self.adapter, FullTuning)
 
     def drop_gradients(self) -> None:
@@ -168,7 +168,7 @@ class TrainState(Generic[Model]):
         return tensors | self._scaler_tensors()
 
     def _scaler_tensors(self) -> dict[str, Tensor]:
-        """How gradients are scaled, and how many steps were updates: one whose scale was too large is passed over."""
+        """Pack how gradients are scaled and how many steps were updates: one with too large a scale is passed over."""
         if self.scaler is None:
             return {}
         state, first = self.scaler.state_dict(), next(iter(self.trainable().values()))
@@ -180,7 +180,7 @@ class TrainState(Generic[Model]):
         }
 
     def _load_scaler(self, tensors: Mapping[str, Tensor]) -> float:
-        """Take up how gradients were scaled, if they were; the number of updates so far."""
+        """Take up how gradients were scaled, if they were; return the number of updates so far."""
         if self.scaler is not None and _SCALE in tensors:
             state = {"scale": float(tensors[_SCALE]), "_growth_tracker": int(tensors[_GROWTH])}
             self.scaler.load_state_dict({**self.scaler.state_dict(), **state})

@@ -16,13 +16,13 @@ class About(Frozen):
     id: str = ""
     """Id of the job, comparison or analysis."""
     name: str = ""
-    """What people call it: the job's suffix."""
+    """What people call the report's subject: the job's suffix."""
     created_at: int = 0
-    """When it was submitted, in Unix seconds."""
+    """When the subject was submitted, in Unix seconds."""
     data: str = ""
     """File name of the training data."""
     validation: str = ""
-    """File name of the held-out data, where it has a file of its own."""
+    """File name of the held-out data, where they have a file of their own."""
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def about_of(args: argparse.Namespace) -> About:
-    """What the option says.
+    """Read the option of `add_argument`.
 
     Raises:
         TaskError: `invalid_config`, it is no `About`.

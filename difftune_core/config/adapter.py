@@ -80,7 +80,7 @@ class AdaptFormer(Frozen):
     scale: Annotated[float, Field(gt=0, le=100)] = 0.1
     """Factor of the bottleneck's output."""
     mode: Literal["parallel", "sequential"] = "parallel"
-    """`parallel` feeds it the MLP's input, `sequential` the MLP's output."""
+    """`parallel` feeds the adapter the MLP's input, `sequential` the MLP's output."""
 
 
 class VisualPrompt(Frozen):
@@ -91,8 +91,8 @@ class VisualPrompt(Frozen):
     num_tokens: Annotated[int, Field(ge=1, le=4096)] = 84
     """Tokens in each block. The published count, 0.42 %, is that of 84; the paper's own number is not known."""
     zero_gate: bool = True
-    """True: what the tokens add is gated by tanh(g) per head, g = 0 at the start, so that tuning begins at the base
-    model (Zhang et al. 2023). False: tokens join the attention's softmax as published, and disturb it at the start."""
+    """Whether what the tokens add is gated by tanh(g) per head, g = 0 at the start, so that tuning begins at the base
+    model (Zhang et al. 2023). Else tokens join the attention's softmax as published, and disturb it at the start."""
 
 
 Adapter = Annotated[

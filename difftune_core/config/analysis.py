@@ -50,5 +50,5 @@ class ChainOfForgetting(Frozen):
     """CPU threads; null: one."""
 
     def models(self) -> tuple[NamedModel, ...]:
-        """All models that it names."""
+        """All models that the config names."""
         return tuple(named_models(self.model_dump()))

@@ -63,9 +63,9 @@ class BaseModelCard(CardPart):
     source: str = ""
     """Where the weights come from."""
     created_at: int = 0
-    """Unix seconds."""
+    """When the card was made, in Unix seconds."""
     image_size: Annotated[int, Field(ge=1, le=8192)]
-    """Pixels, square."""
+    """Pixels of an image's side; images are square."""
     num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Rows of the label table without the null row; 0 where there is none."""
     num_parameters: int = 0
@@ -98,7 +98,7 @@ class FeatureExtractorCard(CardPart):
     source: str = ""
     """Where the weights come from."""
     created_at: int = 0
-    """Unix seconds."""
+    """When the card was made, in Unix seconds."""
     num_parameters: int = 0
     digest: str = ""
     """sha256 of the weights' file."""
@@ -121,7 +121,7 @@ class CompanionCard(CardPart):
     source: str = ""
     """Where the weights come from."""
     created_at: int = 0
-    """Unix seconds."""
+    """When the card was made, in Unix seconds."""
     num_parameters: int = 0
     digest: str
     """sha256 over the files, as of a base model."""
@@ -132,7 +132,7 @@ class CompanionCard(CardPart):
 
 
 def role_of(card: object) -> Role | None:
-    """Which card this is: an instance, or the JSON object of one; None for what is neither."""
+    """Return which card this is: an instance, or the JSON object of one; None for what is neither."""
     if not isinstance(card, Mapping):
         return getattr(card, "role", None)
     if "family" in card:

@@ -105,7 +105,7 @@ ConditionName = Annotated[str, OneOf(lambda: list(all_conditions()))]
 
 
 def drawn_by_networks() -> dict[str, tuple[str, ...]]:
-    """How the names of transformers' classes end -> the conditions that such a network draws."""
+    """Return the conditions that a network draws, by how the name of its class in transformers ends."""
     found: dict[str, tuple[str, ...]] = {}
     for condition in all_conditions().values():
         for end in condition.architectures:

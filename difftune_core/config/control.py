@@ -32,7 +32,7 @@ class ControlConfig(Frozen):
 
     @property
     def definition(self) -> ControlCondition:
-        """What its condition is.
+        """Definition of the condition.
 
         Raises:
             TaskError: `condition_unknown`, nothing that is installed brings it.

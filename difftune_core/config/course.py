@@ -106,7 +106,7 @@ def with_samples(config: TransferConfig, *, small: bool) -> TransferConfig:
 
 
 def is_open(config: TransferConfig) -> bool:
-    """Whether the length of a resolved config waits for the number of training images."""
+    """Return whether the length of a resolved config waits for the number of training images."""
     given = config.method.hyperparameters
     return given.epochs is not None and "max_steps" not in given.model_fields_set
 

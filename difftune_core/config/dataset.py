@@ -36,7 +36,7 @@ class DatasetOptions(BaseModel):
 
 
 def identity(sha256: str, options: DatasetOptions) -> str:
-    """What identifies the images of a data set before they are read: its file, and what is taken of it."""
+    """Return what identifies the images of a data set before they are read: its file, and what is taken of it."""
     taken = options.model_dump(include={"on_bad_files", "splits"}, exclude_defaults=True)
     return sha256_json([sha256, taken]) if taken else sha256
 
@@ -51,6 +51,6 @@ class Validated(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     items: Path
-    """Its `items.jsonl`."""
+    """Path of the report's `items.jsonl`."""
     digest: str
-    """Digest of the items, as its report says it: what is read is compared with it."""
+    """Digest of the items, as the report says it: what is read is compared with it."""

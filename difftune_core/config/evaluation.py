@@ -124,7 +124,7 @@ def least_images(metric: str) -> int:
 
 
 def told_unmeasured(config: EvaluationConfig, num_held_out: int) -> str | None:
-    """What does nothing, and why, with so few held-out images that `best_metric` can have no figure; else None."""
+    """Tell what does nothing, and why, with too few held-out images for `best_metric` to have a figure; else None."""
     asked, least = goes_by_figures(config), least_images(config.best_metric)
     count = min(num_held_out, config.num_images)
     if not asked or count >= least:
@@ -136,7 +136,7 @@ def told_unmeasured(config: EvaluationConfig, num_held_out: int) -> str | None:
 
 
 def goes_by_figures(config: EvaluationConfig) -> str:
-    """Which of the settings that go by `best_metric` are asked for, in words; empty where none is."""
+    """Return which of the settings that go by `best_metric` are asked for, in words; empty where none is."""
     asked = {"evaluation.deliver 'best'": config.deliver == "best", "evaluation.early_stopping": config.early_stopping}
     return " and ".join(name for name, is_asked in asked.items() if is_asked)
 

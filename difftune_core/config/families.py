@@ -28,7 +28,10 @@ FAMILIES = {
     "dit": "difftune_core.families.dit.rules:DiTRules",
     "stable-diffusion": "difftune_core.families.controlnet.rules:ControlNetRules",
 }
-"""This package's own, by what cards say in `family`. As text: a config knows no family, it asks one that is named."""
+"""This package's own families, by what cards say in `family`.
+
+As text: a config knows no family, it asks one that is named.
+"""
 
 
 class FamilyRules:
@@ -43,15 +46,15 @@ class FamilyRules:
     adapters: ClassVar[tuple[type[Any], ...]] = (FullTuning,)
     """Classes of the adapters that a network of this family takes."""
     has_teacher: ClassVar[bool] = False
-    """Whether its training data can ask the base model in each step, as some recipes do."""
+    """Whether the family's training data can ask the base model in each step, as some recipes do."""
     has_handover: ClassVar[bool] = False
     """Whether the base model can end a chain that the tuned model began."""
     has_time_dropout: ClassVar[bool] = False
-    """Whether its network can be asked without being told a time."""
+    """Whether the family's network can be asked without being told a time."""
     section: ClassVar[str | None] = None
     """The config's section that is this family's own, and that every resolved config of it has."""
     data_form: ClassVar[DataForm] = "class_folders"
-    """The form of data set that it is trained on."""
+    """The form of data set that the family is trained on."""
     evaluations: ClassVar[tuple[int, int]] = (2, 2)
     """Evaluations that a method of a comparison must have, and those that it gets where it would have fewer."""
     comparison_defaults: ClassVar[Mapping[str, Any]] = {"other_guidance": ("none", "domain")}
@@ -59,7 +62,7 @@ class FamilyRules:
     no_format: ClassVar[Mapping[str, str]] = {
         "single_file": "Only ControlNets have a single file beside `safetensors`, and job {job} trains none."
     }
-    """Formats of checkpoints that it never has, each with the sentence that says so of a `job`."""
+    """Formats of checkpoints that the family never has, each with the sentence that says so of a `job`."""
 
     def check_method(self, config: TransferConfig, card: BaseModelCard) -> None:
         """Refuse a recipe that asks the base model where this family cannot.

@@ -31,7 +31,7 @@ class NamedModel(NamedTuple):
     id: str
     kind: ModelKind
     field: str
-    """Where, with dots."""
+    """Field that names the model, with dots."""
 
 
 def named_models(config: Mapping[str, Any]) -> Iterator[NamedModel]:

@@ -37,7 +37,7 @@ class OneOf:
     def __get_pydantic_json_schema__(
         self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """List them."""
+        """List the names."""
         return {"type": "string", "enum": list(self.names())}
 
     def _known(self, name: Any) -> str:

@@ -10,9 +10,9 @@ from difftune_core.config.frozen import Frozen
 from difftune_core.config.model_ids import MODEL_ID
 
 ORIGIN_FILE = "origin.json"
-"""Beside the checkpoint's weights, where a service gave them."""
+"""File beside the checkpoint's weights, where a service gave them."""
 CHECKPOINT_ID = r"ckpt_[0-9A-Z]{1,40}"
-"""No base model's id looks so: those have no capitals."""
+"""Pattern of a checkpoint's id; no base model's id matches it, for those have no capitals."""
 BeginningId = Annotated[str, Field(pattern=rf"^({MODEL_ID}|{CHECKPOINT_ID})$")]
 """Id of a base model or a checkpoint."""
 
@@ -21,9 +21,9 @@ class Ancestor(Frozen):
     """A checkpoint that a run began with."""
 
     checkpoint: str
-    """Its id; by hand the name of its folder."""
+    """Id of the checkpoint; by hand the name of its folder."""
     job: str = ""
-    """Id of the job that made it."""
+    """Id of the job that made the checkpoint."""
     step: int
     """Step of that job."""
 
@@ -34,4 +34,4 @@ class Origin(Frozen):
     lineage: tuple[Ancestor, ...]
     """The checkpoint, then the one that its own run began with, and so on."""
     class_names: tuple[str, ...] | None = None
-    """Names of the classes of its label table's rows, where they are known."""
+    """Names of the classes of the label table's rows, where they are known."""

@@ -23,7 +23,7 @@ _NULL_LABEL = 1000  # in the original's scripts
 
 
 def unlike_original(config: Mapping[str, Any]) -> str | None:
-    """Why the original code would draw other images with these weights, in a sentence; None where it would not.
+    """Return why the original code would draw other images with these weights, in a sentence; None where it would not.
 
     Args:
         config: a checkpoint's `config.json`; what it does not say is as in the original.
@@ -47,7 +47,7 @@ def unlike_original(config: Mapping[str, Any]) -> str | None:
 
 
 def how_to_load(config: Mapping[str, Any]) -> str:
-    """How the original code is told what the weights do not tell."""
+    """Return how the original code is told what the weights do not tell."""
     variance = bool(config.get("learn_sigma", True))
     stated = ", ".join(f"{name}={config[name]}" for name in _MADE_LIKE if name in config)
     text = f"Load strictly into DiT({stated}, learn_sigma={variance})."

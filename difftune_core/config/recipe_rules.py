@@ -85,8 +85,8 @@ def _owners() -> dict[str, str]:
 
 
 def _is_stated(given: DiffTuningHyperparameters, field: str, card: BaseModelCard) -> bool:
-    """Whether somebody wishes for it. What would be filled in is no wish: a job's config, as it is shown, is complete,
-    and may be submitted again.
+    """Return whether a setting was stated. What would be filled in was not: a job's config, as it is shown, is
+    complete, and may be submitted again.
     """
     filled_in = card.defaults.training.get(field, type(given).model_fields[field].default)
     return field in given.model_fields_set and getattr(given, field) != filled_in

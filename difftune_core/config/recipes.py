@@ -35,18 +35,18 @@ class Recipe(Named):
     """`module:function` of a loss of its own, `objectives.denoising.Loss`, which only trainers import; empty: the
     denoising loss."""
     settings: type[Frozen] | None = None
-    """Settings of its own, stated as `recipe_settings`; each has a default. None: it has none."""
+    """Settings of the recipe's own, stated as `recipe_settings`; each has a default. None: it has none."""
     own: frozenset[str] = frozenset()
-    """Settings that belong to it alone: stated beside another recipe they are refused."""
+    """Settings that belong to the recipe alone: stated beside another one they are refused."""
     fixed: Mapping[str, tuple[object, str]] = field(default_factory=dict)
     """Settings of all recipes of which it allows one value, with the reason that another is refused for; `{value}` in
     it is that one."""
     unused: frozenset[str] = frozenset()
-    """Settings of all recipes that change nothing in it; pages do not show them."""
+    """Settings of all recipes that change nothing in this one; pages do not show them."""
     processes: frozenset[ProcessName] | None = None
-    """The processes that it is defined for; None for all."""
+    """The processes that the recipe is defined for; None for all."""
     why_processes: str = ""
-    """Why for these alone: what follows its name in the refusal."""
+    """Why the recipe is for these processes alone: what follows its name in the refusal."""
     has_teacher: bool = False
     """Whether the base model teaches on target images in place of a retention set."""
 
@@ -140,6 +140,6 @@ RecipeName = Annotated[str, OneOf(lambda: list(all_recipes()))]
 
 
 def has_teacher(hyperparameters: Any) -> bool:
-    """Whether the base model is asked in every step; of a recipe that is not installed here nobody knows, so no."""
+    """Return whether the base model is asked in every step; False for a recipe that is not installed here."""
     recipe = all_recipes().get(getattr(hyperparameters, "recipe", ""))
     return recipe is not None and recipe.has_teacher

@@ -114,7 +114,7 @@ def _resolve_diff_tuning(
 
 
 def _with_length(given: TrainingHyperparameters, training: dict[str, Any], where: str) -> dict[str, Any]:
-    """What follows from the number of steps, or none of it: a config in epochs is closed later."""
+    """Return what follows from the number of steps, or none of it: a config in epochs is closed later."""
     if given.epochs is None:
         return completed(training, where)
     return {name: value for name, value in training.items() if name != "max_steps"}

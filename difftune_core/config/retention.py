@@ -15,7 +15,7 @@ from difftune_core.files import sha256_json
 
 _FORMAT = 1
 _DDPM_FORMAT = 3
-"""Before 2, DDPM's last step added noise; before 3, for some counts its steps were off by one timestep."""
+"""Format of DDPM's images: before 2 the last step added noise; before 3 some counts had steps off by one."""
 RetentionSetId = Annotated[str, Field(pattern=r"^rset_[0-9A-Z]{26}$")]
 
 
@@ -82,7 +82,7 @@ class RetentionSetRequest(RetentionSetConfig):
     images_sha256: str | None = None
     """sha256 of the archive that the images come from, where they are not sampled."""
     num_threads: Annotated[int, Field(ge=1, le=256)] = 1
-    """CPU threads."""
+    """CPU threads of the child process."""
 
 
 class RetentionSetInfo(BaseModel):

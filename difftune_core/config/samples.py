@@ -36,14 +36,14 @@ class SamplesConfig(Frozen):
     """Images each time; 0 draws none. Null: 8, or 4 where 8 would take more than 3 % of the run's passes through the
     network; none of a large model whose run is so short that at its beginning and end alone they would."""
     every_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Steps between them; null: with each checkpoint and each evaluation, or, by the same share, with each checkpoint.
+    """Steps between images; null: at each checkpoint and each evaluation, or, by the same share, at each checkpoint.
     At step 0 and at the last step always."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = 8
     """Denoising steps, few because the images are for a look. Sampler: the default one of the model's process; guidance
     and seed: those of `evaluation`."""
 
     def is_due(self, step: int, last: int, *marked: int | None) -> bool:
-        """Whether images belong to a step, if `marked` are the steps between checkpoints and between evaluations."""
+        """Return whether images belong to a step; `marked`: the steps between checkpoints and between evaluations."""
         if not self.num_images:
             return False
         if step in {0, last}:
@@ -90,10 +90,10 @@ def completed_samples(
 
 
 def is_small(num_parameters: int) -> bool:
-    """Whether drawing takes no time to speak of; a model whose size is not known is taken for one of those."""
+    """Return whether drawing takes no time to speak of; a model whose size is not known is taken for one of those."""
     return num_parameters <= _SMALL
 
 
 def _times(steps: int, every: tuple[int | None, ...]) -> int:
-    """How often images are drawn."""
+    """Return how often images are drawn."""
     return len({0, steps, *(step for gap in every if gap for step in range(0, steps + 1, gap))})

@@ -20,7 +20,7 @@ FORMER: dict[str, dict[str, Any]] = {"evaluation": {"class_distribution": "equal
 """Fields by section that came after the first release, where their default is not what was done before there were any:
 a stored config without one is of that time."""
 FORMER_WAYS: dict[str, dict[str, Any]] = {"resources": {"precision": "fp32", "compile": "off"}}
-"""The same of how a run is carried out, which is in no digest, and in no config of the first releases at all."""
+"""Former values of how a run is carried out, which is in no digest, and in no config of the first releases."""
 RESOLVED_HELP = "the config is complete, as a service stores it: it is run as it stands, without defaults or judgement"
 Config = TypeVar("Config", bound=Frozen)
 

@@ -180,12 +180,12 @@ class TransferConfig(Frozen):
     """CPU threads of the trainer; part of the config because it changes floating-point sums. Null: the worker's."""
 
     def models(self) -> tuple[NamedModel, ...]:
-        """All models that it names: the base model, what judges, and what stands beside."""
+        """All models that the config names: the base model, what judges, and what stands beside."""
         return tuple(named_models(self.model_dump()))
 
 
 def config_digest(config: TransferConfig) -> str:
-    """What a checkpoint's config must be equal in for a resume: all but how the run is carried out, and what is left at
+    """Digest what a config must be equal in for a resume: all but how the run is carried out, and what is left at
     its default, so that a field that is new in a release changes nothing.
     """
     ways = {"num_threads", "checkpoints", "resources", "samples"}

@@ -51,6 +51,6 @@ def options_of(args: argparse.Namespace, role: str = "data") -> DatasetOptions:
 
 
 def validated_of(args: argparse.Namespace, role: str = "data") -> Validated | None:
-    """What the validation of `--data` or `--validation` has left, where a supervisor told of it."""
+    """Return what the validation of `--data` or `--validation` has left, where a supervisor told of it."""
     given = getattr(args, f"{role}_validated")
     return None if given is None else Validated.model_validate_json(given)

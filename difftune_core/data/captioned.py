@@ -22,7 +22,7 @@ MIN_ITEMS = 2
 
 
 def have_controls(items: Sequence[CaptionedImage]) -> bool:
-    """Whether the rows name control images; otherwise these are to be drawn."""
+    """Return whether the rows name control images; otherwise these are to be drawn."""
     return bool(items) and items[0].control is not None
 
 
@@ -36,7 +36,7 @@ class Captioned:
         return is_captioned(view)
 
     def reader(self, view: View, *, decode: bool) -> _Reader:
-        """Who judges rows and files."""
+        """Make the reader that judges rows and files."""
         return _Reader(view, decode=decode)
 
     def nothing_in(self, name: str) -> TaskError:
@@ -48,15 +48,15 @@ class Captioned:
         return {"num_captions": distinct(item.caption for item in items), "has_controls": have_controls(items)}
 
     def rows(self, items: Sequence[CaptionedImage]) -> Iterator[dict[str, Any]]:
-        """The rows as they are."""
+        """Return the rows as they are."""
         return map(asdict, items)
 
     def read(self, rows: Iterable[dict[str, Any]]) -> CaptionedImages:
-        """The rows as they are."""
+        """Return the rows as they are."""
         return CaptionedImages(CaptionedImage(**row) for row in rows)
 
     def faults(self, found: Found[CaptionedImage]) -> Iterator[Finding]:
-        """Too few rows, where that is not what bad files came to."""
+        """Find too few rows, where that is not what bad files came to."""
         if not found.has_bad_files and len(found.items) < MIN_ITEMS:
             count = f"{len(found.items)} images with captions were found; at least {MIN_ITEMS} are needed"
             yield Finding(found.name, "too_few_rows", f"{count} (metadata.jsonl, or .txt files)", "error")
@@ -66,7 +66,7 @@ class Captioned:
         yield from ()
 
     def copied(self, item: CaptionedImage, before: CaptionedImage) -> Finding:
-        """A copy may have another caption."""
+        """Find nothing wrong with a copy: it may have another caption."""
         same = "and the same caption" if item.caption == before.caption else "with another caption"
         return Finding(item.path, "duplicate_image", f"the same content as {before.path}, {same}", "warning")
 
@@ -88,7 +88,7 @@ class _Reader:
             self._files[member.path] = look_at(data, self._roles[member.path], decode=self._decode)
 
     def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[CaptionedImage]:
-        """All rows whose files are whole and fit each other."""
+        """Return all rows whose files are whole and fit each other."""
         rows, files = self._rows, self._files
         faulty = [*refused, *rows.refused]
         items, unfit = _join(rows, files, {refusal.path for refusal in faulty})

@@ -16,7 +16,7 @@ class CaptionedImages(Sequence[CaptionedImage]):
     """Images with their captions and controls, each an object while it is asked for alone."""
 
     def __init__(self, images: Iterable[CaptionedImage] = ()) -> None:
-        """Take these, in their order."""
+        """Take images in their order."""
         self._paths, self._captions, self._controls = Texts(), Texts(), Texts()
         self._sha256, self._control_sha256 = Digests(), Digests()
         self._widths, self._heights = array("I"), array("I")
@@ -25,7 +25,7 @@ class CaptionedImages(Sequence[CaptionedImage]):
             self.append(image)
 
     def append(self, image: CaptionedImage) -> None:
-        """Add one."""
+        """Add an image."""
         self._paths.append(image.path)
         self._captions.append(image.caption)
         self._widths.append(image.width)
@@ -49,7 +49,7 @@ class CaptionedImages(Sequence[CaptionedImage]):
     @overload
     def __getitem__(self, place: slice) -> list[CaptionedImage]: ...
     def __getitem__(self, place: int | slice) -> CaptionedImage | list[CaptionedImage]:
-        """One of them, or a part."""
+        """Return one of the images, or a part of them."""
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
         number = range(len(self))[place] if self._order is None else self._order[place]
@@ -65,5 +65,5 @@ class CaptionedImages(Sequence[CaptionedImage]):
         )
 
     def __iter__(self) -> Iterator[CaptionedImage]:
-        """All of them."""
+        """Yield all of the images."""
         return (self[place] for place in range(len(self)))

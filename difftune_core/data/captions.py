@@ -57,5 +57,5 @@ def caption(text: Any, image: str) -> str:
 
 
 def is_visible(character: str) -> bool:
-    """Whether a character shows anything by itself."""
+    """Return whether a character shows anything by itself."""
     return unicodedata.category(character) not in _INVISIBLE_CATEGORIES and character not in _INVISIBLE

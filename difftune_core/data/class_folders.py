@@ -41,7 +41,7 @@ class ClassFolders:
         return True
 
     def reader(self, view: View, *, decode: bool) -> _Reader:
-        """Who judges the files one by one."""
+        """Make the reader that judges the files one by one."""
         return _Reader(view, decode=decode)
 
     def nothing_in(self, name: str) -> TaskError:
@@ -88,7 +88,7 @@ class ClassFolders:
         yield from similar_names(names)
 
     def copied(self, item: LabelledImage, before: LabelledImage) -> Finding:
-        """A copy is worse where its class is another."""
+        """Find a copy, which is worse where its class is another."""
         same = f"the same content as {before.path}"
         if item.class_name == before.class_name:
             return Finding(item.path, "duplicate_image", same, "warning")
@@ -124,7 +124,7 @@ class _Reader:
             self._keys.add(member.path, info.key)
 
     def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[LabelledImage]:
-        """All images, with what the layout leaves open."""
+        """Return all images, with what the layout leaves open."""
         warnings = [*self._unread(), *self._empty(refused), *nested_archives(ignored)]
         sources = self._labels.files if self._labels is not None else frozenset()
         return Scan(self._found.by_path(), refused, ignored, warnings, self._faults(), sources, self._keys)
@@ -148,7 +148,7 @@ class _Reader:
         return parts[0]
 
     def _unread(self) -> Iterator[Refusal]:
-        """Files that look as if they held captions."""
+        """Find files that look as if they held captions."""
         for path, why in stray_tables(self._view).items():
             yield Refusal(path, "unread_table", why)
         texts = few_captions(self._view)
@@ -169,7 +169,7 @@ class _Reader:
         return [Refusal(name, "empty_class_folder", "the folder has no image: it is no class") for name in empty]
 
     def _faults(self) -> list[Refusal]:
-        """Two folders of images and their control images, which are no classes."""
+        """Find two folders of images and their control images, which are no classes."""
         pair = None if self._labels is not None else paired_folders(self._in_folders)
         if pair is None:
             return []

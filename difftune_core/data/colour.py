@@ -39,7 +39,7 @@ def to_rgb(image: Image.Image, ground: tuple[int, int, int] = WHITE) -> Image.Im
 
 
 def has_transparency(image: Image.Image) -> bool:
-    """Whether the file says how transparent its pixels are; they may all be opaque."""
+    """Return whether the file says how transparent its pixels are; they may all be opaque."""
     return image.mode in _ALPHA_MODES or ("transparency" in image.info and image.mode in _KEYED_MODES)
 
 
@@ -70,7 +70,7 @@ def _converted(image: Image.Image, source: Image.Image) -> Image.Image:
 
 
 def _fits(image: Image.Image, mode: str) -> bool:
-    """Whether pixels can be brought to the profile's mode without changing what they show."""
+    """Return whether pixels can be brought to the profile's mode without changing what they show."""
     if mode == "RGB":
         return image.mode != "CMYK"
     if mode == "L":
@@ -79,7 +79,7 @@ def _fits(image: Image.Image, mode: str) -> bool:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Whether a picture that is stored in colours (a palette, a composed one) has none."""
+    """Return whether a picture that is stored in colours (a palette, a composed one) has none."""
     if image.mode == "CMYK":
         return False
     red, green, blue = (np.asarray(band) for band in image.convert("RGB").split())

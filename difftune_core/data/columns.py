@@ -16,11 +16,11 @@ class Texts(Sequence[str]):
     """Strings in one piece of memory: 8 bytes each beside their own."""
 
     def __init__(self) -> None:
-        """There are none yet."""
+        """Begin empty."""
         self._bytes, self._ends = bytearray(), array("Q")
 
     def append(self, text: str) -> None:
-        """Add one; lone surrogates stay what they are."""
+        """Add a string; lone surrogates stay what they are."""
         self._bytes += text.encode("utf-8", "surrogatepass")
         self._ends.append(len(self._bytes))
 
@@ -33,7 +33,7 @@ class Texts(Sequence[str]):
     @overload
     def __getitem__(self, place: slice) -> list[str]: ...
     def __getitem__(self, place: int | slice) -> str | list[str]:
-        """One of them, or a part."""
+        """Return one of the values, or a part of them."""
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
         number = range(len(self))[place]
@@ -41,7 +41,7 @@ class Texts(Sequence[str]):
         return self._bytes[start : self._ends[number]].decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
-        """All of them."""
+        """Yield all of the values."""
         start = 0
         for end in self._ends:
             yield self._bytes[start:end].decode("utf-8", "surrogatepass")
@@ -52,7 +52,7 @@ class Numbered:
     """A few distinct strings that many rows share: each row has the number of its own."""
 
     def __init__(self) -> None:
-        """There are none yet."""
+        """Begin empty."""
         self._rows, self._numbers, self._texts = array("I"), dict[str, int](), list[str]()
 
     def append(self, text: str) -> None:
@@ -81,7 +81,7 @@ class Digests(Sequence[bytes]):
         self._length, self._bytes = length, bytearray(joined)
 
     def append(self, digest: bytes) -> None:
-        """Add one."""
+        """Add a byte string."""
         self._bytes += digest
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class Digests(Sequence[bytes]):
     @overload
     def __getitem__(self, place: slice) -> list[bytes]: ...
     def __getitem__(self, place: int | slice) -> bytes | list[bytes]:
-        """One of them, or a part."""
+        """Return one of the values, or a part of them."""
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
         start = range(len(self))[place] * self._length
@@ -136,7 +136,7 @@ class DigestsByName:
     """Byte strings of one length by names, which are not kept."""
 
     def __init__(self) -> None:
-        """There are none yet."""
+        """Begin empty."""
         self._numbers, self._digests = NumbersByName(), Digests()
 
     def add(self, name: str, digest: bytes) -> None:
@@ -157,7 +157,7 @@ def grouped(values: Iterable[Hashable]) -> Int64[np.ndarray, " n"]:
 
 
 def distinct(values: Iterable[Hashable]) -> int:
-    """How many different values there are, by 64 bits of their hashes."""
+    """Return how many different values there are, by 64 bits of their hashes."""
     return len(np.unique(np.fromiter((hash(value) for value in values), np.int64)))
 
 
@@ -165,7 +165,7 @@ class Computed(Sequence[T]):
     """Values that are computed when they are asked for."""
 
     def __init__(self, count: int, compute: Callable[[int], T]) -> None:
-        """Nothing is computed yet; `compute` takes a place."""
+        """Compute nothing yet; `compute` takes a place."""
         self._count, self._compute = count, compute
 
     def __len__(self) -> int:
@@ -177,7 +177,7 @@ class Computed(Sequence[T]):
     @overload
     def __getitem__(self, place: slice) -> list[T]: ...
     def __getitem__(self, place: int | slice) -> T | list[T]:
-        """One of them, or a part."""
+        """Return one of the values, or a part of them."""
         if isinstance(place, slice):
             return [self._compute(number) for number in range(*place.indices(self._count))]
         return self._compute(range(self._count)[place])

@@ -44,17 +44,17 @@ class StoredControls:
         return len(self.rows)
 
     def __getitem__(self, chosen: slice | Int[Tensor, " k"]) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of them, at places that are on the CPU, on the device."""
+        """Return the control images at some places (indices on the CPU), on the device."""
         indices = torch.arange(len(self))[chosen] if isinstance(chosen, slice) else chosen
         (found,) = self.rows.gather(indices, [_NAME])
         return sent(_channels_first(found), self.device)
 
     def prefetch(self, chosen: Int[Tensor, " k"]) -> None:
-        """Begin to read some of them."""
+        """Begin to read some of the control images."""
         self.rows.prefetch(chosen, [_NAME])
 
     def resident(self) -> UInt8[Tensor, "n 3 s s"]:
-        """All of them, on the device."""
+        """Return all control images, on the device."""
         return torch.cat([_channels_first(part).to(self.device) for part in self.rows.parts(_NAME)])
 
 

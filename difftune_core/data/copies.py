@@ -20,12 +20,12 @@ Key = bytes
 
 
 def copy_keys(pixels: UInt8[np.ndarray, "n s s 3"]) -> list[Key]:
-    """What tells each image from those that it is no copy of."""
+    """Return what tells each image from those that it is no copy of."""
     return [copy_key(image) for image in pixels]
 
 
 def copy_key(pixels: UInt8[np.ndarray, "h w 3"]) -> Key:
-    """What tells an image from others of its size that it is no copy of."""
+    """Return what tells an image from others of its size that it is no copy of."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
 
 
@@ -41,7 +41,7 @@ class Copies:
     """Pictures, of all, that occur under several classes or captions."""
 
     def sentences(self, num_held_out: int, label: str) -> Iterator[str]:
-        """What to say of it, worst first.
+        """Tell of the copies in sentences, worst first.
 
         Args:
             num_held_out: held-out images in all.
@@ -56,7 +56,7 @@ class Copies:
 
 
 def shared_sentence(num_shared: int, num_held_out: int) -> str:
-    """What to say of held-out images that are trained on."""
+    """Return what to say of held-out images that are trained on."""
     are = "is a training image" if num_shared == 1 else "are training images"
     told = f"{num_shared} of {num_held_out} held-out images {are} too"
     return f"{told}: figures are better than they would be of images that the model has not seen."

@@ -21,11 +21,11 @@ class Crop:
 
     @property
     def of_held_out(self) -> Crop:
-        """How the images are made square that judge what was trained so: nothing in them is left to chance."""
+        """The crop of held-out images of a run whose images are cropped so: nothing is left to chance."""
         return self if self.kind == "resize" else CENTRE
 
     def told(self) -> dict[str, str | int]:
-        """What to say of it where the middle goes without saying, as in keys of caches."""
+        """Return the fields that name the crop in keys of caches; none for the middle, which goes without saying."""
         told: dict[str, str | int] = {} if self.kind == "center" else {"crop": self.kind}
         return told | ({"seed": self.seed} if self.kind == "random" else {})
 

@@ -70,7 +70,7 @@ class CaptionedSet(Dataset[CaptionedImage]):
 
     @property
     def has_controls(self) -> bool:
-        """Whether its rows name control images; otherwise they are to be drawn."""
+        """Whether the data set's rows name control images; otherwise they are to be drawn."""
         return have_controls(self.items)
 
 
@@ -128,7 +128,7 @@ def _items(
 
 
 def iter_files(dataset: Dataset[Item], size: int) -> Iterator[tuple[Role, list[int], UInt8[np.ndarray, "size size 3"]]]:
-    """What a file is, the places in `items` that it serves, and its pixels; in the archive's own order.
+    """Yield each file's role, the places in `items` that it serves, and its pixels; in the archive's own order.
 
     One file is in memory at a time, decoded in full. Images and controls are brought to `size` in the same way
     (`load_rgb`), so that they still fit each other; transparent pixels are white in images and black in controls.
@@ -154,7 +154,7 @@ def iter_files(dataset: Dataset[Item], size: int) -> Iterator[tuple[Role, list[i
 
 
 def load_pixels(dataset: Dataset[Item], size: int) -> dict[Role, UInt8[np.ndarray, "n size size 3"]]:
-    """All files of each role, in the order of `items`; n * size^2 * 3 bytes for each role.
+    """Load all files of each role, in the order of `items`; n * size^2 * 3 bytes for each role.
 
     Raises:
         TaskError: as `iter_files`.

@@ -37,7 +37,7 @@ class Decoded(ABC):
     contents: Sequence[tuple[str | None, ...]]
     """Class or caption, and sha256 of each file, of each image in the order of `pixels`."""
     earlier_digest: str
-    """What version 0.3.0 called them in its checkpoints. Different images can have the same one."""
+    """What version 0.3.0 called the images in its checkpoints. Different images can have the same one."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -60,7 +60,7 @@ class Decoded(ABC):
 
     @abstractmethod
     def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
-        """What version 0.3.0 called some of the images, and called `choice`."""
+        """Return what version 0.3.0 called some of the images, and called `choice`."""
 
     @abstractmethod
     def chosen(self, indices: Int[Tensor, " k"]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Decoded(ABC):
         return {}
 
     def subset(self: DecodedT, indices: Int[Tensor, " k"], choice: str) -> DecodedT:  # noqa: PYI019  beartype knows no Self here
-        """Some of the images; `choice` is what version 0.3.0 called them."""
+        """Return some of the images; `choice` is what version 0.3.0 called them."""
         places = indices.tolist()
         return replace(
             self,
@@ -96,11 +96,11 @@ class Images(Decoded):
     labels: Int[Tensor, " n"]
 
     def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
-        """The number of images, and the sum of their places."""
+        """Return the number of images and the sum of their places."""
         return f"{self.earlier_digest}:{choice}:{len(indices)}:{int(indices.sum())}"
 
     def chosen(self, indices: Int[Tensor, " k"]) -> dict[str, Any]:
-        """Their labels."""
+        """Return the labels of some of the images."""
         return {"labels": self.labels[indices]}
 
 
@@ -117,20 +117,20 @@ class Rows(Decoded):
         return tuple(self.names)
 
     def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
-        """A digest of their places."""
+        """Return a digest of the images' places."""
         return sha256_json([self.earlier_digest, choice, indices.tolist()])
 
     def controls_cropped(self, crop: Crop) -> dict[str, Any]:
-        """Their control images."""
+        """Return the control images of the same images."""
         return {"controls": self.controls.cropped(crop) if isinstance(self.controls, Pixels) else self.controls}
 
     def chosen(self, indices: Int[Tensor, " k"]) -> dict[str, Any]:
-        """Their control images."""
+        """Return the control images of the same images."""
         return {"controls": None if self.controls is None else chosen(self.controls, indices.tolist())}
 
 
 def decoded(dataset: ImageFolder, size: int, cache: Path | None = None) -> Images:
-    """All images of a data set at `size` pixels a side; `cache` is the folder where what they show is kept."""
+    """Make all images of a data set at `size` pixels a side; `cache` is the folder where what they show is kept."""
     contents, labels = dataset.contents, dataset.labels
     sha256 = np.array([bytes.fromhex(item.sha256) for item in dataset.items])
     order = np.lexsort((sha256, labels))  # as the contents themselves are sorted: labels follow the classes' names
@@ -140,7 +140,7 @@ def decoded(dataset: ImageFolder, size: int, cache: Path | None = None) -> Image
 
 
 def load_rows(dataset: CaptionedSet, size: int, cache: Path | None = None) -> Rows:
-    """All images of a captioned data set at `size` pixels a side, and their control images where it has them."""
+    """Load all images of a captioned data set at `size` pixels a side, and their control images where it has them."""
     files = ItemFiles(dataset, cache)
     controls = Pixels(files, "control", size, cache=cache) if dataset.has_controls else None
     return Rows(Pixels(files, "image", size, cache=cache), dataset.contents, dataset.digest, controls)

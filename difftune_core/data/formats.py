@@ -61,7 +61,7 @@ def reads_heif() -> bool:
 
 
 def why_unread(data: bytes) -> str:
-    """What the file is instead of a picture that is read."""
+    """Return what the file is instead of a picture that is read."""
     kind = next((kind for magic, kind in _UNREAD_MAGICS if data.startswith(magic)), None)
     if kind is None and _HEIF & _brands(data):
         return f"the file is HEIC, which needs difftune's extra `heic` to be read: install it, or convert to {READ}"
@@ -70,12 +70,12 @@ def why_unread(data: bytes) -> str:
 
 
 def ending_of(path: str) -> str:
-    """What follows the last dot of the file's own name, in lower case; empty where there is none."""
+    """Return what follows the last dot of the file's own name, in lower case; empty where there is none."""
     return path.rpartition("/")[2].rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
 
 
 def has_picture_name(path: str) -> bool:
-    """Whether the name says that this is a picture, read or not."""
+    """Return whether the name says that this is a picture, read or not."""
     return ending_of(path) in PICTURE_ENDINGS
 
 

@@ -33,7 +33,7 @@ class Splittable(Protocol):
         ...
 
     def earlier_digest_of(self, indices: Int[Tensor, " k"], choice: str) -> str:
-        """What version 0.3.0 called some of the images, and called `choice`."""
+        """Return what version 0.3.0 called some of the images, and called `choice`."""
         ...
 
 

@@ -96,7 +96,7 @@ def load_whole(data: bytes, ground: tuple[int, int, int] = WHITE) -> UInt8[np.nd
 
 
 def shows_ground(data: bytes) -> bool:
-    """Whether any pixel is transparent, in part or in full.
+    """Return whether any pixel is transparent, in part or in full.
 
     Raises:
         RefusedError: as `check_image`.
@@ -169,7 +169,7 @@ def _unreadable(data: bytes, kind: str, error: Exception) -> RefusedError:
 
 
 def _is_cut(data: bytes, kind: str) -> bool:
-    """Whether the end that the format prescribes is missing."""
+    """Return whether the end that the format prescribes is missing."""
     if kind == "JPEG":
         return _JPEG_END not in data[-_TAIL:]
     if kind == "PNG":
@@ -184,7 +184,7 @@ def _is_cut(data: bytes, kind: str) -> bool:
 
 
 def _boxes_end(data: bytes) -> int:
-    """Where the last box of an ISO media file ends by its own size, were the file whole."""
+    """Return where the last box of an ISO media file ends by its own size, were the file whole."""
     at = 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")

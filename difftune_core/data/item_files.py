@@ -37,7 +37,7 @@ class ItemFiles:
     """The files of one data set, open for as long as somebody may ask for one."""
 
     def __init__(self, dataset: Dataset[Item], scratch: Path | None = None) -> None:
-        """Nothing is opened yet.
+        """Name the data set's files; nothing is opened yet.
 
         Args:
             dataset: whose files.
@@ -138,7 +138,7 @@ class _Aside:
 
 
 def in_order(work: Callable[[A], B], inputs: Iterable[A]) -> Iterator[B]:
-    """What `work` makes of each input, in their order, by as many threads as torch may use; a few are made ahead."""
+    """Yield what `work` makes of each input, in order, by as many threads as torch may use; a few are made ahead."""
     threads = torch.get_num_threads()
     if threads == 1:
         yield from map(work, inputs)

@@ -14,7 +14,7 @@ _CORNER = 2  # pixels at the end of the last row, at any scale within the last t
 
 
 def is_cut_and_closed(data: bytes, image: Image.Image, draft: tuple[int, int]) -> bool:
-    """Whether the decoder ran out of data before the end mark.
+    """Return whether the decoder ran out of data before the end mark.
 
     More data is put in front of the mark: a whole picture has no use for it, one that lacks data shows it. A cut leaves
     blocks of one colour behind, so the second decoding is done only for pictures that end in such, and for progressive

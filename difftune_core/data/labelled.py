@@ -14,13 +14,13 @@ class LabelledImages(Sequence[LabelledImage]):
     """Images with their classes, each an object while it is asked for alone."""
 
     def __init__(self) -> None:
-        """There are none yet."""
+        """Begin empty."""
         self._paths, self._classes, self._formats, self._sha256 = Texts(), Numbered(), Numbered(), Digests()
         self._bytes, self._widths, self._heights = array("Q"), array("I"), array("I")
         self._order: Sequence[int] | None = None
 
     def append(self, image: LabelledImage) -> None:
-        """Add one."""
+        """Add an image."""
         self._paths.append(image.path)
         self._classes.append(image.class_name)
         self._bytes.append(image.bytes)
@@ -49,7 +49,7 @@ class LabelledImages(Sequence[LabelledImage]):
     @overload
     def __getitem__(self, place: slice) -> list[LabelledImage]: ...
     def __getitem__(self, place: int | slice) -> LabelledImage | list[LabelledImage]:
-        """One of them, or a part."""
+        """Return one of the images, or a part of them."""
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
         number = range(len(self))[place] if self._order is None else self._order[place]
@@ -58,5 +58,5 @@ class LabelledImages(Sequence[LabelledImage]):
         return LabelledImage(*names, *sizes, self._formats[number], self._sha256[number].hex())
 
     def __iter__(self) -> Iterator[LabelledImage]:
-        """All of them."""
+        """Yield all of the images."""
         return (self[place] for place in range(len(self)))

@@ -124,7 +124,7 @@ class LatentSet:
         return tuple(self.mean.shape[2:])
 
     def to(self, device: torch.device | str) -> LatentSet:
-        """The same set on another device."""
+        """Return the same set on another device."""
         return LatentSet(self.mean.to(device), self.std.to(device), self.labels.to(device), self.digest)
 
     def means(self, start: int, stop: int) -> Float16[Tensor, "_ c h w"]:
@@ -132,7 +132,7 @@ class LatentSet:
         return self.mean[0, start:stop]
 
     def prefetch(self, indices: Int[Tensor, " b"]) -> None:
-        """Do nothing: they are there."""
+        """Do nothing: the latents are there."""
 
     def draw(
         self, indices: Int[Tensor, " b"], flip: Bool[Tensor, " b"], noise: Float[Tensor, "b c h w"]

@@ -70,7 +70,7 @@ class _Some(Sequence[Member]):
 
 
 def view_of(archive: Archive, options: DatasetOptions) -> View:
-    """What `options` take of the archive.
+    """Return what `options` take of the archive.
 
     Raises:
         TaskError: `splits_found` where there are splits and the options do not say which is meant; `no_split` where
@@ -145,7 +145,7 @@ def _advice(there: list[str]) -> str:
 
 
 class _Splits:
-    """What split a path is in, and the path without that folder.
+    """Splits of an archive: what split a path is in, and the path without that folder.
 
     A folder is no split unless another lies beside it, so that a class may be called `train`.
     """

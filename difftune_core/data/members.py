@@ -22,7 +22,7 @@ _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 
 @dataclass(frozen=True)
 class Limits:
-    """What is read at most. Sizes in bytes, as unpacked."""
+    """Most of an archive that is read. Sizes in bytes, as unpacked."""
 
     max_entries: int = 2_000_000
     max_file_bytes: int = 64 << 20
@@ -32,7 +32,7 @@ class Limits:
 
 
 class RefusedError(Exception):
-    """One file is not accepted: `code` for programs, the text for people."""
+    """A file is not accepted: `code` for programs, the text for people."""
 
     def __init__(self, code: str, message: str) -> None:
         """Keep the code apart from the text."""
@@ -58,7 +58,7 @@ class Member:
     shard: str = ""
     """The part of the path that names the tar file within the archive: no folder of the data set."""
     number: int = field(default=-1, compare=False)
-    """Its place in the archive."""
+    """The file's place in the archive."""
 
     @property
     def name(self) -> str:
@@ -84,7 +84,7 @@ class Members(Sequence[Member]):
     """The readable files of an archive, in its own order: some 20 bytes each beside the path's."""
 
     def __init__(self) -> None:
-        """There are none yet."""
+        """Begin empty."""
         self._paths, self._sizes, self._handles, self._shards = Texts(), array("Q"), array("Q"), Numbered()
         self._known: set[int] | None = set()
 
@@ -98,11 +98,11 @@ class Members(Sequence[Member]):
         self._shards.append(entry.shard)
 
     def has(self, path: str) -> bool:
-        """Whether a file has this path; to be asked while files are added."""
+        """Return whether a file has this path; to be asked while files are added."""
         return self._known is not None and hash(path) in self._known
 
     def close(self) -> None:
-        """No more are added."""
+        """Add no more files."""
         self._known = None
 
     @property
@@ -116,7 +116,7 @@ class Members(Sequence[Member]):
         return sum(self._sizes)
 
     def handle(self, member: Member) -> Entry:
-        """What the reader opens a file by."""
+        """Return what the reader opens a file by."""
         return Entry(member.path, member.bytes, member.bytes, self._handles[member.number], shard=member.shard)
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ class Members(Sequence[Member]):
     @overload
     def __getitem__(self, place: slice) -> list[Member]: ...
     def __getitem__(self, place: int | slice) -> Member | list[Member]:
-        """One of them, or a part."""
+        """Return one of the files, or a part of them."""
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
         number = range(len(self))[place]
@@ -198,7 +198,7 @@ def clean_name(text: str) -> str:
 
 
 def is_junk(path: str) -> bool:
-    """Whether an operating system or tool left this file; it is ignored, and listed."""
+    """Return whether an operating system or tool left this file; it is ignored, and listed."""
     *folders, name = path.split("/")
     return name.lower() in _JUNK_FILES or name.startswith("._") or not _JUNK_FOLDERS.isdisjoint(folders)
 

@@ -34,7 +34,7 @@ class Picture:
 
 
 def look_at(data: bytes, roles: AbstractSet[Role], *, decode: bool) -> Picture:
-    """What a file holds that rows use in these roles; pixels are looked at with `decode` alone.
+    """Find what a file holds that rows use in these roles; pixels are looked at with `decode` alone.
 
     Raises:
         RefusedError: as `images.check_image`.

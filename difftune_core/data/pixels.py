@@ -52,7 +52,7 @@ class ImageRows(Protocol):
         ...
 
     def __getitem__(self, chosen: Any, /) -> Any:
-        """What an array would give."""
+        """Return what an array would give."""
         ...
 
 
@@ -69,7 +69,7 @@ class Pixels:
         places: np.ndarray | None = None,
         crop: Crop = CENTRE,
     ) -> None:
-        """Nothing is decoded yet.
+        """Name the files; nothing is decoded yet.
 
         Args:
             files: where the images come from.
@@ -99,7 +99,7 @@ class Pixels:
         return len(self._places)
 
     def __getitem__(self, chosen: Any, /) -> UInt8[np.ndarray, "*k s s 3"]:
-        """What an array would give, decoded now.
+        """Return what an array would give, decoded now.
 
         Raises:
             TaskError: as `ItemFiles.load`.
@@ -113,19 +113,19 @@ class Pixels:
         return images
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All images."""
+        """Return all images as one array."""
         del copy
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def parts(self, count: int) -> Iterator[UInt8[np.ndarray, "_ s s 3"]]:
-        """All images, `count` at a time, the next being decoded while one is used."""
+        """Yield all images, `count` at a time, the next being decoded while one is used."""
         images = self._files.load_all(self._role, map(int, self._places), self._size, self.crop)
         for start in range(0, len(self), count):
             interruption_point()
             yield np.stack([next(images) for _ in range(min(count, len(self) - start))])
 
     def subset(self, indices: Any) -> Pixels:
-        """Some of the images, in this order."""
+        """Return some of the images, in this order."""
         places = self._places[indices]
         return Pixels(self._files, self._role, self._size, cache=self._cache, places=places, crop=self.crop)
 
@@ -221,7 +221,7 @@ class Made:
         return self.make(first, last)[start - first : stop - first : step]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All images."""
+        """Return all images as one array."""
         del copy
         return self[:] if dtype is None else self[:].astype(dtype)
 
@@ -236,7 +236,7 @@ def parts_of(images: ImageRows, count: int, first: int = 0) -> Iterator[UInt8[np
 
 
 def chosen(images: ImageRows, indices: Sequence[int]) -> ImageRows:
-    """Some of the images, in this order: of those that are not decoded yet, none is decoded."""
+    """Return some of the images, in this order: those that are not decoded yet stay so."""
     if isinstance(images, Pixels):
         return images.subset(np.asarray(indices, dtype=np.int64))
     part: ImageRows = images[list(indices)]

@@ -55,7 +55,7 @@ class FoundRows:
 
 
 def is_captioned(view: View) -> bool:
-    """Whether the files are a data set of captioned images: a table that names images, or images with texts.
+    """Return whether the files are a data set of captioned images: a table that names images, or images with texts.
 
     Anything else is taken for class folders.
     """

@@ -25,7 +25,7 @@ _UNREAD = frozenset({"file_too_large", "compression_ratio", "unsupported_compres
 
 @dataclass(frozen=True)
 class Scan(Generic[Item_co]):
-    """What became of every entry; all by path. `refused` names rows at fault too, which are no files of their own."""
+    """What became of every entry of an archive, by path; `refused` names rows at fault too, which are no files."""
 
     items: Sequence[Item_co] = ()
     refused: Sequence[Refusal] = ()
@@ -36,7 +36,7 @@ class Scan(Generic[Item_co]):
     sources: frozenset[str] = frozenset()
     """Files that hold rows or captions and were read."""
     keys: DigestsByName = field(default_factory=DigestsByName)
-    """By path what tells a picture from those that it is no copy of, of pictures whose pixels were read."""
+    """Keys by path, of pictures whose pixels were read: equal for copies."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Found(Generic[Item_co]):
     """A data set as its validation judges it."""
 
     name: str
-    """The file's."""
+    """Name of the file."""
     items: Sequence[Item_co]
     """The items to train on."""
     held_out: Sequence[Item_co] | None
@@ -69,7 +69,7 @@ class Reader(Protocol[Item_co]):
         """
 
     def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[Item_co]:
-        """What came of all files: items by path, all else in any order.
+        """Return what came of all files: items by path, all else in any order.
 
         Args:
             refused: the files that were found at fault.
@@ -82,13 +82,13 @@ class Form(Protocol[ItemT]):
     """A way in which the files of a data set say what its images are, and what is to be said of such a set."""
 
     name: str
-    """What reports call it."""
+    """What reports call the form."""
 
     def fits(self, view: View, /) -> bool:
-        """Whether these files are of this form."""
+        """Return whether these files are of this form."""
 
     def reader(self, view: View, *, decode: bool) -> Reader[ItemT]:
-        """Who judges the files; with `decode` by their pixels too, which finds truncation."""
+        """Make what judges the files; with `decode` by their pixels too, which finds truncation."""
 
     def nothing_in(self, name: str) -> TaskError:
         """The failure of a run whose data set, of that file name, has no item."""
@@ -107,13 +107,13 @@ class Form(Protocol[ItemT]):
         """
 
     def faults(self, found: Found[ItemT]) -> Iterator[Finding]:
-        """What no training with this set could be right with."""
+        """Find what no training with this set could be right with."""
 
     def doubts(self, items: Sequence[ItemT], /) -> Iterator[Finding]:
-        """What makes figures meaningless, or hints at a mistake."""
+        """Find what makes figures meaningless, or hints at a mistake."""
 
     def copied(self, item: ItemT, before: ItemT) -> Finding:
-        """What to say of an item whose image is an earlier one's."""
+        """Return what to say of an item whose image is an earlier one's."""
 
 
 def scan(
@@ -145,7 +145,7 @@ def scan(
 
 
 def is_stray(path: str, code: str) -> bool:
-    """Whether a file that was refused with this code is no picture and was not meant to be one."""
+    """Return whether a file that was refused with this code is no picture and was not meant to be one."""
     return code in {"unsupported_format", "empty_file", "nested_archive"} and not has_picture_name(path)
 
 
@@ -168,7 +168,7 @@ def _at_fault(refused: list[Refusal]) -> tuple[list[Refusal], list[Refusal]]:
 
 
 def _is_meant_to_be_read(path: str) -> bool:
-    """Whether a file's name says that the data set needs it: a picture's, or a table's."""
+    """Return whether a file's name says that the data set needs it: a picture's, or a table's."""
     return has_picture_name(path) or path.rpartition("/")[2].casefold() in TABLE_NAMES
 
 

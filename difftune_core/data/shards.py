@@ -24,7 +24,7 @@ class ShardReader:
     """A reader whose entries are those of another, with the files of each tar file in the place of that file."""
 
     def __init__(self, outer: Reader, limits: Limits, name: str, most: int) -> None:
-        """Nothing is read yet. `most` bytes are unpacked of all gzipped shards."""
+        """Make a reader of shards; nothing is read yet. `most` bytes are unpacked of all gzipped shards."""
         self._outer, self._limits, self._name, self._left = outer, limits, name, most
         self._most: dict[str, int] = {}
         self._current: tuple[Entry, tar_reader.TarReader] | None = None
@@ -32,11 +32,11 @@ class ShardReader:
 
     @property
     def seeks(self) -> bool:
-        """Not among the files of shards: one shard is open at a time, and each is read from its beginning."""
+        """Always False: one shard is open at a time, and each is read from its beginning."""
         return self._outer.seeks and not self._shards
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry.
+        """Yield every entry.
 
         Raises:
             TaskError: the outer reader's own; `too_many_entries` of all shards together.
@@ -111,7 +111,7 @@ class ShardReader:
 
 
 def _problem(file: Entry) -> RefusedError | None:
-    """Why a file of a shard is refused; its own name must be safe, whatever stands before it."""
+    """Return why a file of a shard is refused; its own name must be safe, whatever stands before it."""
     try:
         clean_path(file.name)
     except RefusedError as reason:

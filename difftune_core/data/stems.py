@@ -35,7 +35,7 @@ class Sample:
 
     @property
     def files(self) -> list[Member]:
-        """All of them."""
+        """All files of the stem."""
         return [*self.images, *self.controls, *self.beside.values()]
 
     @property
@@ -45,7 +45,7 @@ class Sample:
 
 
 def _has_only_pictures(view: View) -> bool:
-    """Whether no file lies beside the pictures, so that no stem has more than one file of use."""
+    """Return whether no file lies beside the pictures, so that no stem has more than one file of use."""
     return all(ending_of(member.path) in ENDINGS for member in view.members)
 
 
@@ -68,7 +68,7 @@ def samples_of(view: View) -> list[Sample]:
 
 
 def is_captioned(view: View) -> bool:
-    """Whether the stems make a set of captioned images: most images have a caption, or some do and no class folder."""
+    """Return whether the stems are captioned images: most have a caption, or some do and there is no class folder."""
     if _has_only_pictures(view):
         return False
     samples = [sample for sample in samples_of(view) if sample.images]
@@ -179,7 +179,7 @@ def _across(stem: str) -> str:
 
 
 def paired_folders(names: Callable[[], Iterator[str]]) -> tuple[str, str] | None:
-    """Two folders that hold the same names, one of which is named as control images are: no classes.
+    """Find two folders that hold the same names, one named as control images are: no classes.
 
     Args:
         names: `folder/file` of each picture.

@@ -60,13 +60,13 @@ class _Bounded(io.RawIOBase):
 
 
 def is_tar(path: Path) -> bool:
-    """Whether the file begins with a tar header, plain or within gzip."""
+    """Return whether the file begins with a tar header, plain or within gzip."""
     with path.open("rb") as file:
         return begins_as_tar(file)
 
 
 def begins_as_tar(file: io.BufferedIOBase) -> bool:
-    """Whether the stream begins with a tar header, plain or within gzip."""
+    """Return whether the stream begins with a tar header, plain or within gzip."""
     try:
         stream, _ = unpacked(file)
         tarfile.TarInfo.frombuf(stream.read(_BLOCK), "utf-8", "surrogateescape")
@@ -129,7 +129,7 @@ class TarReader:
         return self._stream.tell() if self._is_packed else 0
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry.
+        """Yield every entry.
 
         Raises:
             TaskError: `damaged_archive`, `too_many_entries`.
@@ -175,7 +175,7 @@ class TarReader:
             raise TaskError(error.code, message, name) from None
 
     def _check_end(self) -> None:
-        """Nothing but zeros may follow the last entry: `tarfile` stops silently at a header that it cannot read."""
+        """Refuse anything but zeros after the last entry: `tarfile` stops silently at a header that it cannot read."""
         stream = self._bounded
         stream.seek(self._tar.offset)
         rest = stream.read(_BLOCK)

@@ -62,7 +62,7 @@ class ValidationReport:
 
 @dataclass
 class _Judged:
-    """What was found in an archive, as far as it could be read."""
+    """What judging found in an archive, as far as it could be read."""
 
     form: Form[Any] = CLASS_FOLDERS
     result: Scan[Any] = field(default_factory=Scan)

@@ -71,9 +71,10 @@ def _fits(names: Sequence[bytes], encoding: str) -> bool:
 
 
 def _are_korean(texts: Sequence[str]) -> bool:
-    """Whether text in cp949 is it. Every such name is valid GBK, too, where its syllables are characters at random.
+    """Return whether text in cp949 is Korean.
 
-    One or two syllables can be either; they are taken for Chinese.
+    Every such name is valid GBK, too, where its syllables are characters at random. One or two
+    syllables can be either; they are taken for Chinese.
     """
     foreign = {character for text in texts for character in text if not character.isascii()}
     if not all(unicodedata.name(character, "").startswith("HANGUL SYLLABLE") for character in foreign):
@@ -82,14 +83,14 @@ def _are_korean(texts: Sequence[str]) -> bool:
 
 
 def _are_chinese(texts: Sequence[str]) -> bool:
-    """Whether text in GBK is it, and not valid by chance: at least half of its characters are everyday ones."""
+    """Return whether text in GBK is Chinese, and not valid by chance: at least half of its characters are common."""
     foreign = [character.encode("gbk") for text in texts for character in text if not character.isascii()]
     common = [code for code in foreign if code[0] in _COMMON_LEADS and code[-1] in _COMMON_TRAILS]
     return bool(foreign) and 2 * len(common) >= len(foreign)
 
 
 def _are_japanese(texts: Sequence[str], as_western: Sequence[str]) -> bool:
-    """Whether text in cp932 is it, and no Western name of cp437 that happens to be valid.
+    """Return whether text in cp932 is Japanese, and no Western name of cp437 that happens to be valid.
 
     There every accented letter makes a character with the plain letter behind it. Japanese read as Western has signs
     and lines among its letters, or most of its characters have two high bytes.

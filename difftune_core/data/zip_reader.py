@@ -71,7 +71,7 @@ class ZipReader:
             raise
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry, sorted by its place in the file."""
+        """Yield every entry, sorted by its place in the file."""
         try:
             offsets, encoding = self._looked_through()
         except BROKEN as error:
@@ -98,7 +98,7 @@ class ZipReader:
         self._file.close()
 
     def _found(self, limits: Limits) -> tuple[array[int], int]:
-        """Where each entry of the directory begins, and how many the end record says."""
+        """Find where each entry of the directory begins, and how many the end record says."""
         self._directory_at, count, end = _directory(self._file, limits)
         places, at = array("Q"), self._directory_at
         while at < end:
@@ -115,7 +115,7 @@ class ZipReader:
         return places, count
 
     def _looked_through(self) -> tuple[np.ndarray, str]:
-        """Where each entry's data begins, and the encoding of the names that do not say theirs."""
+        """Return where each entry's data begins, and the encoding of the names that do not say theirs."""
         offsets, unsaid = array("q"), []
         for start in range(0, len(self._places), _AT_ONCE):
             with self._listing(self._places[start : start + _AT_ONCE]) as listing:

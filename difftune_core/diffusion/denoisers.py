@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Condition = Tensor | tuple[Tensor, ...]
-"""What is drawn, a row for each image: class labels, or text states and control images."""
+"""Condition of a pass, a row for each image: class labels, or text states and control images."""
 
 
 NO_TIME = float("inf")
@@ -21,7 +21,7 @@ NO_TIME = float("inf")
 
 @runtime_checkable  # the tests check arguments at run time
 class Denoiser(Protocol):
-    """Any network: what it is shown and told, and the condition, give its output."""
+    """A network of any kind: what it is shown and told, and the condition, give its output."""
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition, /) -> Tensor:
         """The output for inputs `x` (b ...) at times `t` (b)."""
@@ -29,7 +29,7 @@ class Denoiser(Protocol):
 
 
 def rows_of(condition: Condition, rows: slice) -> Condition:
-    """Some of a condition's rows."""
+    """Return some of a condition's rows."""
     if isinstance(condition, Tensor):
         return condition[rows]
     return tuple(part[rows] for part in condition)
@@ -56,7 +56,7 @@ def _joined(first: Tensor, second: Tensor) -> Tensor:
 
 
 def are_equal(first: Condition, second: Condition) -> bool:
-    """Whether two conditions are the same bit for bit."""
+    """Return whether two conditions are the same bit for bit."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.equal(first, second)
     return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -121,7 +121,7 @@ class EndedBy:
     """A denoiser whose chain another one ends: what lies below a time, as networks are told times, is the other's."""
 
     def __init__(self, first: Denoiser, last: Denoiser, below: float) -> None:
-        """Wrap both."""
+        """Wrap both denoisers."""
         self._first, self._last, self._below = first, last, below
 
     def __call__(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], condition: Condition) -> Tensor:

@@ -41,7 +41,7 @@ class EDM:
     def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """The signal keeps its scale."""
+        """Add noise to x_0, whose scale stays."""
         return x0 + _shaped(t, x0) * noise
 
     def network_inputs(
@@ -76,11 +76,11 @@ class EDM:
         return variance / (1 + variance)
 
     def snr(self, t: Real[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """1 / sigma^2."""
+        """Signal-to-noise ratio: 1 / sigma^2."""
         return t**-2
 
     def error_ratio(self, t: Real[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """1 / c_out^2."""
+        """Squared error of the output per squared error of x_0: 1 / c_out^2."""
         return (self._norm(t) / (t * self.sigma_data)) ** 2
 
     def _norm(self, sigma: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ Output = Literal["epsilon", "x0", "v", "velocity"]
 def output_for(
     prediction: Output, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], signal: Tensor, scale: Tensor
 ) -> Float[Tensor, "b ..."]:
-    """What a perfect model puts out for x_t = signal * x0 + scale * noise."""
+    """Return what a perfect model puts out for x_t = signal * x0 + scale * noise."""
     if prediction == "epsilon":
         return noise
     if prediction == "x0":

@@ -23,7 +23,7 @@ from difftune_core.diffusion.schedule import NUM_TIMESTEPS, NoiseSchedule, linea
 
 @runtime_checkable  # the tests check arguments at run time
 class TrainedNoise(Protocol):
-    """How noise entered in a network's training, and what it puts out; a network's config states it."""
+    """How noise entered in a network's training, and what the network puts out; its config states both."""
 
     @property
     def process(self) -> ProcessName:
@@ -74,7 +74,7 @@ class Process(Protocol):
     """What differs between ways of adding noise."""
 
     def to(self, device: torch.device | str) -> Process:
-        """The same process with its tables on another device."""
+        """Return the same process with its tables on another device."""
         ...
 
     def draw_times(
@@ -92,13 +92,13 @@ class Process(Protocol):
     def network_inputs(
         self, x_t: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b ..."], Float[Tensor, " b"]]:
-        """What the network is shown for x_t and told for t."""
+        """Return what the network is shown for x_t and told for t."""
         ...
 
     def target(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """What the network should put out."""
+        """Return what the network should put out."""
         ...
 
     def implied_x0(
@@ -132,7 +132,7 @@ class DDPM:
     prediction: Prediction = "epsilon"
 
     def to(self, device: torch.device | str) -> DDPM:
-        """Tables on another device."""
+        """Return the process with its tables on another device."""
         return DDPM(self.schedule.to(device), self.prediction)
 
     def draw_times(
@@ -157,13 +157,13 @@ class DDPM:
     def target(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """What the prediction says."""
+        """Return what the prediction says."""
         return output_for(self.prediction, x0, noise, *self._scales(t, x0))
 
     def implied_x0(
         self, output: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
-        """What the prediction says."""
+        """Return what the prediction says."""
         return implied_x0(self.prediction, output, x_t, *self._scales(t, x_t))
 
     def level(self, t: Real[Tensor, " b"]) -> Float64[Tensor, " b"]:

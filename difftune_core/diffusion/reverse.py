@@ -49,7 +49,7 @@ class Sampling:
         return cls(**{name: getattr(config, name) for name in names})
 
     def told(self) -> dict[str, Any]:
-        """Return it as a recipe has it; what came later only where it is used, as before there was any."""
+        """Return the sampling as a recipe has it; what came later only where it is used, as before there was any."""
         later = {"handover": 0.0, "noise_guidance_scale": 1.0}
         return {name: value for name, value in asdict(self).items() if later.get(name) != value}
 
@@ -82,10 +82,10 @@ class Away:
     guided: Bool[Tensor, " n"]
     """Whether guidance means anything for an image; a batch without one takes one pass a step."""
     denoise: Denoiser | None = None
-    """Who answers for this condition. None: the denoiser itself, in one pass with what is drawn."""
+    """The denoiser that answers for this condition. None: the denoiser itself, in one pass with what is drawn."""
 
     def rows(self, rows: slice) -> Away:
-        """What it does for some of the images."""
+        """Return the same guidance for some of the images."""
         return Away(rows_of(self.condition, rows), self.guided[rows], self.denoise)
 
 
@@ -166,7 +166,7 @@ class _Steps:
         return reached.pred_original_sample if is_ancestral else x  # a chain of one step would add noise
 
     def _output(self, x: Tensor, t: Tensor) -> Tensor:
-        """What the denoiser gives at time `t`, guided where guidance is on; in float32, whatever it computes in."""
+        """Return the denoiser's output at time `t` in float32, guided where guidance is on."""
         inputs = self._chain.process.network_inputs(x, t.expand(len(x)).to(x.device))
         output, guided = self._of_class(inputs, t)
         if self._untimed is None:

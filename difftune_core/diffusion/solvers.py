@@ -46,7 +46,7 @@ class Solver:
 
 
 def make_solver(sampler: Sampler, num_inference_steps: int, config: TrainedNoise) -> Solver:
-    """Make a fresh solver for a network that was trained so.
+    """Make a fresh solver for a network that was trained with this noise.
 
     Raises:
         TaskError: `sampler_not_for_process`.
@@ -83,7 +83,7 @@ def discrete_solver(sampler: Sampler, num_inference_steps: int, fields: dict[str
 
 
 def set_up(scheduler: Any, num_inference_steps: int) -> Any:
-    """The scheduler at the start of a chain of so many steps."""
+    """Return the scheduler at the start of a chain of so many steps."""
     if scheduler.config.get("timestep_spacing") == "linspace":
         scheduler.set_timesteps(timesteps=respaced(num_inference_steps, scheduler.config.num_train_timesteps))
     else:

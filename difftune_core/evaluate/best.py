@@ -32,7 +32,7 @@ def best_evaluation(entries: Sequence[Evaluation], metric: str) -> Evaluation | 
 
 
 def evaluations_in_vain(entries: Sequence[Evaluation], metric: str, min_delta: float) -> int:
-    """How many evaluations followed the last one that improved by more than `min_delta` on the one before that did."""
+    """Count the evaluations after the last one that improved by more than `min_delta` on the one before that did."""
     reference, count = math.inf, 0
     for value in _costs(entries, metric).values():
         count += 1
@@ -42,7 +42,7 @@ def evaluations_in_vain(entries: Sequence[Evaluation], metric: str, min_delta: f
 
 
 def stopped_early(entries: Sequence[Evaluation], config: EvaluationConfig) -> str | None:
-    """Why training ends with the newest evaluation, as a sentence; None where it goes on."""
+    """Return why training ends with the newest evaluation, as a sentence; None where it goes on."""
     limit = config.early_stopping
     if limit is None:
         return None

@@ -18,11 +18,11 @@ from difftune_core.runtime.rng import generator
 
 _NAMED = 5
 TOLD: dict[ClassDistribution, str] = {"equal": "equal shares", "as_validation": "as_validation"}
-"""In recipes; `equal shares` is what they said when there was nothing else."""
+"""Names of distributions in recipes; `equal shares` is what they said when there was nothing else."""
 
 
 def equal_labels(num_images: int, num_classes: int) -> Int[Tensor, " n"]:
-    """Every class in turn: equal shares, and the first classes only where there are fewer images than classes."""
+    """Take every class in turn: equal shares, and the first classes only where there are fewer images than classes."""
     return torch.arange(num_images) % num_classes
 
 
@@ -53,7 +53,7 @@ def labels_to_draw(
 
 
 def told_of_classes(drawn: Int[Tensor, " n"], held_out: Int[Tensor, " m"], names: Sequence[str]) -> list[str]:
-    """What a reader must know of the classes that the figures leave out."""
+    """Return what a reader must know of the classes that the figures leave out."""
     judged, there = set(drawn.tolist()), set(held_out.tolist())
     told = []
     if absent := [name for label, name in enumerate(names) if label not in there]:

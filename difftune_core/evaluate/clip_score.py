@@ -61,7 +61,7 @@ class ClipScorer:
         vars(self).pop("_model", None)
 
     def num_truncated(self, captions: Sequence[str]) -> int:
-        """How many captions have more tokens than the model takes."""
+        """Return how many captions have more tokens than the model takes."""
         counts = [len(self._tokenizer(text, truncation=False, verbose=False).input_ids) for text in captions]
         return sum(count > self.length for count in counts)
 

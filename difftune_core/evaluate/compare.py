@@ -115,7 +115,7 @@ def check_spread(real: Float[np.ndarray, "n d"], fake: Float[np.ndarray, "m d"])
 
 
 def describe(extractor: FeatureExtractor) -> dict[str, Any]:
-    """What identifies the extractor behind a number."""
+    """Return what identifies the extractor behind a number."""
     return {
         "id": extractor.id,
         "digest": extractor.digest,
@@ -159,7 +159,7 @@ class Pair:
         return metric_name(name, self.kind)
 
     def refused(self, error: TaskError, *names: str) -> Figures:
-        """No figures of these names, and why.
+        """Note that there are no figures of these names, and why.
 
         Raises:
             TaskError: the error itself, where it is not for want of images.

@@ -105,7 +105,7 @@ class _Design:
 
 @dataclass(frozen=True)
 class _Best:
-    """For each run the share of the residual sum of squares that the best level explains, and where it begins."""
+    """Share of the residual sum of squares that the best level explains, and where that begins, for each of m runs."""
 
     shares: Float64[np.ndarray, " m"]
     places: Int64[np.ndarray, " m"]

@@ -38,7 +38,7 @@ class Seen:
     pictures: Float32[np.ndarray, "n p"]
 
     def rows(self, chosen: Any) -> Seen:
-        """Some of the images."""
+        """Return some of the images."""
         return Seen(self.features[chosen], self.pictures[chosen])
 
 
@@ -83,7 +83,7 @@ def copying(training: Seen, held_out: Seen, drawn: Seen, *, seed: int = 0, total
 
 
 def has_begun(interval: Sequence[float] | None) -> bool:
-    """Whether so many images are copy-like that chance does not explain it: the interval lies above 55 %."""
+    """Return whether so many images are copy-like that chance does not explain it: the interval lies above 55 %."""
     return interval is not None and interval[0] > _BEGUN
 
 

@@ -36,17 +36,17 @@ class FeatureExtractor(Protocol):
 
     @property
     def kind(self) -> str:
-        """Which network it is; gives its distances their names."""
+        """Which network the extractor is; gives its distances their names."""
         ...
 
     @property
     def digest(self) -> str:
-        """sha256 of its weights."""
+        """sha256 of the extractor's weights."""
         ...
 
     @property
     def contents(self) -> str:
-        """Identifies everything that its features depend on: weights, anatomy, how images are brought to it."""
+        """Digest of everything that features depend on: weights, anatomy, how images are prepared."""
         ...
 
     @property
@@ -61,12 +61,12 @@ class FeatureExtractor(Protocol):
 
     @property
     def resizing(self) -> str:
-        """How images are brought to that size, in words."""
+        """How images are brought to the network's size, in words."""
         ...
 
     @property
     def comparable(self) -> bool:
-        """Whether distances over its features may be set beside published ones."""
+        """Whether distances over the features may be set beside published ones."""
         ...
 
     def read(self, data: bytes) -> Shaped[np.ndarray, "s s 3"]:

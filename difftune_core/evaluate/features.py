@@ -48,11 +48,11 @@ class TinyFeatures(BatchedExtractor):
         return load_feature_net(folder)
 
     def read(self, data: bytes) -> UInt8[np.ndarray, "32 32 3"]:
-        """An encoded image cropped as training crops it."""
+        """Read an encoded image, cropped as training crops it."""
         return load_rgb(data, self.input_size)
 
     def prepare(self, images: UInt8[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "b 32 32 3"]:
-        """Other sizes than 32 x 32 are brought to it by PIL's bicubic filter."""
+        """Bring images of other sizes to 32 x 32 by PIL's bicubic filter."""
         return resize(images, self.input_size)
 
     def _forward(self, prepared: Tensor) -> Tensor:

@@ -71,5 +71,5 @@ def stacked(strips: Sequence[Image.Image], scale: int = 1) -> Image.Image:
 
 
 def scale_for(columns: int, side: int) -> int:
-    """How large to draw so that a grid is about as wide as its place on a page, and small images can be seen."""
+    """Return how large to draw so that a grid is about as wide as its place on a page, and small images can be seen."""
     return max(1, min(_MAX_SCALE, round(_PLACE / (columns * (side + _GAP)))))

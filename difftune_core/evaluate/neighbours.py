@@ -52,7 +52,7 @@ class Manifold:
     group_of: Int64[np.ndarray, " n"]
     radii: Float64[np.ndarray, " n"]
     radii_without: Float64[np.ndarray, "g n"]
-    """Without each group in turn; meaningless for its own images."""
+    """Radii without each group in turn, (group, image); meaningless for the group's own images."""
 
 
 def precision_recall(
@@ -70,7 +70,7 @@ def precision_recall(
 def density_coverage(
     real: Float[np.ndarray, "n d"], fake: Float[np.ndarray, "m d"], *, k: int = COVERAGE_K
 ) -> tuple[Estimate, Share]:
-    """How many real balls hold an image of `fake`, over k; and the share of real balls that hold any.
+    """Return how many real balls hold an image of `fake`, over k; and the share of real balls that hold any.
 
     Density is 1 on average for equal laws and may pass it; it forgives outliers of `real`, as coverage does.
 

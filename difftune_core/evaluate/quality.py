@@ -58,7 +58,7 @@ def real_against_real(
 
 
 def look_at_images(metrics: Sequence[str]) -> bool:
-    """Whether images are needed besides their features; they are decoded and copied for such metrics alone."""
+    """Return whether images are needed besides their features; they are decoded and copied for such metrics alone."""
     known = named_metrics()
     return any("images" in known[name].needs for name in metrics if name in known)
 

@@ -53,7 +53,7 @@ class Together:
         is_base: bool = False,
         **how: Any,
     ) -> Made:
-        """The same images, some of whose parts others draw; `which` and `how` tell them what a judge's `drawn` takes.
+        """Have others draw some parts of the same images; `which` and `how` tell them what a judge's `drawn` takes.
 
         Of another model than the average and the base model, and of a part alone, this process draws all.
         """
@@ -98,5 +98,5 @@ def draw_parts(images: Made, folder: Path, *, rank: int, world: int) -> None:
 
 
 def part_path(folder: Path, start: int) -> Path:
-    """Where the part that begins with image `start` is put."""
+    """Return where the part that begins with image `start` is put."""
     return folder / f"{start:09d}.npy"

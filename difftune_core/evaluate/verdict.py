@@ -50,7 +50,7 @@ class Shortcoming:
 
 
 def shortcomings(entries: Sequence[Evaluation], delivered: Evaluation, base: Judged, metric: str) -> list[Shortcoming]:
-    """What is better than `delivered` beyond the error: the best other evaluation by `metric`, and the base model.
+    """Find what is better than `delivered` beyond the error: the best other evaluation by `metric`, and the base model.
 
     Args:
         entries: all evaluations of the run.
@@ -76,7 +76,7 @@ def _shortcoming(delivered: Evaluation, other: Judged, metric: str, *, step: int
 
 
 def _is_better(entry: Judged, than: Judged, metric: str, *, comparisons: int) -> bool:
-    """Whether the difference is beyond the error; not where a figure has none that should have one."""
+    """Return whether the difference is beyond the error; not where a figure has none that should have one."""
     own, reference = cost(entry, metric), cost(than, metric)
     if own is None or reference is None:
         return False
@@ -97,6 +97,6 @@ def _error(first: Judged, second: Judged, metric: str) -> float | None:
 
 
 def _is_of_forgetting(metric: str) -> bool:
-    """Whether the base model is better by definition: it has forgotten nothing."""
+    """Return whether the base model is better by definition: it has forgotten nothing."""
     found = find_figure(metric)
     return found is not None and found.group == "forgetting"

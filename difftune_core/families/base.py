@@ -41,7 +41,7 @@ class Delivered(Generic[Model]):
     step: int
     model: Model
     entry: Evaluation
-    """Its evaluation."""
+    """Evaluation of the model."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Task(ABC, Generic[Model]):
 
     @cached_property
     def data(self) -> TrainingData:
-        """What a step reads."""
+        """What a step of the run reads."""
         return self.load()
 
     @cached_property

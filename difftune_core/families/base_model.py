@@ -27,7 +27,7 @@ class BaseModel(ABC):
     folder: Path
     card: BaseModelCard
     compiled: bool = field(default=False, kw_only=True)
-    """Whether blocks of networks that draw its images are compiled."""
+    """Whether blocks of networks that draw the model's images are compiled."""
 
     @abstractmethod
     def anatomy(self) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class TrainingData(Protocol):
         ...
 
     def dropout(self, config: TransferConfig) -> float:
-        """How often a target's condition is dropped."""
+        """Return how often a target's condition is dropped."""
         ...
 
     def denoiser(self, model: nn.Module) -> Denoiser:
@@ -99,15 +99,15 @@ class Batch:
     noised: NoisedBatch
     condition: Condition
     is_target: Bool[Tensor, " b"]
-    """On the CPU, where it was drawn, so that the host need not ask a device for it."""
+    """Whether a slot is the target's; on the CPU, where it was drawn, so that the host need not ask a device."""
     weight: Float[Tensor, " b"]
     is_untimed: Bool[Tensor, " b"] | None = None
     """Whether the network is not told the slot's time; None where it always is."""
     guidance: Float[Tensor, " b"] | None = None
-    """What the draws say; 0 where the condition is dropped, for there is nothing to be guided to."""
+    """Guidance that the draws say; 0 where the condition is dropped, for there is nothing to be guided to."""
 
     def part(self, slots: slice) -> Batch:
-        """Some of the slots."""
+        """Return some of the slots."""
         untimed, guidance = (None if each is None else each[slots] for each in (self.is_untimed, self.guidance))
         condition = rows_of(self.condition, slots)
         return Batch(self.noised.part(slots), condition, self.is_target[slots], self.weight[slots], untimed, guidance)
@@ -147,7 +147,7 @@ def make_batch(config: TransferConfig, data: TrainingData, step: int) -> Batch:
 
 
 def _untimed(config: TransferConfig, is_target: Bool[Tensor, " b"], step: int) -> Bool[Tensor, " b"] | None:
-    """Which slots are learned without time: some of the target's, for what is retained is retained at its time."""
+    """Draw the slots that are learned without time: some of the target's, for what is retained keeps its time."""
     share = config.method.hyperparameters.time_dropout
     if share == 0:
         return None

@@ -34,7 +34,7 @@ class Drawers:
 
     @contextmanager
     def drawing(self, base: BaseModel, config: RetentionSetConfig, chunks: Path) -> Iterator[Share]:
-        """Have them draw while the block lasts; they end with it."""
+        """Have other processes draw while the block lasts; they end with it."""
         request = {
             "model": base.card.id,
             "models": [str(root) for root in self.models],

@@ -26,7 +26,7 @@ def forget_place(path: Path) -> None:
 
 
 def licence_of(card: dict[str, Any]) -> str:
-    """What to say of the base model's licence."""
+    """Return what to say of the base model's licence."""
     known = card.get("licence")
     return str(known) if known and known != "unknown" else "not named on its card: ask whoever published it"
 

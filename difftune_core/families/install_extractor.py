@@ -68,7 +68,7 @@ def _licence(request: ImportRequest, read: ReadExtractor) -> str:
 
 
 def _origin(named: str, found: Path) -> str:
-    """Where the weights come from, without a path of this machine."""
+    """Return where the weights come from, without a path of this machine."""
     if found.is_file():
         return f"{found.name}, sha256 {sha256_file(found)}"
     if Path(named).expanduser().exists():

@@ -63,14 +63,14 @@ def vae_folder(source: Path, request: ImportRequest, scratch: Path) -> Path:
 
 
 def origin(named: str, found: Path, library: str = "diffusers") -> str:
-    """Where the weights come from, without a path of this machine; a folder is one of `library`."""
+    """Return where the weights come from, without a path of this machine; a folder is one of `library`."""
     if found.is_dir():
         return "@".join(pinned(named)) if not Path(named).expanduser().exists() else f"{library} folder {found.name}"
     return f"{found.name}, sha256 {sha256_file(found)}"
 
 
 def autoencoder_anatomy(vae: Vae) -> dict[str, Any]:
-    """What a card says of an autoencoder's shape."""
+    """Return what a card says of an autoencoder's shape."""
     levels = list(vae.config.get("block_out_channels", [64]))
     return {
         "block_out_channels": levels,

@@ -22,7 +22,7 @@ from difftune_core.runtime.tensors import sent
 
 @dataclass(frozen=True)
 class LabelledData:
-    """What a run trains on."""
+    """What a run of a network of classes trains on."""
 
     target: Latents
     retention: Latents | None
@@ -48,7 +48,7 @@ class LabelledData:
         return None if self.teacher is None else self._taught
 
     def _taught(self, x: Float[Tensor, "k c h w"], t: Float[Tensor, " k"]) -> Float[Tensor, "k c h w"]:
-        """What the base model predicts under its null label: it has no row for the target's classes."""
+        """Return what the base model predicts under its null label: it has no row for the target's classes."""
         teacher: Any = self.teacher
         with torch.no_grad():
             output: Tensor = teacher(x, t, torch.full((len(x),), teacher.null_label, device=x.device))
@@ -61,7 +61,7 @@ class LabelledData:
         return labels.masked_fill(sent(slots.dropped | ~slots.is_target, device), self.null_label)
 
     def dropout(self, config: TransferConfig) -> float:
-        """How often a label is dropped."""
+        """Return how often a label is dropped."""
         return config.method.hyperparameters.label_dropout
 
     def denoiser(self, model: nn.Module) -> Denoiser:

@@ -53,7 +53,7 @@ class PixelLatents:
         return replace(self, labels=self.labels.to(device), device=torch.device(device))
 
     def means(self, start: int, stop: int) -> Float16[Tensor, "_ 3 s s"]:
-        """Some of the images."""
+        """Return some of the images."""
         return self._of(slice(start, stop))
 
     def prefetch(self, indices: Int[Tensor, " b"]) -> None:

@@ -56,7 +56,7 @@ class Folders:
     retention: Path | None = None
     """File of the retention set; takes the place of what the config says of it."""
     about: About = field(default_factory=About)
-    """What the report says of whose it is."""
+    """Whose report it is, as the report says."""
     data_options: DatasetOptions = field(default_factory=DatasetOptions)
     validation_options: DatasetOptions = field(default_factory=DatasetOptions)
     data_validated: Validated | None = None
@@ -85,14 +85,14 @@ class JudgedSource:
 
     found: RetentionSet
     sampling: Sampling
-    """How they were drawn."""
+    """How the images were drawn."""
     told: dict[str, Any]
     """The images' source for a recipe; empty where they are drawn as up to 0.3.0, so that reports of both can be
     compared."""
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What a judge's recipe says of them."""
+        """What a judge's recipe says of the images."""
         return {"base_model_images": self.told} if self.told else {}
 
 
@@ -242,13 +242,13 @@ class Preparation:
         return JudgedImagesConfig.model_validate(former.model_dump() | drawn)
 
     def _compared_with(self, settings: RetentionSetConfig) -> bool:
-        """Whether figures of forgetting that the run has so far are beside the images of these settings."""
+        """Return whether figures of forgetting that the run has so far are beside the images of these settings."""
         found = [entry.get("forgetting") or {} for entry in evaluations_of(self.folders.checkpoints)]
         named = {each.get("source") for each in found if each.get("num_source") is not None}
         return bool(named & {None, retention_digest(self.base.card.digest, settings)})
 
     def extractor_folders(self) -> list[Path]:
-        """Where the feature extractors are, the main one first.
+        """Return where the feature extractors are, the main one first.
 
         Raises:
             TaskError: `feature_extractor_not_found`.

@@ -29,4 +29,4 @@ class SampleRow(Generic[Model]):
     followed: Pixels | None = None
     """What the images are to follow: controls."""
     followed_name: str = ""
-    """What that is called."""
+    """What the images follow, in words."""

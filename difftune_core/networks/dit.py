@@ -20,7 +20,7 @@ from difftune_core.config.sampling import Prediction, ProcessName
 from difftune_core.runtime.precision import computing_in
 
 Rows = Int[Tensor, " b"] | None
-"""For each image the number of its own condition; None where there is one for each."""
+"""Number of each image's own condition; None where there is one for each."""
 _FREQUENCY_DIM = 256
 _MAX_PERIOD = 10_000
 
@@ -92,7 +92,7 @@ def modulate(
 
 
 def told(modulation: nn.Sequential, condition: Float[Tensor, "k d"], rows: Rows) -> Float[Tensor, "b md"]:
-    """What a block is told: shifts, scales and gates of every image, from the conditions or their rows."""
+    """Return what a block is told: shifts, scales and gates of every image, from the conditions or their rows."""
     found: Tensor = modulation(condition)
     return found if rows is None else found[rows]
 
@@ -219,7 +219,7 @@ class DiT(nn.Module):
     """What is trained with every adapter: the base model has no rows for the target's classes."""
     _repeated_blocks = ("DiTBlock",)
     computes_in: torch.dtype | None = None
-    """What its frozen weights are kept in (`runtime.precision`)."""
+    """Type that the frozen weights are kept in (`runtime.precision`)."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()

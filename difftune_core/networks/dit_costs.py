@@ -17,6 +17,6 @@ def pass_operations(config: DiTConfig) -> int:
 
 
 def activation_bytes(config: DiTConfig) -> int:
-    """What a pass of one image holds at its widest: queries, keys, values, the MLP's inner layer, and some beside."""
+    """Bytes that a pass of one image holds at its widest: queries, keys, values, the MLP's inner layer, and more."""
     tokens = (config.input_size // config.patch_size) ** 2
     return int(tokens * config.hidden_size * (8 + 2 * config.mlp_ratio) * 4)

@@ -36,7 +36,7 @@ class TextTable:
 
     states: Float16[Tensor, "n l d"] | StoredRows
     rows: dict[str, int]
-    """Prompt -> row."""
+    """Row of each prompt."""
     num_truncated: int
     """Prompts that are longer than the encoder takes; their ends are lost."""
 
@@ -86,7 +86,7 @@ class TextEncoder:
             return torch.cat(states)
 
     def is_truncated(self, prompt: str) -> bool:
-        """Whether the prompt has more tokens than the encoder takes."""
+        """Return whether the prompt has more tokens than the encoder takes."""
         return len(self._tokenizer(prompt, truncation=False, verbose=False).input_ids) > self._length
 
 

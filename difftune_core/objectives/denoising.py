@@ -34,7 +34,7 @@ class NoisedBatch:
     t: Real[Tensor, " b"]
 
     def part(self, slots: slice) -> NoisedBatch:
-        """Some of the images."""
+        """Return some of the images."""
         return NoisedBatch(self.x0[slots], self.noise[slots], self.x_t[slots], self.t[slots])
 
 
@@ -107,7 +107,7 @@ def variational_bound(
     batch: NoisedBatch,
     schedule: NoiseSchedule,
 ) -> Float[Tensor, " b"]:
-    """One term of the bound per image in bits per dimension: a KL for t > 0, the decoder's likelihood for t = 0."""
+    """Compute a term of the bound per image, in bits per dimension: a KL; at t = 0 the decoder's likelihood."""
     x0, x_t, t = batch.x0, batch.x_t, batch.t
     log_variance = learned_log_variance(fraction, t, schedule)
     mean = schedule.posterior_mean(predicted_x0, x_t, t)

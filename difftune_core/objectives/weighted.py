@@ -62,6 +62,6 @@ def target_weight(
 
 
 def remaining(decay: Decay, step: int, max_steps: int) -> float:
-    """What is left of the retention weight at optimizer step `step`, from 0: 1 at the first, 0 after the last."""
+    """Share left of the retention weight at optimizer step `step`, from 0: 1 at the first, 0 after the last."""
     done = step / max_steps
     return {"none": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[decay]

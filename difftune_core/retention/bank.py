@@ -88,7 +88,7 @@ def retention_place(
 
 
 def save_retention_set(found: RetentionSet, info: RetentionSetInfo, path: Path) -> None:
-    """One file that says in its header what it is; equal sets give equal bytes."""
+    """Write one file that says in its header what it is; equal sets give equal bytes."""
     tensors = {"images": torch.from_numpy(found.images), "labels": found.labels}
     save_tensors(tensors, path, {_METADATA: info.model_dump_json()})
 
@@ -116,7 +116,7 @@ def load_retention_set(path: Path, base: Source) -> RetentionSet:
 
 
 def read_info(path: Path) -> RetentionSetInfo:
-    """What the file says of itself.
+    """Read what the file says of itself.
 
     Raises:
         TaskError: `retention_set_damaged`, it is no retention set.

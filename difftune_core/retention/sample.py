@@ -44,7 +44,7 @@ class Source(Protocol):
 
     @property
     def card(self) -> BaseModelCard:
-        """Its card."""
+        """Card of the base model."""
         ...
 
     def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
@@ -80,7 +80,7 @@ class Share:
 
 
 ALONE = Share()
-"""All of them."""
+"""A share of the images that is all of them."""
 
 
 def sample_images(

@@ -68,7 +68,7 @@ def place_of(cache: Path, kind: Kind, inputs: Mapping[str, Any]) -> Path:
 
 
 def computed_by() -> dict[str, str | int]:
-    """What sums depend on besides their terms: two machines that differ in it do not share what they compute."""
+    """Return what sums depend on besides their terms: two machines that differ in it do not share what they compute."""
     return {"torch": torch.__version__, "processor": processor(), "threads": torch.get_num_threads()}
 
 

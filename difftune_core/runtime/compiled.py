@@ -14,7 +14,7 @@ _COMPILED = "compiled"  # among what a node has computed, by version: the compil
 
 
 def compiles(resources: ResourcesConfig, device: torch.device) -> bool:
-    """Whether a run's `resources` ask for it on its device."""
+    """Return whether a run's `resources` ask for compiled blocks on its device."""
     return resources.compile == "on" or (resources.compile == "auto" and device.type == "cuda")
 
 

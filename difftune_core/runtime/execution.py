@@ -30,7 +30,7 @@ class Execution:
         return (slice(start, min(start + count, size)) for start in range(0, size, count))
 
     def envelope(self, share: int) -> dict[str, Any]:
-        """What of it must be equal for a resume to be exact; nothing for what earlier versions did.
+        """Return what of the execution must be equal for a resume to be exact; nothing for what earlier versions did.
 
         Args:
             share: slots of a step that are a process's.
@@ -47,7 +47,7 @@ class Execution:
 
 
 def execution_of(resources: ResourcesConfig, device: torch.device) -> Execution:
-    """What a run's `resources` come to on its device.
+    """Return what a run's `resources` come to on its device.
 
     Raises:
         TaskError: `precision_unavailable`.

@@ -129,12 +129,12 @@ def copy_config(path: Path, folder: Path) -> None:
 
 
 def kept(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without `FOREIGN_FIELDS`."""
+    """Return a config without `FOREIGN_FIELDS`."""
     return {name: value for name, value in config.items() if name not in FOREIGN_FIELDS}
 
 
 def _numbers(value: Any, path: str, name: str) -> Iterator[tuple[str, str, int | float]]:
-    """Each number with its path and the nearest name above it."""
+    """Yield each number with its path and the nearest name above it."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _numbers(inner, f"{path}.{key}" if path else str(key), str(key))

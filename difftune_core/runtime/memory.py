@@ -30,7 +30,7 @@ _OTHERWISE = "Take a smaller base model, fewer images, or a machine with more me
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is a lack of memory, or was raised because of one."""
+    """Return whether an error is a lack of memory, or was raised because of one."""
     return any(_says_so(link) for link in _chain(error))
 
 

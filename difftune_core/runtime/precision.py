@@ -37,17 +37,17 @@ class Precision:
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
     def told(self) -> dict[str, str]:
-        """What to say of it where float32 goes without saying, as in keys of caches."""
+        """Return the fields that name the precision in keys of caches; none for float32, which goes without saying."""
         told = {} if self.dtype is None else {"precision": self.name}
         return told | ({"blocks": "compiled"} if self.compiled else {})
 
     def new_scaler(self) -> torch.amp.GradScaler | None:
-        """What keeps gradients within the range of float16; None where the range is that of float32."""
+        """Return what keeps gradients within the range of float16; None where the range is that of float32."""
         return torch.amp.GradScaler(self.device.type) if self.name == "fp16" else None
 
 
 FP32 = Precision("fp32", torch.device("cpu"))
-"""Float32 is the same on every device."""
+"""Float32, the same on every device."""
 
 
 def precision_on(device: torch.device, asked: Literal["auto"] | PrecisionName) -> Precision:

@@ -11,11 +11,11 @@ VARIABLE = "DIFFTUNE_RESIDENT_BYTES"
 _SHARE = 4
 """Share of a GPU's free memory that a set takes at most: model, activations and the sets after it need the rest."""
 _ON_CPU = 64 << 20
-"""The memory of a machine is shared with other trainers, and what was read of a file is in it already."""
+"""Most bytes of a set that is resident on a CPU, whose memory other trainers share and holds what was read of files."""
 
 
 def is_resident(nbytes: int, device: torch.device) -> bool:
-    """Whether a set of so many bytes is brought to the device as a whole, as far as there is room now."""
+    """Return whether a set of so many bytes is brought to the device as a whole, as far as there is room now."""
     given = os.environ.get(VARIABLE)
     if given is not None:
         return nbytes <= int(given)

@@ -22,7 +22,7 @@ from difftune_core.runtime.mapped import Mapped
 from difftune_core.runtime.tensors import save_tensors
 
 BYTES = 128 << 20
-"""Most bytes of a file, where a row is smaller: what is held while it is written."""
+"""Most bytes of a file, where a row is smaller: what is held in memory while it is written."""
 _ROWS = 4096  # of a file, at most: what is made again after a kill
 _DIGEST = "sha256"  # of the rows, in a header: one key only, since safetensors writes metadata in no fixed order
 Block = Mapping[str, Tensor]
@@ -30,7 +30,7 @@ Block = Mapping[str, Tensor]
 
 
 def rows_of_a_shard(bytes_a_row: int, block: int) -> int:
-    """How many rows a file has: a multiple of `block`."""
+    """Return how many rows a file has: a multiple of `block`."""
     return max(block, min(_ROWS, BYTES // max(1, bytes_a_row)) // block * block)
 
 
@@ -76,7 +76,7 @@ class Sharded:
         return self._count
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a row of this tensor."""
+        """Shape of a row of the tensor."""
         return tuple(self._shards[0].tensors[name].shape[1:])
 
     def nbytes(self) -> int:
@@ -84,7 +84,7 @@ class Sharded:
         return sum(tensor.nbytes for shard in self._shards for tensor in shard.tensors.values())
 
     def gather(self, indices: Int[Tensor, " b"], names: Sequence[str]) -> list[Tensor]:
-        """These rows of these tensors, copied to the CPU's memory; no page of the files stays in it."""
+        """Copy rows of some tensors to the CPU's memory; no page of the files stays in it."""
         dtypes = [self._shards[0].tensors[name].dtype for name in names]
         found = [torch.empty(len(indices), *self.shape(name), dtype=t) for name, t in zip(names, dtypes, strict=True)]
         arrays = [tensor.numpy() for tensor in found]
@@ -99,14 +99,14 @@ class Sharded:
         return found
 
     def prefetch(self, indices: Int[Tensor, " b"], names: Sequence[str]) -> None:
-        """Have the system read these rows from the disk while something else is done."""
+        """Have the system read some rows from the disk while something else is done."""
         for index in indices.tolist():
             shard, place = divmod(index, self._rows)
             for name in names:
                 self._shards[shard].will_need(name, place)
 
     def parts(self, name: str) -> Iterator[Tensor]:
-        """All rows of a tensor, file by file; each part is only good until the next is asked for."""
+        """Yield all rows of a tensor, file by file; each part is only good until the next is asked for."""
         for shard in self._shards:
             yield shard.tensors[name]
             shard.let_go()
@@ -120,7 +120,7 @@ class StoredRows:
     """One tensor of a `Sharded`, read like a tensor: what is asked for is copied to the CPU's memory."""
 
     def __init__(self, rows: Sharded, name: str) -> None:
-        """Nothing is read yet."""
+        """Name a tensor; nothing is read yet."""
         self._rows, self._name = rows, name
 
     def __len__(self) -> int:
@@ -128,13 +128,13 @@ class StoredRows:
         return len(self._rows)
 
     def __getitem__(self, chosen: int | Tensor) -> Tensor:
-        """One row, or those at some places."""
+        """Read one row, or those at some places."""
         if isinstance(chosen, int):
             return self[torch.tensor([chosen % len(self)])][0]
         return self._rows.gather(chosen, [self._name])[0]
 
     def prefetch(self, chosen: Int[Tensor, " b"]) -> None:
-        """Have the system read these rows while something else is done."""
+        """Have the system read some rows while something else is done."""
         self._rows.prefetch(chosen, [self._name])
 
 
@@ -167,7 +167,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _is_whole(path: Path, length: int) -> bool:
-    """Whether a file is there with as many rows, as they were written."""
+    """Return whether a file is there with as many rows, as they were written."""
     try:
         shard = Mapped(path)
     except (OSError, ValueError, KeyError, TypeError):

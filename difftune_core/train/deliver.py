@@ -29,7 +29,7 @@ def tell_shortcomings(
 
 
 def delivered(loop: Loop[Model], load: Callable[[Path], Model]) -> Delivered[Model]:
-    """What `evaluation.deliver` says of a run that has ended; `load` opens a checkpoint's folder.
+    """Return what `evaluation.deliver` says of a run that has ended; `load` opens a checkpoint's folder.
 
     Raises:
         TaskError: `checkpoint_missing`, the best checkpoint is not on this disk or damaged.

@@ -70,7 +70,7 @@ def _draw(run: Run, folder: Path, rank: int) -> None:
 
 
 def _listen(steps: queue.SimpleQueue[bytes]) -> None:
-    """A byte is a step or a drawing; the end of the pipe is the end of this process, wherever it waits."""
+    """Read bytes, each a step or a drawing; the end of the pipe ends this process, wherever it waits."""
     while (told := os.read(sys.stdin.fileno(), 1)) in {ADVANCE, DRAW}:
         steps.put(told)
     os._exit(_ORPHANED)

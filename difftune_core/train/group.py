@@ -71,12 +71,12 @@ def spread(
 
 
 class Group:
-    """The others, seen from the first."""
+    """The other processes of a run, seen from the first."""
 
     def __init__(
         self, config: TransferConfig, folders: Folders, hooks: Hooks, loop: Loop[Any], together: Together
     ) -> None:
-        """Nothing is started yet."""
+        """Make the group; no process is started yet."""
         self._together = together
         self._config = config
         self._folders = folders
@@ -96,7 +96,7 @@ class Group:
         return step()
 
     def draw(self, request: dict[str, Any]) -> Path:
-        """Have the others draw their parts of the average's images; the folder where they will be."""
+        """Have the others draw their parts of the average's images; return the folder where they will be."""
         folder = drawing_folder(Path(self._meeting.name), self._drawings)
         self._drawings += 1
         folder.mkdir()
@@ -135,7 +135,7 @@ class Group:
         self._together.join(world, self._loop.state.average, self.draw)
 
     def _watch(self, rank: int, process: subprocess.Popen[bytes]) -> None:
-        """Pass on what it prints; if it ends before it should, say so and end this process, wherever that waits."""
+        """Pass on what a process prints; if it ends too early, say so and end this process, wherever that waits."""
         assert process.stdout is not None, "a pipe"
         for line in process.stdout:
             sys.stderr.write(f"[rank {rank}] {line.decode(errors='replace')}")

@@ -27,10 +27,10 @@ _KEPT = 2  # whole checkpoints on disk: the newest, and one more in case it is f
 
 @runtime_checkable  # the tests check arguments at run time
 class SampleDrawer(Protocol):
-    """Who draws images on the way."""
+    """What draws images on the way."""
 
     def due(self, step: int) -> bool:
-        """Whether images of this step are wanted and not there yet."""
+        """Return whether images of this step are wanted and not there yet."""
         ...
 
     def draw(self) -> None:
@@ -168,7 +168,7 @@ class Loop(Generic[Model]):
             self.tell_best()
 
     def _has_enough(self) -> bool:
-        """Whether the evaluations say that training ends here, with a checkpoint of this step."""
+        """Return whether the evaluations say that training ends here, with a checkpoint of this step."""
         reason = stopped_early(self.state.history.evaluations, self.config.evaluation)
         if reason is None:
             return False

@@ -135,19 +135,19 @@ def _model(base: BaseModel, state: TrainState[Any]) -> dict[str, Any]:
 
 
 def _best_of(loop: Loop[Any]) -> dict[str, Any] | None:
-    """Which evaluation was the best, by what, and its value."""
+    """Return which evaluation was the best, by what, and its value."""
     metric = loop.config.evaluation.best_metric
     best = best_evaluation(loop.state.history.evaluations, metric)
     return None if best is None else {"metric": metric, "step": best.step, "value": best.value(metric)}
 
 
 def _weights_of(loop: Loop[Any]) -> str:
-    """What is judged: the average over the steps, or with no decay, which averages nothing, the weights themselves."""
+    """Name what is judged: the average over the steps, or with no decay, which averages nothing, the weights."""
     return "ema" if loop.config.method.hyperparameters.ema_decay else "raw"
 
 
 def _environment(task: Task[Any], loop: Loop[Any], page: Page) -> dict[str, Any]:
-    """What the run was made with."""
+    """Return what the run was made with."""
     judge, num_classes = task.judge, len(page.dataset.get("class_names", ()))
     return {
         "torch": torch.__version__,

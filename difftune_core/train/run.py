@@ -157,7 +157,7 @@ def evaluate(task: Task[Any], state: TrainState[Any]) -> None:
 
 @dataclass
 class Run:
-    """A prepared run."""
+    """A run that is prepared for its first step."""
 
     task: Task[Any]
     loop: Loop[Any]

@@ -39,11 +39,11 @@ class Samples:
 
     @property
     def folder(self) -> Path:
-        """The folder in which they lie."""
+        """The folder in which the images lie."""
         return self.task.preparation.folders.out / FOLDER
 
     def due(self, step: int) -> bool:
-        """Whether images of this step are wanted and not there yet."""
+        """Return whether images of this step are wanted and not there yet."""
         config = self.task.preparation.config
         training, marked = config.method.hyperparameters, config.evaluation.every_steps
         is_due = config.samples.is_due(step, training.max_steps, training.checkpoint_every_steps, marked)
@@ -80,7 +80,7 @@ class Samples:
                 self._tell(path, step)
 
     def picture(self) -> dict[str, Any] | None:
-        """The report's picture of them: steps from top to bottom; None where there are no images."""
+        """The report's picture of the images: steps from top to bottom; None where there are none."""
         drawn, row = self._drawn(), self.row
         if not drawn or row is None:
             return None
@@ -101,7 +101,7 @@ class Samples:
 
     @cached_property
     def row(self) -> SampleRow[Any] | None:
-        """What is drawn; None where nothing is."""
+        """Row that is drawn; None where nothing is."""
         count = self.task.preparation.config.samples.num_images
         return self.task.sample_row(count) if count else None
 
@@ -120,7 +120,7 @@ class Samples:
         return self.folder / f"step-{step:08d}.png"
 
     def _drawn(self) -> list[tuple[int, Path]]:
-        """Steps with their files."""
+        """Return the steps that have files, with these."""
         found = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*.png"))
         return sorted((int(matched[1]), path) for matched, path in found if matched is not None)
 

@@ -62,12 +62,12 @@ def tell_copies(hooks: Hooks, target: Decoded, held_out: Decoded, label: str) ->
 
 
 def name_of(target: Decoded, begun_with: str | None) -> str:
-    """What the run's checkpoints call its training data: the digest, or what 0.3.0 called it if that began the run."""
+    """Name the training data as the run's checkpoints do: its digest, or what 0.3.0 called it if that began the run."""
     return target.earlier_digest if begun_with == target.earlier_digest else target.digest
 
 
 def identity_of(config: TransferConfig, preparation: Preparation, training_data: str) -> dict[str, Any]:
-    """What must be equal for a resume at all."""
+    """Return what must be equal for a resume at all."""
     beginning = preparation.beginning
     return {
         "base_model": preparation.base.card.digest,
@@ -80,7 +80,7 @@ def identity_of(config: TransferConfig, preparation: Preparation, training_data:
 def envelope_of(
     config: TransferConfig, caches: dict[str, str | None], execution: Execution | None = None
 ) -> dict[str, Any]:
-    """What must be equal for a resume to be exact; `caches` are the digests of what is trained on."""
+    """Return what must be equal for a resume to be exact; `caches` are the digests of what is trained on."""
     share = config.method.hyperparameters.batch_size // config.resources.gpus
     return {
         "num_threads": config.num_threads,

@@ -53,7 +53,7 @@ def train_step(state: TrainState[Any], config: TransferConfig, data: TrainingDat
 
 
 def is_logged(step: int, hyperparameters: TrainingHyperparameters) -> bool:
-    """Whether metrics are told after this many steps."""
+    """Return whether metrics are told after this many steps."""
     return step % hyperparameters.log_every_steps == 0 or step == hyperparameters.max_steps
 
 
@@ -102,7 +102,7 @@ def backward(
 def update(
     state: TrainState[Any], losses: Float[Tensor, " b"], hyperparameters: TrainingHyperparameters
 ) -> Float[Tensor, ""]:
-    """One step of the optimizer and of the average by the gradient of `losses`; its norm before it is cut."""
+    """Step the optimizer and the average by the gradient of `losses`; return its norm before it is cut."""
     optimizer, scaler, parameters = state.optimizer, state.scaler, list(state.trainable().values())
     if scaler is not None:
         scaler.unscale_(optimizer)

@@ -45,39 +45,39 @@ class Figure:
     """A number of an evaluation, with everything that config, reports, commands and docs say of it."""
 
     key: str
-    """Its name in evaluations, in `best_metric` and, after `eval_`, among a job's metrics."""
+    """Name of the figure in evaluations, in `best_metric` and, after `eval_`, among a job's metrics."""
     label: str
     meaning: str
     """A sentence for the reader of a report, without the full stop and without the direction."""
     better: Direction
     """Which way is better. Where it is `neither`, comparisons do not test it, and the best has the lowest."""
     unit: str = ""
-    """Empty for a number without one."""
+    """Unit of the figure; empty for a number without one."""
     group: Group = "quality"
     """What it is about: agreement of validation images with their controls and captions, the run as a whole, quality
     of images against held-out ones, or what is left of the base model."""
     fewest: int = 0
-    """Images on each side below which it has no value; 0 where that depends on more than their number."""
+    """Images on each side below which the figure has no value; 0 where that depends on more than their number."""
     is_along: bool = True
     """Whether evaluations before the end can have it, so that the best checkpoint can be chosen by it."""
     shown: tuple[Place, ...] = ("tile",)
     """Where it is shown beside the table of a report: `column` of that table also where no evaluation has it, headline
     `tile`, `card` of a job on the command line, `strip` and `curve` of a comparison."""
     headline: str = ""
-    """Title of its tile; empty: the label."""
+    """Title of the figure's tile; empty: the label."""
     detail: str = ""
-    """What its tile says below the value, in place of the references."""
+    """What the figure's tile says below the value, in place of the references."""
     chart: Chart | None = None
-    """How it is drawn over the steps; None: a report draws no line of it."""
+    """How the figure is drawn over the steps; None: a report draws no line of it."""
     has_reference_lines: bool = True
     """Whether the references' values are lines across its chart in a comparison."""
     limit: Reference = "real_vs_real"
-    """The reference that says how good it can become. Held-out images agree with their own controls by definition; what
-    the autoencoder leaves of that can be reached."""
+    """The reference that says how good the figure can become. Held-out images agree with their own controls by
+    definition; what the autoencoder leaves of that can be reached."""
     path: tuple[str, ...] = ()
-    """Where it stands in an evaluation; empty: under its key."""
+    """Where the figure stands in an evaluation; empty: under its key."""
     meaning_with_controls: str = ""
-    """Its meaning of a ControlNet, in place of `meaning`; empty: the same."""
+    """Meaning of a ControlNet's figure, in place of `meaning`; empty: the same."""
 
     def __post_init__(self) -> None:
         """Refuse a key that reports could not tell from another.
@@ -92,7 +92,7 @@ class Figure:
 
     @property
     def explained(self) -> str:
-        """Its meaning with the direction where that is upwards, as reports print it."""
+        """The figure's meaning with the direction where that is upwards, as reports print it."""
         return f"{self.meaning}{'; higher is better' if self.better == 'higher' else ''}."
 
     def with_controls(self) -> Figure:
@@ -105,23 +105,23 @@ class Metric:
     """A way to measure figures; what they have in common."""
 
     name: str
-    """Its name in `evaluation.metrics` and `evaluate --metrics`."""
+    """Name of the metric in `evaluation.metrics` and `evaluate --metrics`."""
     figures: tuple[Figure, ...]
     needs: frozenset[Need]
-    """What it looks at."""
+    """What the metric looks at."""
     measured: str
-    """When it is measured, in words."""
+    """When the metric is measured, in words."""
     how: str = ""
-    """How it is computed beyond what the figures' meanings say, with the source, in words."""
+    """How the metric is computed beyond what the figures' meanings say, with the source, in words."""
     error: str
-    """How its standard error is found, in words."""
+    """How the metric's standard error is found, in words."""
     bias: str
-    """What pulls it up or down, in words."""
+    """What pulls the metric up or down, in words."""
     compute: str = ""
     """`package.module:function` that computes it; see `difftune_core.evaluate.compare`. Loaded by who measures, so that
     who only describes a metric loads neither torch nor numpy. Empty: no metric to ask for by name."""
     is_default: bool = False
-    """Whether it is measured without being asked for."""
+    """Whether the metric is measured without being asked for."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be asked for or computed.

@@ -1,4 +1,4 @@
-"""What was chosen for a job that did not say it, and why."""
+"""What was chosen for settings that a job left open, and why."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Choice(Frozen):
     """A setting that was left open."""
 
     field: str
-    """With dots, as in the request."""
+    """Name of the setting, with dots, as in the request."""
     value: Any
     why: str
-    """A sentence."""
+    """Reason for the value, as a sentence."""
 
 
 def choices_of(

@@ -22,7 +22,7 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it has memory of its own."""
+        """Whether the device has memory of its own."""
         return self.name != "cpu"
 
     @property
@@ -38,10 +38,10 @@ class Rates:
     jobs: int
     """Number of the runs."""
     seconds_a_unit: Mapping[str, float]
-    """By phase, in the units of `difftune_core.config.plan.seconds`: of the slowest of the jobs, since what was found
+    """Seconds of the slowest job by phase, in the units of `difftune_core.config.plan.seconds`, since what was found
     in a cache took no time."""
     of_probes: bool = False
-    """Whether they are those of probes, whose few images leave batches half empty."""
+    """Whether the rates are those of probes, whose few images leave batches half empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from difftune_core.config.plan.sizes import NetworkSize
 from difftune_core.config.transfer import TransferConfig
 
 TOLERANCE = 0.15
-"""By which the memory that is planned may be more than what is needed: a job is refused beyond this alone."""
+"""Share by which planned memory may exceed what is needed: a job is refused beyond this alone."""
 Sizer = Callable[[TransferConfig], NetworkSize]
 
 
@@ -21,7 +21,7 @@ class Job:
     """A job whose settings are tried."""
 
     config: TransferConfig
-    """Resolved."""
+    """Config of the job, resolved."""
     sizer: Sizer
     """Sizes the network of a config."""
     image_size: int
@@ -34,7 +34,7 @@ class Job:
         return peak(memory.device or memory.host)[1]
 
     def fits(self, *, tolerance: float = 0.0) -> bool | None:
-        """Whether it fits the device; None where the device's memory or the network is not known."""
+        """Return whether the job fits the device; None where the device's memory or the network is not known."""
         device = self.known.device
         if device is None or device.memory_bytes is None or not self.sizer(self.config).is_known:
             return None

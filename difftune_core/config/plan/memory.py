@@ -24,7 +24,7 @@ BUDGET_ON_CPU, BUDGET_SHARE = 1 << 30, 8
 PROCESS = 450 << 20
 """Memory of a trainer before it has loaded anything: Python, torch and what comes with them, as measured on Linux."""
 CUDA_HOST = 3 << 30
-"""The same with CUDA's libraries. An assumption: it has not been measured."""
+"""Memory of such a trainer with CUDA's libraries. An assumption: it has not been measured."""
 CUDA_DEVICE = 1 << 30
 """What of a GPU's memory no tensor has: the context, and what the allocator cannot use. An assumption, likewise."""
 _EIGHT_BITS = 2 * (1 + FLOAT / 256)  # of two moments: a code each, and a scale for every 256
@@ -125,7 +125,7 @@ class _Planner:
         return {name: size for name, size in parts.items() if size}
 
     def _begun(self, *, training: bool = False) -> Parts:
-        """What is there throughout; once a run trains, frozen networks beside are kept in its precision."""
+        """Return what is there throughout; once a run trains, frozen networks beside are kept in its precision."""
         size = self.size
         frozen = size.beside + (size.parameters - size.trained if size.beside else 0)
         weights = FLOAT * (size.parameters + size.beside)

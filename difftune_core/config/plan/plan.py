@@ -54,11 +54,11 @@ class StoragePlan(_Part):
     """Bytes in the store and on the disk of the node."""
 
     checkpoint_bytes: int
-    """Size of one, with what a resume needs."""
+    """Size of a checkpoint, with what a resume needs."""
     checkpoints: int | None
-    """How many will be made; null while the number of steps is not known."""
+    """How many checkpoints will be made; null while the number of steps is not known."""
     checkpoints_kept: int | None
-    """How many stay in the store in the end, the best one apart."""
+    """How many checkpoints stay in the store in the end, the best one apart."""
     store: dict[str, int] | None
     """What is in the store in the end, by part; null while the number of steps is not known."""
     store_bytes: int | None
@@ -77,7 +77,7 @@ class RetentionPlan(_Part):
     images: int | None
     num_inference_steps: int | None
     image_steps: int
-    """What making it costs: images by denoising steps; 0 where it is there."""
+    """What making the images costs: images by denoising steps; 0 where they are there."""
 
 
 class Plan(_Part):
@@ -92,15 +92,15 @@ class Plan(_Part):
     parameters: int
     trained_parameters: int
     device: PlannedDevice | None
-    """Null where no worker is known: the plan then is one for a CPU."""
+    """Device of the plan; null where no worker is known: the plan then is one for a CPU."""
     fits: bool | None
-    """Whether it fits the device; null where that is not known."""
+    """Whether the job fits the device; null where that is not known."""
     device_memory: MemoryPlan | None
     """Memory of the GPU; null without one."""
     host_memory: MemoryPlan
     storage: StoragePlan
     seconds: dict[str, float | None]
-    """By phase; null where no past job of yours tells how fast it is."""
+    """Seconds by phase; null where no past job of yours tells how fast it is."""
     seconds_known_from: int
     """Past jobs of yours on this base model and kind of device that rates are taken from."""
     retention_set: RetentionPlan

@@ -35,7 +35,7 @@ class Pass(Protocol):
 
     @property
     def saved(self) -> int:
-        """Bytes that it leaves for the backward pass where nothing is computed again."""
+        """Bytes that the pass leaves for the backward pass where nothing is computed again."""
         ...
 
     def moments(self, *, checkpointing: bool) -> list[Moment]:
@@ -48,7 +48,7 @@ class PassOf(Protocol):
     """How an image goes through a network in a precision."""
 
     def __call__(self, precision: PrecisionName, *, on_gpu: bool = False) -> Pass:
-        """Say it for a GPU, where autocast leaves other parts in float32 than on a CPU."""
+        """Give the pass on a GPU, or on a CPU, where autocast leaves other parts in float32."""
         ...
 
 
@@ -57,13 +57,13 @@ class Activations:
     """What an image leaves in memory on its way through equal blocks that are trained, in bytes."""
 
     saved: int
-    """For the backward pass, where nothing is computed again."""
+    """Bytes for the backward pass, where nothing is computed again."""
     inputs: int
-    """The same where blocks are computed again: what goes into each of them, and what stands outside them."""
+    """Bytes for it where blocks are computed again: what goes into each of them, and what stands outside them."""
     block: int
     """Bytes of one block: what is computed again at a time."""
     working: int
-    """What the backward pass of a block has beside it."""
+    """Bytes that the backward pass of a block has beside those of its forward pass."""
     blocks: int = 1
     """Number of the blocks."""
 
@@ -77,7 +77,7 @@ class Activations:
         return (self.inputs + self.block if checkpointing else self.saved) + self.working
 
     def last(self) -> int:
-        """Return what is there when it comes to the first block: that block's own."""
+        """Return what is there when the backward pass comes to the first block: that block's own."""
         return self.block + self.working
 
 
@@ -128,13 +128,13 @@ class NetworkSize:
     parameters: int
     """Number of the network's parameters, adapters included."""
     trained: int
-    """How many of these are trained."""
+    """How many of the parameters are trained."""
     beside: int = 0
     """Parameters of frozen networks that each step passes through or asks."""
     cast: int
     """Weights that autocast copies once a pass."""
     activations: PassOf | None
-    """An image's way through it; None where that is not known."""
+    """An image's way through the network; None where that is not known."""
     drawing: int | None
     """Bytes that an image takes in one pass without gradients; None where that is not known."""
     latent: tuple[int, int, int]
@@ -163,7 +163,7 @@ class NetworkSize:
 
     @property
     def is_asked_beside(self) -> bool:
-        """Whether a copy of what the network was has to be loaded beside it to be asked: nothing of it is frozen."""
+        """Whether a copy of the untuned network has to be loaded to be asked: nothing of the tuned one is frozen."""
         return self.is_full and not self.beside
 
 

@@ -25,7 +25,7 @@ def checkpoints_of(config: TransferConfig) -> int | None:
 
 
 def kept_of(config: TransferConfig) -> int | None:
-    """Return how many of them stay in the store, the best one apart; None while that is not known."""
+    """Return how many checkpoints stay in the store, the best one apart; None while that is not known."""
     made, last = checkpoints_of(config), config.checkpoints.keep_last
     if made is None or last is None:
         return last if made is None else made

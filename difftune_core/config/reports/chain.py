@@ -32,9 +32,9 @@ class ChainMinimum(Record):
     fid_change_interval: tuple[Number, Number]
     """95 % over all shares together."""
     is_below_tuned: bool
-    """Whether it lies below the tuned model alone beyond the error."""
+    """Whether the best FID lies below that of the tuned model alone beyond the error."""
     worse_from: Number | None
-    """The smallest share at which FID lies above it beyond the error."""
+    """The smallest share at which FID lies above that of the tuned model alone beyond the error."""
 
 
 class ChainCheckpoint(Record):
@@ -43,7 +43,7 @@ class ChainCheckpoint(Record):
     name: str
     step: int | None = None
     digest: str = ""
-    """sha256 of its weights."""
+    """sha256 of the weights."""
     points: tuple[ChainPoint, ...]
     """The figures by share, rising from 0."""
     minimum: ChainMinimum
@@ -59,7 +59,7 @@ class ChainReport(Record):
     type: str = "chain_of_forgetting"
     """The kind of analysis."""
     base_model: Described
-    """Its id and digest."""
+    """Id and digest of the base model."""
     class_names: tuple[str, ...]
     fractions: tuple[Number, ...]
     """Shares of the reverse chain that were handed over."""
@@ -67,5 +67,5 @@ class ChainReport(Record):
     """Whether the figures are over features that publications use."""
     recipe: Recipe
     environment: Described = Field(default_factory=dict)
-    """What it was made with."""
+    """What the report was made with."""
     checkpoints: tuple[ChainCheckpoint, ...]

@@ -20,7 +20,7 @@ class SpreadTold(Record):
     sd: Number | None = None
     """Standard deviation with n - 1; null for one seed."""
     n: int
-    """Seeds."""
+    """Number of the seeds."""
     low: Number | None = None
     high: Number | None = None
 
@@ -59,7 +59,7 @@ class PairTold(Record):
     smallest_p: Number | None = None
     """What the exact test can reach at best with this many seeds."""
     p_t_holm: Number | None = None
-    """Corrected over the pairs of this figure."""
+    """The t test's p value, corrected over the pairs of this figure."""
     p_sign_flip_holm: Number | None = None
     steps: tuple[int, int] | None = None
     """The steps at which the two have seen as many target images, if they are compared there."""
@@ -72,13 +72,13 @@ class FigureTold(Record):
     label: str
     meaning: str
     lower_is_better: bool | None
-    """Null: neither way is."""
+    """Whether lower is better; null: neither way is."""
     methods: dict[str, MethodSpread] = Field(default_factory=dict)
-    """What it is at the end of training."""
+    """The figure at the end of training."""
     pairs: tuple[PairTold, ...] = ()
-    """What it is at the end of training."""
+    """The figure at the end of training."""
     equal_target_images: tuple[PairTold, ...] = ()
-    """What it is where both methods have seen as many target images."""
+    """The figure where both methods have seen as many target images."""
 
 
 class EqualImagesTold(Record):
@@ -87,7 +87,7 @@ class EqualImagesTold(Record):
     first: str
     second: str
     steps: tuple[int, int] | None
-    """Null: no evaluation is near enough."""
+    """Steps of both methods; null: no evaluation is near enough."""
     target_images: tuple[Number, Number]
 
 

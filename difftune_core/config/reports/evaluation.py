@@ -62,9 +62,9 @@ class Forgetting(Figures):
     num_source: int | None = None
     """The base model's own images that were compared with."""
     source: str | None = None
-    """Identifies these images; evaluations of 0.3.0 and earlier do not say."""
+    """What identifies the base model's images; evaluations of 0.3.0 and earlier do not say."""
     retention_loss_by_t: list[float | None] | None = None
-    """The loss on them in ten equal bins of t, the data's end first."""
+    """The loss on these images in ten equal bins of t, the data's end first."""
 
     @classmethod
     def _holds(cls, figure: Figure) -> bool:
@@ -85,7 +85,7 @@ class Judged(Figures):
     num_held_out: int | None = None
     """Held-out images whose loss was measured."""
     held_out_loss_by_t: list[float | None] | None = None
-    """The loss on them in ten equal bins of t, the data's end first."""
+    """The loss on these images in ten equal bins of t, the data's end first."""
     warnings: tuple[str, ...] = ()
     """What a reader of the figures must know."""
     forgetting: Forgetting = Forgetting()
@@ -134,7 +134,7 @@ class Evaluation(Judged):
     step: int
     """Optimizer steps that were done."""
     seconds: float | None = None
-    """How long it took."""
+    """How long the evaluation took, in seconds."""
     target_images: Number | None = None
     """Target images that had entered a step."""
     convergence: Convergence | None = None

@@ -44,7 +44,7 @@ class Record(BaseModel):
         return {name: None if name in self._nulls else dumped[name] for name in self._given}
 
     def given(self) -> dict[str, Any]:
-        """Return what it was given, by key; parts of it are records still."""
+        """Return what the record was given, by key; parts of it are records still."""
         return {name: None if name in self._nulls else self.part(name) for name in self._given}
 
     def part(self, name: str) -> Any:

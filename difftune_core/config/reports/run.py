@@ -19,7 +19,7 @@ class Recipe(Record):
     feature_extractor: str = "unknown"
     """Id of the network behind FID and KID."""
     feature_extractor_digest: str | None = None
-    """Digest of its weights and its way to prepare images."""
+    """Digest of the extractor's weights and its way to prepare images."""
     num_generated: int | None = None
     """Images that are drawn."""
     num_real: int | None = None
@@ -29,7 +29,7 @@ class Recipe(Record):
     reference_set_digest: str | None = None
     """Digest of the held-out images."""
     crop: str | None = None
-    """How these were made square, where that is not by cutting the middle."""
+    """How the images were made square, where that is not by cutting the middle."""
     sampling: Described = Field(default_factory=dict)
     """Reverse process, steps, guidance, seed."""
     weights: str | None = None
@@ -64,7 +64,7 @@ class Best(Record):
     """Which evaluation was the best."""
 
     metric: str
-    """The figure by which it is the best."""
+    """The figure by which the evaluation is the best."""
     step: int
     value: float | None
 
@@ -75,16 +75,16 @@ class ShortcomingTold(Record):
     code: str
     """`delivered_worse`: an earlier checkpoint or the base model is better than the result, beyond the error."""
     message: str
-    """A sentence."""
+    """The shortcoming as a sentence."""
 
 
 class AncestorTold(Record):
     """A checkpoint that the run comes from."""
 
     checkpoint: str
-    """Its id."""
+    """Id of the checkpoint."""
     job: str = ""
-    """Id of the job that made it; empty where that is not known."""
+    """Id of the job that made the checkpoint; empty where that is not known."""
     step: int
     """Step of that job."""
 

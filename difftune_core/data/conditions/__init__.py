@@ -29,7 +29,7 @@ def release(annotator: Annotator) -> None:
 
 
 def annotator(condition: str, folder: Path | None = None, device: torch.device | str = "cpu") -> Annotator:
-    """Who draws the control images of a condition.
+    """Make what draws the control images of a condition.
 
     Args:
         condition: one of `config.conditions`.

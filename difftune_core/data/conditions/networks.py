@@ -17,7 +17,7 @@ from difftune_core.hooks import TaskError
 from difftune_core.runtime.foreign import reading
 
 PALETTE_FILE = "palette.json"
-"""Beside a segmentation model, optional: [[red, green, blue], ...], one colour a class."""
+"""Optional file beside a segmentation model: [[red, green, blue], ...], one colour a class."""
 _METRIC_FAMILIES = frozenset({"glpn", "zoedepth", "depth_pro", "prompt_depth_anything"})
 _NEEDED = ("config.json", "preprocessor_config.json")
 _LEAST_DEPTH = 1e-6
@@ -103,7 +103,7 @@ class Segmentation:
         return coloured
 
     def classes(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
-        """Each pixel's likeliest class, its scores brought to the picture's size by bilinear interpolation."""
+        """Return each pixel's likeliest class, the scores brought to the picture's size by bilinear interpolation."""
         scores = self._network.run(image).logits
         sized = torch.nn.functional.interpolate(scores, image.shape[:2], mode="bilinear", align_corners=False)
         found: UInt8[np.ndarray, "h w"] = sized[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
@@ -111,7 +111,7 @@ class Segmentation:
 
 
 def to_unit_range(values: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Shifted and scaled so that the least is 0 and the greatest 1; a constant becomes 0."""
+    """Shift and scale values so that the least is 0 and the greatest 1; a constant becomes 0."""
     low, high = float(values.min()), float(values.max())
     return ((values - np.float32(low)) / np.float32(max(high - low, 1e-9))).astype(np.float32)
 

@@ -62,7 +62,7 @@ def compare_runs(
 def build(
     config: ComparisonConfig, runs: list[FinishedRun], missing: list[MissingRun], about: dict[str, Any] | None = None
 ) -> ComparisonReport:
-    """Everything that the runs tell together; `about` says whose report it is."""
+    """Put together what the runs tell; `about` says whose report it is."""
     by_method, first = Runs(config.methods, runs), runs[0].report
     told = {
         "about": about or {},

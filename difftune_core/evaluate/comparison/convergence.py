@@ -46,7 +46,7 @@ class ConvergenceTable:
 
 
 def convergences(runs: Runs) -> dict[str, dict[int, Convergence]]:
-    """What the rule found, by method and seed; empty for models that draw classes."""
+    """Return what the rule found, by method and seed; empty for models that draw classes."""
     return {
         method: found
         for method in runs.methods
@@ -132,7 +132,7 @@ def _cell(found: Convergence | None) -> str:
 
 
 def _sentence(pair: SavedTold) -> str:
-    """How many steps the second method of a pair saves, and of how many pairs that is known."""
+    """Return how many steps the second method of a pair saves, and of how many pairs that is known."""
     spread_of = "" if pair.sd is None else f" \u00b1 {pair.sd:.0%} (standard deviation over seeds)"
     counted = f"{pair.n} of {pair.num_pairs} pairs of runs"
     share = pair.mean or 0.0

@@ -151,7 +151,7 @@ def retention_by_t(runs: Runs) -> dict[str, list[dict[str, Any]]]:
 
 
 def references(runs: Runs) -> dict[str, dict[str, Any]]:
-    """What a figure is read beside (base model, real against real, ...): spreads over seeds."""
+    """Return what a figure is read beside (base model, real against real, ...): spreads over seeds."""
     of_seed: dict[int, dict[str, Judged]] = {}
     for method in runs.methods:
         for seed, run in runs.of(method).items():

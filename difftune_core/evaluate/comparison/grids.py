@@ -41,7 +41,7 @@ def panels(runs: list[FinishedRun], seeds: list[int]) -> list[Panel]:
 
 
 def side_by_side(grids: list[Panel]) -> Image.Image:
-    """One image of all grids, each under the name of its method, four in a row.
+    """Make one image of all grids, each under the name of its method, four in a row.
 
     Raises:
         ValueError: there is no grid.

@@ -20,7 +20,7 @@ from difftune_core.hooks import TaskError
 REPORT, SAMPLES = "report.json", "samples.png"
 _FIRST = "supervised"  # what others are compared with, where nobody says in which order
 _OF_A_SEED = frozenset({"recipe.reference_set_digest", "recipe.num_real", "dataset.digest"})
-"""May differ between seeds: without a validation file, the seed draws the held-out images."""
+"""Parts that may differ between seeds: without a validation file, the seed draws the held-out images."""
 _WEIGHTS = "weights"  # `ema` or `raw` is the method's own; older reports say `ema` of both
 _OF_CONTROL = ("condition", "default_prompt")
 """What of a job's `control` its figures depend on; annotator and scale are in the recipe."""
@@ -34,11 +34,11 @@ class FinishedRun:
     seed: int
     report: RunReport
     samples: Path | None
-    """The grid of its samples."""
+    """The grid of the run's samples."""
 
     @cached_property
     def result(self) -> Evaluation:
-        """The evaluation of the checkpoint that it delivers: the last one, or the best where it was asked for that.
+        """The evaluation of the checkpoint that the run delivers: the last one, or the best where that was asked for.
 
         Of a ControlNet with `convergence`, what the rule of sudden convergence found in the whole run.
         """
@@ -48,12 +48,12 @@ class FinishedRun:
 
     @property
     def controlled(self) -> bool:
-        """Whether it is of a ControlNet."""
+        """Whether the run is of a ControlNet."""
         return self.report.convergence is not None
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """What messages call the run."""
         return f"{self.method} (seed {self.seed})"
 
 
@@ -149,7 +149,7 @@ def _check_version(content: Any, name: str) -> None:
 
 
 def _recipe(report: RunReport) -> Iterator[tuple[str, Any]]:
-    """Everything on which a figure depends besides the tuned weights, by dotted name."""
+    """Return everything on which a figure depends besides the tuned weights, by dotted name."""
     told = report.recipe.model_dump(mode="json")
     yield from _flat("recipe", {key: value for key, value in told.items() if key != _WEIGHTS})
     control = report.job.get("control") or {}

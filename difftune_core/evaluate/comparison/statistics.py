@@ -47,9 +47,9 @@ class Paired:
     interval: tuple[float, float] | None
     """95 % confidence interval of the mean difference by the paired t distribution."""
     p_t: float | None
-    """Two-sided, paired t test; None for one seed and where the differences do not vary."""
+    """p value of the two-sided, paired t test; None for one seed and where the differences do not vary."""
     p_sign_flip: float | None
-    """Two-sided, exact; None for one seed and for more than `MAX_EXACT`."""
+    """p value of the two-sided, exact sign-flip test; None for one seed and for more than `MAX_EXACT`."""
     smallest_p: float | None
     """What the sign-flip test can reach at best with this many seeds: 2 / 2^n."""
 

@@ -47,7 +47,7 @@ class Strip:
 
 
 def place_strip(title: str, lines: list[Line]) -> Strip | None:
-    """All lines on one axis, logarithmic where their values spread far; None where no method has a value."""
+    """Place all lines on one axis, logarithmic where values spread far; None where no method has a value."""
     kept = [line for line in lines if line.values]
     if all(line.is_reference for line in kept):
         return None

@@ -32,7 +32,7 @@ class Row:
 
 
 def context(comparison: ComparisonReport) -> dict[str, Any]:
-    """Everything that the template needs but the images."""
+    """Return everything that the template needs but the images."""
     figures = comparison.figures
     return {
         "heading": heading(_title(comparison), comparison.about),
@@ -101,12 +101,12 @@ def _strip(comparison: ComparisonReport, shown: Figure) -> Strip | None:
 
 
 def _few(comparison: ComparisonReport, key: str) -> str:
-    """What stands beside the label of a distance that any run warns of."""
+    """Return what stands beside the label of a distance that any run warns of."""
     return ", too few images: see the notes" if any(is_of_few(run.evaluation, key) for run in comparison.runs) else ""
 
 
 def _named(figure: FigureTold) -> str:
-    """Its label, with the better way where that is upwards."""
+    """Label a figure, with the better way where that is upwards."""
     return figure.label + (" (higher is better)" if figure.lower_is_better is False else "")
 
 
@@ -212,7 +212,7 @@ def _target_images(point: CurvePoint) -> Number | None:
 
 
 def _series(comparison: ComparisonReport, key: str, x_of: Callable[[CurvePoint], Number | None]) -> list[Series]:
-    """One line a method; those without values stay, so that colours do not move."""
+    """Return one line a method; those without values stay, so that colours do not move."""
     series = []
     for name in comparison.names:
         points = [(x, p) for p in comparison.curves[key].get(name, ()) if (x := x_of(p)) is not None]

@@ -89,7 +89,7 @@ def chain_page(report: ChainReport, grids: Mapping[str, Image.Image]) -> str:
 
 
 def finding(checkpoint: ChainCheckpoint) -> str:
-    """What a line shows, in words."""
+    """Tell what a line shows, in words."""
     name, found, points = checkpoint.name, checkpoint.minimum, checkpoint.points
     alone, lowest = number(points[0].value("fid")), number(found.fid)
     at = f"the last {_percent(found.fraction)} of the steps"

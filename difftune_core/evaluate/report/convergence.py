@@ -20,7 +20,7 @@ _HOW = (
 
 
 def why_none(reason: str, confidence: float, share: float | None) -> str:
-    """Why the rule finds no step, in words."""
+    """Return why the rule finds no step, in words."""
     return _REASONS[reason].format(confidence=confidence, share=share)
 
 

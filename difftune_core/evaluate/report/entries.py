@@ -42,12 +42,12 @@ def figures_with(extractors: Iterable[str], *, controlled: bool) -> list[Figure]
 
 
 def is_of_forgetting(figure: Figure) -> bool:
-    """Whether it judges what is left of the base model, and not images against held-out ones."""
+    """Return whether a figure judges what is left of the base model, and not images against held-out ones."""
     return figure.group == "forgetting"
 
 
 def is_of_few(entry: Judged, key: str) -> bool:
-    """Whether the entry warns that this Fréchet distance is of too few images for its features."""
+    """Return whether the entry warns that this Fréchet distance is of too few images for its features."""
     said = [text for text in entry.warnings if _NO_COVARIANCE in text]
     if key == "fid":
         return any(not text.startswith("fd_") for text in said)

@@ -9,6 +9,6 @@ FOLLOWING = ["control", "result", "drawn anew", "held out"]
 
 
 def one_a_column(count: int) -> str:
-    """What the columns are, where there are `count` classes."""
+    """Return what the columns are, where there are `count` classes."""
     told = "one class a column"
     return f"{told}; the first {PICTURED} of {count} classes" if count > PICTURED else told

@@ -118,7 +118,7 @@ def tables(report: RunReport) -> list[Table]:
 
 
 def glossary(report: RunReport) -> list[tuple[str, str]]:
-    """What the columns mean."""
+    """Return what the columns mean."""
     return [(m.label, m.explained) for m in measures(report)]
 
 

@@ -28,7 +28,7 @@ _TWO_SIDED = 1.96  # standard errors of a 95 % interval
 
 
 def context(report: RunReport) -> dict[str, Any]:
-    """Everything that the template needs but the images."""
+    """Return everything that the template needs but the images."""
     method = METHODS.get(report.method, report.method or "Fine-tuning")
     what = f"{method} of {report.model.get('id', 'a base model')}"
     return {
@@ -64,7 +64,7 @@ def _not_told_apart(report: RunReport) -> list[str]:
 
 
 def _warnings(report: RunReport) -> list[str]:
-    """What the comparisons themselves warn of, once each, with the rows of the table that it is about."""
+    """Return what the comparisons themselves warn of, once each, with the rows of the table that it is about."""
     evaluated: dict[str, Judged] = {f"After step {number(entry.step)}": entry for entry in report.evaluations}
     references = {name: report.references[key] for key, name in REFERENCES.items() if key in report.references}
     rows = [*evaluated.items(), *references.items()]
@@ -85,7 +85,7 @@ def _together(names: list[str], evaluated: list[str]) -> str:
 
 
 def how_made(recipe: Recipe, evaluations: Sequence[Judged]) -> str:
-    """One sentence: how FID, KID and forgetting came about."""
+    """Tell in one sentence how FID, KID and forgetting came about."""
     told, sampling = recipe.given(), {**recipe.sampling, "guided": _guided(recipe.sampling)}
     parts = [
         _join("FID and KID of {num_generated} generated against {num_real} held-out images", told),
@@ -150,7 +150,7 @@ def _begun_with(report: RunReport) -> str:
 
 
 def _delivered(report: RunReport) -> str:
-    """Which step's model the page is about, where it is not the last one's."""
+    """Return which step's model the page is about, where it is not the last one's."""
     step, best, evaluations = report.delivered_step, report.best, report.evaluations
     if best is None or not evaluations or step in {None, evaluations[-1].step}:
         return ""

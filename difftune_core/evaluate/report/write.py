@@ -122,7 +122,7 @@ def _webp(image: Image.Image, **options: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """Only what JSON has: records become objects, tuples lists, paths text, numbers that are none null."""
+    """Leave only what JSON has: records become objects, tuples lists, paths text, numbers that are none null."""
     if isinstance(value, Record):
         return plain(value.given())
     if isinstance(value, dict):

@@ -152,7 +152,7 @@ class UNetAnatomy(BaseModel):
         yield 0, Ends(self.block_out_channels[0], self.places(0))
 
     def embedding(self) -> Embedding:
-        """What embeds the control."""
+        """Return what embeds the control."""
         return Embedding(self.block_out_channels[0], (self.sample_size * PIXELS_PER_LATENT) ** 2)
 
 

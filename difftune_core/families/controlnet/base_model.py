@@ -44,7 +44,7 @@ class StableDiffusion(BaseModel):
     """The folder: `card.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`."""
 
     in_memory: nn.Module | None = None
-    """Its UNet, where a run has loaded it already: images are drawn from it."""
+    """UNet of the model, where a run has loaded it already: images are drawn from it."""
 
     def anatomy(self) -> dict[str, Any]:
         """Read the size of its images from the files."""
@@ -66,7 +66,7 @@ class StableDiffusion(BaseModel):
         return fields
 
     def process(self) -> DDPM:
-        """How noise entered in its training."""
+        """Return how noise entered in the model's training."""
         return process_of(self.noise_fields())
 
     def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
@@ -101,7 +101,7 @@ class StableDiffusion(BaseModel):
 
 
 def new_controlnet(unet: Any, init_from: Path | None, device: torch.device | str = "cpu", *, seed: int) -> nn.Module:
-    """What is trained: the UNet's encoder copied, with zero convolutions; or an existing ControlNet.
+    """Return what is trained: the UNet's encoder copied, with zero convolutions; or an existing ControlNet.
 
     Args:
         unet: of the base model.

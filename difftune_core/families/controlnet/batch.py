@@ -65,7 +65,7 @@ class ControlledData:
             self.retention.prefetch(kept)
 
     def dropout(self, config: TransferConfig) -> float:
-        """How often a prompt is dropped, so that the control is heeded by itself."""
+        """Return how often a prompt is dropped, so that the control is heeded by itself."""
         assert config.control is not None, "resolved at submit"
         return config.control.prompt_dropout
 

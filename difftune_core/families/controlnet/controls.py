@@ -66,7 +66,7 @@ def compare_controls(
 
 
 def comparison_of(condition: str) -> Comparison:
-    """How results of a condition are compared with their controls.
+    """Return how results of a condition are compared with their controls.
 
     Raises:
         TaskError: `condition_unknown`; `condition_unloadable`, its code cannot be imported.

@@ -61,7 +61,7 @@ def residuals(
     controls: UInt8[Tensor, "b 3 s s"],
     scale: float = 1.0,
 ) -> dict[str, Any]:
-    """What a ControlNet adds inside the UNet, as the UNet's arguments."""
+    """Return what a ControlNet adds inside the UNet, as the UNet's arguments."""
     with computing_in(controlnet):
         down, middle = controlnet(
             x,
@@ -130,7 +130,7 @@ def sample_prompted(
 
 
 def activation_bytes(unet: Any) -> int:
-    """What a pass of one image holds: mostly what the UNet's decoder takes of its encoder, and feed-forward layers."""
+    """Bytes that a pass of one image holds: mostly the encoder's outputs for the decoder, and feed-forward layers."""
     config = unet.config
     return int(config.sample_size**2 * config.block_out_channels[0] * _HELD * 4)
 

@@ -47,7 +47,7 @@ def export_controlnet(model: Any, out: Path, *, card: dict[str, Any]) -> tuple[P
 
 
 def _readme(card: dict[str, Any]) -> str:
-    """What whoever finds the folder somewhere else must know."""
+    """Return what whoever finds the folder somewhere else must know."""
     method = card.get("method")
     facts = {
         "base model": card.get("base_model"),

@@ -50,7 +50,7 @@ class ControlNetJudge(Judge[nn.Module]):
     control: ControlConfig
     annotator: Annotator
     clip: ClipScorer | None
-    """Who scores captions, where that was asked for."""
+    """Scorer of captions, where that was asked for."""
     captions: tuple[str, ...]
     """Captions of the held-out rows."""
     held_out: ControlledSet
@@ -59,10 +59,10 @@ class ControlNetJudge(Judge[nn.Module]):
     """The base model's images, sampled for judging alone; their prompt is the default one."""
     source_images: UInt8[np.ndarray, "m s s 3"]
     source_sampling: Sampling
-    """How they were drawn."""
+    """How the base model's images were drawn."""
     source_digest: str
     source_recipe: dict[str, Any]
-    """What the recipe says of them."""
+    """What the recipe says of the base model's images."""
     empty_prompt: int
     cache: Path
     drawn_by: str
@@ -219,7 +219,7 @@ class ControlNetJudge(Judge[nn.Module]):
     def remembered(
         self, controlnet: nn.Module, count: int, progress: Progress | None = None
     ) -> UInt8[np.ndarray, "{count} s s 3"]:
-        """What the first of the base model's images become with an empty control beside the same noise."""
+        """Return what the first of the base model's images become with an empty control beside the same noise."""
         return self._remembered(controlnet, count, progress)[:]
 
     def _remembered(self, controlnet: nn.Module, count: int, progress: Progress | None) -> Made:
@@ -231,7 +231,7 @@ class ControlNetJudge(Judge[nn.Module]):
         return self._drawn(controlnet, self.source.prompt[:count], controls, progress, self.source_sampling)
 
     def _forgetting(self, controlnet: nn.Module, progress: Progress) -> dict[str, Any]:
-        """What an empty control does to the base model's images.
+        """Return what an empty control does to the base model's images.
 
         The same noise and the default prompt with an empty control and without a ControlNet: distance of the two sets,
         mean squared difference of each pair, and the noise error on the base model's own images by t.

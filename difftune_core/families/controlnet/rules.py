@@ -74,7 +74,7 @@ class ControlNetRules(FamilyRules):
         return given
 
     def training(self, given: TrainingHyperparameters, where: str) -> dict[str, Any]:
-        """Nothing is mirrored, and LoRA is on attention layers."""
+        """Mirror nothing, and put LoRA on attention layers."""
         del where
         fields: dict[str, Any] = {"horizontal_flip": False}
         if isinstance(given.adapter, Lora) and "targets" not in given.adapter.model_fields_set:
@@ -102,7 +102,7 @@ class ControlNetRules(FamilyRules):
         return config.control.condition
 
     def measured_along(self, control: ControlConfig | None, evaluation: EvaluationConfig) -> AbstractSet[str]:
-        """How controls are followed, and captions where a CLIP model scores them; quality comes at the end."""
+        """Return how controls are followed, and captions where a CLIP model scores them; quality comes at the end."""
         assert control is not None, "completed before"
         asked = ["clip_score"] if evaluation.clip_model else []
         return {*control.definition.figures, "held_out_loss", *asked}
@@ -116,7 +116,7 @@ class ControlNetRules(FamilyRules):
         return f"A chain of forgetting is of class-conditional models; these are ControlNets on {card.id}."
 
     def network_size(self, config: TransferConfig, card: BaseModelCard, num_classes: int | None) -> NetworkSize:
-        """By the anatomy of the frozen UNet beside it, or by its number of parameters where a card lacks that."""
+        """Size by the anatomy of the frozen UNet beside, or by its number of parameters where a card lacks that."""
         del num_classes
         if "unet" in card.anatomy:
             return network_size(card.anatomy, config.method.hyperparameters.adapter, card)

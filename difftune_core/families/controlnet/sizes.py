@@ -81,9 +81,9 @@ class _Unit:
 
     kept: Kept
     again: Kept
-    """What stays of it where its blocks are computed again."""
+    """What the part leaves where it is computed again."""
     inner: Kept
-    """What computing it again brings back, at once."""
+    """What computing the part again brings back, at once."""
     backward: float
     gradients: int
     """Parameters whose gradients its backward pass brings."""
@@ -159,7 +159,7 @@ def _unit(anatomy: UNetAnatomy, part: Part, way: WayName, lora: Lora | None, tra
 
 
 def _attention(anatomy: UNetAnatomy, part: Attention, way: WayName, lora: Lora | None) -> tuple[Kept, Kept]:
-    """What attention leaves around its transformer blocks, and what one of them does."""
+    """Return what attention leaves around its transformer blocks, and what one of them does."""
     one, is_full = _maps(part.channels, part.places), way == "full"
     projected = 2 if is_full or not anatomy.use_linear_projection else 0
     ends = Kept(one, projected * one)
@@ -170,7 +170,7 @@ def _attention(anatomy: UNetAnatomy, part: Attention, way: WayName, lora: Lora |
 
 
 def _beside(anatomy: UNetAnatomy, part: Attention, lora: Lora) -> Kept:
-    """What LoRA adds to a transformer block: inputs that a frozen layer would not keep, and what is between A and B."""
+    """Count what LoRA adds to a block: inputs that a frozen layer would not keep, and what is between A and B."""
     c, inputs, between, dora = part.channels, set[str](), 0.0, 0.0
     for layer, (_, outputs) in lora_layers(anatomy, part, lora).items():
         if layer in {"attn2.to_k", "attn2.to_v"}:

@@ -84,7 +84,7 @@ class ControlNetTask(Task[nn.Module]):
 
     @cached_property
     def annotator(self) -> Annotator:
-        """Who draws this run's condition."""
+        """What draws this run's condition."""
         return annotator(self.control.condition, self._annotator_folder, self.preparation.device)
 
     @cached_property

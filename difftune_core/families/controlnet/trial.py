@@ -49,7 +49,7 @@ def try_stable_diffusion(base: StableDiffusion) -> None:
 
 
 def try_controlnet(folder: Path) -> None:
-    """One pass.
+    """Make one pass.
 
     Raises:
         TaskError: `model_mismatch` or `unreadable_weights`.

@@ -51,7 +51,7 @@ class ReadExtractor(NamedTuple):
     comparable: bool
     anatomy: Dinov2Anatomy | None = None
     notes: tuple[str, ...] = ()
-    """What the operator should know of how it was read."""
+    """What the operator should know of how the model was read."""
 
 
 def read_inception(path: Path) -> ReadExtractor:

@@ -72,7 +72,7 @@ def refuse_options(request: ImportRequest, *taken: str) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One option for each field; `source` is the argument."""
+    """Add an option for each field; `source` is the argument."""
     for name, field in ImportRequest.model_fields.items():
         text = (field.description or "").replace("%", "%%")
         if name == "source":

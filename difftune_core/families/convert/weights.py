@@ -108,7 +108,7 @@ def _read_shards(folder: Path) -> State:
 
 
 def read_safetensors(path: Path) -> State:
-    """All tensors of a file.
+    """Read all tensors of a file.
 
     Raises:
         TaskError: `unreadable_weights`, it is no whole safetensors file.

@@ -69,7 +69,7 @@ class DiTModel(BaseModel):
 
 
 def _frozen(model: nn.Module) -> dict[str, Tensor]:
-    """What is not trained of a model, by the names that it has without an adapter; what is kept in less than float32
+    """Return a model's untrained weights by the names that they have without an adapter; what is kept below float32
     is not the base model's as others draw from it.
     """
     parameters = model.named_parameters()

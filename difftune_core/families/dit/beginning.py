@@ -29,7 +29,7 @@ def continued(beginning: Beginning, class_names: Sequence[str], rule: Rule, devi
 
 
 def known_classes(beginning: Beginning, class_names: Sequence[str]) -> dict[int, int]:
-    """Which classes the checkpoint has a row for, by name; where its names are not known, as many are the same."""
+    """Return the classes that the checkpoint has rows for, by name; with unknown names, as many are the same."""
     theirs = beginning.origin.class_names
     if theirs is None:
         count = read_dit_config(beginning.folder).num_classes
@@ -39,7 +39,7 @@ def known_classes(beginning: Beginning, class_names: Sequence[str]) -> dict[int,
 
 
 def told_of_classes(beginning: Beginning, class_names: Sequence[str], rule: Rule) -> str:
-    """What `continued` did to the table, for the report."""
+    """Return what `continued` did to the table, for the report."""
     count, kept = len(class_names), len(known_classes(beginning, class_names))
     if kept == count:
         return f"The rows of the {count} classes are those of the checkpoint."

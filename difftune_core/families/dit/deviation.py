@@ -84,7 +84,7 @@ def pipeline_deviation(
 def extent(
     config: DiTConfig, sampling: Sampling, device: torch.device
 ) -> tuple[Sampling, int, list[tuple[Sampling, str]]]:
-    """How far the comparison goes: how it is sampled, of how many images, and beside which of our samplers.
+    """Return how far the comparison goes: how it is sampled, of how many images, and beside which of our samplers.
 
     It is a check of an export and must not take minutes: where it would, two images in two steps show whether every
     weight, label and time stands where the pipeline looks for it. There are never more steps than were asked for.

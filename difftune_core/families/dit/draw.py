@@ -97,13 +97,13 @@ def sample_latents(
 
 
 def _of_source(source: DiT | None, denoise: Denoiser | None, *, is_joint: bool) -> tuple[Denoiser, int]:
-    """Who is asked for the source's null label, and which that is."""
+    """Return who is asked for the source's null label, and which that is."""
     assert source is not None, "domain guidance needs the source model"
     return denoise or (AtOneTime(source) if is_joint else source), source.null_label
 
 
 def untimed_passes(model: DiT, source: DiT | None, sampling: Sampling, of_class: Tensor) -> Denoiser | None:
-    """What Noise Awareness Guidance leads away from: the model told no time; None without it.
+    """Return what Noise Awareness Guidance leads away from: the model told no time; None without it.
 
     In steps that are handed over it is what the source model says, so that nothing is guided there: that one was not
     trained without time.
@@ -134,14 +134,14 @@ def handed_over(
 
 
 def _passes(model: DiT, denoise: Denoiser | None, ways: Ways) -> tuple[Denoiser, Denoiser | None, int]:
-    """Who is asked for a class, who for the null label (None: both at once), and the null label."""
+    """Return who is asked for a class, who for the null label (None: both at once), and the null label."""
     if denoise is None and ways.is_joint:
         return AtOneTime(model), None, model.null_label
     return denoise or model, denoise or model, model.null_label
 
 
 def _are_classes(labels: Int[Tensor, " n"], null_label: int) -> Tensor:
-    """Which are no null label, none being outside the table."""
+    """Return which are no null label, none being outside the table."""
     outside = labels[(labels < 0) | (labels > null_label)]
     if len(outside):
         message = f"label {int(outside[0])} is outside the table: 0 to {null_label}, the last of them null"

@@ -22,12 +22,12 @@ def pipeline_name(name: str) -> str:
 
 
 def class_table(class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Each class: its label, its name, and its name in the pipeline."""
+    """Write a table of each class: label, name, and name in the pipeline."""
     return [{"id": i, "name": name, "pipeline_name": pipeline_name(name)} for i, name in enumerate(class_names)]
 
 
 def readme_of(card: dict[str, Any], null_label: int, handover: float = 0.0) -> str:
-    """What whoever finds the folder somewhere else must know."""
+    """Return what whoever finds the folder somewhere else must know."""
     method = card.get("method")
     facts = {
         "base model": card.get("base_model"),

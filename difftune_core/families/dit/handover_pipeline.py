@@ -19,7 +19,7 @@ class HandOver(torch.nn.Module):
     """A transformer for the first steps and another one, without a class, for those below a time."""
 
     def __init__(self, first: Any, last: Any, below: float) -> None:
-        """Wrap both."""
+        """Wrap both networks."""
         super().__init__()
         self.first, self.last, self.below = first, last, below
         self.config, self.dtype, self.device = first.config, first.dtype, first.device

@@ -132,7 +132,7 @@ def _anatomy(config: DiTConfig) -> str:
 
 
 def _evaluation(config: DiTConfig) -> dict[str, Any]:
-    """What of the paper's protocol is not the config's own default: ancestral sampling with the learned variance."""
+    """Return what of the paper's protocol is no default of the config: ancestral sampling, the learned variance."""
     return {"sampler": "ddpm"} if config.learn_sigma and config.process == "ddpm" else {}
 
 

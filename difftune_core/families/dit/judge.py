@@ -32,7 +32,7 @@ from difftune_core.runtime.at_once import images_at_once
 
 _FORMAT = 3
 _OF_TUNED: dict[str, Any] = {"handover": 0.0, "noise_guidance_scale": 1.0}
-"""What is done to images of the tuned model alone, at what does nothing: references do not depend on it."""
+"""Settings for images of the tuned model alone, at what does nothing: references do not depend on them."""
 Labels = Int[torch.Tensor, " k"]
 Pixels = UInt8[np.ndarray, "k s s 3"]
 
@@ -49,7 +49,7 @@ class DiTJudge(Judge[DiT]):
     source_latents: Latents
     source_digest: str = ""
     source_recipe: dict[str, Any] = field(default_factory=dict)
-    """What the recipe says of them."""
+    """What the recipe says of the base model's images."""
     cache: Path
 
     @cached_property

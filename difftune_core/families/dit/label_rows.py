@@ -61,7 +61,7 @@ def with_classes(
 
 
 def told_of_rows(num_classes: int, num_source: int, rows: Rule) -> str:
-    """What `with_classes` did to the table, for the report."""
+    """Return what `with_classes` did to the table, for the report."""
     if rows == "null":
         return f"The rows of the {num_classes} classes started as the base model's null row."
     if rows == "mean":

@@ -20,7 +20,7 @@ class DiTRules(FamilyRules):
     adapters = (FullTuning, Lora, DiffFit, BitFit, AdaptFormer, VisualPrompt)
 
     def network_size(self, config: TransferConfig, card: BaseModelCard, num_classes: int | None) -> NetworkSize:
-        """By the anatomy that the card states; cards of 0.3.0 state none."""
+        """Size by the anatomy that the card states; cards of 0.3.0 state none."""
         if "hidden_size" not in card.anatomy:
             return super().network_size(config, card, num_classes)
         return network_size(card.anatomy, config.method.hyperparameters.adapter, num_classes)

@@ -63,7 +63,7 @@ class DiTAnatomy(BaseModel):
         return dict(zip(DIT_LINEAR_LAYERS, [*sizes, (d, self.patch), (d, 2 * d)], strict=True))
 
     def times(self, layer: str) -> int:
-        """How often the network has a layer."""
+        """Return how often the network has a layer."""
         return self.depth if layer.startswith("blocks.") else 1
 
 
@@ -131,7 +131,7 @@ def _rows(anatomy: DiTAnatomy, adapter: Adapter) -> tuple[float, float]:
 
 
 def _more_rows(anatomy: DiTAnatomy, adapter: Adapter) -> tuple[float, float]:
-    """What an adapter adds to a block's rows: in float32, and under autocast in rows of float32."""
+    """Return what an adapter adds to a block's rows: in float32, and under autocast in rows of float32."""
     match adapter:
         case Lora():
             return _rows_of_lora(anatomy, adapter)

@@ -23,7 +23,7 @@ class TunedCheckpoint:
     """A checkpoint's delivered weights, the average, checked against its manifest."""
 
     name: str
-    """What the caller calls it."""
+    """What the caller calls the model."""
     folder: Path
     step: int
     digest: str

@@ -27,7 +27,7 @@ _OURS = "difftune.json"  # beside the weights in an export of ours
 
 
 class Companion(NamedTuple):
-    """What is written into its folder."""
+    """A model beside a base model: what is written into its folder."""
 
     config: dict[str, Any]
     state: State

@@ -174,7 +174,7 @@ def unlike_published(config: Mapping[str, Any]) -> list[str]:
 
 
 def _original(name: str, layers: int) -> str:
-    """Without the prefix."""
+    """Return the original's name of a weight, without the prefix."""
     module, _, kind = name.rpartition(".")
     if module in _OUTER:
         return f"{_OUTER[module]}.{kind}"

@@ -37,10 +37,10 @@ class StableDiffusionParts(NamedTuple):
     vae: Vae
     text_encoder: tuple[dict[str, Any], State]
     tokenizer: tuple[Path, ...]
-    """Its files."""
+    """Files of the tokenizer."""
     scheduler: dict[str, Any]
     image_size: int
-    """Pixels, square."""
+    """Pixels of an image's side; images are square."""
     prediction: Literal["epsilon", "v_prediction"]
 
 
@@ -88,7 +88,7 @@ class _Scheduler(_Part):
 
 
 def read_stable_diffusion(folder: Path, vae_folder: Path) -> StableDiffusionParts:
-    """All parts; `safety_checker/` and `feature_extractor/` are left where they are.
+    """Read all parts; `safety_checker/` and `feature_extractor/` are left where they are.
 
     Args:
         folder: with `unet/`, `text_encoder/`, `tokenizer/` and `scheduler/`.

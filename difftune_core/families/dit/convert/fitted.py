@@ -21,7 +21,7 @@ class Converted(NamedTuple):
     state: State
     config: DiTConfig
     notes: tuple[str, ...] = ()
-    """What the operator should know of how it was read."""
+    """What the operator should know of how the model was read."""
 
 
 def fitted(state: State, config: DiTConfig, notes: tuple[str, ...] = ()) -> Converted:
