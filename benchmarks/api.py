@@ -54,7 +54,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
 
 @contextmanager
 def server(command: list[str], environment: dict[str, str], port: int, log: Path) -> Iterator[int]:
-    """Its process, once it answers."""
+    """Run a server for a block, from its first answer on; yield the process's id."""
     with log.open("ab") as out, subprocess.Popen(command, env=environment, cwd=_ROOT, stdout=out, stderr=out) as child:
         try:
             deadline = time.monotonic() + _READY_S
@@ -173,7 +173,7 @@ async def compared(api: tuple[int, int], bare: tuple[int, int], sent: bytes, cou
 
 
 def measured(folder: Path, listeners: int, count: int) -> dict[str, Any]:
-    """Both, on a service of its own without workers."""
+    """Measure both on a service of its own without workers."""
     cluster = Cluster(folder, port=free_port())
     job_id = cluster.submit(cluster.dataset(images()), {})
     with cluster.database.write() as session:

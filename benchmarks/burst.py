@@ -48,7 +48,7 @@ class Outcome:
     first: Counter[int] = field(default_factory=Counter)
     """Answers to the first request of each client, by status."""
     slowest_s: float = 0.0
-    """Of all answers."""
+    """Seconds of the slowest answer of all."""
     through: int = 0
     """Clients whose request was carried out, or was refused by a 409 that says so, in the end."""
     through_s: float = 0.0
@@ -56,7 +56,7 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
-        """For the JSON line."""
+        """Make the fields of the JSON line."""
         counts = {str(status): count for status, count in sorted(self.first.items())}
         times = {"slowest_s": round(self.slowest_s, 2), "through_s": round(self.through_s, 2)}
         return {"first": counts, "through": self.through, **times, **({"wrong": self.wrong[:3]} if self.wrong else {})}
@@ -184,7 +184,7 @@ class Stack(Protocol):
 
 
 def measured(stack: Stack, count: int, archive: bytes | None = None) -> dict[str, Any]:
-    """All bursts on one running stack, whose job trains on `archive`."""
+    """Measure all bursts on one running stack, whose job trains on `archive`."""
     headers = {"authorization": f"Bearer {stack.key}"}
     with httpx2.Client(base_url=stack.url, headers=headers, timeout=60) as http:
         file_id, training = _prepared(http, archive or images())
@@ -210,7 +210,7 @@ def measured(stack: Stack, count: int, archive: bytes | None = None) -> dict[str
 
 
 def fine(outcome: Outcome, count: int) -> bool:
-    """Whether every answer was one that it may be, in time, and everybody got through."""
+    """Return whether every answer was one that it may be, in time, and everybody got through."""
     return not outcome.wrong and outcome.slowest_s < MAX_ANSWER_S and outcome.through == count
 
 

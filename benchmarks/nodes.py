@@ -116,12 +116,12 @@ class Cluster:
             return jobs.create(session, TENANT, asked).id
 
     def pause(self, job_id: str) -> None:
-        """As `POST /v1/fine_tuning/jobs/{id}/pause`."""
+        """Do as `POST /v1/fine_tuning/jobs/{id}/pause`."""
         with self.database.write() as session:
             stops.request_pause(session, session.get_one(Job, job_id))
 
     def resume(self, job_id: str) -> None:
-        """As `POST /v1/fine_tuning/jobs/{id}/resume`."""
+        """Do as `POST /v1/fine_tuning/jobs/{id}/resume`."""
         with self.database.write() as session:
             stops.request_resume(session, session.get_one(Job, job_id), self.store, self.card)
 
@@ -131,7 +131,7 @@ class Cluster:
             return session.get_one(Job, job_id)
 
     def is_judged(self, job_id: str, step: int) -> bool:
-        """Whether the figures of the evaluation at that step are there."""
+        """Return whether the figures of the evaluation at that step are there."""
         with self.database.read() as session:
             return session.get(Metric, (job_id, "eval_l2_from_base", step)) is not None
 

@@ -1,4 +1,4 @@
-"""Is a resume exact? `python -m benchmarks.resume` cuts real jobs at many points and compares the final weights.
+"""Whether a resume is exact: `python -m benchmarks.resume` cuts real jobs at many points and compares final weights.
 
 One job runs undisturbed. Others are cut, several times each, by every kind of stop: the worker's SIGTERM, kill -9 of
 the trainer, kill -9 of the worker, pause and resume, preemption; between two steps, and while an evaluation, the
@@ -72,12 +72,12 @@ class Moment(NamedTuple):
 
     @property
     def order(self) -> tuple[int, int]:
-        """Of a job's moments, one after the other."""
+        """Key that sorts a job's moments by time."""
         return self.step, _PHASES.index(self.phase)
 
 
 class Cut(NamedTuple):
-    """One that met a running trainer."""
+    """A cut that met a running trainer."""
 
     kind: str
     moment: Moment
@@ -130,7 +130,7 @@ class Cuts:
         return done
 
     def _seen(self, moment: Moment) -> Moment | None:
-        """Where the trainer is once `moment` has come, or was missed; None while it may yet come."""
+        """Return where the trainer is once `moment` has come, or was missed; None while it may yet come."""
         now = self._now()
         if moment.phase == "training":
             come = now is not None and (now.step >= STEPS or (now.phase == "training" and now.step >= moment.step))
@@ -139,7 +139,7 @@ class Cuts:
         return now if come else None
 
     def _now(self) -> Moment | None:
-        """Where the trainer is, or that the job has ended; None where no trainer gets on."""
+        """Return where the trainer is, or that the job has ended; None where no trainer gets on."""
         job = self.cluster.job(self.job_id)
         if job.status in FINAL:
             return Moment(STEPS, "ended")
@@ -152,7 +152,7 @@ class Cuts:
         return Moment(job.step, phase) if draws else None
 
     def _is_over(self, before: int) -> bool:
-        """Whether an attempt came after so many, or none will."""
+        """Return whether an attempt came after so many, or none will."""
         return len(self.cluster.attempts(self.job_id)) > before or self._ended()
 
     def _ended(self) -> bool:
@@ -182,7 +182,7 @@ class Cuts:
             self.cluster.resume(self.job_id)
 
     def _preempt(self) -> None:
-        """Something more important that nobody wants any more when its turn has come."""
+        """Queue something more important that nobody wants any more when its turn has come."""
         with self.cluster.database.write() as session:
             work.enqueue(session, WorkKind.TRAIN, new_id("ftjob"), tenant_id=TENANT, slot=Slot.GPU, priority=10)
         self.cluster.sweep.preempt()
@@ -229,7 +229,7 @@ def run(
 
 
 def run_side_by_side(folder: Path, plans: list[Plan]) -> dict[str, Any]:
-    """As `run`, in two clusters at once: a job keeps one core busy. The first digest is that of the first plan."""
+    """Do as `run` in two clusters at once: a job keeps one core busy. The first digest is that of the first plan."""
     shares = [(folder / str(number), plans[number::2]) for number in range(2)]
     with get_context("spawn").Pool(len(shares), initializer=_end_orderly) as pool:
         first, second = pool.starmap(run, shares)

@@ -46,7 +46,7 @@ class Phases:
         self.seconds[phase] += seconds
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """By phase: peak in GB (10^9 bytes) and seconds."""
+        """Return the peak in GB (10^9 bytes) and the seconds of each phase."""
         return {
             phase: {"peak_gb": round(self.peak_bytes[phase] / 1e9, 2), "seconds": round(self.seconds[phase], 1)}
             for phase in self.seconds

@@ -37,7 +37,7 @@ ROWS = {
     "T8": "first_step:first_step",
     "ladder": "ladder:ladder",
 }
-"""In the order in which time is spent on them."""
+"""The rows, in the order in which time is spent on them."""
 _HALVINGS = 2
 
 

@@ -26,7 +26,7 @@ class SkippedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What is run."""
+    """Sizes of what is run."""
 
     name: str
     dit: DiTConfig
@@ -99,9 +99,9 @@ class Bench:
     device: torch.device
     sizes: Sizes
     folder: Path
-    """For what is compiled and written."""
+    """Folder for what is compiled and written."""
     ends: float
-    """By the monotonic clock."""
+    """When the time is over, by the monotonic clock in seconds."""
     known: dict[str, Any] = field(default_factory=dict)
     """What one row has found and others go on with."""
 

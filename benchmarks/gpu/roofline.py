@@ -13,7 +13,7 @@ _POINTWISE_BYTES = 1.0e9
 _BYTES_A_PARAMETER = 46
 """Read and written in a step by optimizer, average and the cast of weights."""
 _SHARE_OF_PRODUCTS = 0.9
-"""Of the probed rate that the network's own products reach: an estimate."""
+"""Share of the probed rate that the network's own products reach: an estimate."""
 
 
 def roofline(bench: Bench) -> list[Claim]:

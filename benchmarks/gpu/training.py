@@ -176,7 +176,7 @@ def _latent(bench: Bench) -> tuple[int, int, int]:
 
 
 def _on_host(batch: int, shape: tuple[int, ...], classes: int) -> Batches:
-    """One batch over and over, from pinned memory where there is a GPU."""
+    """Yield one batch over and over, from pinned memory where there is a GPU."""
     given, labels = torch.rand(batch, *shape) * 2 - 1, torch.randint(classes, (batch,))
     if torch.cuda.is_available():
         given, labels = given.pin_memory(), labels.pin_memory()

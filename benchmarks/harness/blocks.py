@@ -30,7 +30,7 @@ class Side:
 
     name: str
     work: Callable[[], object]
-    """One call of it."""
+    """One call of the way."""
     units: float = 1.0
     """What a call does, in images, steps or whatever is compared."""
     settle: Callable[[], object] = _nothing

@@ -25,7 +25,7 @@ class Bar:
     at_most: float | None = None
 
     def kept_by(self, value: float) -> bool:
-        """Whether a figure keeps it."""
+        """Return whether a figure keeps the bar."""
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 
@@ -36,7 +36,7 @@ class Claim:
     name: str
     value: float
     means: str
-    """What it is a ratio of."""
+    """What the figure is a ratio of."""
     bar: Bar | None = None
     guard: Guard | None = None
     comparison: Comparison | None = None
@@ -46,7 +46,7 @@ class Claim:
 
     @property
     def ok(self) -> bool:
-        """Whether its guard has held, and its bar is kept behind one; what is only told is always right."""
+        """Whether the figure's guard has held, and its bar is kept behind one; what is only told is always right."""
         if self.guard is None:
             return self.bar is None
         return self.guard.held and (self.bar is None or self.bar.kept_by(self.value))

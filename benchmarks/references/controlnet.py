@@ -56,7 +56,7 @@ class PlainControlNet:
         self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=5e-6, weight_decay=1e-2)
 
     def step(self) -> None:
-        """Take one."""
+        """Take a step."""
         as_public_trainers(tf32=self._half)
         rows, parts = self._rows, self._parts
         images, controls, tokens = (part.to(self._device) for part in (rows.images, rows.controls, rows.tokens))

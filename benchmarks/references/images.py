@@ -29,7 +29,7 @@ class ImageFolder(Dataset[tuple[Tensor, Tensor]]):
         return len(self._files)
 
     def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        """Decode one."""
+        """Decode an image."""
         path, label = self._files[place]
         with Image.open(path) as opened:
             pixels = np.array(centre_crop(opened.convert("RGB"), self._size))

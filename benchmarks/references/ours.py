@@ -76,7 +76,7 @@ class OurRun:
 
     @property
     def precision(self) -> Precision:
-        """What the step computes in."""
+        """Precision in which the step computes."""
         return self.state.execution.precision
 
     def step(self) -> StepResult:

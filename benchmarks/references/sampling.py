@@ -11,7 +11,7 @@ from benchmarks.references.diffusion import NumpyDiffusion
 from difftune_core.networks.dit import DiT
 
 SCALE, CHANNELS = 1.5, 3
-"""Of guidance, and how many channels of the prediction it is for."""
+"""Scale of guidance, and how many channels of the prediction it is for."""
 
 
 @dataclass(frozen=True)

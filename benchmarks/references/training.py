@@ -30,7 +30,7 @@ from difftune_core.runtime.tensors import sent
 
 _DECAY = 0.9999
 Batches = Iterator[tuple[Tensor, Tensor]]
-"""With the labels."""
+"""Batches of images with their labels."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Levers:
     resident: bool = False
     """Latents are gathered on the device; no loader."""
     unsynchronised: bool = False
-    """Nothing waits for the device: tables are on it, and no loss is read."""
+    """Whether nothing waits for the device: tables are on it, and no loss is read."""
 
     @classmethod
     def ladder(cls, *names: str) -> Iterator[tuple[str, Levers]]:
@@ -72,11 +72,11 @@ class Source:
     """Where a step's images come from."""
 
     images: Batches | None = None
-    """In [-1, 1]."""
+    """Images with values in [-1, 1]."""
     encode: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     """Gives mean and deviation of images' latents, scaled."""
     latents: Latents | None = None
-    """On the device, for `resident`."""
+    """Latents on the device, for `resident`."""
     features: Batches | None = None
     """Mean and deviation of latents [b, 2, c, h, w], for `cached`."""
 
@@ -111,7 +111,7 @@ class PlainLoop:
             compile_blocks([self.model], Path(gettempdir()), lambda: None)
 
     def step(self) -> None:
-        """Take one."""
+        """Take a step."""
         as_public_trainers(tf32=self._levers.tf32)
         x0, labels = self._input()
         t, noise = self._times(), torch.randn_like(x0)

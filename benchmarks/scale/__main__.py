@@ -23,9 +23,9 @@ from benchmarks.scale.child import Watched, running
 from benchmarks.scale.data import write_images
 
 _MOST_MB = 300.0
-"""By so much may the peak of any phase grow from the smallest size to the largest."""
+"""Most MB by which the peak of any phase may grow from the smallest size to the largest."""
 _MOST_SLOWER = 0.05
-"""And by such a share the time of a step."""
+"""Largest share by which the time of a step may grow from the smallest size to the largest."""
 _STEPS, _LOGGED = 120, 10
 _EVALUATION = {"num_images": 64, "num_inference_steps": 4, "every_steps": None}
 _LOOK_S = 0.01
@@ -40,7 +40,7 @@ def _config(folder: Path, batch_size: int) -> Path:
 
 
 def _listed(validated: Path) -> str:
-    """What a worker tells a trainer of a validation."""
+    """Return what a worker tells a trainer of a validation."""
     report = json.loads((validated / "report.json").read_bytes())
     return json.dumps({"items": str(validated / "items.jsonl"), "digest": report["digest"]})
 
@@ -52,7 +52,7 @@ def _shards(cache: Path, folders: str) -> dict[str, int]:
 
 
 def _kill_amid_caching(arguments: list[str | Path], cache: Path, threads: int) -> dict[str, int]:
-    """What a trainer had finished that was killed when it had a file of latents; nothing if it was too fast."""
+    """Return what a trainer had finished that was killed when it had a file of latents; nothing if it was too fast."""
     with running(arguments, threads) as watched:
         while not watched.outcome and "training" not in watched.seconds:
             if found := _shards(cache, ".*.parts"):
@@ -63,7 +63,7 @@ def _kill_amid_caching(arguments: list[str | Path], cache: Path, threads: int) -
 
 
 def _kept(before: dict[str, int], cache: Path) -> int:
-    """How many of these files are in the finished cache as they were."""
+    """Return how many of these files are in the finished cache as they were."""
     made = _shards(cache, "[0-9a-f]*")
     return sum(made.get(name) == at for name, at in before.items())
 

@@ -26,9 +26,9 @@ class Watched:
     """What became of a command."""
 
     peak_bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """By phase: the most memory held, pages of mapped files among it."""
+    """Bytes of the most memory held, pages of mapped files among it, by phase."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """By phase."""
+    """Seconds by phase."""
     step_times: list[tuple[int, float]] = field(default_factory=list)
     """Steps that were told of, and when."""
     outcome: dict[str, Any] = field(default_factory=dict)

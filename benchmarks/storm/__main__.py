@@ -36,7 +36,7 @@ _HEALED_S = 120.0
 
 
 def storm(folder: Path, *, jobs: int, faults: int, seed: int, sabotage: str | None) -> dict[str, Any]:
-    """One storm; what was found."""
+    """Run one storm; return what was found."""
     began, rng = time.monotonic(), random.Random(seed)  # noqa: S311  # no secret
     cluster = StormCluster(folder, workers=3, sweeps=2, sabotage=sabotage)
     database = cluster.database
@@ -96,7 +96,7 @@ def _each_bug(arguments: argparse.Namespace) -> int:
 
 
 def _fails(name: str, arguments: argparse.Namespace, seed: int) -> tuple[bool, str]:
-    """Whether a storm with the bug runs to its end and says that something is wrong; its last words."""
+    """Return whether a storm with the bug runs to its end and says that something is wrong; its last words."""
     given = ["--jobs", str(arguments.jobs), "--faults", str(arguments.faults), "--seed", str(seed)]
     done = _completed([sys.executable, "-m", "benchmarks.storm", *given, "--sabotage", name])
     last = (done.stdout.strip().splitlines() or [""])[-1]
@@ -104,7 +104,7 @@ def _fails(name: str, arguments: argparse.Namespace, seed: int) -> tuple[bool, s
 
 
 def _completed(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """As `subprocess.run`, but a storm that is not waited for to its end is asked to stop, so that it can clean up."""
+    """Do as `subprocess.run`, but ask a storm that is not waited for to its end to stop, so that it can clean up."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
             stdout, stderr = child.communicate()

@@ -40,7 +40,7 @@ class Findings:
     disturbed: list[str] = field(default_factory=list)
     """Attempts that were taken from a worker nothing had happened to."""
     recoveries_s: list[float] = field(default_factory=list)
-    """From the kill -9 of a worker to the next attempt of what it had in work."""
+    """Seconds from the kill -9 of a worker to the next attempt of what it had in work."""
 
     @property
     def ok(self) -> bool:
@@ -142,7 +142,7 @@ def _content(store: ObjectStore, key: str) -> bytes | None:
 
 
 def figures(found: Findings) -> dict[str, Any]:
-    """As the JSON line states them."""
+    """Make the figures of the JSON line."""
     recoveries = sorted(found.recoveries_s)
     p99 = recoveries[min(len(recoveries) - 1, int(0.99 * len(recoveries)))] if recoveries else None
     return {

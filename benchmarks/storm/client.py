@@ -19,12 +19,12 @@ class Users(threading.Thread):
     """Submit `count` jobs, about `rate` a second, each under a key of its own until it is acknowledged."""
 
     def __init__(self, url: str, key: str, *, count: int, rate: float, seed: int) -> None:
-        """Nothing is sent yet."""
+        """Make a client; nothing is sent yet."""
         super().__init__(name="users", daemon=True)
         self.acknowledged: dict[str, set[str]] = {}
         """Job ids that were answered, by idempotency key."""
         self.refusal = ""
-        """Why they gave up: what they had been told to be there was not."""
+        """Why the client gave up: what it had been told to be there was not."""
         self._count = count
         self._pause_s = 1.0 / rate
         self._rng = random.Random(seed)  # noqa: S311  # no secret

@@ -44,10 +44,10 @@ class Role:
     """One process of ours that comes back when it dies, unless it is told to stay down."""
 
     def __init__(self, name: str, argv: list[str], environment: dict[str, str], folder: Path) -> None:
-        """Nothing runs yet."""
+        """Make the process's role; nothing runs yet."""
         self.name = name
         self.pids: list[int] = []
-        """Of all processes that it has ever been, the newest last."""
+        """Ids of all processes that have had the role, the newest last."""
         self._argv = witness.named(name, argv)
         self._environment = environment
         self._log = folder / f"{name}.log"

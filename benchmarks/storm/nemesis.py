@@ -26,7 +26,7 @@ class Fault:
 
     kind: str
     pid: int
-    """0 for a server."""
+    """Id of the process that was hit; 0 for a server."""
     began: float
     ended: float
 
@@ -35,7 +35,7 @@ class Nemesis:
     """Strikes one blow after the other; what lasts, lasts in a thread of its own."""
 
     def __init__(self, cluster: StormCluster, seed: int) -> None:
-        """Nothing is done yet."""
+        """Make the nemesis; nothing is done yet."""
         self.faults: list[Fault] = []
         self._cluster = cluster
         self._rng = random.Random(seed)  # noqa: S311  # no secret
@@ -66,7 +66,7 @@ class Nemesis:
         return dict(sorted(Counter(fault.kind for fault in self.faults).items()))
 
     def strike(self) -> None:
-        """One fault."""
+        """Do one fault."""
         weights = [weight for weight, _, _ in self._blows]
         _, kind, blow = self._rng.choices(self._blows, weights)[0]
         blow(kind)
@@ -84,7 +84,7 @@ class Nemesis:
         self._note(kind, role.signal(signal.SIGKILL))
 
     def _busy_worker(self) -> Role:
-        """One that trains: another has nothing that it could write too late."""
+        """Return a worker that trains: another has nothing that it could write too late."""
         return self._rng.choice(self._cluster.busy_workers() or self._cluster.workers)
 
     def _freeze(self, kind: str, role: Role, between_s: tuple[float, float] = (0.5, _LONGEST_S)) -> None:

@@ -96,7 +96,7 @@ def _unconditional_claim() -> None:
 
 
 def _no_requeue() -> None:
-    """What a lost worker had in work is put away, not back."""
+    """Put away what a lost worker had in work, not back into the queue."""
     _put(repository, "requeue", lambda session, item, reason, **_: repository.finish(session, item, reason))
 
 

@@ -39,12 +39,12 @@ def chain(steps: int) -> str:
 
 
 def advanced(weights: str, step: int) -> str:
-    """One step."""
+    """Take one step."""
     return hashlib.sha256(f"{weights} {step}".encode()).hexdigest()
 
 
 def resumed_weights(folder: Path) -> str:
-    """What a resume goes on from."""
+    """Return what a resume goes on from."""
     return (folder / RESUME).read_text(encoding="utf-8")
 
 
@@ -75,7 +75,7 @@ def train(out: Path, hooks: PipeHooks) -> OutcomeEvent:
 
 
 def validate(out: Path, hooks: PipeHooks) -> OutcomeEvent:
-    """Every data set is good."""
+    """Find every data set good."""
     out.mkdir(parents=True, exist_ok=True)
     hooks.emit(PhaseEvent(phase="validating"))
     report = {"ok": True, "num_items": 2, "class_names": ["a"], "entries": 2, "accepted": 2, "rejected": 0}
@@ -101,7 +101,7 @@ def _save(checkpoints: Path, step: int, weights: str, hooks: PipeHooks) -> None:
 
 
 def main() -> None:
-    """As `python -m difftune_core`."""
+    """Do as `python -m difftune_core`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("kind")
     parser.add_argument("config", type=Path)

@@ -49,7 +49,7 @@ def install(database: Database) -> None:
 
 
 def stale_writes(database: Database) -> list[str]:
-    """What was noted, by job and writer."""
+    """Return what was noted, by job and writer."""
     query = "SELECT job_id, writer, what, count(*) FROM stale_writes GROUP BY 1, 2, 3 ORDER BY min(at)"
     with database.read() as session:
         return [

@@ -44,7 +44,7 @@ def missing(done: list[dict[str, Any]], plan: tuple[Row, ...] = PLAN) -> list[Ro
 
 
 def _is_of(record: dict[str, Any], row: Row) -> bool:
-    """Whether a record has a row's whole setting."""
+    """Return whether a record has a row's whole setting."""
     told = json.loads(json.dumps(row.told()))
     return all(record.get(name) == value for name, value in told.items())
 

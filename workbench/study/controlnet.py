@@ -89,7 +89,7 @@ def _train(folder: Path, key: Key, args: argparse.Namespace) -> None:
 
 
 def row(condition: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """One method's figures over seeds."""
+    """Return one method's figures over seeds."""
     metric, last = find_condition(condition).figures[0], [report["evaluations"][-1] for report in reports]
     return {
         "convergence_steps": [report["convergence"]["step"] for report in reports],

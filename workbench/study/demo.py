@@ -19,7 +19,7 @@ FIGURES = ("fid", "kid", "null_fid", "retention_loss", "target_images")
 
 
 def run_seed(seed: int, folder: Path, max_steps: int | None) -> dict[str, Any]:
-    """One demo; the reports of both methods by name."""
+    """Run one demo; return the reports of both methods by name."""
     command = [sys.executable, "-m", "cli", "demo", "--folder", str(folder), "--seed", str(seed)]
     if max_steps is not None:
         command += ["--max-steps", str(max_steps)]
@@ -37,7 +37,7 @@ def figures(entry: dict[str, Any]) -> dict[str, float | None]:
 
 
 def rows(reports: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """Every row of the comparison for one seed."""
+    """Return every row of the comparison for one seed."""
     supervised = sorted(reports["supervised"]["evaluations"], key=lambda entry: entry["step"])
     references = reports["supervised"]["references"]
     return {

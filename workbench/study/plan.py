@@ -25,14 +25,14 @@ class Row:
     study: Literal["A", "B", "N"]
     target: str
     method: str
-    """Its name in tables."""
+    """Name of the method in tables."""
     method_config: tuple[tuple[str, Any], ...]
     """What of the method's settings differs between rows."""
     seed: int
     """Draws the training images and all randomness."""
     images_per_class: int
     steps: int
-    """At most."""
+    """Most steps of the run."""
     every_steps: int
     handovers: tuple[float, ...] = ()
     """Shares of the chain that the base model ends, measured at each evaluation."""
@@ -71,7 +71,7 @@ class Row:
         }
 
     def told(self) -> dict[str, Any]:
-        """What its record says of it."""
+        """Return what the row's record says of it."""
         later = set() if self.noise_scale != 1 else {"noise_scale"}  # which the first rows did not have
         told = {name: value for name, value in asdict(self).items() if name not in later}
         return {**told, "method_config": dict(self.method_config)}
@@ -109,7 +109,7 @@ METHODS_OF_B: dict[str, dict[str, Any]] = {
     "released": {"recipe": "released"},
 }
 LENGTHS = {2: (2000, 100), 10: (5000, 250), 50: (12_000, 600)}
-"""For so many images of each class the most steps, and the steps between evaluations."""
+"""The most steps, and the steps between evaluations, by the number of images of each class."""
 
 
 def by_images(images_per_class: int, seeds: range) -> list[Row]:
@@ -156,4 +156,4 @@ PLAN: tuple[Row, ...] = (
     *by_images(50, range(3)),
     *aware_of_noise(range(3)),
 )
-"""In the order in which they are run."""
+"""All rows, in the order in which they are run."""

@@ -178,7 +178,7 @@ def sweeps(records: Records) -> list[str]:
 
 
 def state(records: Records) -> list[str]:
-    """How many of the planned runs are finished, by group."""
+    """Return how many of the planned runs are finished, by group."""
     counts = {
         name: (sum(records.find(setting) is not None for setting in settings), len(settings))
         for name, settings in GROUPS.items()
@@ -216,7 +216,7 @@ def _core_block(records: Records, table: str) -> list[str]:
 
 
 def blocks(records: Records) -> dict[str, list[str]]:
-    """What stands on the page, by name; plots are drawn on the way."""
+    """Return what stands on the page, by name; plots are drawn on the way."""
     return {
         **{f"core-{table}": _core_block(records, table) for table in TABLES},
         "gain": gain_table(records),

@@ -130,7 +130,7 @@ class _Study:
         }
 
     def training_set(self) -> dict[str, Any]:
-        """What a perfect copier scores."""
+        """Return what a perfect copier scores."""
         return self._figures(repeated(self._training, self._judge.num_images, seed=self._row.seed))
 
     def _evaluated(self, step: int) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class _Study:
         return {name: value.clone() for name, value in model.state_dict().items()} if self._row.guidances else {}
 
     def _is_far_enough(self, step: int) -> bool:
-        """Whether it has gone far enough beyond its lowest FID, that of any average."""
+        """Return whether the run has gone far enough beyond its lowest FID, that of any average."""
         if self._row.until is None or step < _FEWEST_EVALUATIONS * self._row.every_steps:
             return False
         return all(step >= self._row.until * lowest.step for lowest in self._lowest.values())
@@ -186,5 +186,5 @@ class _Study:
 
 
 def joined(parts: list[Seen]) -> Seen:
-    """All images of some parts."""
+    """Join all images of some parts."""
     return Seen(np.concatenate([p.features for p in parts]), np.concatenate([p.pictures for p in parts]))

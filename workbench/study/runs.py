@@ -53,7 +53,7 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
         for count in (30, 300)
     },
 }
-"""For each name its title, the method's type, and the hyper-parameters that it changes."""
+"""Title, type and changed hyper-parameters of each method, by name."""
 
 _FIGURES = ("step", "fid", "fid_se", "kid", "target_images", "l2_from_base")
 _FORGETTING = ("null_fid", "retention_loss", "retention_loss_by_t")
@@ -72,7 +72,7 @@ class Setting:
     steps: int
     batch_size: int = 32
     learning_rate: float = 1e-3
-    """Unless the method states its own."""
+    """Learning rate, unless the method states its own."""
     every_steps: int | None = None
     """Steps between evaluations; None evaluates the end only."""
     num_images: int = 500
@@ -120,7 +120,7 @@ class Workplace:
         return target_archives(setting.target, place, setting.seed, per_class=setting.images_per_class)
 
     def run_folder(self, setting: Setting) -> Path:
-        """Of the run's checkpoints and report."""
+        """Return the folder of the run's checkpoints and report."""
         digest = hashlib.sha256(json.dumps(setting.config).encode()).hexdigest()[:8]
         name = f"{setting.method}-{setting.images_per_class}-{setting.steps}-{setting.seed}-{digest}"
         return self.folder / setting.target / name
@@ -149,7 +149,7 @@ class Workplace:
 
 
 def record(setting: Setting, report: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a report: the setting, every evaluation's figures, the references', and what made them."""
+    """Return what is kept of a report: the setting, every evaluation's figures, the references', and what made them."""
     return {
         **json.loads(json.dumps(asdict(setting))),
         "evaluations": [figures(entry) for entry in report["evaluations"]],

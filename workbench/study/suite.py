@@ -38,12 +38,12 @@ CORE: dict[str, dict[str, Any]] = {
     "digits": {"images_per_class": 10, **_SHORT},
     "shapes": {"images_per_class": 40, **_SHORT},
 }
-"""Per target, from near to far, the settings of its rows: about 100 training images each."""
+"""Settings of each target's rows, from near to far: about 100 training images each."""
 TAUS = (0.1, 0.3, 0.5, 1.5)
 BANKS = (30, 300)
 IMAGES_PER_CLASS = (2, 10, 100)
 Points = list[tuple[str, float, list[Setting]]]
-"""Of a sweep: the row, the value, and the runs."""
+"""Points of a sweep: the row, the value, and the runs."""
 
 
 def rows(target: str, methods: tuple[str, ...], **changes: Any) -> list[Setting]:
@@ -69,7 +69,7 @@ TABLES: dict[str, list[Setting]] = {
 
 
 def _of_algorithm1(target: str, prefix: str, values: tuple[float, ...], own: float) -> Points:
-    """Each value's method, and Algorithm 1 at its default `own`."""
+    """Return each value's method, and Algorithm 1 at its default `own`."""
     named = [(value, f"{prefix}_{value}") for value in values] + [(own, "algorithm1")]
     return [("algorithm1", value, rows(target, (method,))) for value, method in named]
 
@@ -82,7 +82,7 @@ SWEEPS: dict[str, tuple[str, Points]] = {
     ),
     "retention images": ("digits", _of_algorithm1("digits", "retention", BANKS, 1000)),
 }
-"""For each factor the target and the points. tau = 0 is plain fine-tuning, bit for bit."""
+"""Target and points of each factor. tau = 0 is plain fine-tuning, bit for bit."""
 
 
 def beyond_tables(factor: str) -> list[Setting]:

@@ -18,7 +18,7 @@ def line(cells: list[str]) -> str:
 
 
 def cell(figure: dict[str, float] | None, digits: int = 2) -> str:
-    """What `workbench.study.statistics.spread` gave."""
+    """Return what `workbench.study.statistics.spread` gave."""
     if figure is None:
         return NOT_MEASURED
     mean = f"{figure['mean']:.{digits}f}"

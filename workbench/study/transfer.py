@@ -29,7 +29,7 @@ FIGURES = ("fid", "kid", "null_fid", "retention_loss", "target_images")
 
 
 def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row of the table: each figure over seeds."""
+    """Return one row of the table: each figure over seeds."""
     return {name: spread([entry.get(name) for entry in entries]) for name in FIGURES}
 
 

@@ -50,7 +50,7 @@ class Split(IntEnum):
 
 
 def low_resolution(image: Image.Image) -> Image.Image:
-    """Down to 8 x 8 by boxes and back to 32 x 32 by bicubic interpolation."""
+    """Bring an image down to 8 x 8 by boxes and back to 32 x 32 by bicubic interpolation."""
     low = image.resize((LOW, LOW), Image.Resampling.BOX)
     return low.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
@@ -200,7 +200,7 @@ def _pick_shape(rng: np.random.Generator) -> tuple[Callable[[np.random.Generator
 
 
 def _scribble(rng: np.random.Generator) -> Levels:
-    """One to three strokes along random Bezier curves, as of a pen."""
+    """Draw one to three strokes along random Bezier curves, as of a pen."""
     image = Image.new("L", (CANVAS, CANVAS))
     draw = ImageDraw.Draw(image)
     width = int(rng.integers(2, 13))
