@@ -152,8 +152,7 @@ class Loop(Generic[Model]):
     def tell_best(self) -> None:
         """Announce the best checkpoint so far, if there is one."""
         best, metric = self._best(), self.config.evaluation.best_metric
-        value = None if best is None else best.value(metric)
-        if best is not None and value is not None:
+        if best is not None and (value := best.value(metric)) is not None:
             self.hooks.emit(BestEvent(step=best.step, metric=metric, value=value))
 
     def _best(self) -> Evaluation | None:

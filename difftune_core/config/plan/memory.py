@@ -189,7 +189,7 @@ class _Planner:
 
     def _drawing(self, count: int) -> Parts:
         """Sampling, or decoding after it, whichever takes more; the autoencoder is there for both."""
-        size, passes = self.size, 2 if self.size.has_null_branch and self.on_gpu else 1  # one by one on a CPU
+        size, passes = self.size, 2 if self.on_gpu else 1  # guidance asks about all again: one by one on a CPU
         batch = min(count, self._at_once(passes * (size.drawing_budget or 0), size.drawing_most))
         parts = {"sampling": passes * batch * (size.drawing or 0)}
         if (autoencoder := size.autoencoder) is not None:

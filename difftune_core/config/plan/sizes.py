@@ -148,8 +148,6 @@ class NetworkSize:
     """What encodes prompts, before the first step."""
     control_bytes: int = 0
     """Bytes of the control image beside each image."""
-    has_null_branch: bool = True
-    """Whether guidance asks the network about as many images again, in the same pass."""
 
     @property
     def is_known(self) -> bool:
