@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import anyio
 import pytest
 
 from api.admission import FairLimiter
+from api.db import Database
 from api.errors import ServiceError, TooManyRequestsError, UnavailableError
+from api.units import Units
 
 
 def run(story: Callable[[], Awaitable[None]]) -> None:
@@ -134,3 +137,25 @@ def test_who_would_wait_too_long_does_not_wait_at_all() -> None:
         assert await places.run("many", lambda: "served", patience_s=20.0) == "served"
 
     run(story)
+
+
+def test_a_writer_waits_as_long_as_its_caller_does(tmp_path: Path) -> None:
+    """The places of writers on SQLite are taken for 1 s; a caller with less patience is told at once."""
+    units = Units(Database(f"sqlite:///{tmp_path / 'rows.sqlite3'}"))
+    refused: list[float] = []
+
+    async def impatient() -> None:
+        began = time.monotonic()
+        with pytest.raises((TooManyRequestsError, UnavailableError)):
+            await units.write("t", lambda _: None, patience_s=0.1)
+        refused.append(time.monotonic() - began)
+
+    async def story() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(units.write, "t", lambda _: time.sleep(0.6))
+            await anyio.sleep(0.05)
+            group.start_soon(impatient)
+
+    run(story)
+    assert refused[0] < 0.4

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from api.base_models import service
 from difftune_core.config.transfer import DiffTuning
 from tests.api.conftest import CARD
 
@@ -49,6 +50,14 @@ def test_a_card_that_cannot_be_read_hides_no_others(client: TestClient, data_dir
     assert "broken" not in ids
     warned = [json.loads(line) for line in logged.getvalue().splitlines()]
     assert "broken" in [line.get("model") for line in warned]
+
+
+def test_a_model_that_goes_while_all_are_listed_hides_no_others(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = service.list_cards
+    monkeypatch.setattr(service, "list_cards", lambda *given: {"gone": tmp_path / "gone", **listed(*given)})
+    assert "tiny-dit" in {model["id"] for model in client.get("/v1/models").json()["data"]}
 
 
 def test_controlnets_and_annotators_are_listed_by_their_kind(

@@ -11,7 +11,9 @@ import pytest
 
 from difftune_core.channel import ConsoleHooks
 from difftune_core.config.comparison import ComparisonConfig
+from difftune_core.config.reports.comparison import SavedTold
 from difftune_core.evaluate.comparison.build import compare_runs
+from difftune_core.evaluate.comparison.convergence import _sentence
 from difftune_core.hooks import TaskError
 
 AddRun = Callable[..., Path]
@@ -98,3 +100,9 @@ def test_evaluations_on_the_way_need_no_fid(tmp_path: Path, add_run: AddRun) -> 
     (folder / "report.json").write_text(json.dumps(report))
     with pytest.raises(TaskError, match=r"diff/0/report\.json is no whole report"):
         compare_runs(config, tmp_path / "runs", tmp_path, ConsoleHooks())
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.25, "25% fewer"), (0.0, "0% fewer"), (-0.5, "50% more")])
+def test_who_saves_no_steps_takes_more(share: float, told: str) -> None:
+    pair = SavedTold(first="plain", second="diff", num_pairs=2, n=1, mean=share, sd=None)
+    assert _sentence(pair) == f"diff takes {told} steps than plain: 1 of 2 pairs of runs"
