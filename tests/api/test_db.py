@@ -43,3 +43,13 @@ def test_a_connection_that_is_given_back_after_the_end_is_closed(tmp_path: Path)
     with database.read() as session:
         assert session.scalar(text("SELECT 1")) == 1, "as a worker's and a test's go on to be used"
     database.close()
+
+
+def test_what_every_connection_to_sqlite_is_told(tmp_path: Path) -> None:
+    """WAL with the sweep's checkpoints alone, commits that survive a power cut, and references that are looked at."""
+    database = Database(f"sqlite:///{tmp_path / 'rows.sqlite3'}")
+    told = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "wal_autocheckpoint": 0, "busy_timeout": 15_000}
+    for unit in (database.read, database.write):
+        with unit() as session:
+            assert {name: session.scalar(text(f"PRAGMA {name}")) for name in told} == told
+    database.close()

@@ -131,6 +131,8 @@ class _Visitor(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id in kinds.OF_TYPES:
+            return
         node.keywords = [keyword for keyword in node.keywords if keyword.arg not in kinds.TOLD]
         self.generic_visit(node)
 

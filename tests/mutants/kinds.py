@@ -37,6 +37,8 @@ TOLD = {
     *("frozen", "slots"),  # without them nothing is done otherwise
 }
 """Arguments that tell people something, or do nothing that a test could see: they are left alone."""
+OF_TYPES = {"TypeVar", "ParamSpec", "NewType", "TypeAliasType"}
+"""Calls whose arguments type checkers read."""
 Change = tuple[str, str]
 
 

@@ -71,6 +71,14 @@ def test_blur_follows_the_size() -> None:
     assert np.sqrt(variance) == pytest.approx(129 / 64, rel=0.02)
 
 
+def test_what_is_at_a_border_goes_on_behind_it() -> None:
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, 0] = 255
+    inside = np.zeros((64, 192), np.uint8)
+    inside[:, : 64 + 1] = 255  # the same with what is behind its left border
+    assert np.allclose(blurred(stripes), blurred(inside)[:, 64:128])
+
+
 def test_squared_errors_are_of_levels_in_the_unit_range() -> None:
     black, white = np.zeros((2, 16, 16, 3), np.uint8), np.full((2, 16, 16, 3), 255, np.uint8)
     assert compare_controls("depth", black, white).values == {"mse": 1.0}
