@@ -13,6 +13,8 @@ from difftune_core.config.about import About
 from difftune_core.config.comparison import ComparisonConfig
 from difftune_core.config.recipe_rules import idle
 from difftune_core.config.reports.chain import ChainReport
+from difftune_core.config.reports.evaluation import Judged
+from difftune_core.config.reports.run import Recipe
 from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.evaluate.comparison.build import compare_runs
 from difftune_core.evaluate.grids import by_class, image_grid, scale_for
@@ -20,6 +22,7 @@ from difftune_core.evaluate.report import write_report
 from difftune_core.evaluate.report.chain import chain_page
 from difftune_core.evaluate.report.heading import heading
 from difftune_core.evaluate.report.pictured import one_a_column
+from difftune_core.evaluate.report.view import how_made
 from tests.core.conftest import RecordingHooks
 from tests.core.evaluate.comparison.conftest import make_report, write_run
 
@@ -143,3 +146,11 @@ def test_what_has_no_effect_in_a_recipe_is_not_shown(tmp_path: Path) -> None:
 def test_the_moment_is_read_without_a_time_zone_of_the_machine() -> None:
     assert heading("x", {"created_at": 0}).told == ""
     assert heading("x", {"created_at": 86_400}).told == "submitted 2 January 1970, 00:00 UTC"
+
+
+def test_ways_in_which_figures_were_made_are_told_in_one_order() -> None:
+    ways = [f"way {number}" for number in range(9)]
+    judged = [Judged.model_validate({"kid_method": way, "fid_se_method": way}) for way in reversed(ways)]
+    told = how_made(Recipe(), judged)
+    assert f"KID by {' and '.join(ways)}" in told
+    assert f"errors of FID by {' and '.join(ways)}" in told

@@ -15,14 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from difftune_core.config.reports.evaluation import Judged
-from difftune_core.config.reports.run import Recipe
 from difftune_core.drawing.charts import Rule, Series, line_chart
 from difftune_core.drawing.numbers import log_ticks, number, tick_label, ticks, with_error
 from difftune_core.drawing.scale import Mark, place
 from difftune_core.evaluate.grids import image_grid
 from difftune_core.evaluate.report import write_report
-from difftune_core.evaluate.report.view import how_made
 from tests.golden import assert_golden
 
 VOID = {"meta", "img", "br", "line", "circle", "path"}
@@ -234,14 +231,6 @@ def test_a_learning_rate_that_never_changes_has_no_chart(tmp_path: Path, last: f
     report = full()
     report["curves"]["learning_rate"] = [(1, 1e-3), (2, last)]
     assert ("Learning rate" in render(report, tmp_path)[0].texts) == is_shown
-
-
-def test_ways_in_which_figures_were_made_are_told_in_one_order() -> None:
-    ways = [f"way {number}" for number in range(9)]
-    judged = [Judged.model_validate({"kid_method": way, "fid_se_method": way}) for way in reversed(ways)]
-    told = how_made(Recipe(), judged)
-    assert f"KID by {' and '.join(ways)}" in told
-    assert f"errors of FID by {' and '.join(ways)}" in told
 
 
 def test_points_of_a_chart_are_where_their_values_are() -> None:
