@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Int64
 
 T = TypeVar("T")
+ByPathT = TypeVar("ByPathT", bound="ByPath[Any]")
 
 
-class Texts(Sequence[str]):
+class Column(Sequence[T]):
+    """Values that are made when they are asked for, by their place."""
+
+    @abstractmethod
+    def at(self, number: int) -> T:
+        """Make the value at a place, 0 to `len(self) - 1`."""
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        """Return one of the values, or a list of some."""
+        if isinstance(place, slice):
+            return [self.at(number) for number in range(*place.indices(len(self)))]
+        return self.at(range(len(self))[place])
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield all of the values."""
+        return map(self.at, range(len(self)))
+
+
+class Texts(Column[str]):
     """Strings in one piece of memory: 8 bytes each beside their own."""
 
     def __init__(self) -> None:
@@ -28,15 +52,8 @@ class Texts(Sequence[str]):
         """Number of strings."""
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        """Return one of the values, or a part of them."""
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        number = range(len(self))[place]
+    def at(self, number: int) -> str:
+        """Decode one of the strings."""
         start = self._ends[number - 1] if number else 0
         return self._bytes[start : self._ends[number]].decode("utf-8", "surrogatepass")
 
@@ -73,7 +90,7 @@ class Numbered:
         return self._texts
 
 
-class Digests(Sequence[bytes]):
+class Digests(Column[bytes]):
     """Byte strings of one length in one piece of memory."""
 
     def __init__(self, joined: bytes = b"", length: int = 32) -> None:
@@ -88,15 +105,9 @@ class Digests(Sequence[bytes]):
         """Number of byte strings."""
         return len(self._bytes) // self._length
 
-    @overload
-    def __getitem__(self, place: int) -> bytes: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[bytes]: ...
-    def __getitem__(self, place: int | slice) -> bytes | list[bytes]:
-        """Return one of the values, or a part of them."""
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        start = range(len(self))[place] * self._length
+    def at(self, number: int) -> bytes:
+        """Copy one of the byte strings."""
+        start = number * self._length
         return bytes(self._bytes[start : start + self._length])
 
 
@@ -161,7 +172,7 @@ def distinct(values: Iterable[Hashable]) -> int:
     return len(np.unique(np.fromiter((hash(value) for value in values), np.int64)))
 
 
-class Computed(Sequence[T]):
+class Computed(Column[T]):
     """Values that are computed when they are asked for."""
 
     def __init__(self, count: int, compute: Callable[[int], T]) -> None:
@@ -172,12 +183,33 @@ class Computed(Sequence[T]):
         """Number of values."""
         return self._count
 
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        """Return one of the values, or a part of them."""
-        if isinstance(place, slice):
-            return [self._compute(number) for number in range(*place.indices(self._count))]
-        return self._compute(range(self._count)[place])
+    def at(self, number: int) -> T:
+        """Compute one of the values."""
+        return self._compute(number)
+
+
+class ByPath(Column[T]):
+    """Rows that each have a path, in the order in which they came or in that of their paths."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._paths = Texts()
+        self._order: Sequence[int] | None = None
+
+    def by_path(self: ByPathT) -> ByPathT:  # noqa: PYI019  beartype knows no Self here
+        """Return the same rows, sorted by their paths; none is added any more."""
+        paths = list(self._paths)
+        self._order = array("I", sorted(range(len(paths)), key=paths.__getitem__))
+        return self
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._paths)
+
+    def at(self, number: int) -> T:
+        """Make one of the rows."""
+        return self.row(number if self._order is None else self._order[number])
+
+    @abstractmethod
+    def row(self, number: int) -> T:
+        """Make the row that was added after `number` others."""

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from difftune_core.runtime.mapped import Mapped
 from difftune_core.runtime.sharded import Block, Sharded, rows_of_a_shard, write_shards
 from difftune_core.runtime.tensors import sent
 
+RowsT = TypeVar("RowsT")
+StreamedT = TypeVar("StreamedT", bound="Streamed[Any]")
 _FORMAT = 1
 _WHOLE = "latents.safetensors"
 """The one file of a cache that version 0.3.0 made: its shapes are (f n c h w)."""
@@ -148,10 +150,10 @@ class LatentSet:
 
 
 @dataclass(frozen=True)
-class StoredLatents:
-    """Latents that stay in the files of the cache; a batch reads its own rows and brings them to the device."""
+class Streamed(Generic[RowsT]):
+    """Latents of which a batch reads its own rows and brings them to the device."""
 
-    rows: Sharded
+    rows: RowsT
     labels: Int[Tensor, " n"]
     digest: str
     """Identifies latents and labels: part of what makes a resume exact."""
@@ -161,14 +163,19 @@ class StoredLatents:
         """Number of images."""
         return len(self.labels)
 
+    def to(self: StreamedT, device: torch.device | str) -> StreamedT:  # noqa: PYI019  beartype knows no Self here
+        """Return the same set, with batches on another device."""
+        return replace(self, labels=self.labels.to(device), device=torch.device(device))
+
+
+@dataclass(frozen=True)
+class StoredLatents(Streamed[Sharded]):
+    """Latents that stay in the files of the cache."""
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(c, h, w) of a latent."""
         return self.rows.shape("mean")[1:]
-
-    def to(self, device: torch.device | str) -> StoredLatents:
-        """Return the same set, with batches on another device."""
-        return replace(self, labels=self.labels.to(device), device=torch.device(device))
 
     def resident(self, device: torch.device | str) -> LatentSet:
         """Return the same set, brought to a device as a whole."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import overload
 
 from difftune_core.config.dataset import DatasetOptions, HeldOutOptions
 from difftune_core.data.archive import Archive
+from difftune_core.data.columns import Column
 from difftune_core.data.formats import has_picture_name
 from difftune_core.data.members import Member, Refusal
 from difftune_core.hooks import TaskError
@@ -50,7 +50,7 @@ class View:
         return map(self.name, self.pictures)
 
 
-class _Some(Sequence[Member]):
+class _Some(Column[Member]):
     """Some members, by their places among others."""
 
     def __init__(self, members: Sequence[Member], places: Iterable[int]) -> None:
@@ -59,14 +59,8 @@ class _Some(Sequence[Member]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, place: int) -> Member: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Member]: ...
-    def __getitem__(self, place: int | slice) -> Member | list[Member]:
-        if isinstance(place, slice):
-            return [self._members[number] for number in self._places[place]]
-        return self._members[self._places[place]]
+    def at(self, number: int) -> Member:
+        return self._members[self._places[number]]
 
 
 def view_of(archive: Archive, options: DatasetOptions) -> View:

@@ -7,9 +7,9 @@ import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, overload, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from difftune_core.data.columns import Numbered, Texts
+from difftune_core.data.columns import Column, Numbered, Texts
 
 MAX_PATH_CHARS = 1024
 MAX_NAME_BYTES = 255  # what common file systems take
@@ -80,7 +80,7 @@ class Entry:
     """Path of the tar file within the archive that holds the entry; empty for the archive's own."""
 
 
-class Members(Sequence[Member]):
+class Members(Column[Member]):
     """The readable files of an archive, in its own order: some 20 bytes each beside the path's."""
 
     def __init__(self) -> None:
@@ -123,15 +123,8 @@ class Members(Sequence[Member]):
         """Number of files."""
         return len(self._sizes)
 
-    @overload
-    def __getitem__(self, place: int) -> Member: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Member]: ...
-    def __getitem__(self, place: int | slice) -> Member | list[Member]:
-        """Return one of the files, or a part of them."""
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        number = range(len(self))[place]
+    def at(self, number: int) -> Member:
+        """Make one of the files."""
         return Member(self._paths[number], self._sizes[number], self._shards[number], number)
 
 

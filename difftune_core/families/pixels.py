@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float16, Int, UInt8
 from torch import Tensor
 
-from difftune_core.data.latents import Latents, LatentSet
+from difftune_core.data.latents import Latents, LatentSet, Streamed
 from difftune_core.data.pixels import ImageRows, pixels_digest
 from difftune_core.runtime.residency import is_resident
 from difftune_core.runtime.tensors import sent
@@ -29,28 +29,14 @@ def pixel_latents(pixels: ImageRows, labels: Int[Tensor, " n"]) -> Latents:
 
 
 @dataclass(frozen=True)
-class PixelLatents:
+class PixelLatents(Streamed[ImageRows]):
     """Images that are decoded when a batch asks for them."""
-
-    pixels: ImageRows
-    labels: Int[Tensor, " n"]
-    digest: str
-    """Identifies the images."""
-    device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.labels)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(3, s, s)."""
-        _, height, width, channels = self.pixels.shape
+        _, height, width, channels = self.rows.shape
         return channels, height, width
-
-    def to(self, device: torch.device | str) -> PixelLatents:
-        """Return the same set, with batches on another device."""
-        return replace(self, labels=self.labels.to(device), device=torch.device(device))
 
     def means(self, start: int, stop: int) -> Float16[Tensor, "_ 3 s s"]:
         """Return some of the images."""
@@ -67,7 +53,7 @@ class PixelLatents:
         return self._of(indices.numpy()).float()
 
     def _of(self, chosen: Any) -> Float16[Tensor, "_ 3 s s"]:
-        images = torch.from_numpy(np.asarray(self.pixels[chosen])).permute(0, 3, 1, 2)
+        images = torch.from_numpy(np.asarray(self.rows[chosen])).permute(0, 3, 1, 2)
         return sent((images / _HALF - 1).half(), self.device)
 
 
