@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
+from difftune_core.diffusion.continuous import Continuous, quantiles, shaped
+
 _LEAST = 2.0**-53
 
 
 @dataclass(frozen=True)
-class EDM:
+class EDM(Continuous):
     """Sigma is log-normal: ln sigma ~ N(p_mean, p_std^2) (table 1)."""
 
     sigma_data: float = 0.5
@@ -25,43 +27,37 @@ class EDM:
     p_mean: float = -1.2
     p_std: float = 1.2
 
-    def to(self, device: torch.device | str) -> EDM:  # noqa: ARG002  # the protocol's shape
-        """Return itself: there are no tables."""
-        return self
-
     def draw_times(
         self, count: int, stream: torch.Generator, share: tuple[float, float] = (0.0, 1.0)
     ) -> Real[Tensor, " {count}"]:
         """Draw times by the quantiles of the log-normal law."""
-        low, high = share
-        quantile = low + (high - low) * torch.rand(count, generator=stream, dtype=torch.float64)
-        normal: Tensor = torch.special.ndtri(quantile.clamp(_LEAST, 1 - _LEAST))
+        normal: Tensor = torch.special.ndtri(quantiles(count, stream, share).clamp(_LEAST, 1 - _LEAST))
         return (self.p_mean + self.p_std * normal).exp().float()
 
     def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
         """Add noise to x_0, whose scale stays."""
-        return x0 + _shaped(t, x0) * noise
+        return x0 + shaped(t, x0) * noise
 
     def network_inputs(
         self, x_t: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b ..."], Float[Tensor, " b"]]:
         """c_in x with c_in = 1 / sqrt(sigma^2 + sigma_data^2), and c_noise = ln(sigma) / 4."""
-        return x_t / self._norm(_shaped(t, x_t)), t.float().log() / 4
+        return x_t / self._norm(shaped(t, x_t)), t.float().log() / 4
 
     def target(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
         """(x_0 - c_skip x) / c_out, written without the difference that loses digits at small sigma."""
-        sigma = _shaped(t, x0)
+        sigma = shaped(t, x0)
         return (sigma * x0 / self.sigma_data - self.sigma_data * noise) / self._norm(sigma)
 
     def implied_x0(
         self, output: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
     ) -> Float[Tensor, "b ..."]:
         """D: c_skip = sigma_data^2 / (sigma^2 + sigma_data^2), c_out = sigma sigma_data / their root."""
-        sigma = _shaped(t, x_t)
+        sigma = shaped(t, x_t)
         norm = self._norm(sigma)
         return (self.sigma_data / norm) ** 2 * x_t + sigma * self.sigma_data / norm * output
 
@@ -85,8 +81,3 @@ class EDM:
 
     def _norm(self, sigma: Tensor) -> Tensor:
         return (sigma**2 + self.sigma_data**2).sqrt()
-
-
-def _shaped(t: Tensor, like: Tensor) -> Tensor:
-    """Shape values so that they multiply `like`."""
-    return t.reshape(-1, *[1] * (like.ndim - 1))

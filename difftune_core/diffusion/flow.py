@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
+from difftune_core.diffusion.continuous import Continuous, quantiles, shaped
 from difftune_core.diffusion.prediction import implied_x0
 from difftune_core.diffusion.schedule import NUM_TIMESTEPS, linear_betas
 
@@ -26,19 +27,14 @@ _FIRST = 2.0**-24  # the smallest time that is drawn: at 0 the signal-to-noise r
 
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(Continuous):
     """The linear interpolant; t is uniform in (0, 1)."""
-
-    def to(self, device: torch.device | str) -> Flow:  # noqa: ARG002  # the protocol's shape
-        """Return itself: there are no tables."""
-        return self
 
     def draw_times(
         self, count: int, stream: torch.Generator, share: tuple[float, float] = (0.0, 1.0)
     ) -> Real[Tensor, " {count}"]:
         """Uniform."""
-        low, high = share
-        return (low + (high - low) * torch.rand(count, generator=stream, dtype=torch.float64)).clamp(min=_FIRST).float()
+        return quantiles(count, stream, share).clamp(min=_FIRST).float()
 
     def add_noise(
         self, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Real[Tensor, " b"]
@@ -91,8 +87,8 @@ class Flow:
 
 def _scales(t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """Scales of signal and noise, shaped to multiply `like`."""
-    shaped = t.reshape(-1, *[1] * (like.ndim - 1))
-    return 1 - shaped, shaped
+    scale = shaped(t, like)
+    return 1 - scale, scale
 
 
 @lru_cache(maxsize=1)
