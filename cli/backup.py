@@ -11,15 +11,14 @@ from typing import Annotated
 import typer
 
 from cli.service import AsJson
-from cli.settings import need, read_settings
+from cli.settings import EmbeddedDataDir, need, read_settings
 
 _Folder = Annotated[Path, typer.Argument(help="The backup.")]
-_DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
 
 
 def backup(
     folder: _Folder,
-    data_dir: _DataDir = None,
+    data_dir: EmbeddedDataDir = None,
     with_objects: Annotated[
         bool, typer.Option("--with-objects", help="Copy the store's objects too, not only their checksums.")
     ] = False,
@@ -29,7 +28,7 @@ def backup(
     _run("backup", folder, data_dir, ["--with-objects"] * with_objects + ["--json"] * as_json)
 
 
-def restore(folder: _Folder, data_dir: _DataDir = None, as_json: AsJson = False) -> None:
+def restore(folder: _Folder, data_dir: EmbeddedDataDir = None, as_json: AsJson = False) -> None:
     """Bring a backup into an empty service that does not run, and say what the store lacks."""
     _run("restore", folder, data_dir, ["--json"] * as_json)
 

@@ -7,16 +7,13 @@ from urllib.parse import quote
 
 import typer
 
-from api.comparisons.states import ComparisonStatus
+from api.subjects.states import Status
 from cli.card import moment
 from cli.printing import printable, table, tell
-from cli.service import AsJson, DataDir, Key, Url, service
+from cli.service import AsJson, DataDir, Key, Limit, Url, service
 
 Comparison = Annotated[str, typer.Argument(help="Id of the comparison (cmp_...).")]
-Statuses = Annotated[
-    list[ComparisonStatus] | None, typer.Option("--status", help="Only these; may be given several times.")
-]
-Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
+Statuses = Annotated[list[Status] | None, typer.Option("--status", help="Only these; may be given several times.")]
 WithJobs = Annotated[bool, typer.Option("--jobs", help="Delete its jobs too, and all that they made.")]
 _PATH = "/v1/comparisons"
 _COLUMNS = {

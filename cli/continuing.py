@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
-import typer
-
 from cli.printing import tell
-from cli.results import checkpoint_of
+from cli.results import Which, checkpoint_of
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
 from cli.submit import Epochs, MaxSteps, Name, Set, Watch, exit_by, set_field, watched
@@ -16,8 +14,6 @@ from cli.transfer import told
 from difftune.bodies import choose_method, continued_config
 from difftune.jobs import JOBS, path_of
 from difftune.service import Service
-
-Which = Annotated[str, typer.Argument(help="Id of a job (its result, else its newest checkpoint) or of a checkpoint.")]
 
 
 def continue_job(

@@ -12,12 +12,11 @@ import typer
 from cli.card import moment
 from cli.printing import printable, table, tell
 from cli.sending import OnBadFiles, Splits, send, settings_of
-from cli.service import AsJson, DataDir, Key, Url, service
+from cli.service import AsJson, DataDir, Key, Limit, Url, service
 from cli.transfer import told
 
 Dataset = Annotated[str, typer.Argument(help="Id of the data set (ds_...).")]
 Archive = Annotated[Path, typer.Argument(help="A zip or tar of images, or a folder, which is packed.")]
-Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
 _COLUMNS = {
     "id": "ID",
     "filename": "FILE",

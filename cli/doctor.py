@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 
 from api import __version__
 from api.findings import Finding, bad, good, poor
-from cli.settings import read_settings
+from cli.settings import EmbeddedDataDir, read_settings
 from difftune.extras import lacking
 
 _SHOWN = ("fastapi", "celery", "SQLAlchemy", "boto3", "torch", "diffusers")
@@ -26,12 +25,11 @@ _EXAMINATIONS = (("database", "migrations.run", "examine"), ("service", _SERVICE
 _TIMEOUT_S = 300.0
 _SIGNS = {"good": "  ok ", "poor": " note", "bad": "WRONG"}
 _DEVICES = "devices"
-DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
 Every = Annotated[bool, typer.Option("--all", help="Look for every object that rows name, not for some.")]
 AsJson = Annotated[bool, typer.Option("--json", help="A JSON line a finding.")]
 
 
-def doctor(data_dir: DataDir = None, as_json: AsJson = False, every: Every = False) -> None:
+def doctor(data_dir: EmbeddedDataDir = None, as_json: AsJson = False, every: Every = False) -> None:
     """Look at database, broker, object store, clock, disk, GPUs, base models, key files and versions.
 
     Run it where the service or a worker runs, with its settings. Ends with status 1 if something is wrong.

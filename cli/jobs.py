@@ -9,13 +9,12 @@ import typer
 from api.jobs.states import JobStatus
 from cli.card import card, left, moment, name_of
 from cli.printing import table, tell
-from cli.service import AsJson, DataDir, Key, Url, service
+from cli.service import AsJson, DataDir, Key, Limit, Url, service
 from difftune.jobs import JOBS, path_of
 from difftune.service import Service
 
 Job = Annotated[str, typer.Argument(help="Id of the job (ftjob_...).")]
 Statuses = Annotated[list[JobStatus] | None, typer.Option("--status", help="Only these; may be given several times.")]
-Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
 _COLUMNS = {
     "id": "ID",
     "name": "NAME",

@@ -16,19 +16,18 @@ import typer
 
 from cli.card import moment
 from cli.printing import tell
-from cli.settings import failed, need, read_settings
+from cli.settings import EmbeddedDataDir, failed, need, read_settings
 
 commands = typer.Typer(name="keys", help="API keys and tenants of a service, for its operator.", no_args_is_help=True)
 
 _UNITS_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 _COLUMNS = "{:<30}  {:<16}  {:<20}  {:<8}  {:<16}  {:<16}  {:<16}"
-DataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON; `list` a line a key.")]
 Key = Annotated[str, typer.Argument(help="Id of a key (key_...), as `list` shows it.")]
 
 
 @commands.command("list")
-def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def list_keys(data_dir: EmbeddedDataDir = None, as_json: AsJson = False) -> None:
     """Show the keys of all tenants; never the keys themselves, of which only hashes are kept."""
     lines = _run(data_dir, "list").splitlines()
     if as_json:
@@ -45,7 +44,7 @@ def add_key(
     tenant: Annotated[str, typer.Option(help="Whose key; a tenant is there from its first key on.")],
     name: Annotated[str, typer.Option(help="What it is for.")],
     expires: Annotated[str | None, typer.Option(help="A date (2027-01-31), or in how long: 12h, 30d, 8w.")] = None,
-    data_dir: DataDir = None,
+    data_dir: EmbeddedDataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once."""
@@ -58,7 +57,7 @@ def add_key(
 def rotate_key(
     key: Key,
     overlap: Annotated[str | None, typer.Option(help="How long the old one works on: 12h, 2d. Without: not.")] = None,
-    data_dir: DataDir = None,
+    data_dir: EmbeddedDataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a new key in place of another, with its tenant, name and end, and print it, this once."""
@@ -68,7 +67,7 @@ def rotate_key(
 
 
 @commands.command("revoke")
-def revoke_key(key: Key, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def revoke_key(key: Key, data_dir: EmbeddedDataDir = None, as_json: AsJson = False) -> None:
     """End a key for good, with the streams that were opened with it. Jobs and data of its tenant stay."""
     _run(data_dir, "revoke", key)
     if as_json:

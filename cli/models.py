@@ -17,7 +17,7 @@ from api.storage import StoreError, open_store
 from cli.importing import import_model
 from cli.printing import sheet, table
 from cli.removing import remove_model
-from cli.service import ask
+from cli.service import AsJson, KeyForUrl, ask
 from cli.settings import failed, read_settings
 from difftune_core.config.card import (
     CardPart,
@@ -33,10 +33,8 @@ from difftune_core.config.card import (
 models = typer.Typer(name="models", help="Base models: list, show, bring in, remove.", no_args_is_help=True)
 
 Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service to ask.")]
-Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder to read where no --url is given.")]
 Extractors = Annotated[bool, typer.Option("--extractors", help="The metrics' feature extractors alone; without --url.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 _COLUMNS = {
     "id": "ID",
     "family": "FAMILY",
@@ -64,7 +62,7 @@ _COMPANION_COLUMNS = {
 @models.command("list")
 def list_models(
     url: Url = None,
-    key: Key = None,
+    key: KeyForUrl = None,
     data_dir: DataDir = None,
     extractors: Extractors = False,
     as_json: AsJson = False,
@@ -85,7 +83,9 @@ def list_models(
 
 
 @models.command("show")
-def show_model(model: str, url: Url = None, key: Key = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def show_model(
+    model: str, url: Url = None, key: KeyForUrl = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
     """One model of any kind: where it comes from, its licence, digest, defaults and figures, and its folder here."""
     if url:
         found = ask(url, key, f"/v1/models/{quote(model, safe='')}")

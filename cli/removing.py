@@ -16,7 +16,7 @@ from api.settings import Settings
 from api.storage import StoreError, open_store
 from api.subjects.states import FINAL, Status
 from cli.printing import tell
-from cli.service import AsJson, service
+from cli.service import AsJson, KeyForUrl, service
 from cli.settings import failed, read_settings
 from difftune.service import Service
 from difftune_core.config.model_ids import MODEL_ID, named_models
@@ -29,11 +29,10 @@ _LIVE: dict[str, list[str]] = {
 """What uses a model, and the states in which it still will."""
 DataDir = Annotated[Path | None, typer.Option(help="The data folder that has the model.")]
 Url = Annotated[str | None, typer.Option(envvar="DIFFTUNE_URL", help="A running service to ask who uses it.")]
-Key = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
 
 
 def remove_model(
-    model: str, *, data_dir: DataDir = None, url: Url = None, key: Key = None, as_json: AsJson = False
+    model: str, *, data_dir: DataDir = None, url: Url = None, key: KeyForUrl = None, as_json: AsJson = False
 ) -> None:
     """Remove an imported model; with --url not while work that this key sees is to use it. Its results stay."""
     if not re.fullmatch(MODEL_ID, model):

@@ -14,7 +14,7 @@ from cli.card import moment
 from cli.printing import sheet, table, tell
 from cli.results import To, fetched
 from cli.sending import send
-from cli.service import AsJson, DataDir, Key, Url, service
+from cli.service import AsJson, DataDir, Key, Limit, Url, service
 from cli.settings import failed
 from cli.submit import INTERRUPTED, Set, set_field
 from cli.transfer import bars, told
@@ -32,7 +32,6 @@ Images = Annotated[
     str | None, typer.Option("--data", help="Take these in place of drawing some: an archive, a folder, or ds_...")
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay and show progress until it is made.")]
-Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
 _PATH = "/v1/retention_sets"
 _MADE, _POLL_S = "succeeded", 0.5
 _COLUMNS = {

@@ -26,6 +26,8 @@ Key = Annotated[
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Limit = Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")]
+KeyForUrl = Annotated[str | None, typer.Option(envvar="DIFFTUNE_API_KEY", help="API key for --url.", show_envvar=True)]
 
 
 @contextmanager

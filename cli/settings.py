@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -12,6 +12,7 @@ from pydantic_settings import SettingsError
 from api.settings import Settings, faults_of
 from difftune.extras import lacking
 
+EmbeddedDataDir = Annotated[Path | None, typer.Option(help="Data folder of an embedded service.")]
 TOLD = 2
 """Exit status of a module of ours that has said on stderr, in words for people, why it cannot go on."""
 

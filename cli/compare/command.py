@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cli.service import DataDir
+
 Data = Annotated[
     Path, typer.Option(help="Images to tune on: an archive or a folder of class folders or captioned images.")
 ]
@@ -39,7 +41,6 @@ Key = Annotated[
     str | None,
     typer.Option(envvar="DIFFTUNE_API_KEY", help="API key; default: the data folder's.", show_envvar=True),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service on this machine.")]
 
 
 def compare(
