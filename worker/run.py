@@ -137,7 +137,7 @@ class Run:
         for attempt in range(_UPLOAD_TRIES):
             self.heartbeat.check()
             try:
-                stored = self.tools.store.put_file(key, path, content_type=content_type)
+                stored = self.tools.store.put_file(key, path, content_type=content_type, sha256=file.sha256)
             except StoreError:
                 if attempt == _UPLOAD_TRIES - 1:
                     raise
@@ -146,5 +146,5 @@ class Run:
             else:
                 break
         self.heartbeat.progressed()
-        if stored.sha256 not in {None, file.sha256}:
+        if stored.bytes != file.bytes or stored.sha256 not in {None, file.sha256}:
             raise TaskError("damaged_file", f"{file.path} changed between writing and uploading.")

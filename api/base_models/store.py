@@ -71,7 +71,8 @@ def publish(store: ObjectStore, folder: Path) -> StoredModel:
     card = json.loads((folder / CARD_FILE).read_bytes())
     model = StoredModel(id=folder.name, digest=folder_digest(folder), card=card, files=files)
     for path, file in zip(paths, files, strict=True):
-        store.put_file(model.key(file), path, content_type=_TYPES.get(path.suffix, "application/octet-stream"))
+        kind = _TYPES.get(path.suffix, "application/octet-stream")
+        store.put_file(model.key(file), path, content_type=kind, sha256=file.sha256)
     index = model.model_dump_json(indent=1, exclude={"files": {"__all__": {"v"}}})
     store.put_stream(f"{_folder(model.id, model.digest)}/{_INDEX}", [index.encode()])
     return model

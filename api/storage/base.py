@@ -66,10 +66,11 @@ class ObjectStore(Protocol):
     `StoreError` when the store does not answer.
     """
 
-    def put_file(self, key: str, path: Path, *, content_type: str) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, content_type: str, sha256: str | None = None) -> ObjectInfo:
         """Store a local file; the object appears whole or not at all.
 
-        Done again with the same bytes it is no error.
+        Done again with the same bytes it is no error. A `sha256` that is known is believed: the file is not read for
+        it again.
 
         Raises:
             FileExistsError: the key has other bytes. Not every store can tell: see `S3Store.conditional`.

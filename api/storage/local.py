@@ -11,6 +11,7 @@ from pathlib import Path
 
 from api.storage.base import CHUNK_BYTES, ObjectInfo, StoreError, checked_key
 from api.storage.links import Link
+from difftune_core.files import sha256_file
 
 _LINK_TRIES = 5
 _INCOMING = ".incoming"
@@ -27,32 +28,37 @@ class LocalStore:
         self.base_url = base_url
         (root / _INCOMING).mkdir(parents=True, exist_ok=True)
 
-    def put_file(self, key: str, path: Path, *, content_type: str) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, content_type: str, sha256: str | None = None) -> ObjectInfo:
         """Do as `ObjectStore.put_file`; the content type goes into each link instead."""
         del content_type
-        return self.put_stream(key, _file_chunks(path, 0, None))
+        return self._put(key, _file_chunks(path, 0, None), sha256)
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
         """Write aside, fsync, give it its name, fsync the folder."""
+        return self._put(key, chunks, None)
+
+    def _put(self, key: str, chunks: Iterable[bytes], sha256: str | None) -> ObjectInfo:
         target = self._path(key)
         aside = self.root / _INCOMING / secrets.token_hex(16)
         digest, size = hashlib.sha256(), 0
         try:
             with aside.open("xb") as file:
                 for chunk in chunks:
-                    digest.update(chunk)
+                    if sha256 is None:
+                        digest.update(chunk)
                     size += len(chunk)
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
+            sha256 = sha256 or digest.hexdigest()
             try:
                 _link(aside, target)
             except FileExistsError:
-                if _digest(target) != digest.hexdigest():
+                if sha256_file(target) != sha256:
                     raise FileExistsError(key) from None
         finally:
             aside.unlink(missing_ok=True)
-        return ObjectInfo(key, size, digest.hexdigest(), _etag(target))
+        return ObjectInfo(key, size, sha256, _etag(target))
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Do as `ObjectStore.read`."""
@@ -131,11 +137,6 @@ def _file_chunks(path: Path, start: int, end: int | None) -> Iterator[bytes]:
         while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):
             left -= len(chunk)
             yield chunk
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _link(aside: Path, target: Path) -> None:

@@ -20,6 +20,7 @@ from api.addresses import path_apart
 from api.settings import Settings
 from api.storage.base import CHUNK_BYTES, ObjectChangedError, ObjectInfo, StoreError, checked_key, disposition
 from api.storage.s3_client import code_of, honours_conditions, s3_client, translated
+from difftune_core.files import sha256_file
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -51,10 +52,9 @@ class S3Store:
         # boto3's transfers know no conditions. Only objects of one part have one: many stores ignore it on completion.
         self._client.meta.events.register("before-parameter-build.s3.PutObject", self._add_condition)
 
-    def put_file(self, key: str, path: Path, *, content_type: str) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, *, content_type: str, sha256: str | None = None) -> ObjectInfo:
         """Do as `ObjectStore.put_file`; in parts where it is large."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256 or sha256_file(path)
         extra = {"ContentType": content_type, "Metadata": {"sha256": digest}}
         self._probe()
         try:

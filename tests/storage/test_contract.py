@@ -67,6 +67,13 @@ def test_a_file_is_put_again_and_never_over_another(store: ObjectStore, tmp_path
     assert content(store, "a/b") == b"mine"
 
 
+def test_a_digest_that_is_known_is_not_computed_again(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"saved")
+    info = store.put_file("a/b", tmp_path / "file", content_type="image/png", sha256="1" * 64)
+    assert (info.bytes, info.sha256) == (5, "1" * 64)
+    assert content(store, "a/b") == b"saved"
+
+
 def test_ranges(store: ObjectStore) -> None:
     data = bytes(range(256)) * 40
     store.put_stream("a/b", [data])

@@ -80,10 +80,10 @@ def test_a_store_that_fails_for_a_while_loses_no_job(bench: Bench, monkeypatch: 
     """Longer than the attempts that a crash would have: an outage does not count against the job."""
     put, failures = LocalStore.put_file, iter(range(5))
 
-    def failing(self: LocalStore, key: str, path: Path, *, content_type: str) -> Any:
+    def failing(self: LocalStore, key: str, path: Path, **options: Any) -> Any:
         if next(failures, None) is not None:
             raise StoreError("the object store refused it: SlowDown")
-        return put(self, key, path, content_type=content_type)
+        return put(self, key, path, **options)
 
     monkeypatch.setattr(LocalStore, "put_file", failing)
     monkeypatch.setattr("worker.run._UPLOAD_TRIES", 1)

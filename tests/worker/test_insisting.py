@@ -24,8 +24,10 @@ class Answers:
 
     def __init__(self, *answers: Any) -> None:
         self._answers = iter(answers)
+        self.options: dict[str, Any] = {}
 
-    def __call__(self, *_given: Any, **_options: Any) -> Any:
+    def __call__(self, *_given: Any, **options: Any) -> Any:
+        self.options = options
         answer = next(self._answers)
         if isinstance(answer, Exception):
             raise answer
@@ -77,8 +79,8 @@ def test_what_the_database_refuses_is_not_asked_again(run: Callable[..., Run], p
 FILE = FileInfo(path="a.bin", bytes=3, sha256="1" * 64)
 
 
-def stored(sha256: str | None) -> ObjectInfo:
-    return ObjectInfo("k", 3, sha256)
+def stored(sha256: str | None, size: int = 3) -> ObjectInfo:
+    return ObjectInfo("k", size, sha256)
 
 
 def test_a_store_that_does_not_take_a_file_is_asked_for_about_a_minute(
@@ -104,3 +106,14 @@ def test_a_file_that_is_another_than_the_child_has_written_is_refused(
         assert caught.value.code == "damaged_file"
     else:
         upload("k", Path("a.bin"), FILE, content_type="x/y")
+
+
+def test_a_file_of_another_size_than_the_child_has_written_is_refused(run: Callable[..., Run]) -> None:
+    with pytest.raises(TaskError, match=r"a\.bin changed"):
+        run(Answers(stored(FILE.sha256, size=4))).upload("k", Path("a.bin"), FILE, content_type="x/y")
+
+
+def test_what_the_child_has_hashed_is_not_hashed_again(run: Callable[..., Run]) -> None:
+    put = Answers(stored(FILE.sha256))
+    run(put).upload("k", Path("a.bin"), FILE, content_type="x/y")
+    assert put.options["sha256"] == FILE.sha256
