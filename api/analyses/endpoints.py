@@ -9,11 +9,11 @@ from api.analyses import service
 from api.analyses.kind import ANALYSES
 from api.analyses.models import Analysis
 from api.analyses.schemas import AnalysisCreate, AnalysisOut, analysis_out
-from api.analyses.states import AnalysisStatus
 from api.base_models import service as models
 from api.routing import KeyedRoute
 from api.subjects import files
 from api.subjects.routes import Asked, Routes
+from api.subjects.states import Status
 
 router = APIRouter(prefix="/v1/analyses", tags=["analyses"], route_class=KeyedRoute)
 
@@ -37,9 +37,7 @@ _routes.create(
     "Have checkpoints analysed: images are drawn with the base model taking over a growing part of the chain.",
     _created,
 )
-_routes.pages(
-    "The analyses, newest first.", prefix="ana", statuses=AnalysisStatus, about="Only analyses of this status."
-)
+_routes.pages("The analyses, newest first.", prefix="ana", statuses=Status, about="Only analyses of this status.")
 _routes.retrieve("One analysis, with its progress.")
 _routes.act(
     "cancel",

@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from api.analyses.states import AnalysisStatus
 from api.db import Base
 from api.subjects.models import Counted, OwnedSubject, one_of
+from api.subjects.states import Status
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.stored import read_stored
 
@@ -17,7 +17,7 @@ class Analysis(Counted, OwnedSubject, Base):
     """A look at tuned models as a user asked for it, and how it stands."""
 
     __tablename__ = "analyses"
-    __table_args__ = (one_of(AnalysisStatus),)
+    __table_args__ = (one_of(Status),)
     noun = "analysis"
 
     type: Mapped[str] = mapped_column(String(32))

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from api.analyses.models import Analysis
-from api.analyses.states import AnalysisStatus
 from api.jobs.models import Job
 from api.schemas import In, Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
 from api.subjects.models import ResultFile
 from api.subjects.schemas import Failure, Progress, Report, reports_of
+from api.subjects.states import Status
 from difftune_core.config.analysis import MAX_CHECKPOINTS, ChainOfForgetting, Fractions
 from difftune_core.config.evaluation import ClassDistribution, EvaluationConfig, GuidanceInterval
 from difftune_core.config.sampling import Guidance, Sampler
@@ -87,7 +87,7 @@ class AnalysisOut(Listed):
 
     object: Literal["analysis"] = "analysis"
     type: str
-    status: AnalysisStatus
+    status: Status
     model: str
     checkpoints: list[AnalysedCheckpoint]
     fractions: list[float]
@@ -109,7 +109,7 @@ def analysis_out(analysis: Analysis, files: list[ResultFile]) -> AnalysisOut:
     return AnalysisOut(
         id=analysis.id,
         type=analysis.type,
-        status=AnalysisStatus(analysis.status),
+        status=Status(analysis.status),
         model=config.model,
         checkpoints=[AnalysedCheckpoint.model_validate(entry) for entry in analysis.checkpoints],
         fractions=list(config.fractions),

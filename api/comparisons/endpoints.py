@@ -11,7 +11,6 @@ from api.comparisons import repository, service
 from api.comparisons.kind import COMPARISONS
 from api.comparisons.models import Comparison
 from api.comparisons.schemas import ComparisonCreate, ComparisonOut, comparison_out
-from api.comparisons.states import ComparisonStatus
 from api.deps import After, Limit, Order, ReadSession, ServicesDep, Tenant, WriteSession
 from api.ids import cursor
 from api.jobs import images
@@ -22,6 +21,7 @@ from api.storage.cleaning import delete_objects
 from api.subjects import files
 from api.subjects.repository import page
 from api.subjects.routes import Asked, Routes
+from api.subjects.states import Status
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], route_class=KeyedRoute)
 
@@ -62,7 +62,7 @@ def list_comparisons(
     after: After = None,
     limit: Limit = 20,
     order: Order = "desc",
-    status: Annotated[list[ComparisonStatus] | None, Query(description="Only those of these statuses.")] = None,
+    status: Annotated[list[Status] | None, Query(description="Only those of these statuses.")] = None,
     model: Annotated[str | None, Query(max_length=64, description="Only those on this base model.")] = None,
 ) -> Page[ComparisonOut]:
     """The comparisons, newest first."""

@@ -5,9 +5,9 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from api.comparisons.states import ComparisonStatus
 from api.db import Base
 from api.subjects.models import OwnedSubject, one_of
+from api.subjects.states import Status
 
 
 class Comparison(OwnedSubject, Base):
@@ -17,7 +17,7 @@ class Comparison(OwnedSubject, Base):
     """
 
     __tablename__ = "comparisons"
-    __table_args__ = (one_of(ComparisonStatus),)
+    __table_args__ = (one_of(Status),)
     noun = "comparison"
 
     model: Mapped[str] = mapped_column(String(64))

@@ -7,14 +7,13 @@ from pydantic import Field
 
 from api.comparisons.models import Comparison
 from api.comparisons.repository import Member
-from api.comparisons.states import ComparisonStatus
 from api.jobs.schemas import JobError
 from api.jobs.states import FINAL as JOB_FINAL
 from api.jobs.states import JobStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, Resolved, seconds
 from api.subjects.models import ResultFile
 from api.subjects.schemas import Report, reports_of
-from api.subjects.states import FINAL
+from api.subjects.states import FINAL, Status
 from difftune_core.config.comparison import MAX_METHODS, MAX_SEEDS, MethodName, Seed
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
@@ -109,7 +108,8 @@ class ComparisonOut(Listed):
     """A comparison of methods."""
 
     object: Literal["comparison"] = "comparison"
-    status: ComparisonStatus
+    status: Status
+    """`running` from the start of the first job until the report is there, or it is known that there will be none."""
     status_details: ComparisonDetails
     created_at: int
     started_at: int | None
@@ -139,7 +139,7 @@ def comparison_out(row: Comparison, members: list[Member], files: list[ResultFil
     of_jobs = members[0].job.transfer.model_dump(mode="json") if members else {}
     return ComparisonOut(
         id=row.id,
-        status=ComparisonStatus(row.status),
+        status=Status(row.status),
         status_details=_details(row, members),
         created_at=int(row.created_at),
         started_at=seconds(row.started_at),

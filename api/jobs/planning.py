@@ -12,8 +12,8 @@ from api.errors import InvalidInputError
 from api.jobs import rates
 from api.jobs.models import Job
 from api.retention_sets.models import RetentionSet
-from api.retention_sets.states import RetentionSetStatus
 from api.subjects.repository import find
+from api.subjects.states import Status
 from api.work.repository import devices
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.families import rules_of
@@ -104,7 +104,7 @@ def _retention(session: Session, row: Job) -> RetentionState:
         return "not_used"
     if row.retention_set is not None:
         named = find(session, RetentionSet, row.tenant_id, row.retention_set)
-        is_made = named is not None and named.status == RetentionSetStatus.SUCCEEDED
+        is_made = named is not None and named.status == Status.SUCCEEDED
         return "made" if is_made else "being_made"
     used = select(Job.id).where(Job.tenant_id == row.tenant_id, Job.retention_digest == row.retention_digest)
     return "cached" if session.scalar(used.where(Job.step > 0, Job.id != row.id).limit(1)) else "to_be_made"

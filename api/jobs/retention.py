@@ -8,15 +8,15 @@ from sqlalchemy.orm import Session
 from api.errors import ConflictError, InvalidInputError
 from api.retention_sets.models import RetentionArtifact, RetentionSet
 from api.retention_sets.service import check_classes
-from api.retention_sets.states import RetentionSetStatus
 from api.subjects.repository import find, lock
+from api.subjects.states import Status
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.retention import RetentionSetConfig, retention_digest
 from difftune_core.config.transfer import DiffTuning, TransferConfig
 
 FIELD = "method.diff_tuning.hyperparameters.retention_set"
 _POINTER = "#/" + FIELD.replace(".", "/")
-_LOST = {RetentionSetStatus.FAILED, RetentionSetStatus.CANCELLED}
+_LOST = {Status.FAILED, Status.CANCELLED}
 
 
 def chosen(session: Session, tenant_id: str, config: TransferConfig, base_digest: str | None) -> RetentionSet | None:
@@ -65,7 +65,7 @@ def digest_of(config: TransferConfig, base_digest: str | None, named: RetentionS
 def is_made(session: Session, set_id: str | None) -> bool:
     """Return whether the images that a job waits for are there; it may wait for none."""
     query = select(RetentionArtifact.status).join(RetentionSet, RetentionSet.artifact_id == RetentionArtifact.id)
-    return set_id is None or session.scalar(query.where(RetentionSet.id == set_id)) == RetentionSetStatus.SUCCEEDED
+    return set_id is None or session.scalar(query.where(RetentionSet.id == set_id)) == Status.SUCCEEDED
 
 
 def check_settings(card: BaseModelCard, config: TransferConfig) -> None:

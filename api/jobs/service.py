@@ -18,8 +18,8 @@ from api.jobs.models import Job
 from api.jobs.moves import cancelled, failed, move
 from api.jobs.states import JobStatus
 from api.retention_sets.models import RetentionArtifact, RetentionSet
-from api.retention_sets.states import RetentionSetStatus
 from api.subjects.repository import find, open_work
+from api.subjects.states import Status
 from api.work import service as work
 from api.work.repository import most_slots
 from api.work.states import Slot, WorkKind, WorkState
@@ -70,7 +70,7 @@ def create(session: Session, tenant_id: str, asked: Submission) -> Job:
     session.add(job)
     session.flush()
     _tell_beginning(session, job)
-    if retained and retained.status != RetentionSetStatus.SUCCEEDED:
+    if retained and retained.status != Status.SUCCEEDED:
         events.append(session, job, "message", f"Waiting for the retention set {retained.id}")
     _queue_if_ready(session, job)
     return job
@@ -144,7 +144,7 @@ def retention_set_settled(session: Session, artifact: RetentionArtifact) -> None
     """Move on the jobs that waited for these images, in the transaction that ends their making. As above."""
     session.flush()
     for job in repository.waiting_for_retention(session, artifact.id):
-        if artifact.status == RetentionSetStatus.SUCCEEDED:
+        if artifact.status == Status.SUCCEEDED:
             _queue_or_fail(session, job)
             continue
         message = f"The retention set {job.retention_set} could not be made: {artifact.error_message}"

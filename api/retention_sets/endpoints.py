@@ -13,13 +13,12 @@ from api.objects.answers import DownloadLink, Redirect
 from api.retention_sets import service
 from api.retention_sets.models import RetentionSet
 from api.retention_sets.schemas import RetentionSetCreate, RetentionSetOut, retention_set_out
-from api.retention_sets.states import RetentionSetStatus
 from api.routing import KeyedRoute
 from api.schemas import Page, page_of
 from api.storage import StoredFile
 from api.subjects.repository import get, page
 from api.subjects.routes import Asked, Routes
-from api.subjects.states import FINAL
+from api.subjects.states import FINAL, Status
 from difftune_core.config.resolution import resolve_retention_set
 
 router = APIRouter(prefix="/v1/retention_sets", tags=["retention sets"], route_class=KeyedRoute)
@@ -53,7 +52,7 @@ def list_retention_sets(
     after: After = None,
     limit: Limit = 20,
     order: Order = "desc",
-    status: Annotated[RetentionSetStatus | None, Query(description="Only sets of this status.")] = None,
+    status: Annotated[Status | None, Query(description="Only sets of this status.")] = None,
     model: Annotated[str | None, Query(max_length=64, description="Only sets of this base model.")] = None,
 ) -> Page[RetentionSetOut]:
     """The retention sets, newest first."""
@@ -79,7 +78,7 @@ def retrieve_retention_set_content(
     """The images and labels as one safetensors file, behind a link that expires soon."""
     row = get(session, RetentionSet, tenant, retention_set_id)
     made = row.artifact
-    if row.status != RetentionSetStatus.SUCCEEDED or made.key is None or made.bytes is None or made.sha256 is None:
+    if row.status != Status.SUCCEEDED or made.key is None or made.bytes is None or made.sha256 is None:
         message = f"The retention set {row.id} is {row.status} and has no images to download."
         kind = ConflictError if row.status in FINAL else NotYetError
         raise kind("retention_set_not_ready", message)

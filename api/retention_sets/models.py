@@ -6,15 +6,15 @@ from sqlalchemy import JSON, BigInteger, ColumnElement, Double, ForeignKey, Stri
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from api.db import Base
-from api.retention_sets.states import RetentionSetStatus
 from api.subjects.models import Counted, Labelled, Owned, Subject, one_of
+from api.subjects.states import Status
 
 
 class RetentionArtifact(Counted, Subject, Base):
     """The images themselves: made once and stored once, whoever asked for them. No tenant sees its id."""
 
     __tablename__ = "retention_artifacts"
-    __table_args__ = (one_of(RetentionSetStatus),)
+    __table_args__ = (one_of(Status),)
     noun = "retention_set"
 
     live_key: Mapped[str | None] = mapped_column(String(128), unique=True)
@@ -52,6 +52,6 @@ class RetentionSet(Labelled, Owned, Base):
         return [*super().seen_by(tenant_id), cls.deleted_at.is_(None)]
 
     @property
-    def status(self) -> RetentionSetStatus:
+    def status(self) -> Status:
         """The set's status as its tenant sees it."""
-        return RetentionSetStatus.CANCELLED if self.cancelled_at else RetentionSetStatus(self.artifact.status)
+        return Status.CANCELLED if self.cancelled_at else Status(self.artifact.status)

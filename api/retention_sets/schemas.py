@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from api.retention_sets.models import RetentionSet
-from api.retention_sets.states import RetentionSetStatus
 from api.schemas import Listed, MetadataKey, MetadataValue, Out, seconds
 from api.subjects.schemas import Progress
+from api.subjects.states import Status
 from difftune_core.config.retention import RetentionSetConfig
 
 _MAX_METADATA = 16
@@ -43,7 +43,7 @@ class RetentionSetOut(Listed):
     """Images that Diff-Tuning replays while it tunes a base model."""
 
     object: Literal["retention_set"] = "retention_set"
-    status: RetentionSetStatus
+    status: Status
     digest: str
     """Content address: equal for equal base model and settings (or images)."""
     model: str
@@ -74,7 +74,7 @@ class RetentionSetOut(Listed):
 
 def retention_set_out(row: RetentionSet) -> RetentionSetOut:
     made, status = row.artifact, row.status
-    given_up = status == RetentionSetStatus.CANCELLED
+    given_up = status == Status.CANCELLED
     settings = made.settings or {}
     code, message = made.error_code, made.error_message
     return RetentionSetOut(

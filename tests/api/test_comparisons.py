@@ -11,12 +11,12 @@ from starlette.testclient import TestClient
 
 from api.comparisons.kind import COMPARISONS
 from api.comparisons.models import Comparison
-from api.comparisons.states import ComparisonStatus
 from api.datasets.states import DatasetStatus
 from api.deps import Services
 from api.jobs import lifecycle as jobs
 from api.jobs import moves
 from api.subjects.files import Result
+from api.subjects.states import Status
 from api.work import repository as work
 from api.work.models import WorkItem
 from api.work.states import Slot, WorkKind, WorkState
@@ -249,7 +249,7 @@ def test_reports_are_behind_links(
 ) -> None:
     path = f"{URL}/{made['id']}/reports/comparison.json"
     assert_problem(client.get(path), 409, "report_not_ready")
-    rows(lambda session: COMPARISONS.lock(session, made["id"]).set_status(ComparisonStatus.RUNNING))
+    rows(lambda session: COMPARISONS.lock(session, made["id"]).set_status(Status.RUNNING))
     stored = services.store.put_stream("comparisons/x", [b"{}"])
     file = Result(stored.key, "comparison.json", 2, "0" * 64, "application/json", kind="report_json", step=0)
     rows(lambda session: COMPARISONS.succeed(session, COMPARISONS.lock(session, made["id"]), [file]))

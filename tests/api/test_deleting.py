@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from api.analyses.models import Analysis
-from api.analyses.states import AnalysisStatus
 from api.comparisons.models import Comparison, ComparisonJob
 from api.deps import Services
 from api.jobs import lifecycle
@@ -21,6 +20,7 @@ from api.storage import StoredFile
 from api.subjects import files as result_files
 from api.subjects.files import Result
 from api.subjects.models import ResultFile
+from api.subjects.states import Status
 from api.work.models import WorkItem
 
 pytestmark = pytest.mark.both_databases
@@ -152,7 +152,7 @@ def test_a_comparison_takes_its_jobs_along_all_or_none(
     rows(look_at)
     assert_problem(client.delete(url, params={"jobs": "true"}), 409, "job_in_use")
     assert len(client.get(url).json()["jobs"]) == 4
-    rows(lambda session: session.get_one(Analysis, "an").set_status(AnalysisStatus.CANCELLED))
+    rows(lambda session: session.get_one(Analysis, "an").set_status(Status.CANCELLED))
     assert client.delete(url, params={"jobs": "true"}).status_code == 200
     assert client.get("/v1/fine_tuning/jobs").json()["data"] == []
 

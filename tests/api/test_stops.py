@@ -14,7 +14,7 @@ from api.datasets.models import Dataset
 from api.deps import Services
 from api.jobs.models import Checkpoint, Job
 from api.retention_sets.models import RetentionSet
-from api.retention_sets.states import RetentionSetStatus
+from api.subjects.states import Status
 from api.work.models import WorkItem
 from api.work.states import Request, WorkState
 from difftune_core.config.transfer import TransferConfig, config_digest
@@ -120,14 +120,14 @@ def test_a_retention_set_that_is_gone_is_noticed(
 ) -> None:
     set_id = client.post("/v1/retention_sets", json={"model": "tiny-dit"}).json()["id"]
 
-    def become(status: RetentionSetStatus) -> None:
+    def become(status: Status) -> None:
         with services.database.write() as session:
             session.get_one(RetentionSet, set_id).artifact.status = status
 
-    become(RetentionSetStatus.SUCCEEDED)
+    become(Status.SUCCEEDED)
     hyperparameters = {"retention_set": set_id}
     job_id = add_job(method={"type": "diff_tuning", "diff_tuning": {"hyperparameters": hyperparameters}})["id"]
     assert client.post(f"{JOBS}/{job_id}/pause").json()["status"] == "paused"
-    become(RetentionSetStatus.FAILED)
+    become(Status.FAILED)
     body = assert_problem(client.post(f"{JOBS}/{job_id}/resume"), 409, "resume_mismatch")
     assert body["fields"] == ["retention_set"]

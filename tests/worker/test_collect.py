@@ -14,13 +14,13 @@ from sqlalchemy import update
 from api.jobs import lifecycle
 from api.jobs.models import Job
 from api.retention_sets.models import RetentionArtifact
-from api.retention_sets.states import RetentionSetStatus
 from api.room import Reserve
 from api.storage import StoredFile
 from api.subjects import files as result_files
 from api.subjects.files import Result
 from api.subjects.kinds import owner
 from api.subjects.references import named_in, named_keys
+from api.subjects.states import Status
 from api.uploads.models import Upload, UploadPart
 from api.work.models import WorkItem
 from api.work.states import WorkState
@@ -87,7 +87,7 @@ def test_what_one_job_has_is_told_apart_from_all_that_rows_name(
             session.add(UploadPart(id=f"{upload}_{number}", upload_id=upload, key=key, bytes=come, created_at=0))
         for number, key in (("1", "one"), ("2", "two")):
             fields = {
-                "status": RetentionSetStatus.SUCCEEDED,
+                "status": Status.SUCCEEDED,
                 "model": "m",
                 "base_digest": number,
                 "digest": number,

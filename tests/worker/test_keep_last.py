@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import update
 
 from api.analyses.models import Analysis
-from api.analyses.states import AnalysisStatus
 from api.checkpoints import repository
 from api.jobs.models import Checkpoint, Event, Job
+from api.subjects.states import Status
 from worker.collect import collect_checkpoints
 
 Bench = Any  # the class of conftest.py
@@ -118,7 +118,7 @@ def test_what_an_analysis_looks_at_stays_until_it_has_ended(bench: Bench) -> Non
     collected(bench)
     assert bench.steps(job_id) == stored(bench, job_id) == [5, 20]
     with bench.database.write() as session:
-        session.get_one(Analysis, "an_1").status = AnalysisStatus.SUCCEEDED
+        session.get_one(Analysis, "an_1").status = Status.SUCCEEDED
     collected(bench)
     assert bench.steps(job_id) == stored(bench, job_id) == [20]
 
