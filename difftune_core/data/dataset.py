@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from difftune_core.config.dataset import DatasetOptions, Validated
-from difftune_core.data.archive import Archive, Limits, Member, RefusedError, open_archive
+from difftune_core.data.archive import Limits, open_archive
 from difftune_core.data.captioned import have_controls
 from difftune_core.data.class_folders import class_names_of
 from difftune_core.data.columns import Computed
 from difftune_core.data.forms import CAPTIONED, CLASS_FOLDERS
-from difftune_core.data.images import load_rgb
-from difftune_core.data.items import GROUNDS, CaptionedImage, Item, Item_co, ItemT, LabelledImage, Role
+from difftune_core.data.items import CaptionedImage, Item_co, ItemT, LabelledImage
 from difftune_core.data.layout import view_of
 from difftune_core.data.scan import Form, scan
 from difftune_core.data.skipping import sorted_out
@@ -125,54 +123,3 @@ def _items(
     if not found.items:
         raise form.nothing_in(path.name)
     return found.items
-
-
-def iter_files(dataset: Dataset[Item], size: int) -> Iterator[tuple[Role, list[int], UInt8[np.ndarray, "size size 3"]]]:
-    """Yield each file's role, the places in `items` that it serves, and its pixels; in the archive's own order.
-
-    One file is in memory at a time, decoded in full. Images and controls are brought to `size` in the same way
-    (`load_rgb`), so that they still fit each other; transparent pixels are white in images and black in controls.
-
-    Raises:
-        TaskError: `dataset_changed` where a file is gone or not the one that was listed, `invalid_dataset` where it is
-            damaged.
-    """
-    places: dict[str, dict[Role, list[int]]] = {}
-    digests: dict[str, str] = {}
-    for place, item in enumerate(dataset.items):
-        for role, path, sha256 in item.files:
-            places.setdefault(path, {}).setdefault(role, []).append(place)
-            digests[path] = sha256
-    with open_archive(dataset.source, dataset.limits) as archive:
-        gone = sorted(places.keys() - {member.path for member in archive})
-        if gone:
-            raise TaskError("dataset_changed", f"{gone[0]} is gone, with {len(gone) - 1} more", gone[0])
-        for member in archive:
-            for role in GROUNDS:
-                if served := places.get(member.path, {}).get(role):
-                    yield role, served, _load(archive, member, digests[member.path], size, GROUNDS[role])
-
-
-def load_pixels(dataset: Dataset[Item], size: int) -> dict[Role, UInt8[np.ndarray, "n size size 3"]]:
-    """Load all files of each role, in the order of `items`; n * size^2 * 3 bytes for each role.
-
-    Raises:
-        TaskError: as `iter_files`.
-    """
-    roles = {role for item in dataset.items for role, _, _ in item.files}
-    pixels = {role: np.empty((len(dataset), size, size, 3), np.uint8) for role in roles}
-    for role, places, image in iter_files(dataset, size):
-        pixels[role][places] = image
-    return pixels
-
-
-def _load(
-    archive: Archive, member: Member, digest: str, size: int, ground: tuple[int, int, int]
-) -> UInt8[np.ndarray, "size size 3"]:
-    try:
-        data = archive.read(member)
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise TaskError("dataset_changed", f"{member.path} changed after the data set was listed", member.path)
-        return load_rgb(data, size, ground)
-    except RefusedError as reason:
-        raise TaskError("invalid_dataset", f"{member.path}: {reason} ({reason.code})", member.path) from reason

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from difftune_core.data.dataset import iter_files, open_captioned
+from difftune_core.data.dataset import open_captioned
+from difftune_core.data.decoded import load_rows
 from difftune_core.data.images import load_rgb
 from difftune_core.data.validate import validate
 from difftune_core.hooks import TaskError
@@ -67,22 +68,21 @@ def test_good_data_sets_of_both_forms(tmp_path: Path, build: Any, recorder: Any,
     assert open_captioned(other).digest == opened.digest
 
 
-def test_files_come_in_the_archive_s_order_with_their_places(tmp_path: Path, build: Any) -> None:
+def test_each_row_has_its_own_image_and_control(tmp_path: Path, build: Any) -> None:
     files = folder_form(build)
     dataset = open_captioned(build.zip(tmp_path / "a.zip", files))
     assert dataset.has_controls
-    seen = list(iter_files(dataset, 16))
-    assert [(role, places) for role, places, _ in seen] == [
-        (role, [i]) for i in range(3) for role in ("image", "control")
-    ]
-    assert np.array_equal(seen[3][2], load_rgb(files["controls/1.png"], 16))
+    rows = load_rows(dataset, 16)
+    for folder, seen in (("images", rows.pixels), ("controls", rows.controls)):
+        assert np.array_equal(seen, [load_rgb(files[f"{folder}/{i}.png"], 16) for i in range(3)])
 
 
 def test_one_control_may_serve_several_rows(tmp_path: Path, build: Any) -> None:
     shared = [row(i, conditioning_image_file_name="controls/0.png") for i in range(2)]
     files = {name: data for name, data in folder_form(build, 2).items() if name != "controls/1.png"}
     dataset = open_captioned(build.zip(tmp_path / "a.zip", {**files, "metadata.jsonl": table(shared)}))
-    assert [(r, p) for r, p, _ in iter_files(dataset, 16) if r == "control"] == [("control", [0, 1])]
+    controls = load_rows(dataset, 16).controls
+    assert np.array_equal(controls, [load_rgb(files["controls/0.png"], 16)] * 2)
 
 
 def test_without_controls_in_any_row(tmp_path: Path, build: Any, recorder: Any) -> None:
@@ -186,10 +186,10 @@ def test_files_that_changed_or_went_since_are_named(tmp_path: Path, build: Any) 
     dataset = open_captioned(path)
     (path / "0001.control.png").write_bytes(build.picture(55))
     with pytest.raises(TaskError, match=r"0001\.control\.png changed"):
-        list(iter_files(dataset, 16))
+        np.asarray(load_rows(dataset, 16).controls)
     (path / "0001.control.png").unlink()
     with pytest.raises(TaskError, match=r"0001\.control\.png is gone"):
-        list(iter_files(dataset, 16))
+        np.asarray(load_rows(dataset, 16).controls)
 
 
 def test_deeply_nested_lines_are_refused(tmp_path: Path, build: Any, recorder: Any) -> None:

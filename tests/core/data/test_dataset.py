@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from difftune_core.data.dataset import load_pixels, open_dataset
+from difftune_core.data.dataset import open_dataset
+from difftune_core.data.decoded import decoded
 from difftune_core.data.images import load_rgb
 from difftune_core.hooks import TaskError
 
@@ -34,7 +35,7 @@ def test_the_same_data_set_in_any_packaging(tmp_path: Path, build: Any, kind: st
 def test_images_come_in_the_order_of_the_items(tmp_path: Path, build: Any, kind: str) -> None:
     files = dict(reversed(build.good(3).items()))
     dataset = open_dataset(build.packed(kind, tmp_path, files))
-    images = load_pixels(dataset, 16)["image"]
+    images = np.asarray(decoded(dataset, 16).pixels)
     wanted = np.stack([load_rgb(files[name], 16) for name in sorted(files)])
     assert np.array_equal(images, wanted)
     assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -73,10 +74,10 @@ def test_a_file_that_changed_after_listing_is_named(tmp_path: Path, build: Any) 
     dataset = open_dataset(folder)
     (folder / "dog/1.png").write_bytes(build.picture(7))
     with pytest.raises(TaskError, match=r"dog/1.png changed"):
-        load_pixels(dataset, 8)
+        np.asarray(decoded(dataset, 8).pixels)
     (folder / "dog/1.png").unlink()
     with pytest.raises(TaskError, match=r"dog/1.png is gone"):
-        load_pixels(dataset, 8)
+        np.asarray(decoded(dataset, 8).pixels)
 
 
 def test_truncation_that_the_listing_does_not_see_is_found_when_loading(tmp_path: Path, build: Any) -> None:
@@ -84,4 +85,4 @@ def test_truncation_that_the_listing_does_not_see_is_found_when_loading(tmp_path
     files["cat/9.jpg"] = build.picture(width=300, height=300, kind="JPEG")[:-2000]
     dataset = open_dataset(build.zip(tmp_path / "a.zip", files))
     with pytest.raises(TaskError, match=r"cat/9.jpg: .*truncated_image"):
-        load_pixels(dataset, 32)
+        np.asarray(decoded(dataset, 32).pixels)

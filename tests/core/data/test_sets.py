@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from difftune_core.data.dataset import iter_files, open_captioned
+from difftune_core.data.dataset import open_captioned
+from difftune_core.data.decoded import load_rows
 from tests.core.data.verdicts import judge
 
 
@@ -162,7 +163,8 @@ def test_transparent_controls_lie_on_black_and_say_so(tmp_path: Path, build: Any
     strokes = [drawing(i, ground=0, stroke=255) for i in range(3)]
     path = build.zip(tmp_path / "a.zip", controlled(build, strokes))
     assert judge(path, recorder).warnings == {f"{i}.control.png": "transparent_control" for i in range(3)}
-    seen = [pixels for role, _, pixels in iter_files(open_captioned(path), 20) if role == "control"]
+    seen = np.asarray(load_rows(open_captioned(path), 20).controls)
+    assert len(seen) == 3
     assert all(pixels.min() == 0 and pixels.max() > 200 and pixels.mean() < 64 for pixels in seen)
     lost = [drawing(i, ground=0, stroke=0) for i in range(3)]
     found = judge(build.zip(tmp_path / "b.zip", controlled(build, lost)), recorder)

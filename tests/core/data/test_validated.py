@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from difftune_core.channel import SilentHooks
 from difftune_core.config.dataset import DatasetOptions, Validated
-from difftune_core.data.dataset import load_pixels, open_captioned, open_dataset
+from difftune_core.data.dataset import open_captioned, open_dataset
+from difftune_core.data.decoded import decoded
 from difftune_core.data.validate import validate
 from difftune_core.hooks import TaskError
 
@@ -52,7 +54,7 @@ def test_files_are_not_looked_at_but_when_they_are_loaded(tmp_path: Path, build:
     dataset = open_dataset(classes, validated=found)
     assert dataset.digest == found.digest
     with pytest.raises(TaskError, match=r"dog/1\.png changed"):
-        load_pixels(dataset, 8)
+        np.asarray(decoded(dataset, 8).pixels)
 
 
 @pytest.mark.parametrize(
