@@ -48,7 +48,7 @@ class Listener(SilentHooks):
         self.board = Board(title, show=show)
         self._on_step = on_step
         self._values: dict[str, float] = {}
-        self._stop: StopKind | None = None
+        self._requested: StopKind | None = None
 
     def emit(self, event: Event) -> None:
         """Show an event, and hand it on."""
@@ -61,11 +61,11 @@ class Listener(SilentHooks):
 
     def end(self) -> None:
         """Have the run end in order, with a checkpoint."""
-        self._stop = "stop"
+        self._requested = "stop"
 
     def stop_requested(self) -> StopKind | None:
         """Return whether a callback, or whoever sits at the keyboard, wants the run to end."""
-        return self._stop
+        return self._requested
 
     def _show(self, event: Event) -> None:
         match event:

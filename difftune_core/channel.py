@@ -38,7 +38,7 @@ class PipeHooks:
         self._events = os.fdopen(events_fd, "wb", buffering=0)
         self._commands = os.fdopen(commands_fd, "rb")
         self._writing = threading.Lock()
-        self._stop: StopKind | None = None
+        self._requested: StopKind | None = None
         self._acknowledged: set[str] = set()
         self._work: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
@@ -51,8 +51,8 @@ class PipeHooks:
                 line = line[self._events.write(line) or 0 :]
 
     def stop_requested(self) -> StopKind | None:
-        """Return the command that the supervisor sent last; None without one."""
-        return self._stop
+        """Return the stop that the supervisor has requested last, or None."""
+        return self._requested
 
     def release(self, checkpoint: Path) -> bool:
         """Return whether the supervisor has stored that checkpoint."""
@@ -74,20 +74,20 @@ class PipeHooks:
         if command.type == "ack" and command.checkpoint:
             self._acknowledged.add(command.checkpoint)
         elif command.type in {"stop", "pause"}:
-            self._stop = "pause" if command.type == "pause" else "stop"
+            self._requested = "pause" if command.type == "pause" else "stop"
         elif command.type == "work" and command.arguments:
-            self._stop = None
+            self._requested = None
             self._work.put(command.arguments)
 
 
 class SilentHooks:
-    """Nobody listens and nobody asks."""
+    """Nobody listens, and nobody requests anything."""
 
     def emit(self, event: Event) -> None:
         """Tell nothing: nobody listens."""
 
     def stop_requested(self) -> StopKind | None:
-        """Nobody asks; Ctrl-C ends the process."""
+        """Return None: nobody requests a stop; Ctrl-C ends the process."""
         return None
 
     def release(self, checkpoint: Path) -> bool:  # noqa: ARG002  # the protocol's shape

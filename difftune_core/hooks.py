@@ -180,7 +180,7 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Command(_Line):
-    """What the supervisor asks: `stop` (save, then end), `pause`, `ack` of an uploaded checkpoint, or
+    """What the supervisor requests: `stop` (save, then end), `pause`, `ack` of an uploaded checkpoint, or
     `work`: the next request of a process that is kept between requests.
     """
 
@@ -221,7 +221,7 @@ class Hooks(Protocol):
         ...
 
     def stop_requested(self) -> StopKind | None:
-        """A pending wish to end, or None."""
+        """Return the stop that is requested, or None."""
         ...
 
     def release(self, checkpoint: Path) -> bool:

@@ -19,30 +19,30 @@ Listen = Callable[[int], Progress]
 """Makes a listener for a number of units."""
 
 
-class Stopped(Exception):  # noqa: N818  # no error: somebody asked for it
-    """Somebody asked the run to stop. Nothing that was made in memory since the last optimizer step is needed again."""
+class Stopped(Exception):  # noqa: N818  # no error: it was requested
+    """A requested stop takes effect. Nothing that was made in memory since the last optimizer step is needed again."""
 
 
-_asked: ContextVar[Callable[[], bool]] = ContextVar("asked", default=lambda: False)
+_is_stop_requested: ContextVar[Callable[[], bool]] = ContextVar("is_stop_requested", default=lambda: False)
 
 
 @contextmanager
 def interruptible(hooks: Hooks) -> Iterator[None]:
-    """A block in which interruption points raise `Stopped` once `hooks` ask for a stop; elsewhere they do nothing."""
-    token = _asked.set(lambda: hooks.stop_requested() is not None)
+    """A block in which interruption points raise `Stopped` once `hooks` request a stop; elsewhere they do nothing."""
+    token = _is_stop_requested.set(lambda: hooks.stop_requested() is not None)
     try:
         yield
     finally:
-        _asked.reset(token)
+        _is_stop_requested.reset(token)
 
 
 def interruption_point() -> None:
     """Let a stop take effect here.
 
     Raises:
-        Stopped: one was asked for.
+        Stopped: a stop was requested.
     """
-    if _asked.get()():
+    if _is_stop_requested.get()():
         raise Stopped
 
 

@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 log = structlog.get_logger(__name__)
 
 
-class Interrupted(Exception):  # noqa: N818  # no error: somebody asked for it
+class Stopped(Exception):  # noqa: N818  # no error: it was requested
     """The run ends before its child has started."""
 
 
@@ -94,16 +94,16 @@ class Run:
 
         Raises:
             LeaseLostError: it is not ours any more.
-            Interrupted: it is to end early.
+            Stopped: it is to end early.
         """
         self.heartbeat.check()
         self.heartbeat.progressed()
         if self.request is not None:
-            raise Interrupted
+            raise Stopped
 
-    def interrupted(self, request: Request | None, message: str = "") -> Ending:
+    def stopped(self, request: Request | None, message: str = "") -> Ending:
         """The ending of a run that stopped because of a request, or of itself."""
-        return Ending(request.came_of_it if request else "stopped", message)
+        return Ending(request.ending if request else "stopped", message)
 
     @contextmanager
     def unit(self) -> Iterator[tuple[Session, WorkItem]]:

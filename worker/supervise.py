@@ -28,7 +28,7 @@ from worker.gpus import Place
 from worker.kinds.base import Activity, activity_of
 from worker.lease import Heartbeat
 from worker.logs import LogShipper
-from worker.run import Interrupted, Run, Tools
+from worker.run import Run, Stopped, Tools
 from worker.settle import admit, settle
 from worker.telemetry import ATTEMPTS, LEASES_LOST, RunTelemetry
 from worker.tracing import attempt_span, note_ending, relay
@@ -100,7 +100,7 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
     try:
         lock = run.workspace.lock()
         try:
-            with span("prepare", orderly=Interrupted):
+            with span("prepare", orderly=Stopped):
                 arguments = activity.prepare()
             if arguments is None:
                 return activity.complete(Ending(SUCCEEDED))
@@ -110,8 +110,8 @@ def _ending(run: Run, activity: Activity, place: Place) -> Ending:
             os.close(lock)
             run.let_go()
         return activity.complete(_follow(run, activity, child, place.slot))
-    except Interrupted:
-        return run.interrupted(run.request)
+    except Stopped:
+        return run.stopped(run.request)
     except LeaseLostError:
         raise
     except LostObjectError as error:
@@ -178,7 +178,7 @@ def _follow(run: Run, activity: Activity, child: Child, slot: int) -> Ending:
     run.heartbeat.check()
     shipper.finish()
     ending = _ending_of(run, child, watch)
-    if child.outcome is None and watch.asked is None:
+    if child.outcome is None and watch.requested is None:
         log.error("child_died", message=ending.message, output=_tail(log_file(run.tools.settings.data_dir, run.lease)))
     return ending
 
@@ -194,12 +194,12 @@ def _next_event(child: Child, activity: Activity, shipper: LogShipper) -> Event 
 
 def _ending_of(run: Run, child: Child, watch: Watch) -> Ending:
     outcome = child.outcome
-    if outcome is None and watch.verdict is not None:
-        return watch.verdict
+    if outcome is None and watch.fault is not None:
+        return watch.fault
     if outcome is None:
-        return run.interrupted(watch.asked) if watch.asked else of_exit(watch.status, kind_of(run.lease.kind).child)
+        return run.stopped(watch.requested) if watch.requested else of_exit(watch.status, kind_of(run.lease.kind).child)
     if outcome.code in {"stopped", "paused"}:
-        return run.interrupted(watch.asked, outcome.message)
+        return run.stopped(watch.requested, outcome.message)
     return Ending(outcome.code, outcome.message, outcome.param)
 
 

@@ -24,16 +24,16 @@ log = structlog.get_logger(__name__)
 
 
 class Watch(threading.Thread):
-    """Ends the child: when it is asked to, when the lease is lost, when it does not go by itself; and reaps it."""
+    """Ends the child: on request, when the lease is lost, when it does not go by itself; and reaps it."""
 
     def __init__(self, run: Run, child: Child) -> None:
         """Watch `child` on behalf of `run`."""
         super().__init__(name=f"watch {child.pid}", daemon=True)
         self.status = 0
         """The child's exit status, once the thread has ended."""
-        self.asked: Request | None = None
-        """What the child was asked for last."""
-        self.verdict: Ending | None = None
+        self.requested: Request | None = None
+        """What was requested of the child last."""
+        self.fault: Ending | None = None
         """Why the child was killed, where that was for a fault of its own."""
         self._run = run
         self._child = child
@@ -57,14 +57,14 @@ class Watch(threading.Thread):
         if self._run.heartbeat.lost or self._aborted.is_set():
             self._child.signal(signal.SIGKILL)
             return
-        if self.verdict is None and (fault := self._fault()) is not None:
+        if self.fault is None and (fault := self._fault()) is not None:
             log.error("child_is_ended", code=fault.code, message=fault.message)
-            self.verdict = fault
+            self.fault = fault
             self._child.signal(signal.SIGKILL)
             return
         now, request = time.monotonic(), self._run.request
-        if request is not None and request != self.asked:
-            self._ask(request)
+        if request is not None and request != self.requested:
+            self._request(request)
         if self._child.outcome is not None and self._deadline is None:
             self._deadline = now + _EXIT_GRACE_S
         if self._deadline is not None and now > self._deadline:
@@ -85,8 +85,8 @@ class Watch(threading.Thread):
             return None
         return Ending("out_of_memory", f"The {self._child_name} held {held:,} bytes of memory; it may hold {limit:,}.")
 
-    def _ask(self, request: Request) -> None:
+    def _request(self, request: Request) -> None:
         self._child.send(Command(type="pause" if request == Request.PAUSE else "stop"))
-        self.asked = request
+        self.requested = request
         if self._deadline is None:
             self._deadline = time.monotonic() + self._run.tools.settings.stop_grace_s

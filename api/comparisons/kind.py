@@ -41,10 +41,10 @@ class _Comparisons(OwnedKind[Comparison]):
     def admit(self, session: Session, item: WorkItem) -> bool:
         """Want the report of a comparison that runs, as it does since its first job began."""
         comparison = self.lock(session, item.subject_id)
-        return comparison.status == Status.RUNNING and not self.is_given_up(comparison)
+        return comparison.status == Status.RUNNING and not self.is_cancel_requested(comparison)
 
-    def is_given_up(self, subject: Comparison) -> bool:
-        """Tell a comparison whose cancel has been asked for: it ends with the last that is at work on it."""
+    def is_cancel_requested(self, subject: Comparison) -> bool:
+        """Return whether the comparison's cancel is requested: it ends with the last that is at work on it."""
         return subject.cancel_requested_at is not None
 
     def requeue(self, subject: Comparison) -> None:
@@ -61,7 +61,7 @@ class _Comparisons(OwnedKind[Comparison]):
         item = open_work(session, id_)
         repository.lock_work_of_jobs(session, id_)  # before the comparison, as everywhere
         comparison = self.lock(session, id_)
-        if comparison.status in FINAL or self.is_given_up(comparison):
+        if comparison.status in FINAL or self.is_cancel_requested(comparison):
             state = comparison.status if comparison.status in FINAL else "being cancelled"
             message = f"Comparison {id_} is {state} and cannot be cancelled."
             raise ConflictError("comparison_not_cancellable", message)
@@ -70,7 +70,7 @@ class _Comparisons(OwnedKind[Comparison]):
         for member in repository.members_of(session, [id_])[id_]:
             if member.job.status not in {*JOB_FINAL, JobStatus.CANCELLING}:
                 jobs.request_cancel(session, member.job)
-        if item is not None and not work.withdraw(item):
+        if item is not None and not work.request_stop(item):
             comparison.end(Status.CANCELLED)
         return comparison
 

@@ -160,13 +160,13 @@ def request_cancel(session: Session, job: Job) -> None:
     item = open_work(session, job.id)
     session.refresh(job, with_for_update=True)
     if item is not None and item.state == WorkState.LEASED and job.status in {JobStatus.RUNNING, JobStatus.PAUSING}:
-        work.withdraw(item)
+        work.request_stop(item)
         move(session, job, JobStatus.CANCELLING, "Cancelling: the trainer saves a checkpoint and ends")
         return
     waiting = {JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.PAUSED, JobStatus.RESUMING}
     if job.status not in waiting:
         raise ConflictError("job_not_cancellable", f"Job {job.id} is {job.status} and cannot be cancelled.")
-    work.withdraw(item)
+    work.request_stop(item)
     cancelled(session, job)
 
 

@@ -15,7 +15,7 @@ from api.jobs.states import JobStatus
 from api.storage import ObjectStore
 from api.subjects.repository import open_work
 from api.work import repository as work
-from api.work.service import withdraw
+from api.work.service import request_stop
 from api.work.states import Request, WorkState
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.transfer import config_digest
@@ -32,10 +32,10 @@ def request_pause(session: Session, job: Job) -> None:
     item = open_work(session, job.id)
     session.refresh(job, with_for_update=True)
     if item is not None and item.state == WorkState.LEASED and job.status == JobStatus.RUNNING:
-        withdraw(item, Request.PAUSE)
+        request_stop(item, Request.PAUSE)
         move(session, job, JobStatus.PAUSING, "Pausing: the trainer saves a checkpoint and ends")
     elif item is not None and job.status in {JobStatus.QUEUED, JobStatus.RESUMING}:
-        withdraw(item)
+        request_stop(item)
         lifecycle.paused(session, job)
     else:
         kind = NotYetError if job.status == JobStatus.VALIDATING_FILES else ConflictError

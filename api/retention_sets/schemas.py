@@ -74,7 +74,7 @@ class RetentionSetOut(Listed):
 
 def retention_set_out(row: RetentionSet) -> RetentionSetOut:
     made, status = row.artifact, row.status
-    given_up = status == Status.CANCELLED
+    cancelled = status == Status.CANCELLED
     settings = made.settings or {}
     code, message = made.error_code, made.error_message
     return RetentionSetOut(
@@ -93,11 +93,11 @@ def retention_set_out(row: RetentionSet) -> RetentionSetOut:
         seed=settings.get("seed"),
         num_images=made.total,
         progress=RetentionSetProgress(done=made.done, total=made.total),
-        bytes=None if given_up else made.bytes,
-        sha256=None if given_up else made.sha256,
+        bytes=None if cancelled else made.bytes,
+        sha256=None if cancelled else made.sha256,
         metadata=row.metadata_,
         created_at=int(row.created_at),
         settled_at=seconds(row.cancelled_at or made.finished_at),
-        error=RetentionSetError(code=code, message=message or "") if code and not given_up else None,
+        error=RetentionSetError(code=code, message=message or "") if code and not cancelled else None,
         content_url=f"/v1/retention_sets/{row.id}/content",
     )

@@ -190,6 +190,6 @@ def _release(session: Session, artifact: RetentionArtifact, item: WorkItem | Non
         return []
     if artifact.status not in FINAL:
         artifact.end(Status.CANCELLED)
-    work.withdraw(item)
+    work.request_stop(item)
     key, artifact.key, artifact.live_key = artifact.key, None, None
     return [key] if key else []

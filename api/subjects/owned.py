@@ -40,7 +40,7 @@ class OwnedKind(SimpleKind[OwnedT]):
         if subject.status in FINAL:
             message = f"The {self.noun} {id_} is {subject.status} and cannot be cancelled."
             raise ConflictError(f"{subject.noun}_not_cancellable", message)
-        work.withdraw(item)
+        work.request_stop(item)
         subject.end(Status.CANCELLED)
         return subject
 

@@ -47,7 +47,7 @@ class SimpleKind(Kind, Generic[SubjectT]):
         subject, reason, verdict = self.lock(session, subject_id), outcome.ending.code, outcome.verdict
         if subject.status in FINAL:
             return Settled("cancelled" if subject.status == Status.CANCELLED else "not_wanted")
-        if self.is_given_up(subject):
+        if self.is_cancel_requested(subject):
             subject.end(Status.CANCELLED)
             return Settled("cancelled")
         if verdict is None:
@@ -59,8 +59,8 @@ class SimpleKind(Kind, Generic[SubjectT]):
         self.fail(session, subject, code=verdict.code, message=verdict.message, param=outcome.ending.param)
         return Settled(reason)
 
-    def is_given_up(self, subject: SubjectT) -> bool:
-        """Say whether a cancel has been asked for, of kinds where that is no status of its own."""
+    def is_cancel_requested(self, subject: SubjectT) -> bool:
+        """Return whether a cancel is requested, of kinds where that is no status of its own."""
         del subject
         return False
 

@@ -140,7 +140,7 @@ def hold(session: Session, lease: Lease) -> WorkItem:
     """Lock the item for the rest of the transaction, as its holder. First thing in every unit of a worker.
 
     Raises:
-        LeaseLostError: another claim, a sweep or a withdrawal came between.
+        LeaseLostError: another claim, a sweep or a cancel came between.
     """
     query = select(WorkItem).where(*_held(lease)).with_for_update()
     item = session.scalars(query, execution_options=_POPULATE).one_or_none()

@@ -40,8 +40,8 @@ def enqueue(
     return item
 
 
-def withdraw(item: WorkItem | None, request: Request = Request.CANCEL) -> bool:
-    """Ask the holder of a locked item to let go of it, or take it out of the queue; whether there is a holder."""
+def request_stop(item: WorkItem | None, request: Request = Request.CANCEL) -> bool:
+    """Request that the holder of a locked item stops, or take it out of the queue; return whether there is a holder."""
     if item is None:
         return False
     if item.state == WorkState.LEASED:

@@ -30,7 +30,7 @@ class Slot(StrEnum):
 
 
 class Request(StrEnum):
-    """What the holder of a lease is asked to do: by a user or the sweep, in the item's row, or by the worker itself."""
+    """What is requested of a lease's holder: by a user or the sweep, in the item's row, or by the worker itself."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
@@ -40,12 +40,12 @@ class Request(StrEnum):
     """The worker is to end. It asks this of its own runs, and no row ever says so."""
 
     @property
-    def came_of_it(self) -> str:
-        """How an attempt is remembered that ended because of the request."""
-        return _CAME_OF_IT[self]
+    def ending(self) -> str:
+        """Code of the ending of an attempt that ended because of the request."""
+        return _ENDINGS[self]
 
 
-_CAME_OF_IT = {
+_ENDINGS = {
     Request.CANCEL: "cancelled",
     Request.PAUSE: "paused",
     Request.PREEMPT: "preempted",

@@ -68,7 +68,7 @@ def similar_names(names: Sequence[str]) -> list[Finding]:
 def progress_of(hooks: Hooks) -> Callable[[int, int], None]:
     """`on_file` that tells `hooks` a hundred times in all.
 
-    It raises `TaskError` `stopped` where the caller asked to stop.
+    It raises `TaskError` `stopped` where a stop was requested.
     """
 
     def on_file(done: int, total: int) -> None:

@@ -83,12 +83,12 @@ def validate(
     Args:
         path: the data set.
         out: where to write.
-        hooks: hear of progress, and are asked whether to stop.
+        hooks: hear of progress, and say whether a stop is requested.
         limits: what is read at most.
         options: what the set's owner says of it.
 
     Raises:
-        TaskError: `stopped`, when the caller asked to stop.
+        TaskError: `stopped`, a stop was requested.
     """
     options = options or DatasetOptions()
     hooks.emit(PhaseEvent(phase="validating"))

@@ -114,7 +114,7 @@ def reverse(
         progress: hears how many images are done; every step is an interruption point.
 
     Raises:
-        Stopped: somebody asked for a stop.
+        Stopped: a stop was requested.
     """
     count = len(condition if isinstance(condition, Tensor) else condition[0])
     done: list[Tensor] = []

@@ -43,5 +43,5 @@ class Painter(ABC):
             progress: hears how many are done.
 
         Raises:
-            Stopped: somebody asked for a stop.
+            Stopped: a stop was requested.
         """

@@ -142,10 +142,10 @@ class Preparation:
             self.autoencoder.release()
 
     def phase(self, phase: Phase) -> None:
-        """Announce a phase, unless somebody asked to stop.
+        """Announce a phase, unless a stop is requested.
 
         Raises:
-            Stopped: somebody did.
+            Stopped: a stop was requested.
         """
         if self.hooks.stop_requested() is not None:
             raise Stopped

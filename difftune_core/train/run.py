@@ -94,7 +94,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
 
     Raises:
         TaskError: what is missing or does not fit, before anything is trained.
-        Stopped: somebody asked to.
+        Stopped: a stop was requested.
     """
     execution = execution_of(config.resources, device)
     preparation = Preparation(config, base, folders, hooks, device)

@@ -53,7 +53,7 @@ class Samples:
         """Draw images of the average now, and tell of their file.
 
         Raises:
-            Stopped: somebody asked to stop; nothing is left of them.
+            Stopped: a stop was requested; nothing is left of them.
         """
         preparation, row = self.task.preparation, self.row
         assert row is not None, "due"

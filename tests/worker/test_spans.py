@@ -19,7 +19,7 @@ from api.work.endings import Ending
 from api.work.repository import Lease
 from difftune_core.hooks import SpanEvent
 from worker import tracing, trainer_spans
-from worker.run import Interrupted
+from worker.run import Stopped
 from worker.supervise import _ending
 
 TRACE, ATTEMPT, SPAN, PARENT = 0xAF, 0xA0, 0xB1, 0xC2
@@ -116,14 +116,14 @@ def test_an_attempt_of_a_lost_worker_is_told_of_as_failed(finished: InMemorySpan
     assert dict(span.attributes or {}) == {**TOLD, "difftune.outcome": "worker_lost", "error.type": "worker_lost"}
 
 
-@pytest.mark.parametrize(("error", "status"), [(Interrupted(), "UNSET"), (ValueError("x"), "ERROR")])
+@pytest.mark.parametrize(("error", "status"), [(Stopped(), "UNSET"), (ValueError("x"), "ERROR")])
 def test_a_preparation_that_is_asked_to_stop_has_not_failed(
     finished: InMemorySpanExporter, tmp_path: Path, error: Exception, status: str
 ) -> None:
     lock = os.open(tmp_path, os.O_RDONLY)
     stopped = Ending("paused")
     workspace = SimpleNamespace(lock=lambda: lock)
-    run: Any = SimpleNamespace(workspace=workspace, let_go=lambda: None, request=None, interrupted=lambda _: stopped)
+    run: Any = SimpleNamespace(workspace=workspace, let_go=lambda: None, request=None, stopped=lambda _: stopped)
 
     def prepare() -> None:
         raise error

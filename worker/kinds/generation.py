@@ -22,7 +22,7 @@ from worker.warm import Wanted, WarmChild
 from worker.workspace import ensure_file, fetch_object
 
 _NEEDED = (MODEL, "config.json", MANIFEST)
-_STAYS_AFTER = {SUCCEEDED, *(request.came_of_it for request in Request)}
+_STAYS_AFTER = {SUCCEEDED, *(request.ending for request in Request)}
 
 
 class GenerationRun(Activity):

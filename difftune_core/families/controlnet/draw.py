@@ -111,7 +111,7 @@ def sample_prompted(
         progress: listener.
 
     Raises:
-        Stopped: somebody asked for a stop; every step is an interruption point.
+        Stopped: a stop was requested; every step is an interruption point.
     """
     config = unet.config
     chain = Chain(

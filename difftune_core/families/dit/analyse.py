@@ -56,7 +56,7 @@ def analyse(config: ChainOfForgetting, checkpoints: Mapping[str, Path], folders:
         config: what to analyse, resolved.
         checkpoints: name to folder.
         folders: `data` and `validation` are those that the checkpoints were trained and judged with.
-        hooks: told of progress; where a stop is asked for.
+        hooks: hear of progress, and say whether a stop is requested.
 
     Raises:
         TaskError: `checkpoint_mismatch`, `invalid_checkpoint`, `too_few_images`, `too_few_steps`, or as for training.
