@@ -35,7 +35,7 @@ class BoundedHttp(HttpToolsProtocol):
     """One connection. Heads have at most 64 KiB (414, 431) and arrive in time (408)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Make it as uvicorn's protocol is made."""
+        """Make the connection as uvicorn's protocol is made."""
         super().__init__(*args, **options)
         self.ws_protocol_class = None  # uvicorn's answer to a WebSocket's handshake would be plain text
         self.url = b""

@@ -272,7 +272,7 @@ def measure(folder: Path, cut_points: int, per_job: int, seed: int) -> dict[str,
 
 
 def main() -> int:
-    """Run it; the exit status is 0 if all digests are equal and the control's is not."""
+    """Run the benchmark; the exit status is 0 if all digests are equal and the control's is not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cut-points", type=int, default=50)
     parser.add_argument("--per-job", type=int, default=5, help="cuts of one job")

@@ -35,7 +35,7 @@ DEMO: dict[str, Any] = {"model": "tiny-dit", "method": {"type": "supervised"}}
 
 
 def main() -> None:
-    """Time them and tell."""
+    """Time sample images and tell."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, help="transfer config, JSON; default: the demo's")
     parser.add_argument("--data", type=Path, help="archive of images; default: drawn flowers")

@@ -33,7 +33,7 @@ class Child:
     def __init__(
         self, argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path, keep_fds: Sequence[int]
     ) -> None:
-        """Start it in `folder`; its output goes to `log`; `keep_fds` stay open in it."""
+        """Start a child in `folder`; its output goes to `log`; `keep_fds` stay open in it."""
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         """Events of the child; None when none will follow."""
         self.outcome: OutcomeEvent | None = None

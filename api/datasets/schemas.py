@@ -23,7 +23,7 @@ class DatasetImport(DatasetSettings):
     uri: Annotated[str, Field(max_length=1024, pattern=r"^s3://")]
     """`s3://bucket/key`."""
     filename: Filename | None = None
-    """Null: the last part of the key."""
+    """Name of the file; null: the last part of the key."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     """Hex, of the whole file; validation compares it."""
 

@@ -20,5 +20,5 @@ class IdempotencyKey(Base):
     digest: Mapped[str] = mapped_column(String(64))
     """Digest of the body in canonical form."""
     answer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    """Null only inside the transaction that carries the request out."""
+    """The answer, null only inside the transaction that carries the request out."""
     created_at: Mapped[float] = mapped_column(Double, index=True)

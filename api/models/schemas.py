@@ -18,8 +18,8 @@ class Model(Listed):
     created: int
     owned_by: str
     kind: Kind
-    """What it is for: to be tuned, made by a job of yours (`fine_tuned`), to go on from (`control.init_from`), to draw
-    controls (`control.annotator`), or to score captions (`evaluation.clip_model`)."""
+    """Use of the model: to be tuned, made by a job of yours (`fine_tuned`), to go on from (`control.init_from`), to
+    draw controls (`control.annotator`), or to score captions (`evaluation.clip_model`)."""
     family: str
     """The family of a base model; of other models their kind."""
     description: str

@@ -56,7 +56,7 @@ class _RetentionSets(SimpleKind[RetentionArtifact]):
         message: str,
         param: str | None = None,
     ) -> None:
-        """End it so that whoever asks again has it tried again."""
+        """End the set so that whoever asks again has it tried again."""
         subject.live_key = None
         super().fail(session, subject, code=code, message=message, param=param)
 

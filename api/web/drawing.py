@@ -33,7 +33,7 @@ class Drawer:
     size: int | None
     """Pixels, square."""
     defaults: Mapping[str, Any]
-    """How it is drawn from unless it is said."""
+    """How the model is drawn from unless a form says otherwise."""
 
     @property
     def is_tuned(self) -> bool:
@@ -42,7 +42,7 @@ class Drawer:
 
     @property
     def is_controlled(self) -> bool:
-        """Whether it follows a control image."""
+        """Whether the model follows a control image."""
         return self.is_tuned and self.draws_prompts
 
     @property

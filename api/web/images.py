@@ -1,4 +1,4 @@
-"""Try it: images by a base model, a result or a checkpoint, the base model's beside them from the same noise."""
+"""Images by a base model, a result or a checkpoint, the base model's beside them from the same noise."""
 
 from __future__ import annotations
 

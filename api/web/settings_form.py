@@ -47,7 +47,7 @@ class Field:
     """Limits of the value in words; empty where there are none."""
 
     by_default: Any
-    """What it is where neither the form nor the base model's card says, None where that depends on the job."""
+    """Value where neither the form nor the base model's card states one, None where that depends on the job."""
 
     def default(self, of_model: Mapping[str, Any]) -> Any:
         """The default that a base model's card has, or else the schema's; `of_model` is by groups of settings."""

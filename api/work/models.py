@@ -72,7 +72,7 @@ class Attempt(Base):
     where it began anew."""
     end_step: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(64))
-    """How it ended: succeeded, cancelled, drain, worker_lost, preempted, out_of_memory, ... (`worker/failures.py`)."""
+    """Code of the ending: succeeded, cancelled, drain, worker_lost, out_of_memory, ... (`worker/failures.py`)."""
 
 
 class WorkerCapacity(Base):

@@ -20,7 +20,7 @@ NAMES = ("start", "latents", "ingest", "frechet", "copies", "checkpoints", "trai
 
 
 def main() -> int:
-    """Run those that are named, by default all."""
+    """Run the benchmarks that are named, by default all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
     parser.add_argument("--keep", type=Path, help="append the lines to this file")

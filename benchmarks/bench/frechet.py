@@ -19,7 +19,7 @@ _AGREEMENT = 1e-6
 
 
 def by_matrix_root(a: Moments, b: Moments) -> float:
-    """Compute it as the usual tools do: by the root of a matrix that is not symmetric."""
+    """Compute the distance as the usual tools do: by the root of a matrix that is not symmetric."""
     root = scipy.linalg.sqrtm(a.cov @ b.cov)
     step = a.mean - b.mean
     return float(step @ step + np.trace(a.cov) + np.trace(b.cov) - 2 * np.trace(np.real(root)))

@@ -121,7 +121,7 @@ def _opened(archive: Path, folder: Path) -> list[int]:
 
 
 def main() -> int:
-    """Run it from the command line."""
+    """Run the measurement from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.full_size", description=__doc__)
     parser.add_argument("kind", choices=list(_LIMITS_GB))
     parser.add_argument("--adapter", default="full", choices=["full", "difffit", "lora"])

@@ -8,5 +8,5 @@ from benchmarks.harness.claims import Claim
 
 
 def stall(bench: Bench) -> list[Claim]:
-    """Time it at a size whose files are written within seconds."""
+    """Time saving at a size whose files are written within seconds."""
     return checkpoints.measured(bench.folder, bench.sizes.saved, str(bench.device), "V7", bench.bar(at_most=0.2))

@@ -54,7 +54,7 @@ class Levers:
 
     @classmethod
     def ladder(cls, *names: str) -> Iterator[tuple[str, Levers]]:
-        """Switch these levers on, one after the other, in their order; the first rung has none."""
+        """Switch levers on, one after the other, in their order; the first rung has none."""
         found = cls()
         yield "none", found
         for field in fields(cls):

@@ -55,7 +55,7 @@ class Role:
         self._lock = threading.Lock()
 
     def keep(self) -> None:
-        """Start it if it does not run."""
+        """Start the process if it does not run."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 with self._log.open("ab") as log:
@@ -72,7 +72,7 @@ class Role:
             return self._process.pid
 
     def end(self, number: Signals) -> None:
-        """End it for good."""
+        """End the process for good."""
         with self._lock:
             if self._process is not None:
                 with suppress(ProcessLookupError):

@@ -118,7 +118,7 @@ class NumbersByName:
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        """Number these names from 0."""
+        """Number names from 0."""
         self._hashes, self._order = array("q"), array("q")
         for name in names:
             self.add(name)

@@ -85,7 +85,7 @@ class Form(Protocol[ItemT]):
     """What reports call the form."""
 
     def fits(self, view: View, /) -> bool:
-        """Return whether these files are of this form."""
+        """Return whether the files of a view are of this form."""
 
     def reader(self, view: View, *, decode: bool) -> Reader[ItemT]:
         """Make what judges the files; with `decode` by their pixels too, which finds truncation."""

@@ -45,7 +45,7 @@ class Shortcoming:
         )
 
     def told(self) -> dict[str, Any]:
-        """Return it as data, with the sentence."""
+        """Return the shortcoming as data, with its sentence."""
         return {"code": CODE, "message": self.message, **asdict(self)}
 
 

@@ -43,7 +43,7 @@ class BaseModel(ABC):
 
     @abstractmethod
     def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
-        """Load it as a function that draws the images of a retention set."""
+        """Load the model as a function that draws the images of a retention set."""
 
     def load_autoencoder(self, device: torch.device | str = "cpu") -> Autoencoder:
         """Load the frozen autoencoder."""

@@ -79,7 +79,7 @@ def _looked_at(preparation: Preparation, images: D) -> D:
 
 
 def _cropped(preparation: Preparation, target: D, held_out: D) -> tuple[D, D]:
-    """Make them square as the run says. What is held out, and what is a copy, goes by the middle of each image."""
+    """Make images square as the run says. What is held out, and what is a copy, goes by the middle of each image."""
     config = preparation.config
     crop = Crop(config.method.hyperparameters.crop, config.seed)
     return target.cropped(crop), held_out.cropped(crop.of_held_out)

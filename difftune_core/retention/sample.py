@@ -48,7 +48,7 @@ class Source(Protocol):
         ...
 
     def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
-        """Load it as a function that draws the images of a retention set."""
+        """Load the model as a function that draws the images of a retention set."""
         ...
 
 
@@ -131,7 +131,7 @@ def draw_chunks(
     progress: Progress | None = None,
     share: Share = ALONE,
 ) -> None:
-    """Draw those of a process's chunks that are not there, each into a file of its own.
+    """Draw the chunks of a process that are not there, each into a file of its own.
 
     Raises:
         TaskError: `label_out_of_range`.

@@ -14,7 +14,10 @@ STEPS, IMAGES = 1000, 20_000
 
 
 def lesser_base(root: Path) -> Path:
-    """Train it into `root` unless it is there; needs the fonts that `workbench.tiny.glyphs` names. Returns root."""
+    """Train the lesser base model into `root` unless it is there, and return `root`.
+
+    This needs the fonts that `workbench.tiny.glyphs` names.
+    """
     build_once(root, _make)
     return root
 

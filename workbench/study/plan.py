@@ -47,7 +47,7 @@ class Row:
 
     @cached_property
     def name(self) -> str:
-        """Tells it from all others."""
+        """Name that tells the row from all others."""
         return f"{self.study}/{self.target}-{self.images_per_class}/{self.method}/{self.seed}"
 
     @property

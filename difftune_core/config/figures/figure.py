@@ -54,14 +54,14 @@ class Figure:
     unit: str = ""
     """Unit of the figure; empty for a number without one."""
     group: Group = "quality"
-    """What it is about: agreement of validation images with their controls and captions, the run as a whole, quality
+    """Group of the figure: agreement of validation images with their controls and captions, the run as a whole, quality
     of images against held-out ones, or what is left of the base model."""
     fewest: int = 0
     """Images on each side below which the figure has no value; 0 where that depends on more than their number."""
     is_along: bool = True
     """Whether evaluations before the end can have it, so that the best checkpoint can be chosen by it."""
     shown: tuple[Place, ...] = ("tile",)
-    """Where it is shown beside the table of a report: `column` of that table also where no evaluation has it, headline
+    """Places beside the table of a report: `column` of that table also where no evaluation has the figure, headline
     `tile`, `card` of a job on the command line, `strip` and `curve` of a comparison."""
     headline: str = ""
     """Title of the figure's tile; empty: the label."""

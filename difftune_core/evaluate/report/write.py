@@ -37,7 +37,7 @@ class Grid:
 
     @classmethod
     def of(cls, described: dict[str, Any], image: Image.Image) -> Grid:
-        """Make it of an entry of the report's `grids`."""
+        """Make the picture of an entry of the report's `grids`."""
         columns, rows = list(described.get("columns", [])), list(described.get("rows", []))
         return cls(str(described["title"]), image, columns, rows, described.get("note", ""))
 

@@ -70,7 +70,7 @@ class StableDiffusion(BaseModel):
         return process_of(self.noise_fields())
 
     def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
-        """Load it as a function to images of one prompt; of the labels only the number counts."""
+        """Load the model as a function to images of one prompt; of the labels only the number counts."""
         unet, autoencoder = self.in_memory or self.load_unet(device), self.load_autoencoder(device)
         states = TextEncoder(self.folder, device).encode([config.prompt or "", ""])
         fields, sampling = self.noise_fields(), Sampling.of(config)

@@ -16,7 +16,7 @@ from difftune_core.families.controlnet.anatomy import (
 
 
 def parameters(anatomy: UNetAnatomy, part: Part) -> int:
-    """Count those of a part that a ControlNet has of its UNet."""
+    """Count the parameters of a part that a ControlNet has of its UNet."""
     match part:
         case Resnet():
             i, c, embedded = part.inputs, part.channels, 4 * anatomy.block_out_channels[0]
@@ -35,7 +35,7 @@ def parameters(anatomy: UNetAnatomy, part: Part) -> int:
 
 
 def own_parameters(anatomy: UNetAnatomy) -> tuple[int, int]:
-    """Count those outside the parts: what embeds control, latents and timestep, and the convolutions of zeros."""
+    """Count parameters outside the parts: what embeds control, latents and timestep, and convolutions of zeros."""
     c = anatomy.block_out_channels[0]
     control = _conv(3, EMBEDDED[0]) + _conv(EMBEDDED[-1], c)
     control += sum(_conv(a, a) + _conv(a, b) for a, b in pairwise(EMBEDDED))
@@ -70,7 +70,7 @@ def linear_layers(anatomy: UNetAnatomy, part: Part) -> dict[str, tuple[int, int]
 
 
 def lora_layers(anatomy: UNetAnatomy, part: Part, lora: Lora) -> dict[str, tuple[int, int]]:
-    """Find those of a part's linear layers that end in one of LoRA's targets."""
+    """Find a part's linear layers whose names end in one of LoRA's targets."""
     named = getattr(part, "name", "")
     found = {}
     for layer, size in linear_layers(anatomy, part).items():

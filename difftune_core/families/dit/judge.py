@@ -166,7 +166,7 @@ class DiTJudge(Judge[DiT]):
         return found | self.training_set()
 
     def _held_out_loss_of_base(self) -> dict[str, Any]:
-        """Measure it without a label, for the base model has none for the target's classes; once for all jobs, too."""
+        """Measure the loss without a label, as the base model has none for the target's classes; once for all jobs."""
         rows = measured_rows(len(self.real), self.images_an_evaluation, self.config)
         inputs = {
             "base": self.base.card.digest,

@@ -98,7 +98,7 @@ class DiTTask(Task[DiT]):
         return self.preparation.config.method.hyperparameters.label_rows
 
     def first_values(self, adapter: Adapter, *, seed: int) -> Iterable[tuple[str, Tensor]]:
-        """Read them one after the other from the base model's file, or beside an adapter share what is frozen."""
+        """Read weights one after the other from the base model's file, or beside an adapter share what is frozen."""
         classes, base = len(self.class_names), self.base
         if isinstance(adapter, FullTuning):
             for name, tensor in read_weights(base.folder / "dit"):
