@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from difftune_core.data.copies import copy_keys
-from difftune_core.data.dataset import load_pixels, open_dataset
+from difftune_core.data.dataset import open_dataset
+from difftune_core.data.images import load_rgb
 from difftune_core.data.item_files import ItemFiles
 from difftune_core.data.pixels import Made, Pixels, parts_of
 from difftune_core.hooks import TaskError
@@ -30,7 +31,7 @@ def threads(request: pytest.FixtureRequest) -> Any:
 def test_images_by_index_are_those_of_the_whole(tmp_path: Path, build: Any, kind: str) -> None:
     files = dict(reversed(build.good(40).items()))
     dataset = open_dataset(build.packed(kind, tmp_path, files))
-    whole = load_pixels(dataset, 16)["image"]
+    whole = np.stack([load_rgb(files[item.path], 16) for item in dataset.items])
     images = Pixels(ItemFiles(dataset), "image", 16, cache=tmp_path / "cache")
     assert images.shape == whole.shape
     assert np.array_equal(images[3], whole[3])
@@ -57,14 +58,16 @@ def test_what_was_seen_of_files_is_kept_until_they_are_others(tmp_path: Path, bu
 
 
 def test_shards_in_a_zip_are_read_in_any_order(tmp_path: Path, build: Any) -> None:
-    shards = {}
+    shards, pictures = {}, {}
     for number in range(2):
         names = [f"cat/{number}{i}.png" for i in range(3)] + [f"dog/{number}{i}.png" for i in range(3)]
         files = {name: build.picture(3 * i + number) for i, name in enumerate(reversed(names))}
+        pictures |= files
         shards[f"{number}.tar"] = build.tar(tmp_path / "one.tar", files).read_bytes()
     dataset = open_dataset(build.zip(tmp_path / "a.zip", shards))
     images = Pixels(ItemFiles(dataset, tmp_path), "image", 8)
-    assert np.array_equal(images[::-1], load_pixels(dataset, 8)["image"][::-1])
+    whole = np.stack([load_rgb(pictures["/".join(Path(item.path).parts[-2:])], 8) for item in dataset.items])
+    assert np.array_equal(images[::-1], whole[::-1])
     assert not list(tmp_path.glob("tmp*")), "what was put aside has no name"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from difftune_core.data.archive import Limits, open_archive
-from difftune_core.data.dataset import iter_files, open_captioned, open_dataset
+from difftune_core.data.dataset import open_captioned, open_dataset
+from difftune_core.data.decoded import load_rows
 from difftune_core.data.images import load_rgb
 from difftune_core.hooks import TaskError
 from tests.core.data.verdicts import judge
@@ -51,7 +52,7 @@ def test_several_shards_in_one_upload_are_one_set(
     assert [item["caption"] for item in found.items] == [f"picture {number}" for number in range(6)]
     assert len(found.ignored) == 8
     dataset = open_captioned(path)
-    seen = {dataset.items[places[0]].caption: pixels for _, places, pixels in iter_files(dataset, 16)}
+    seen = dict(zip((item.caption for item in dataset.items), load_rows(dataset, 16).pixels, strict=True))
     assert all((seen[f"picture {n}"] == load_rgb(build.picture(n, kind="JPEG"), 16)).all() for n in range(6))
 
 
