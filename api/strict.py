@@ -45,7 +45,7 @@ class StrictRoute(APIRoute):
 
     @cached_property
     def parameters(self) -> dict[str, _Parameter]:
-        """The query parameters that it declares, by name."""
+        """The query parameters that the route declares, by name."""
         declared = (self.openapi_extra or {}).get("parameters", [])
         extra = {
             parameter["name"]: _Parameter(has_keys=parameter.get("style") == "deepObject")

@@ -22,7 +22,7 @@ class Analysis(Counted, OwnedSubject, Base):
 
     type: Mapped[str] = mapped_column(String(32))
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
-    """The complete config of its type (`difftune_core.config.analysis`)."""
+    """The complete config of the analysis' type (`difftune_core.config.analysis`)."""
     checkpoints: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     """`[{"id", "name", "job_id", "step"}]`, in the order of the request; names are those of the report."""
     training_file: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
@@ -30,7 +30,7 @@ class Analysis(Counted, OwnedSubject, Base):
 
     @property
     def needs(self) -> set[str]:
-        """Ids of the data sets and checkpoints that it works on."""
+        """Ids of the data sets and checkpoints that the analysis works on."""
         datasets = {id_ for id_ in (self.training_file, self.validation_file) if id_}
         return datasets | {entry["id"] for entry in self.checkpoints}
 

@@ -14,7 +14,7 @@ from api.work.states import WorkState
 
 @dataclass(frozen=True)
 class Member:
-    """A job and what it is in its comparison."""
+    """A job of a comparison, with its method and seed there."""
 
     method: str
     seed: int

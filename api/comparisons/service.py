@@ -136,7 +136,7 @@ def _resolve(body: ComparisonCreate, number: int, card: BaseModelCard, num_threa
 
 
 def _every_steps(config: TransferConfig, least: int, wanted: int) -> int:
-    """The card's, where it gives the `least` evaluations that the family needs; else what gives `wanted`."""
+    """Return the card's interval, where it gives the `least` evaluations that the family needs, else the wanted one."""
     max_steps, every = config.method.hyperparameters.max_steps, config.evaluation.every_steps
     if every is not None and math.ceil(max_steps / every) >= least:
         return every

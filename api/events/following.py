@@ -39,7 +39,7 @@ class News:
 
     tenant_id: str
     since: int
-    """Number of the event that it looked beyond."""
+    """Number of the event beyond which the reading looked."""
     events: list[Sent]
     is_over: bool
 

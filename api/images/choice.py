@@ -44,7 +44,7 @@ class Chosen:
 
     @property
     def num_classes(self) -> int:
-        """Classes that it can draw."""
+        """Number of the classes that the model can draw."""
         return len(self.class_names) or self.card.num_classes
 
     @property

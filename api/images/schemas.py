@@ -58,7 +58,7 @@ class GenerationCreate(In):
     """Up to 16 pairs of your own."""
     output_format: Literal["png"] = "png"
     user: Annotated[str, Field(max_length=512)] | None = None
-    """Taken because OpenAI's clients may send it; not kept."""
+    """Name of OpenAI's for a client's user; taken because clients may send it, and not kept."""
 
 
 class GeneratedImage(Out):

@@ -34,7 +34,7 @@ class Job(OwnedSubject, Base):
     start_checkpoint: Mapped[str | None] = mapped_column(String(40), index=True)
     """Id of the checkpoint of another job that this job begins with."""
     lineage: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
-    """The checkpoint that it began with, the one that this one's own job began with, and so on
+    """The checkpoint that the job began with, the one that this one's own job began with, and so on
     (`difftune_core.config.origin.Ancestor`)."""
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The resolved `TransferConfig`."""

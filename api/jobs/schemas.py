@@ -95,7 +95,7 @@ class AttemptOut(Out):
     """`exact`: it went on from a checkpoint to the byte as if there had been no stop. `continued`: something that
     changes results did change. Null where it began anew, or has not loaded its checkpoint yet."""
     changed: list[str]
-    """What changed where it was continued: `num_threads`, `torch`, `processor`, latent caches."""
+    """What changed where the job was continued: `num_threads`, `torch`, `processor`, latent caches."""
 
 
 class JobOut(Listed):

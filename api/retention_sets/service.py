@@ -143,7 +143,7 @@ def check_classes(card: BaseModelCard, settings: RetentionSetConfig, *, param: s
 
 
 def _artifact(session: Session, tenant_id: str, card: BaseModelCard, wanted: Wanted) -> RetentionArtifact:
-    """Locked, so that it is not given up by its last tenant meanwhile."""
+    """Lock the artifact, so that its last tenant does not give it up meanwhile."""
     live_key = f"{wanted.shared_by}:{wanted.digest}"
     found = repository.lock_live(session, live_key)
     if found is not None:

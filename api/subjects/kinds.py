@@ -68,9 +68,9 @@ class Kind(Owner):
     activity: ClassVar[str]
     """`module:class` of the `worker.kinds.base.Activity` that carries it out; only workers load it."""
     uses: ClassVar[frozenset[str]] = frozenset()
-    """Prefixes of the ids of what its subjects may need: `ds`, `ckpt`, `rset`, `ftjob`."""
+    """Prefixes of the ids of what the kind's subjects may need: `ds`, `ckpt`, `rset`, `ftjob`."""
     router: ClassVar[str | None] = None
-    """`module:router` of its routes, for a kind of another package; only the API loads it."""
+    """`module:router` of the kind's routes, for a kind of another package; only the API loads it."""
 
     def users(self, session: Session, tenant_id: str, ids: Collection[str]) -> list[str]:
         """Ids of the tenant's subjects that keep one of `ids` from being deleted. Asked of kinds that `uses` it."""

@@ -115,7 +115,7 @@ class ResultFile(Base):
     kind: Mapped[str] = mapped_column(String(32))
     """`difftune_core.hooks.ArtifactEvent.kind`."""
     step: Mapped[int] = mapped_column(default=0)
-    """Step of the training that it shows; 0 where there is none."""
+    """Step of the training that the file shows; 0 where there is none."""
     filename: Mapped[str] = mapped_column(String(255))
     key: Mapped[str] = mapped_column(String(512))
     bytes: Mapped[int] = mapped_column(BigInteger)

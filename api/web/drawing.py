@@ -25,7 +25,7 @@ class Drawer:
     base_model: str | None
     """The base model of a tuned one."""
     job: str | None
-    """The job that made it."""
+    """The job that made the model."""
     draws_prompts: bool
     class_names: tuple[str, ...]
     """Names by label, where they are known."""

@@ -31,7 +31,7 @@ def measured(
     name: str = "checkpoints",
     bar: Bar | None = BAR,
 ) -> list[Claim]:
-    """Time both; what was saved must load as what it was."""
+    """Time both ways of saving; what was saved must load as what it was."""
     torch.set_num_threads(1)
     model = random_dit(size, torch.device(device))
     run = OurRun.of(model, random_data(size, torch.device(device), 8), batch_size=2, cache=folder)

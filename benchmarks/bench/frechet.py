@@ -26,7 +26,7 @@ def by_matrix_root(a: Moments, b: Moments) -> float:
 
 
 def measured(_folder: Path, features: int = _FEATURES) -> list[Claim]:
-    """Time both; they must agree."""
+    """Time both ways, which must agree."""
     torch.set_num_threads(1)
     draw = np.random.default_rng(0)
     mixed = draw.standard_normal((features, features)) / np.sqrt(features)

@@ -129,7 +129,7 @@ class Both:
 
 
 def _autoencoder() -> tuple[AutoencoderKL, float]:
-    """The tiny family's, with its scale."""
+    """Load the tiny family's autoencoder, with its scale."""
     folder = _MODELS / "tiny-dit" / "vae"
     config = json.loads((folder / "config.json").read_bytes())
     anatomy = anatomy_of(config)

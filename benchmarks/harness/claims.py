@@ -52,7 +52,7 @@ class Claim:
         return self.guard.held and (self.bar is None or self.bar.kept_by(self.value))
 
     def told(self) -> dict[str, Any]:
-        """The fields of its line."""
+        """The fields of the claim's line."""
         fields: dict[str, Any] = {"benchmark": self.name, "value": _short(self.value), "means": self.means}
         if self.comparison is not None:
             low, high = self.comparison.interval

@@ -101,7 +101,7 @@ def _no_requeue() -> None:
 
 
 def _row_before_objects() -> None:
-    """A checkpoint is announced before it is stored."""
+    """Announce a checkpoint before it is stored."""
     from worker.publish import Publisher
     from worker.run import Run
 

@@ -39,7 +39,7 @@ class Source(Protocol):
 
     @property
     def folder(self) -> Path:
-        """The folder of its files."""
+        """The folder of the base model's files."""
         ...
 
     @property

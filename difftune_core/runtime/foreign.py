@@ -18,7 +18,7 @@ from difftune_core.hooks import TaskError
 PREPROCESSOR = "preprocessor_config.json"
 TOKENIZER = "tokenizer_config.json"
 FOREIGN_FIELDS = ("_name_or_path", "auto_map")
-"""A path of whoever saved it; code of whoever published it."""
+"""Fields of foreign configs that say nothing here: paths of whoever saved them, code of whoever published them."""
 _LAYERS, _LAYERS_OF_BLOCK = 256, 32
 _SIDE = 4096
 _WIDTH = 65_536

@@ -1,4 +1,4 @@
-"""Prepares of a comparison what its page shows."""
+"""What the page of a comparison shows, prepared for its template."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class DiTModel(BaseModel):
         return {"process": config.process, "num_classes": config.num_classes, "image_size": size}
 
     def process(self) -> Process:
-        """Say how noise entered in its training."""
+        """Say how noise entered in the model's training."""
         return make_process(self.dit_config())
 
     def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:
