@@ -108,6 +108,7 @@ class ArtifactEvent(_Line):
         "export_single_file",
         "validation_report",
         "items",
+        "previews",
         "retention_set",
         "image",
     ]

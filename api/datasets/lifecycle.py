@@ -26,6 +26,7 @@ class Finding:
     report: dict[str, Any] | None = None
     report_key: str | None = None
     items_key: str | None = None
+    previews_key: str | None = None
     error_code: str | None = None
     """Set where the file cannot be used."""
     error_message: str | None = None
@@ -44,6 +45,7 @@ def settle(session: Session, dataset: Dataset, finding: Finding) -> None:
     report = finding.report
     dataset.sha256 = finding.sha256
     dataset.report_key, dataset.items_key = finding.report_key, finding.items_key
+    dataset.previews_key = finding.previews_key
     if report is not None:
         shown = {name: report[name][:_MAX_LISTED] for name in _LISTS if name in report}
         counts = {f"num_{name}": len(report[of]) for name, of in _COUNTED.items() if of in report}

@@ -42,6 +42,8 @@ class Dataset(Owned, Stated, Base):
     report_key: Mapped[str | None] = mapped_column(String(512))
     items_key: Mapped[str | None] = mapped_column(String(512))
     """JSON Lines, one accepted image each: path, class, width, height, sha256."""
+    previews_key: Mapped[str | None] = mapped_column(String(512))
+    """Small pictures of its images (`difftune_core.config.previews`); null of those validated by 0.3.0."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(String(2000))
     settled_at: Mapped[float | None] = mapped_column(Double)
@@ -77,4 +79,5 @@ class Dataset(Owned, Stated, Base):
     @property
     def keys(self) -> list[str]:
         """Keys of the data set's objects: the file's parts, and what the validation has left."""
-        return [part["key"] for part in self.parts] + [key for key in (self.report_key, self.items_key) if key]
+        left = (self.report_key, self.items_key, self.previews_key)
+        return [part["key"] for part in self.parts] + [key for key in left if key]

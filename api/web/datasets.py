@@ -1,26 +1,28 @@
-"""Data sets: upload by a form, what validation found, the images that were accepted."""
+"""Data sets: upload by a form, and what validation found of one."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
+from api.datasets.previews import Role
+from api.deps import ServicesDep
+from api.web import dataset_items
 from api.web.backend import Backend, RefusedError
 from api.web.rendering import page, to
 from api.web.routing import Asking, Form, Page
 
 router = APIRouter(route_class=Page, include_in_schema=False, prefix="/datasets")
 _ON_PAGE = 25
-_ITEMS = 60
 _PART_BYTES = 8 << 20  # what a lost connection costs at most
+_KEPT = {"cache-control": "private, max-age=86400, immutable"}
+_After = Annotated[str | None, Query(max_length=64)]
 _UPLOAD_HEADERS = (b"content-type", b"content-length")
 
 
 @router.get("")
-async def list_datasets(
-    request: Request, api: Asking, after: Annotated[str | None, Query(max_length=64)] = None
-) -> Response:
+async def list_datasets(request: Request, api: Asking, after: _After = None) -> Response:
     """Data sets, newest first, and the form for another one."""
     return await _listed(request, api, after=after)
 
@@ -38,10 +40,27 @@ async def upload_dataset(request: Request, api: Asking, token: Annotated[str, Qu
 
 @router.get("/{dataset_id}")
 async def retrieve_dataset(
-    dataset_id: str, request: Request, api: Asking, after: Annotated[str | None, Query(max_length=64)] = None
+    dataset_id: str,
+    request: Request,
+    api: Asking,
+    place: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    after: _After = None,
 ) -> Response:
-    """One data set with what was found in it."""
-    return await _shown(request, api, dataset_id, after=after)
+    """One data set with what was found in it, and the images from a `place` on, or `after` one of them."""
+    return await _shown(request, api, dataset_id, place=place, after=after)
+
+
+@router.get("/{dataset_id}/previews/{place}")
+async def show_preview(
+    dataset_id: str,
+    place: Annotated[int, Path(ge=0, le=2**31)],
+    request: Request,
+    used: ServicesDep,
+    role: Role = "image",
+) -> Response:
+    """A small picture of one image, or of its control image; what a data set has never changes."""
+    content, kind = await dataset_items.preview(used, request.state.principal.tenant_id, dataset_id, place, role)
+    return Response(content, media_type=kind, headers=_KEPT)
 
 
 @router.post("/{dataset_id}/delete")
@@ -78,6 +97,7 @@ async def _shown(
     api: Backend,
     dataset_id: str,
     *,
+    place: int = 0,
     after: str | None = None,
     status: int = 200,
     error: str | None = None,
@@ -85,11 +105,10 @@ async def _shown(
     dataset = await api.get("datasets", dataset_id)
     is_settled = dataset["status"] != "validating"
     report: dict[str, Any] = await api.get("datasets", dataset_id, "report") if is_settled else {}
-    items: dict[str, Any] = {"data": [], "has_more": False, "last_id": None}
-    trouble = None
+    items, trouble = dataset_items.Items(), None
     if dataset["status"] == "ready":
         try:
-            items = await api.get("datasets", dataset_id, "items", limit=_ITEMS, after=after)
+            items = await dataset_items.items_of(request, api, dataset_id, place=place, after=after)
         except RefusedError as refused:  # the store has lost it, or the address was changed
             trouble = str(refused)
     return page(
@@ -101,5 +120,4 @@ async def _shown(
         is_settled=is_settled,
         report=report,
         items=items,
-        after=after,
     )

@@ -14,6 +14,7 @@ from difftune_core.data.items import CaptionedImage, Role
 from difftune_core.data.layout import View
 from difftune_core.data.members import Member, Refusal, RefusedError
 from difftune_core.data.pictures import Picture, idle_controls, look_at
+from difftune_core.data.previews import Previews
 from difftune_core.data.rows import FoundRows, Row, is_captioned, read_rows, stray_tables
 from difftune_core.data.scan import Found, Scan, nested_archives
 from difftune_core.hooks import TaskError
@@ -35,9 +36,9 @@ class Captioned:
         """A table names images, or images have texts."""
         return is_captioned(view)
 
-    def reader(self, view: View, *, decode: bool) -> _Reader:
+    def reader(self, view: View, *, decode: bool, previews: Previews | None = None) -> _Reader:
         """Make the reader that judges rows and files."""
-        return _Reader(view, decode=decode)
+        return _Reader(view, decode=decode, previews=previews)
 
     def nothing_in(self, name: str) -> TaskError:
         """Say that there are no rows."""
@@ -74,9 +75,9 @@ class Captioned:
 class _Reader:
     """Joins the rows of a view with the files that they name."""
 
-    def __init__(self, view: View, *, decode: bool) -> None:
+    def __init__(self, view: View, *, decode: bool, previews: Previews | None) -> None:
         self._view = view
-        self._decode = decode
+        self._decode, self._previews = decode, previews
         self._rows = read_rows(view)
         self._roles = _roles(self._rows)
         self._files: dict[str, Picture] = {}
@@ -85,7 +86,8 @@ class _Reader:
         """Look at a file that a row names."""
         if member.path in self._roles:
             data = self._view.archive.read(member)
-            self._files[member.path] = look_at(data, self._roles[member.path], decode=self._decode)
+            keep = self._previews.keeper(member.path) if self._previews is not None else None
+            self._files[member.path] = look_at(data, self._roles[member.path], decode=self._decode, keep=keep)
 
     def finish(self, refused: Sequence[Refusal], ignored: Sequence[Refusal]) -> Scan[CaptionedImage]:
         """Return all rows whose files are whole and fit each other."""

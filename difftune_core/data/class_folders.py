@@ -16,6 +16,7 @@ from difftune_core.data.items import LabelledImage
 from difftune_core.data.labelled import LabelledImages
 from difftune_core.data.layout import View, class_root
 from difftune_core.data.members import Member, Refusal, RefusedError
+from difftune_core.data.previews import Previews
 from difftune_core.data.rows import stray_tables
 from difftune_core.data.scan import Found, Scan, StrayError, is_stray, nested_archives
 from difftune_core.data.stems import class_labels, few_captions, paired_folders
@@ -40,9 +41,9 @@ class ClassFolders:
         """Whatever is of no other form is taken for class folders."""
         return True
 
-    def reader(self, view: View, *, decode: bool) -> _Reader:
+    def reader(self, view: View, *, decode: bool, previews: Previews | None = None) -> _Reader:
         """Make the reader that judges the files one by one."""
-        return _Reader(view, decode=decode)
+        return _Reader(view, decode=decode, previews=previews)
 
     def nothing_in(self, name: str) -> TaskError:
         """Say that there are no images."""
@@ -98,9 +99,9 @@ class ClassFolders:
 class _Reader:
     """Takes each file of a view for an image of the class that its folder, or its `.cls` file, names."""
 
-    def __init__(self, view: View, *, decode: bool) -> None:
+    def __init__(self, view: View, *, decode: bool, previews: Previews | None) -> None:
         self._view = view
-        self._decode = decode
+        self._decode, self._previews = decode, previews
         self._labels = class_labels(view)
         self._root = class_root(view.picture_names())
         self._found, self._keys = LabelledImages(), DigestsByName()
@@ -111,7 +112,8 @@ class _Reader:
             return
         try:
             data = self._view.archive.read(member)
-            info = check_image(data, decode=self._decode)
+            keep = self._previews.keeper(member.path) if self._previews is not None else None
+            info = check_image(data, decode=self._decode, keep=keep)
         except RefusedError as reason:
             if is_stray(member.path, reason.code):
                 text = "the file is no image, by its content and its name"

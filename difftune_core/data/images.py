@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from difftune_core.config.previews import SIDE as PREVIEW_SIDE
 from difftune_core.data.colour import WHITE, has_transparency, to_rgb
 from difftune_core.data.copies import Key, copy_key
 from difftune_core.data.crops import CENTRE, Crop
@@ -32,6 +33,7 @@ _HARMLESS = (
     "Corrupt EXIF data",  # shown as stored
 )
 _DRAFT_SIDE = 256
+_LOSSLESS_SIDE = 64  # a preview of so few pixels shows what JPEG does to them
 _ORIENTATION_TAG = 0x0112
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
@@ -49,8 +51,13 @@ class ImageInfo:
     """Equal for equal pixels; None where they were not read, or at a reduced scale alone."""
 
 
-def check_image(data: bytes, *, decode: bool = True) -> ImageInfo:
+def check_image(data: bytes, *, decode: bool = True, keep: Callable[[bytes], None] | None = None) -> ImageInfo:
     """Size and format of a whole, still image; with `decode` its pixels are read too, at a reduced scale for JPEG.
+
+    Args:
+        data: the file.
+        decode: whether to look at its pixels.
+        keep: is given a preview of what was decoded, as a PNG or JPEG file.
 
     Raises:
         RefusedError: `unsupported_format`, `truncated_image`, `damaged_image`, `animated_image`, `image_too_large`,
@@ -66,6 +73,8 @@ def check_image(data: bytes, *, decode: bool = True) -> ImageInfo:
             return ImageInfo(width, height, sniff(data) or "")
         _decode(image, data)
         key = None if sniff(data) == "JPEG" else copy_key(np.asarray(to_rgb(_upright(image))))
+        if keep is not None and (preview := _preview(image)):
+            keep(preview)
         return ImageInfo(width, height, sniff(data) or "", key)
 
 
@@ -140,6 +149,21 @@ def _decode(image: Image.Image, data: bytes) -> None:
     image.load()
     if image.format == "JPEG" and is_cut_and_closed(data, image, draft):
         raise RefusedError("truncated_image", "the JPEG image is cut: data is missing before its end mark")
+
+
+def _preview(image: Image.Image) -> bytes:
+    """The image at the size of a preview, as a file; empty where that cannot be made, which is no fault of it."""
+    try:
+        small = image.copy()
+        small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        buffer, small = io.BytesIO(), to_rgb(_upright(small))
+        if max(small.size) <= _LOSSLESS_SIDE:
+            small.save(buffer, "PNG")
+        else:
+            small.save(buffer, "JPEG", quality=80)
+    except Exception:  # noqa: BLE001  it was found whole; metadata may still be anything
+        return b""
+    return buffer.getvalue()
 
 
 def _check_sums(data: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -33,13 +33,17 @@ class Picture:
     is_transparent: bool = False
 
 
-def look_at(data: bytes, roles: AbstractSet[Role], *, decode: bool) -> Picture:
+def look_at(
+    data: bytes, roles: AbstractSet[Role], *, decode: bool, keep: Callable[[bytes], None] | None = None
+) -> Picture:
     """Find what a file holds that rows use in these roles; pixels are looked at with `decode` alone.
+
+    `keep` is given a preview, as by `images.check_image`.
 
     Raises:
         RefusedError: as `images.check_image`.
     """
-    info = check_image(data, decode=decode)
+    info = check_image(data, decode=decode, keep=keep)
     digest = hashlib.sha256(data).hexdigest()
     if not decode:
         return Picture(info.width, info.height, digest)

@@ -15,6 +15,7 @@ from difftune_core.data.formats import ending_of, has_picture_name
 from difftune_core.data.items import Item_co, ItemT
 from difftune_core.data.layout import View
 from difftune_core.data.members import Member, Refusal, RefusedError
+from difftune_core.data.previews import Previews
 from difftune_core.data.tables import TABLE_NAMES
 from difftune_core.hooks import TaskError
 
@@ -87,8 +88,11 @@ class Form(Protocol[ItemT]):
     def fits(self, view: View, /) -> bool:
         """Return whether the files of a view are of this form."""
 
-    def reader(self, view: View, *, decode: bool) -> Reader[ItemT]:
-        """Make what judges the files; with `decode` by their pixels too, which finds truncation."""
+    def reader(self, view: View, *, decode: bool, previews: Previews | None = None) -> Reader[ItemT]:
+        """Make what judges the files; with `decode` by their pixels too, which finds truncation.
+
+        `previews` takes small pictures of what was decoded.
+        """
 
     def nothing_in(self, name: str) -> TaskError:
         """The failure of a run whose data set, of that file name, has no item."""
@@ -117,10 +121,15 @@ class Form(Protocol[ItemT]):
 
 
 def scan(
-    view: View, form: Form[ItemT], *, decode: bool, on_file: Callable[[int, int], None] | None = None
+    view: View,
+    form: Form[ItemT],
+    *,
+    decode: bool,
+    on_file: Callable[[int, int], None] | None = None,
+    previews: Previews | None = None,
 ) -> Scan[ItemT]:
     """Judge every file, one in memory at a time; `on_file(done, total)` is called after each."""
-    reader = form.reader(view, decode=decode)
+    reader = form.reader(view, decode=decode, previews=previews)
     refused, ignored = _at_fault(view.archive.refused)
     ignored += view.ignored
     for done, member in enumerate(view.members, start=1):

@@ -14,13 +14,15 @@ from difftune_core.config.dataset import DatasetOptions
 from difftune_core.data.archive import Archive, Limits, open_archive
 from difftune_core.data.columns import Computed, DigestsByName, distinct, grouped
 from difftune_core.data.copies import Copies, Key, count_copies
-from difftune_core.data.findings import Finding, as_findings, few_images, progress_of, write_report
+from difftune_core.data.findings import ITEMS_FILE, Finding, as_findings, few_images, progress_of, write_report
 from difftune_core.data.forms import CLASS_FOLDERS, form_of
 from difftune_core.data.items import ItemT
 from difftune_core.data.layout import view_of
+from difftune_core.data.previews import PREVIEWS_FILE, Previews
 from difftune_core.data.scan import Form, Found, Scan, scan
 from difftune_core.data.skipping import sorted_out
-from difftune_core.hooks import Hooks, PhaseEvent, TaskError
+from difftune_core.files import file_info
+from difftune_core.hooks import ArtifactEvent, Hooks, PhaseEvent, TaskError
 from difftune_core.runtime.caches import contents_digest
 
 
@@ -76,7 +78,9 @@ class _Judged:
 def validate(
     path: Path, out: Path, hooks: Hooks, limits: Limits | None = None, options: DatasetOptions | None = None
 ) -> None:
-    """Judge the archive or folder at `path`, by the form that its files have; write `report.json` and `items.jsonl`.
+    """Judge the archive or folder at `path`, by the form that its files have.
+
+    It writes `report.json` and `items.jsonl`, and small pictures for people to look at (`previews.bin`).
 
     A bad data set is a result, not a failure: nothing is raised for it.
 
@@ -93,22 +97,25 @@ def validate(
     options = options or DatasetOptions()
     hooks.emit(PhaseEvent(phase="validating"))
     judged = _Judged()
-    try:
-        with open_archive(path, limits) as archive:
-            judged.entries = archive.entries
-            _judge(archive, options, hooks, judged)
-    except TaskError as error:
-        if error.code == "stopped":
-            raise
-        judged.fatal = Finding(error.param or path.name, error.code, str(error), "error")
-    report = _report(judged, options, path.name).as_json()
-    write_report(report, judged.form.rows(judged.result.items), out, hooks)
+    with Previews() as previews:
+        try:
+            with open_archive(path, limits) as archive:
+                judged.entries = archive.entries
+                _judge(archive, options, hooks, judged, previews)
+        except TaskError as error:
+            if error.code == "stopped":
+                raise
+            judged.fatal = Finding(error.param or path.name, error.code, str(error), "error")
+        report = _report(judged, options, path.name).as_json()
+        write_report(report, judged.form.rows(judged.result.items), out, hooks)
+        previews.write(out / PREVIEWS_FILE, judged.result.items, out / ITEMS_FILE)
+    hooks.emit(ArtifactEvent(kind="previews", file=file_info(out / PREVIEWS_FILE, out)))
 
 
-def _judge(archive: Archive, options: DatasetOptions, hooks: Hooks, judged: _Judged) -> None:
+def _judge(archive: Archive, options: DatasetOptions, hooks: Hooks, judged: _Judged, previews: Previews) -> None:
     view, on_file = view_of(archive, options), progress_of(hooks)
     form = judged.form = form_of(view)
-    result = scan(view, form, decode=True, on_file=on_file)
+    result = scan(view, form, decode=True, on_file=on_file, previews=previews)
     held_out = None
     if options.splits == "hold_out":
         held_out = scan(view_of(archive, options.held_out()), form, decode=True, on_file=on_file)

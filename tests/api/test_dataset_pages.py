@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from api.datasets.models import Dataset
 from api.datasets.states import DatasetStatus
 from api.deps import Services
+from difftune_core.config.previews import ENTRY, FIRST, FOOTER, MAGIC, Entry
 
 Send = Callable[..., Any]
 HOSTILE = "\"><script>alert(1)</script>'&.zip"
@@ -96,6 +97,82 @@ def test_images_are_shown_by_class_with_captions_page_by_page(
     second = browser.get(f"/datasets/{dataset_id}?after={after[1]}").text
     assert "060.png" in second
     assert "More images" not in second
+
+
+def fill(services: Services, settle: Callable[..., None], dataset_id: str, count: int) -> None:
+    """End a validation that found images of two classes, the last without a small picture, the first with a control."""
+    pictures, entries, lines = b"", [], b""
+    for place in range(count):
+        image, control = (b"\x89PNG image %d" % place, b"\xff\xd8 control") if place < count - 1 else (b"", b"")
+        control = control if place == 0 else b""
+        entries.append(Entry(len(lines), len(pictures), len(image), len(pictures) + len(image), len(control)))
+        pictures += image + control
+        item = {"path": f"{place:03}.png", "class_name": "ab"[place * 2 // count], "width": 8, "height": 8}
+        lines += json.dumps(item).encode() + b"\n"
+    index = b"".join(ENTRY.pack(*entry) for entry in entries) + FIRST.pack(0) + FIRST.pack(count // 2)
+    services.store.put_stream(f"{dataset_id}-items", [lines])
+    services.store.put_stream(f"{dataset_id}-previews", [pictures, index, FOOTER.pack(MAGIC, count, 2)])
+    keys = {"items_key": f"{dataset_id}-items", "previews_key": f"{dataset_id}-previews"}
+    settle(dataset_id, **keys, class_names=["a", "b"], num_items=count)
+
+
+def test_images_are_seen_small_page_by_page_and_by_class(
+    browser: TestClient, services: Services, add_file: Callable[..., str], settle: Callable[..., None]
+) -> None:
+    page = f"/datasets/{add_file()}"
+    fill(services, settle, page.rpartition("/")[2], 100)
+    first = browser.get(page).text
+    assert "1 to 60 of 100" in first
+    assert first.count('loading="lazy"') == 60 + 1, "the images, and the one control"
+    assert f'src="..{page}/previews/0?role=control"' in first
+    assert "Images before" not in first
+    second = browser.get(f"{page}?place=60").text
+    assert ("061 to 100" in second, "61 to 100 of 100" in second, second.count("loading=")) == (False, True, 39)
+    assert "060.png" in second
+    assert "059.png" not in second
+    assert "?place=0#images" in second
+    assert "More images" not in second
+    by_class = re.search(r"\?place=(\d+)#images\">b<", first)
+    assert by_class is not None
+    shown = browser.get(f"{page}?place={by_class[1]}").text
+    assert "050.png" in shown
+    assert "049.png" not in shown
+    assert "099.png" in browser.get(f"{page}?place=5000").text, "beyond the end is the end"
+
+
+def test_a_small_picture_is_kept_by_the_browser_and_shown_to_no_stranger(
+    browser: TestClient,
+    services: Services,
+    add_file: Callable[..., str],
+    settle: Callable[..., None],
+    stranger: dict[str, str],
+) -> None:
+    place = f"/datasets/{add_file()}/previews"
+    fill(services, settle, place.split("/")[2], 4)
+    shown, control = browser.get(f"{place}/1"), browser.get(f"{place}/0?role=control")
+    assert (shown.content, shown.headers["content-type"]) == (b"\x89PNG image 1", "image/png")
+    assert (control.content, control.headers["content-type"]) == (b"\xff\xd8 control", "image/jpeg")
+    assert shown.headers["cache-control"] == "private, max-age=86400, immutable"
+    for none in ("1?role=control", "3", "4", "99999"):
+        assert browser.get(f"{place}/{none}").status_code == 404, none
+    assert browser.get(f"{place}/-1").status_code == 422
+    browser.post("/login", data={"key": stranger["authorization"].removeprefix("Bearer ")})
+    assert browser.get(f"{place}/1").status_code == 404
+
+
+def test_a_data_set_whose_pictures_are_lost_or_unreadable_lists_its_images(
+    browser: TestClient, services: Services, add_file: Callable[..., str], settle: Callable[..., None]
+) -> None:
+    for content in (None, b"", b"of another version"):
+        dataset_id = add_file()
+        fill(services, settle, dataset_id, 4)
+        services.store.delete(f"{dataset_id}-previews")
+        if content is not None:
+            services.store.put_stream(f"{dataset_id}-previews", [content])
+        shown = browser.get(f"/datasets/{dataset_id}").text
+        assert "003.png" in shown
+        assert "loading=" not in shown
+        assert browser.get(f"/datasets/{dataset_id}/previews/0").status_code == 404
 
 
 def test_a_data_set_is_deleted_only_by_who_means_it(browser: TestClient, ready: str, send_form: Send) -> None:

@@ -84,4 +84,5 @@ def _finding(report: dict[str, Any], sha256: str, keys: dict[str, str]) -> Findi
         code = first["code"]
         message = ": ".join(part for part in (first.get("path"), first["message"]) if part)
         message += f" (and {more} more)" if more else ""
-    return Finding(sha256, report, keys.get(_REPORT), keys.get("items"), error_code=code, error_message=message)
+    left = (keys.get(_REPORT), keys.get("items"), keys.get("previews"))
+    return Finding(sha256, report, *left, error_code=code, error_message=message)

@@ -125,7 +125,7 @@ def test_limits_make_the_set_invalid_with_a_reason(tmp_path: Path, build: Any, r
     assert found(run(path, recorder, Limits(max_total_bytes=100))[0]) == {"a.zip": "archive_too_large"}
 
 
-def test_events_tell_phase_progress_and_both_files(tmp_path: Path, build: Any, recorder: Any) -> None:
+def test_events_tell_phase_progress_and_all_files(tmp_path: Path, build: Any, recorder: Any) -> None:
     run(build.zip(tmp_path / "a.zip", build.good(150)), recorder)
     phases = [e.phase for e in recorder.events if isinstance(e, PhaseEvent)]
     progress = [(e.done, e.total) for e in recorder.events if isinstance(e, ProgressEvent)]
@@ -134,7 +134,7 @@ def test_events_tell_phase_progress_and_both_files(tmp_path: Path, build: Any, r
     assert progress[-1] == (300, 300)
     assert progress == sorted(progress)
     assert 10 <= len(progress) <= 101
-    assert set(artifacts) == {"items", "validation_report"}
+    assert set(artifacts) == {"items", "previews", "validation_report"}
     for file in artifacts.values():
         data = (tmp_path / "out" / file.path).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file.bytes, file.sha256)
@@ -152,5 +152,5 @@ def test_nothing_is_written_outside_the_out_folder(tmp_path: Path, build: Any, r
     hostile = {"../../escape.png": build.picture(), "/tmp/escape.png": build.picture(1), **build.good()}
     run(build.tar(tmp_path / "in.tar", hostile), recorder)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == [
-        "in.tar", "out", "out/items.jsonl", "out/report.json",
+        "in.tar", "out", "out/items.jsonl", "out/previews.bin", "out/report.json",
     ]  # fmt: skip
