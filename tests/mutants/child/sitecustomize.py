@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from tests.mutants.notes import RUNNING, begin
 
@@ -16,5 +17,12 @@ def _end() -> None:
     _notes.save()
 
 
+def _exit(status: int) -> NoReturn:
+    _end()
+    _leave(status)
+
+
+_leave = os._exit  # by which some processes end, past whatever waits for their end
+os._exit = _exit
 _notes = begin(_FOLDER, f"child-{os.getpid()}", (_FOLDER / RUNNING).read_text(encoding="utf-8"))
 atexit.register(_end)
