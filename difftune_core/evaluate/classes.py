@@ -26,6 +26,12 @@ def equal_labels(num_images: int, num_classes: int) -> Int[Tensor, " n"]:
     return torch.arange(num_images) % num_classes
 
 
+def spread_labels(num_images: int, num_classes: int) -> Int[Tensor, " n"]:
+    """Take every class in turn, and classes from the whole table where there are fewer images than classes."""
+    every = torch.arange(num_images)
+    return every * num_classes // num_images if num_classes > num_images else every % num_classes
+
+
 def labels_like(held_out: Int[Tensor, " m"], num_images: int, *, num_classes: int, seed: int) -> Int[Tensor, " n"]:
     """Labels in the proportions of those held out, mixed evenly over the whole.
 

@@ -102,6 +102,6 @@ def test_what_is_refused_names_the_field_and_keeps_the_rest(ready: str, send_for
 
 
 def test_a_link_fills_the_form_in(browser: TestClient, ready: str) -> None:
-    shown = browser.get(f"/jobs/new?model=ckpt_x&training_file={ready}").text
+    shown = browser.get(f"/jobs/new?model=ckpt_x&training_file={ready}&validation_file={ready}").text
     assert '<option value="ckpt_x" selected>' in shown
-    assert f'<option value="{ready}" selected>' in shown
+    assert shown.count(f'<option value="{ready}" selected>') == 2

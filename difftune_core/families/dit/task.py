@@ -21,7 +21,7 @@ from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.decoded import Images
 from difftune_core.diffusion.reverse import Sampling
-from difftune_core.evaluate.classes import told_of_classes
+from difftune_core.evaluate.classes import spread_labels, told_of_classes
 from difftune_core.evaluate.training_images import TrainingImages
 from difftune_core.families.base import Delivered, Page, Task
 from difftune_core.families.dit import beginning as beginnings
@@ -157,8 +157,7 @@ class DiTTask(Task[DiT]):
     def sample_row(self, count: int) -> SampleRow[DiT]:
         """Draw classes spread over the table, each from a noise of its own."""
         names = self.class_names
-        labels = torch.arange(count) * max(1, len(names)) // count if len(names) > count else torch.arange(count)
-        labels %= len(names)
+        labels = spread_labels(count, len(names))
 
         def draw(model: DiT, sampling: Sampling, progress: Progress) -> UInt8[np.ndarray, "k s s 3"]:
             sampling = replace(sampling, handover=0.0)  # they show the model itself, and need no other in memory

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from difftune_core.config.evaluation import PRESETS, EvaluationConfig
 from difftune_core.config.transfer import TransferConfig
-from difftune_core.evaluate.classes import equal_labels, labels_like, labels_to_draw, told_of_classes
+from difftune_core.evaluate.classes import equal_labels, labels_like, labels_to_draw, spread_labels, told_of_classes
 from difftune_core.evaluate.frechet import frechet_of_features
 
 mixes = st.lists(st.integers(0, 40), min_size=2, max_size=12).filter(lambda counts: sum(counts) >= 2)
@@ -110,3 +110,10 @@ def drawn_by_turn(real: np.ndarray, labels: torch.Tensor, wanted: torch.Tensor) 
         images.append(of_class[label][seen[label] % len(of_class[label])])
         seen[label] += 1
     return np.stack(images)
+
+
+def test_a_few_samples_show_classes_from_the_whole_table() -> None:
+    assert spread_labels(4, 100).tolist() == [0, 25, 50, 75]
+    assert spread_labels(3, 5).tolist() == [0, 1, 3]
+    assert spread_labels(5, 5).tolist() == [0, 1, 2, 3, 4]
+    assert spread_labels(5, 2).tolist() == [0, 1, 0, 1, 0]
