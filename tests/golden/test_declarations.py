@@ -14,9 +14,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from sqlalchemy import Column
+from sqlalchemy.sql.schema import ColumnDefault
 
 import difftune_core.checkpoint
 import difftune_core.config
+from api.rows import metadata
 from tests.golden import assert_golden
 
 PACKAGES = (difftune_core.config, difftune_core.checkpoint)
@@ -58,3 +61,24 @@ def test_fields_are_declared_as_they_were() -> None:
             if kind.__module__ == module.__name__ and (fields := of_class(kind)):
                 found[f"{module.__name__}.{name}"] = fields
     assert_golden("declarations.json", dict(sorted(found.items())), rounded=False)
+
+
+def test_tables_are_declared_as_they_were() -> None:
+    """What databases of users have: a migration goes with each change."""
+    found = {
+        table.name: {
+            **{column.name: _of_column(column) for column in table.columns},
+            **{str(index.name): f"{sorted(index.columns.keys())} {index.unique}" for index in table.indexes},
+        }
+        for table in metadata.sorted_tables
+    }
+    assert_golden("tables.json", found, rounded=False)
+
+
+def _of_column(column: Column[Any]) -> str:
+    told = [repr(column.type), "null" if column.nullable else "not null"]
+    told += ["primary key"] if column.primary_key else []
+    told += [f"references {key.target_fullname} {key.ondelete}" for key in column.foreign_keys]
+    default = column.default.arg if isinstance(column.default, ColumnDefault) else None
+    told += [] if default is None or callable(default) else [f"default {default!r}"]
+    return ", ".join(told)

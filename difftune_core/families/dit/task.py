@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
