@@ -64,7 +64,7 @@ def shown(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[str,
 def answered(job_ids: Sequence[str], connection: Connection) -> dict[str, Answer]:
     """Jobs as they are answered, as JSON."""
     return {
-        job_id: Answer(fields["organization_id"], to_json(fields, inf_nan_mode="null"))
+        job_id: Answer(fields["organization_id"], to_json(fields))
         for job_id, fields in shown(connection, job_ids).items()
     }
 

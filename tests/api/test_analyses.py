@@ -87,6 +87,7 @@ def test_an_analysis_is_queued_with_its_settings_filled_in(
         (tuned, "ours", 100),
     ]
     assert made["fractions"] == [i / 10 for i in range(11)]
+    assert analyse(plain, fractions=[0.0, 0.5]).json()["fractions"] == [0.0, 0.5]
     assert (made["evaluation"]["num_images"], made["evaluation"]["num_inference_steps"]) == (40, 50)
     assert made["progress"] == {"done": 0, "total": 2 * 11 * 40}
     assert (made["training_file"], made["validation_file"], made["reports"]) == (ready, None, [])

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
-from api.db import Database, checkpoint_wal
+from api.db import Database, _end_reading, checkpoint_wal
 
 
 def test_a_reader_that_does_not_end_holds_up_no_writer_by_way_of_the_checkpoint(tmp_path: Path) -> None:
@@ -53,3 +56,13 @@ def test_what_every_connection_to_sqlite_is_told(tmp_path: Path) -> None:
         with unit() as session:
             assert {name: session.scalar(text(f"PRAGMA {name}")) for name in told} == told
     database.close()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_reader_forgives_a_connection_that_is_gone_and_nothing_else(*, is_gone: bool) -> None:
+    class Ended(Session):
+        def close(self) -> None:
+            raise OperationalError("ROLLBACK", None, Exception(), connection_invalidated=is_gone)
+
+    with nullcontext() if is_gone else pytest.raises(OperationalError):
+        _end_reading(Ended())

@@ -112,6 +112,8 @@ def test_list_pages_through_both_kinds_newest_first(
     assert seen == [newest, result.id, job["training_file"]]
     results = client.get("/v1/files?purpose=fine-tune-results").json()["data"]
     assert [(file["id"], file["status"]) for file in results] == [(result.id, "processed")]
+    for listed in client.get("/v1/files").json()["data"]:
+        assert client.get(f"/v1/files/{listed['id']}").json() == listed
     moved = client.get(f"/v1/files/{result.id}/content")
     assert moved.status_code == 302
     assert client.get(moved.headers["location"]).content == b"{}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 from api.settings import Settings
 from api.storage import LocalStore, ObjectStore, StoreError, open_store
 from api.storage.base import disposition
+from api.storage.s3 import _is_beyond_the_end
 
 
 @pytest.fixture
@@ -114,3 +116,11 @@ def test_s3_links_are_signed_for_the_public_address() -> None:
 def test_another_store_is_refused() -> None:
     with pytest.raises(ValueError, match="s3://"):
         open_store(Settings(store_url="gs://bucket"))
+
+
+@pytest.mark.parametrize(("code", "is_beyond"), [("InvalidRange", True), ("416", True), ("AccessDenied", False)])
+def test_only_a_range_behind_the_end_counts_as_one(code: str, *, is_beyond: bool) -> None:
+    error = StoreError("x")
+    assert not _is_beyond_the_end(error)
+    error.__cause__ = ClientError({"Error": {"Code": code}}, "GetObject")
+    assert _is_beyond_the_end(error) == is_beyond

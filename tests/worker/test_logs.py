@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 
 from api.datasets.models import Dataset
 from api.logs.models import LogChunk
+from worker.supervise import _tail
 
 Bench = Any  # the class of conftest.py
 KEY = "dft_01ARZ3NDEKTSV4RRFFQ69G5FAV_0123456789abcdef0123456789abcdef01234567_89abcdef"
@@ -52,6 +54,26 @@ def test_of_a_long_log_the_ends_are_kept(bench: Bench, monkeypatch: pytest.Monke
     assert text.endswith("line 0998\nline 0999\n")
     assert "bytes are left out here]" in text
     assert len(text) < 400
+
+
+def test_a_line_longer_than_a_piece_and_bytes_that_are_no_text_hold_nothing_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("CHUNK_BYTES", 64), ("INTERVAL_S", 0.1)):
+        monkeypatch.setattr(f"worker.logs._{name}", value)
+    line = "x" * 200
+    with bench.worker():
+        job_id = bench.job({"steps": 5000, "step_s": 0.02, "every": 10_000, "print_at": 1, "print": line})
+        bench.wait(lambda: printed(bench, job_id) == line[: 3 * 64])
+        bench.cancel(job_id)
+        bench.wait_final(job_id)
+    assert printed(bench, job_id) == line
+
+
+def test_the_end_of_a_log_is_read_whatever_its_bytes_are(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"\xff\xfe last words")
+    assert _tail(tmp_path / "log").endswith(" last words")
+    assert _tail(tmp_path / "none") == ""
 
 
 def test_what_is_no_job_has_no_log_of_one(bench: Bench) -> None:

@@ -47,7 +47,7 @@ DEFAULTS = Defaults(
 )
 """Steps and batch size are those of the paper's ControlNets (its section 4.2), the prompt is its for ADE20k; all else
 is our own choice."""
-_NAMES = {768: "1", 1024: "2"}
+_NAMES = {768: "Stable Diffusion, layout of version 1", 1024: "Stable Diffusion, layout of version 2"}
 
 
 def install_stable_diffusion(request: ImportRequest, hooks: Hooks) -> OutcomeEvent:
@@ -130,7 +130,6 @@ def stable_diffusion_anatomy(
 
 def _described(parts: StableDiffusionParts) -> str:
     unet: dict[str, Any] = anatomy_of(parts.unet[0])
-    layout = _NAMES.get(unet["cross_attention_dim"])
-    name = f"Stable Diffusion, layout of version {layout}" if layout else "Stable Diffusion"
     size, width = parts.image_size, unet["cross_attention_dim"]
+    name = _NAMES.get(width, "Stable Diffusion")
     return f"{name}, {size} x {size} pixels, text states of width {width}, {parts.prediction}"

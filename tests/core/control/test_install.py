@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difftune_core.config.card import CompanionCard, list_cards, read_card, readable_cards
+from difftune_core.config.card import CARD_FILE, CompanionCard, list_cards, read_card, readable_cards
 from difftune_core.config.controlnet_fit import check_controlnet_fits
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
@@ -22,6 +22,7 @@ from difftune_core.families.table import find_base_model
 from difftune_core.hooks import TaskError
 from tests.core.conftest import RecordingHooks
 from tests.core.control.toy import ToyRuns, write_stable_diffusion
+from tests.golden import assert_golden
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -80,6 +81,7 @@ def test_a_published_folder_becomes_a_base_model(published: Path, tmp_path: Path
     card = model.card
     assert (card.family, card.image_size, card.licence) == ("stable-diffusion", 64, "MIT")
     assert card.source == "diffusers folder published"
+    assert_golden("card_of_stable_diffusion.json", json.loads((folder / CARD_FILE).read_text()) | {"created_at": 0})
     assert card.num_parameters == sum(tensor.numel() for tensor in load_file(published / UNET).values())
     assert (folder / UNET).read_bytes() == (published / UNET).read_bytes()
     assert not (folder / "safety_checker").exists()

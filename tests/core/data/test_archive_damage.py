@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from difftune_core.data.archive import Limits, open_archive
+from difftune_core.data.tar_reader import _Bounded
 from difftune_core.hooks import TaskError
 
 
@@ -224,3 +225,11 @@ def test_the_bytes_of_an_open_tar_header_are_bounded(tmp_path: Path, build: Any)
     info.type, info.size = tarfile.XHDTYPE, 8 << 30
     (tmp_path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + io.BytesIO(bytes(4096)).getvalue())
     assert build.fatal(tmp_path / "a.tar") == "damaged_archive"
+
+
+@pytest.mark.parametrize("size", [-1, 11, 1 << 40])
+def test_a_header_of_a_tar_cannot_ask_for_more_than_is_read_at_once(size: int) -> None:
+    bounded = _Bounded(io.BytesIO(bytes(100)), end=100, max_read=10, is_packed=False)
+    assert len(bounded.read(10)) == 10
+    with pytest.raises(tarfile.ReadError, match=f"asks for {size} bytes"):
+        bounded.read(size)

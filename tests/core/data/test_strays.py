@@ -72,6 +72,15 @@ def test_one_text_beside_one_image_makes_no_captioned_set(tmp_path: Path, build:
     assert found.warnings == {"cat/0.txt": "few_captions"}
 
 
+def test_few_captions_are_counted(tmp_path: Path, build: Any, recorder: Any) -> None:
+    images = {f"{name}/{i}.png": build.picture(10 * n + i) for n, name in enumerate(("cat", "dog")) for i in range(10)}
+    for count, told in ((1, "cat/0.txt: only 1 of 20"), (3, "cat/0.txt and 2 more: only 3 of 20")):
+        files = images | {f"cat/{i}.txt": b"a cat" for i in range(count)}
+        found = judge(build.zip(tmp_path / "a.zip", files), recorder)
+        (message,) = [line["message"] for line in found.report["warnings"] if line["code"] == "few_captions"]
+        assert message.startswith(told)
+
+
 def test_an_archive_among_the_images_is_warned_of(tmp_path: Path, build: Any, recorder: Any) -> None:
     inner = build.zip(tmp_path / "i.zip", build.good()).read_bytes()
     found = judge(build.zip(tmp_path / "a.zip", {**build.good(), "more.zip": inner}), recorder)

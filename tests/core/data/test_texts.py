@@ -160,6 +160,13 @@ def test_a_folder_of_control_images(tmp_path: Path, build: Any, recorder: Any) -
     assert [item["control"] for item in found.items] == [f"conditioning/{i}.png" for i in range(3)]
 
 
+def test_a_control_image_that_could_be_of_two_is_nobody_s(tmp_path: Path, build: Any, recorder: Any) -> None:
+    files = pictures(build, folder="a/") | pictures(build, folder="b/")
+    files |= {f"{folder}/{i}.txt": b"a cone" for i in range(3) for folder in "ab"}
+    found = judge(build.zip(tmp_path / "a.zip", {**files, "conditioning/0.png": build.picture(10)}), recorder)
+    assert "conditioning/0.png" in found.codes()
+
+
 def test_an_image_that_has_a_control_of_its_own_is_nobody_s_control(tmp_path: Path, build: Any, recorder: Any) -> None:
     files = pictures(build, folder="image/") | {f"image/{i}.txt": b"a cone" for i in range(3)}
     files |= {"conditioning/0.png": build.picture(10), "conditioning/0.control.png": build.picture(11)}

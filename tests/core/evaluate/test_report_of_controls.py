@@ -29,6 +29,7 @@ def test_a_controlnet_s_page_speaks_of_controls(tmp_path: Path) -> None:
     page, _, _ = render(of_controls(), tmp_path)
     text = " ".join(page.texts)
     assert "The base model without a control." in text
+    assert "condition edge" in text
     assert "under the default prompt beside an empty control" in text
     assert "label table" not in text
     assert "null label" not in text

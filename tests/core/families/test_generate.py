@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from difftune_core.families.dit.painter import DiTPainter
 from difftune_core.families.generate import Inputs, generate
 from difftune_core.families.painter import Wanted
 from difftune_core.families.table import find_base_model
-from difftune_core.hooks import ArtifactEvent, Event, StopKind
+from difftune_core.hooks import ArtifactEvent, Event, StopKind, TaskError
 
 ROOTS = [Path(difftune_core.__path__[0]) / "weights"]
+HEAD = b"IHDR" + struct.pack(">2I5B", 60_000, 60_000, 8, 2, 0, 0, 0)
+PNG_OF_A_BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + HEAD + struct.pack(">I", zlib.crc32(HEAD)) + bytes(64)
 CONFIG = GenerationConfig(model="tiny-dit", num_images=10, label=3, num_inference_steps=2, seed=5)
 
 
@@ -105,3 +109,11 @@ def test_a_hand_over_is_drawn_by_both_models_and_the_base_model_has_nobody_to_ha
     assert not np.array_equal(drawn, alone)
     of_base = [painter.draw(Wanted(label=3), each, of_base=True, **given) for each in (how, replace(how, handover=0.0))]
     assert np.array_equal(*of_base)
+
+
+@pytest.mark.parametrize("content", [b"no picture", PNG_OF_A_BOMB, b""], ids=["other", "bomb", "empty"])
+def test_a_control_image_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "control.png").write_bytes(content)
+    with pytest.raises(TaskError, match="the control image cannot be read") as caught:
+        story._control(tmp_path / "control.png", 8)
+    assert (caught.value.code, caught.value.param) == ("unreadable_image", "control_image")

@@ -67,13 +67,13 @@ def test_a_learned_variance_is_not_guided() -> None:
 def test_slots_are_guided_from_its_start_within_its_interval_and_under_their_own_label(
     toy_model: DiT, data: LabelledData, teacher: DiT
 ) -> None:
-    config = toy_config(**dogfit(scale=2.0, start=0.5, interval=(0.2, 0.6)), batch_size=256, label_dropout=0.3)
+    config = toy_config(**dogfit(scale=4.0, start=0.5, interval=(0.2, 0.6)), batch_size=256, label_dropout=0.3)
     assert make_batch(config, data, step=9).guidance is None, "the first half of 20 steps"
     batch = make_batch(config, data, step=10)
     level, is_null = data.process.level(batch.noised.t), batch.condition == data.null_label
     within = (level >= 0.2) & (level <= 0.6) & ~is_null
     assert batch.guidance is not None
-    assert torch.equal(batch.guidance, torch.where(within, 0.5, 0.0))
+    assert torch.equal(batch.guidance, torch.where(within, 0.75, 0.0))
     found = losses_of(toy_model, batch, config.method.hyperparameters, data)
     plain = losses_of(toy_model, replace(batch, guidance=None), config.method.hyperparameters, data)
     assert torch.equal(found[~within], plain[~within])

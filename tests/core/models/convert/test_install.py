@@ -29,6 +29,7 @@ from difftune_core.hooks import OutcomeEvent, TaskError
 from difftune_core.networks.dit import PRESETS
 from tests.core.conftest import RecordingHooks
 from tests.core.models.convert.conftest import TRANSFORMER, VAE, WEIGHTS, write_component
+from tests.golden import assert_golden
 
 State = dict[str, torch.Tensor]
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -80,6 +81,9 @@ def test_an_original_checkpoint_becomes_a_base_model(tmp_path: Path, original: P
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["letters"]
     model = find_base_model("letters", [tmp_path / "models"])
     assert model.card.image_size == 32
+    card = json.loads((model.folder / "card.json").read_text())
+    assert card["created_at"] > 1_700_000_000
+    assert_golden("card_of_an_original.json", card | {"created_at": 0})
     assert model.card.num_classes == 5
     assert model.card.num_parameters == sum(tensor.numel() for tensor in state.values())
     assert model.card.licence == "Apache-2.0"
