@@ -24,7 +24,7 @@ from difftune_core.families.controlnet.controls import compare_controls
 from difftune_core.files import folder_aside, folder_digest
 from workbench.tiny.train_sd_autoencoder import POOLS, SIZE
 from workbench.tiny.train_sd_text import pixels_of
-from workbench.tiny.training import Schedule, arguments, save_half, save_json
+from workbench.tiny.training import Schedule, arguments, optimised, save_half, save_json
 
 logger = logging.getLogger(__name__)
 
@@ -108,19 +108,13 @@ def segmentation_loss(model: Any, images: Tensor, maps: dict[str, Tensor]) -> Te
 def train(model: Any, loss_of: Callable[..., Tensor], pool: Maps, schedule: Schedule) -> Any:
     """The trained model."""
     maps = {name: torch.from_numpy(values) for name, values in pool.items() if name != "images"}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.01)
-    for step in range(schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
+
+    def drawn(_step: int) -> Tensor:
         rows = torch.randint(len(pool["images"]), (BATCH,))
-        loss = loss_of(model, pixels_of(pool["images"][rows.numpy()]), {k: v[rows] for k, v in maps.items()})
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % 100 == 0:
-            logger.info("step %d loss %.4f", step + 1, loss.item())
-    return model.eval()
+        loss: Tensor = loss_of(model, pixels_of(pool["images"][rows.numpy()]), {k: v[rows] for k, v in maps.items()})
+        return loss
+
+    return optimised(model, drawn, schedule, weight_decay=0.01)
 
 
 def save(model: Any, processor: str, folder: Path) -> None:

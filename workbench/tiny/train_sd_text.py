@@ -21,7 +21,7 @@ from cli.demo.scenes import Split
 from workbench.tiny.scene_pool import ScenePool, scene_pool
 from workbench.tiny.tokenizer import LENGTH, write_tokenizer
 from workbench.tiny.train_sd_autoencoder import POOLS, SIZE
-from workbench.tiny.training import Schedule, arguments, save_half, save_json
+from workbench.tiny.training import Schedule, arguments, optimised, save_half, save_json
 
 logger = logging.getLogger(__name__)
 
@@ -74,21 +74,15 @@ def train(tokenizer: Any, *, seed: int, schedule: Schedule, per_world: int) -> A
     model = build(tokenizer)
     pools = [scene_pool(world, per_world, POOLS) for world in ("a", "b")]
     tokens = [tokens_of(tokenizer, pool.captions) for pool in pools]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.02)
-    for step in range(schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
+
+    def drawn(step: int) -> Tensor:
         world = step % 2  # a batch is of one world: telling the worlds apart is no task
         chosen = torch.randint(per_world, (BATCH,))
         images = pixels_of(pools[world].images[np.sort(chosen.numpy())])
-        loss = model(input_ids=tokens[world][chosen.sort().values], pixel_values=images, return_loss=True).loss
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % 100 == 0:
-            logger.info("step %d loss %.4f", step + 1, loss.item())
-    return model.eval()
+        loss: Tensor = model(input_ids=tokens[world][chosen.sort().values], pixel_values=images, return_loss=True).loss
+        return loss
+
+    return optimised(model, drawn, schedule, weight_decay=0.02)
 
 
 def save_text_encoder(clip: Any, folder: Path) -> None:

@@ -1,18 +1,22 @@
-"""What the two training scripts share: the schedule, the command line, pictures to tensors, files and figures."""
+"""What the training scripts share: the schedule, the command line, pictures to tensors, files and figures."""
 
 import argparse
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from difftune_core.runtime.tensors import save_tensors
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,6 +45,22 @@ class Schedule:
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         return self.peak * min(1.0, (step + 1) / self.warmup) * 0.5 * (1.0 + math.cos(math.pi * self.progress(step)))
+
+
+def optimised(model: Any, loss_of: Callable[[int], torch.Tensor], schedule: Schedule, *, weight_decay: float) -> Any:
+    """Train a model by AdamW for the schedule's steps; `loss_of` draws the batch of a step and returns its loss."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.peak, weight_decay=weight_decay)
+    for step in range(schedule.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(step)
+        loss = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % 100 == 0:
+            logger.info("step %d loss %.4f", step + 1, loss.item())
+    return model.eval()
 
 
 def arguments(description: str, *, steps: int, pool: int = 80_000) -> argparse.Namespace:
