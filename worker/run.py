@@ -56,7 +56,7 @@ class Tools:
 
 @dataclass
 class Run:
-    """One attempt: its lease, its folder, and the ways to write."""
+    """An attempt with its lease, its folder, and the ways to write."""
 
     tools: Tools
     lease: Lease

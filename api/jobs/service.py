@@ -152,7 +152,7 @@ def retention_set_settled(session: Session, artifact: RetentionArtifact) -> None
 
 
 def request_cancel(session: Session, job: Job) -> None:
-    """Cancel at once what does not run; ask the holder of what does. Checkpoints stay.
+    """Cancel at once what does not run; request it of the holder of what does. Checkpoints stay.
 
     Raises:
         ConflictError: the job is final, or is being cancelled already.

@@ -24,7 +24,7 @@ _MANIFEST = "manifest.json"
 
 
 def request_pause(session: Session, job: Job) -> None:
-    """Pause at once what does not run; ask the holder of what does to save and let go.
+    """Pause at once what does not run; request of the holder of what does that it saves and lets go.
 
     Raises:
         ConflictError: `job_not_pausable`; its status says why.

@@ -55,9 +55,9 @@ class BaseModelCard(CardPart):
     id: str
     """Folder name and public id."""
     family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-    """Name of its model family (`difftune_core.config.families`)."""
+    """Name of the model's family (`difftune_core.config.families`)."""
     process: ProcessName = "ddpm"
-    """How noise entered in its training: which samplers and recipes fit."""
+    """How noise entered in the model's training: which samplers and recipes fit."""
     description: str = ""
     licence: str = "unknown"
     source: str = ""
@@ -103,7 +103,7 @@ class FeatureExtractorCard(CardPart):
     digest: str = ""
     """sha256 of the weights' file."""
     comparable: bool = False
-    """Whether distances over its features may be set beside published ones."""
+    """Whether distances over the extractor's features may be set beside published ones."""
     resizing: InceptionResizing = "clean-fid"
     """Whose way of bringing images to Inception's 299 pixels is followed."""
 

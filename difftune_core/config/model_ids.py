@@ -9,7 +9,7 @@ from pydantic import Field
 
 MODEL_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
 EXTRACTOR_ID = r"[a-z0-9][a-z0-9._-]{0,47}"
-"""Shorter, because figures are named after it."""
+"""Pattern of a feature extractor's id, shorter because figures are named after it."""
 ModelId = Annotated[str, Field(pattern=rf"^{MODEL_ID}$")]
 ExtractorId = Annotated[str, Field(pattern=rf"^{EXTRACTOR_ID}$")]
 CompanionKind = Literal["controlnet", "annotator", "clip"]

@@ -31,7 +31,7 @@ class OneOf:
     names: Callable[[], Sequence[str]]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Refuse what is not among them."""
+        """Refuse what is not among the names."""
         return unless_stored(self._known, handler(source))
 
     def __get_pydantic_json_schema__(

@@ -32,15 +32,15 @@ class Recipe(Named):
     draw: str
     """`module:function` that makes a step's `objectives.draws.Draws`; only trainers import it."""
     loss: str = ""
-    """`module:function` of a loss of its own, `objectives.denoising.Loss`, which only trainers import; empty: the
+    """`module:function` of the recipe's own loss, `objectives.denoising.Loss`, which only trainers import; empty: the
     denoising loss."""
     settings: type[Frozen] | None = None
     """Settings of the recipe's own, stated as `recipe_settings`; each has a default. None: it has none."""
     own: frozenset[str] = frozenset()
     """Settings that belong to the recipe alone: stated beside another one they are refused."""
     fixed: Mapping[str, tuple[object, str]] = field(default_factory=dict)
-    """Settings of all recipes of which it allows one value, with the reason that another is refused for; `{value}` in
-    it is that one."""
+    """Settings of all recipes of which this one allows one value, with the reason that another is refused for;
+    `{value}` in it is that one."""
     unused: frozenset[str] = frozenset()
     """Settings of all recipes that change nothing in this one; pages do not show them."""
     processes: frozenset[ProcessName] | None = None

@@ -26,9 +26,9 @@ class Picture:
     height: int
     sha256: str
     key: Key | None = None
-    """Equal for equal pixels; None where they are not known."""
+    """Key that is equal for equal pixels; None where they are not known."""
     look: bytes = b""
-    """Digest of its pixels at a small size, where they were decoded."""
+    """Digest of the picture's pixels at a small size, where they were decoded."""
     is_constant: bool = False
     is_transparent: bool = False
 

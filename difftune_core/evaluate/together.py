@@ -32,7 +32,7 @@ class Together:
 
     world: int = 1
     model: nn.Module | None = None
-    """The model that all of them have: the run's average."""
+    """The model that all processes have: the run's average."""
     ask: Ask | None = None
 
     def join(self, world: int, model: nn.Module, ask: Ask) -> None:

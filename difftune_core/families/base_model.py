@@ -39,7 +39,7 @@ class BaseModel(ABC):
 
     @abstractmethod
     def process(self) -> Process:
-        """Say how noise entered in its training."""
+        """Say how noise entered in the model's training."""
 
     @abstractmethod
     def drawer(self, config: RetentionSetConfig, device: torch.device | str) -> Drawer:

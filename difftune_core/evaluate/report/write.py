@@ -43,7 +43,7 @@ class Grid:
 
     @property
     def width(self) -> int:
-        """Pixels of the page that it takes, where there is room."""
+        """Pixels of the page that the grid takes, where there is room."""
         return self.image.width
 
     @property

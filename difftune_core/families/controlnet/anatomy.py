@@ -49,7 +49,7 @@ class Resampling:
     channels: int
     places: int
     outputs: int
-    """Places of its output."""
+    """Places of the layer's output."""
 
 
 @dataclass(frozen=True)

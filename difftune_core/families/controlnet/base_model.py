@@ -47,13 +47,13 @@ class StableDiffusion(BaseModel):
     """UNet of the model, where a run has loaded it already: images are drawn from it."""
 
     def anatomy(self) -> dict[str, Any]:
-        """Read the size of its images from the files."""
+        """Read the size of the model's images from the files."""
         with reading("unet/config.json", "unet", "unreadable_weights"):
             config = json.loads((self.folder / "unet" / "config.json").read_bytes())
             return {"image_size": int(config["sample_size"]) * self.pixels_per_latent()}
 
     def noise_fields(self) -> dict[str, Any]:
-        """Betas and kind of prediction, as its scheduler's config states them.
+        """Betas and kind of prediction, as the config of the model's scheduler states them.
 
         Raises:
             TaskError: `unreadable_weights`.

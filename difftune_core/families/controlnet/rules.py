@@ -64,7 +64,7 @@ class ControlNetRules(FamilyRules):
             raise TaskError("model_unreadable", message, "model") from None
 
     def begun_with(self, given: dict[str, Any], before: TransferConfig, checkpoint: str) -> dict[str, Any]:
-        """The condition of the ControlNet that it begins with, where it states none."""
+        """The condition of the ControlNet that a run begins with, where its config states none."""
         assert before.control is not None, "it has this section"
         if (stated := given.get("control")) is None:
             return {**given, "control": before.control.model_copy(update={"init_from": None}).model_dump()}
@@ -97,7 +97,7 @@ class ControlNetRules(FamilyRules):
         return RetentionSetConfig(**stated.model_dump(exclude_unset=True) | {"prompt": control.default_prompt})
 
     def annotated(self, config: TransferConfig) -> str:
-        """The condition that it is taught."""
+        """The condition that the ControlNet is taught."""
         assert config.control is not None, "completed before"
         return config.control.condition
 

@@ -67,7 +67,7 @@ class Kept:
         return Kept(self.whole + other.whole, self.half + other.half, self.copies + other.copies)
 
     def nbytes(self, precision: PrecisionName, *, on_gpu: bool) -> int:
-        """Return their bytes."""
+        """Return the bytes of all numbers that are kept."""
         if precision == "fp32":
             return int(FLOAT * (self.whole + self.half))
         if on_gpu:

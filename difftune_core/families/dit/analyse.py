@@ -84,7 +84,7 @@ class _Analysis:
 
     config: ChainOfForgetting
     shares: list[float]
-    """The fractions, of its own, that whole steps make."""
+    """Fractions as whole steps of the chain make them."""
     preparation: Preparation
     checkpoints: list[TunedCheckpoint]
     class_names: tuple[str, ...]
