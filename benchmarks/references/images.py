@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from difftune_core.data.images import centre_crop
+from difftune_core.data.crops import CENTRE
 
 
 class ImageFolder(Dataset[tuple[Tensor, Tensor]]):
@@ -32,5 +32,5 @@ class ImageFolder(Dataset[tuple[Tensor, Tensor]]):
         """Decode an image."""
         path, label = self._files[place]
         with Image.open(path) as opened:
-            pixels = np.array(centre_crop(opened.convert("RGB"), self._size))
+            pixels = np.array(CENTRE(opened.convert("RGB"), self._size, ""))
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1, torch.tensor(label)

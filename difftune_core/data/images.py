@@ -115,11 +115,6 @@ def shows_ground(data: bytes) -> bool:
         return has_transparency(image) and image.convert("RGBA").getchannel("A").getextrema()[0] != 255  # noqa: PLR2004  opaque
 
 
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """ADM's crop, of the middle."""
-    return CENTRE(image, size, "")
-
-
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """The image with its header judged; whatever its decoder raises becomes a reason."""

@@ -13,9 +13,6 @@ from difftune_core.drawing.numbers import Number, number, tick_label, ticks
 
 _WIDTH, _ROW, _TOP, _BOTTOM = 340, 38, 6, 24
 _LEFT, _RIGHT = 8, 8
-_TICK = Markup(
-    '<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick x" x="{0}" y="{3}">{4}</text>'
-)
 
 
 @dataclass(frozen=True)

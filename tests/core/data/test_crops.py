@@ -15,9 +15,8 @@ from difftune_core.config.card import read_card
 from difftune_core.config.crops import CropName
 from difftune_core.config.resolution import resolve
 from difftune_core.config.transfer import TransferConfig
-from difftune_core.data.crops import Crop
+from difftune_core.data.crops import CENTRE, Crop
 from difftune_core.data.decoded import Rows
-from difftune_core.data.images import centre_crop
 from difftune_core.families.preparation import Folders, Preparation
 from difftune_core.families.rows import captioned_rows
 from difftune_core.families.table import find_base_model
@@ -88,7 +87,7 @@ def test_the_whole_is_squeezed_for_training_and_for_judging(data: Path) -> None:
 
 
 def test_the_middle_is_cut_as_before() -> None:
-    assert np.array_equal(np.asarray(centre_crop(ramp(3), SIZE)), np.asarray(ramp(3))[:, SIZE : 2 * SIZE])
+    assert np.array_equal(np.asarray(CENTRE(ramp(3), SIZE, "")), np.asarray(ramp(3))[:, SIZE : 2 * SIZE])
 
 
 def test_places_reach_both_ends_and_follow_the_seed() -> None:
