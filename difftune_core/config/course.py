@@ -107,8 +107,12 @@ def with_samples(config: TransferConfig, *, small: bool) -> TransferConfig:
 
 def is_open(config: TransferConfig) -> bool:
     """Return whether the length of a resolved config waits for the number of training images."""
+    return _open_epochs(config) is not None
+
+
+def _open_epochs(config: TransferConfig) -> float | None:
     given = config.method.hyperparameters
-    return given.epochs is not None and "max_steps" not in given.model_fields_set
+    return None if "max_steps" in given.model_fields_set else given.epochs
 
 
 def closed(config: TransferConfig, num_images: int) -> TransferConfig:
@@ -119,9 +123,10 @@ def closed(config: TransferConfig, num_images: int) -> TransferConfig:
     """
     method = config.method
     given = method.hyperparameters
-    if given.epochs is None or not is_open(config):
+    epochs = _open_epochs(config)
+    if epochs is None:
         return config
-    steps = steps_of(given.epochs, num_images, given.batch_size)
+    steps = steps_of(epochs, num_images, given.batch_size)
     training = completed({**given.model_dump(), "max_steps": steps}, f"method.{method.type}.hyperparameters")
     spec = {"type": method.type, method.type: {"hyperparameters": training}}
     found = TransferConfig.model_validate({**config.model_dump(), "method": spec})

@@ -20,7 +20,9 @@ def run(story: Callable[[], Awaitable[None]]) -> None:
     anyio.run(story)
 
 
-def test_no_more_work_at_once_than_places() -> None:
+@pytest.mark.parametrize(("shares", "tenants", "wanted"), [(False, 4, 4), (True, 1, 2)])
+def test_no_more_work_at_once_than_places(*, shares: bool, tenants: int, wanted: int) -> None:
+    """With shares, one tenant alone has half of them all the time."""
     most, now, lock = 0, 0, threading.Lock()
 
     def work() -> None:
@@ -33,13 +35,14 @@ def test_no_more_work_at_once_than_places() -> None:
             now -= 1
 
     async def story() -> None:
-        places = FairLimiter(3)
+        places = FairLimiter(4, shares=shares)
         async with anyio.create_task_group() as group:
             for number in range(30):
-                group.start_soon(places.run, f"tenant {number % 4}", work)
+                group.start_soon(places.run, f"tenant {number % tenants}", work)
+        assert not places._held, "nothing is kept of who has left"
 
     run(story)
-    assert most == 3
+    assert most == wanted
 
 
 def test_a_tenant_does_not_wait_for_all_requests_of_another() -> None:

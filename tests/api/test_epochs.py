@@ -42,6 +42,19 @@ def test_a_job_has_its_steps_when_it_is_queued(
     assert told == ["2 epochs of 27 training images are 14 steps of 4 images."]
 
 
+def test_epochs_wait_for_both_files(
+    client: TestClient, add_file: Callable[..., str], settle: Callable[..., None]
+) -> None:
+    training, held_out = add_file(), add_file(b"others")
+    settle(training, **COUNTS)
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"batch_size": 4, "epochs": 2}}}
+    body = {"model": "tiny-dit", "training_file": training, "validation_file": held_out, "method": method}
+    job = client.post(JOBS, json=body).json()
+    assert length(job) == ("validating_files", 2, None, None, 0)
+    settle(held_out, **COUNTS)
+    assert length(client.get(f"{JOBS}/{job['id']}").json())[2] == 15, "all 30 images are trained on"
+
+
 def test_epochs_that_are_too_many_steps_fail_the_job_that_waited(
     client: TestClient, add_file: Callable[..., str], settle: Callable[..., None]
 ) -> None:

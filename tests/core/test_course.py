@@ -92,3 +92,7 @@ def test_the_defaults_are_in_no_digest() -> None:
     stated = resolved(lr_schedule="constant", min_learning_rate=0.0)
     assert config_digest(stated) == config_digest(resolved())
     assert config_digest(resolved(lr_schedule="cosine")) != config_digest(resolved())
+
+
+def test_only_epochs_wait_for_a_number_of_images() -> None:
+    assert not is_open(TransferConfig(model="tiny-dit")), "neither is stated: the default of steps holds"

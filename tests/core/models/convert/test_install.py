@@ -26,6 +26,7 @@ from difftune_core.families.dit.install import DIT_XL_LICENCE, _licence
 from difftune_core.families.install import install
 from difftune_core.families.table import find_base_model
 from difftune_core.hooks import OutcomeEvent, TaskError
+from difftune_core.networks.autoencoder import _theirs
 from difftune_core.networks.dit import PRESETS
 from tests.core.conftest import RecordingHooks
 from tests.core.models.convert.conftest import TRANSFORMER, VAE, WEIGHTS, write_component
@@ -270,3 +271,11 @@ def test_the_command_says_what_came_of_it(tmp_path: Path, model_id: str, said: s
     assert done.returncode == 1
     assert said in done.stderr
     assert list(tmp_path.glob("models/*")) == []
+
+
+def test_a_pickle_is_not_opened_for_an_autoencoder(vae: Path) -> None:
+    weights = vae / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), vae / "diffusion_pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(OSError, match="safetensors"):
+        _theirs(vae)
