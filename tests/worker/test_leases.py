@@ -83,7 +83,10 @@ def test_a_stale_holder_can_do_nothing(database: Database) -> None:
     assert first is not None
     stale = repository.lease_of(first)
     with database.write() as session:
-        repository.requeue(session, repository.hold(session, stale), "worker_lost")
+        item = repository.hold(session, stale)
+        repository.requeue(session, item, "worker_lost")
+        held = {"lease_until": None, "worker_id": None, "request": None, "rung_at": None}
+        assert {name: getattr(item, name) for name in held} == held, "it is nobody's"
     second = claim(database)
     assert second is not None
     assert second.fence == 2

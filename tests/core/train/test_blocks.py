@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,13 @@ def test_a_block_that_cannot_be_compiled_draws_as_it_is(toy_model: DiT, monkeypa
     given = inputs_of(toy_model)
     with torch.no_grad():
         assert torch.equal(network(*given), toy_model(*given))
+
+
+@pytest.mark.parametrize("stated", [None, "theirs"])
+def test_compiled_code_is_kept_where_it_is_said_unless_somebody_said_before(
+    monkeypatch: pytest.MonkeyPatch, stated: str | None
+) -> None:
+    monkeypatch.setattr(blocks, "_STATED", stated)
+    monkeypatch.setenv(blocks._CACHE, "before")
+    blocks.keep_compiled_in(Path("ours"))
+    assert os.environ[blocks._CACHE] == ("ours" if stated is None else "before")
