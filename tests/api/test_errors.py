@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from api import error_handlers, errors
 from api.deps import Services, ServicesDep
+from api.middleware import KnownHosts
 from api.storage import LocalStore, StoreError
 
 Problem = Callable[..., dict[str, Any]]
@@ -159,3 +161,9 @@ def test_logs_name_no_secrets(client: TestClient, services: Services, token: str
     assert [json.loads(line)["path"] for line in lines.splitlines()] == ["/v1/models", "/v1/objects/a"]
     assert token not in lines
     assert "signature" not in lines
+
+
+@pytest.mark.parametrize("hosts", [["*"], ["tune.lan", "*"]])
+def test_an_operator_can_let_every_host_in(hosts: list[str]) -> None:
+    client = TestClient(KnownHosts(PlainTextResponse("in"), hosts), base_url="http://anywhere.example")
+    assert client.get("/").text == "in"

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from api.deps import Services
 from api.idempotency.models import IdempotencyKey
 from api.jobs.models import Event, Job
+from api.jobs.planning import _adapters
 from api.jobs.states import JobStatus
 from api.work import repository
 from api.work.models import Attempt, WorkItem
@@ -203,3 +204,10 @@ def test_a_comparison_is_judged_as_its_jobs_would_be(
         counts = [job.transfer.resources.micro_batch for job in jobs]
     assert (made["object"], len(counts), len(set(counts))) == ("comparison", 2, 1)
     assert counts[0] < 64
+
+
+def test_adapters_that_could_fit_are_those_of_the_family_with_their_defaults() -> None:
+    found = _adapters(CARD)
+    assert {"lora", "difffit"} <= found.keys()
+    assert "full" not in found, "it is what did not fit"
+    assert all(adapter.type == name for name, adapter in found.items())
