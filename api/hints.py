@@ -8,6 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from difftune_core.config.methods.table import OneOfTheMethods, all_methods
+
 Path = tuple[str, ...]
 
 
@@ -45,3 +47,6 @@ def _fields(annotation: Any, inside: Path) -> Iterator[Path]:
             path = (*inside, field.alias or name)
             yield path
             yield from _fields(field.annotation, path)
+            if OneOfTheMethods() in field.metadata:
+                for method in all_methods().values():
+                    yield from _fields(method, path)

@@ -17,6 +17,7 @@ from rich.console import Console
 from cli.follow import follow
 from difftune.jobs import path_of
 from difftune.service import Service, ServiceError
+from difftune_core.config.methods.table import settings_of
 
 METADATA = {"difftune": "probe"}
 """What a job says in its metadata that is a probe (`api.jobs.rates`)."""
@@ -63,7 +64,8 @@ def shortened(body: dict[str, Any], data: str) -> dict[str, Any]:
     hyperparameters = {name: value for name, value in stated.items() if name not in _COURSE}
     hyperparameters |= {"max_steps": _STEPS, "warmup_steps": 0, "log_every_steps": 1, "checkpoint_every_steps": _STEPS}
     retained = stated.get("retention_set", "auto")
-    if kind == "diff_tuning" and not (isinstance(retained, str) and retained != "auto"):
+    retains = "retention_set" in settings_of(kind).model_fields
+    if retains and not (isinstance(retained, str) and retained != "auto"):
         hyperparameters["retention_set"] = (retained if isinstance(retained, dict) else {}) | _DRAWN
     evaluation = {name: value for name, value in (body.get("evaluation") or {}).items() if name not in _JUDGED}
     control = {"control": body["control"] | {"num_validation": 2}} if body.get("control") else {}

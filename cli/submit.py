@@ -19,7 +19,7 @@ from cli.sending import OnBadFiles, Splits, send, settings_of
 from cli.service import AsJson, DataDir, Key, Url, service
 from cli.settings import failed
 from cli.transfer import told
-from difftune.bodies import choose_method
+from difftune.bodies import choose_method, told_of_methods
 from difftune.jobs import path_of
 from difftune.service import Service, ServiceError
 
@@ -31,7 +31,7 @@ Config = Annotated[
     Path | None, typer.Option(help="YAML or JSON as for POST /v1/fine_tuning/jobs; options go before it.")
 ]
 Model = Annotated[str | None, typer.Option(help="Id of a base model, or of a checkpoint; default: tiny-dit.")]
-Method = Annotated[str | None, typer.Option(help="diff_tuning (default) or supervised: plain fine-tuning.")]
+Method = Annotated[str | None, typer.Option(help=told_of_methods())]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps; default: the model card's.", min=1)]
 Epochs = Annotated[float | None, typer.Option(help="In place of steps: passes over the training images.")]
 Seed = Annotated[int | None, typer.Option(help="Of all randomness.", min=0)]

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from difftune_core.config.transfer import DiffTuningHyperparameters, TrainingHyperparameters, TransferConfig
+from difftune_core.config.methods.table import label_of, method_names, settings_of
+from difftune_core.config.transfer import TransferConfig
 
 _OF_IMAGES = ("training_file", "validation_file")
 OF_SERVICE = frozenset({"suffix", "metadata", "priority", *_OF_IMAGES})
 """Fields of a job that a training without a service has no use for."""
 LENGTHS = ("max_steps", "epochs")
 _BASE_MODEL = "tiny-dit"
-_METHOD = "diff_tuning"
 
 
 def job_body(
@@ -30,7 +30,7 @@ def job_body(
     Args:
         config: fields as for `POST /v1/fine_tuning/jobs`; what is said beside it goes before it.
         model: id of a base model or checkpoint; default `tiny-dit`.
-        method: `diff_tuning` (default) or `supervised`.
+        method: `diff_tuning` (default), `supervised`, or another that is installed.
         steps: optimizer steps.
         epochs: in place of steps, passes over the training images.
         fields: any other field of a job (`seed`, `evaluation`, `control` ...), or hyper-parameter of its method (`tau`,
@@ -45,7 +45,7 @@ def job_body(
     body["model"] = model or body.get("model", _BASE_MODEL)
     choose_method(body, method, {"max_steps": steps, "epochs": epochs})
     kind = body["method"]["type"]
-    of_method = DiffTuningHyperparameters if kind == _METHOD else TrainingHyperparameters
+    of_method = settings_of(kind)
     for name, value in fields.items():
         if value is None:
             continue
@@ -61,7 +61,7 @@ def job_body(
 def choose_method(body: dict[str, Any], kind: str | None, lengths: Mapping[str, float | None]) -> None:
     """Put the method and the run's length into the body; a length takes the place of any that is in it."""
     stated = body.get("method") if isinstance(body.get("method"), dict) else {}
-    kind = kind or (stated or {}).get("type") or _METHOD
+    kind = kind or (stated or {}).get("type") or method_names()[0]
     spec = dict((stated or {}).get(kind) or {})
     chosen = {field: value for field, value in lengths.items() if value is not None}
     others = dict(spec.get("hyperparameters") or {})
@@ -81,6 +81,13 @@ def continued_config(job: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
     if hyperparameters.get("epochs") is not None:
         del hyperparameters["max_steps"]  # it came of them
     return config | {"method": {"type": kind, kind: {"hyperparameters": hyperparameters}}}
+
+
+def told_of_methods() -> str:
+    """Say which methods are installed, as the help of an option does."""
+    default, *others = method_names()
+    *some, last = (f"{name}: {label_of(name)}" for name in others)
+    return f"{', '.join([f'{default} (default)', *some])} or {last}."
 
 
 def _unknown(name: str, kind: str, known: list[str]) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from api.base_models import store as stored
 from api.errors import InvalidInputError, NotFoundError, not_found
@@ -16,10 +16,10 @@ from api.storage import ObjectStore
 from difftune_core.config.card import BaseModelCard, CardT, CompanionCard, list_cards, read_card_of
 from difftune_core.config.controlnet_fit import check_cards_fit
 from difftune_core.config.families import rules_of
+from difftune_core.config.methods.table import all_methods, method_names
 from difftune_core.config.model_ids import CompanionKind
-from difftune_core.config.transfer import DiffTuning, Supervised, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 
-METHODS: dict[str, type[BaseModel]] = {"diff_tuning": DiffTuning, "supervised": Supervised}
 log = structlog.get_logger(__name__)
 
 
@@ -156,13 +156,15 @@ def method_schema(card_: BaseModelCard, method: str) -> dict[str, Any]:
     Raises:
         NotFoundError: there is no such method.
     """
-    if method not in METHODS:
-        message = f"There is no method {method!r}. There are: {', '.join(METHODS)}."
+    found = all_methods().get(method)
+    if found is None:
+        message = f"There is no method {method!r}. There are: {', '.join(method_names())}."
         raise NotFoundError("method_not_found", message)
-    schema = METHODS[method].model_json_schema()
-    defaults = {"RetentionSetConfig": card_.defaults.retention_set}
-    for name in ("TrainingHyperparameters", "DiffTuningHyperparameters"):
-        defaults[name] = card_.defaults.training
+    schema = found.model_json_schema()
+    defaults = {
+        "RetentionSetConfig": card_.defaults.retention_set,
+        found.settings().__name__: card_.defaults.training,
+    }
     for name, definition in schema.get("$defs", {}).items():
         for field, value in defaults.get(name, {}).items():
             if field in definition["properties"]:

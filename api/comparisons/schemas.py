@@ -18,8 +18,8 @@ from difftune_core.config.comparison import MAX_METHODS, MAX_SEEDS, MethodName, 
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.frozen import Frozen
+from difftune_core.config.methods.table import AnyMethod
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
-from difftune_core.config.transfer import Method
 
 _MAX_METADATA = 14  # a job has 16, of which two say what it is in its comparison
 
@@ -29,7 +29,7 @@ class NamedMethod(Frozen):
 
     name: MethodName
     """Letters, digits and `._=+-`, at most 40."""
-    method: Method
+    method: AnyMethod
     """The method, as a job states it."""
 
 

@@ -153,7 +153,7 @@ def _check_budgets(body: ComparisonCreate, configs: list[TransferConfig]) -> Non
     """Equal steps of equal batches; a default of the card is a budget like any other."""
     first = configs[0].method.hyperparameters
     for number, (named, config) in enumerate(zip(body.methods, configs, strict=True)):
-        where = f"methods.{number}.method.{config.method.type}.hyperparameters"
+        where = f"methods.{number}.{config.method.where}"
         if is_open(config):
             message = "Methods are compared at equal budgets: state max_steps, not epochs."
             raise InvalidInputError("invalid_option", message, param=f"{where}.epochs")

@@ -12,10 +12,8 @@ from api.subjects.repository import find, lock
 from api.subjects.states import Status
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.retention import RetentionSetConfig, retention_digest
-from difftune_core.config.transfer import DiffTuning, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 
-FIELD = "method.diff_tuning.hyperparameters.retention_set"
-_POINTER = "#/" + FIELD.replace(".", "/")
 _LOST = {Status.FAILED, Status.CANCELLED}
 
 
@@ -28,7 +26,7 @@ def chosen(session: Session, tenant_id: str, config: TransferConfig, base_digest
         InvalidInputError: there is no such set, or it is of another base model.
         ConflictError: it could not be made.
     """
-    set_id = _setting(config)
+    set_id, field = config.method.retention_set, field_of(config)
     if not isinstance(set_id, str):
         return None
     found = find(session, RetentionSet, tenant_id, set_id)
@@ -36,7 +34,7 @@ def chosen(session: Session, tenant_id: str, config: TransferConfig, base_digest
         lock(session, RetentionArtifact, found.artifact_id)
         found = find(session, RetentionSet, tenant_id, set_id)
     if found is None:
-        raise InvalidInputError("retention_set_not_found", f"There is no retention set {set_id!r}.", param=FIELD)
+        raise InvalidInputError("retention_set_not_found", f"There is no retention set {set_id!r}.", param=field)
     made = found.artifact
     if made.base_digest != base_digest:
         message = (
@@ -44,17 +42,18 @@ def chosen(session: Session, tenant_id: str, config: TransferConfig, base_digest
             f"the base model {config.model} has digest {base_digest}."
         )
         digests = {"retention_set_base_digest": made.base_digest, "base_digest": base_digest}
-        raise InvalidInputError("retention_set_mismatch", message, param=FIELD, **digests)
+        raise InvalidInputError("retention_set_mismatch", message, param=field, **digests)
     if found.status in _LOST:
         reason = f": {made.error_message}" if made.error_message else ""
         message = f"The retention set {set_id} is {found.status}{reason}."
-        raise ConflictError(f"retention_set_{found.status}", message, param=FIELD, pointer=_POINTER)
+        pointer = "#/" + field.replace(".", "/")
+        raise ConflictError(f"retention_set_{found.status}", message, param=field, pointer=pointer)
     return found
 
 
 def digest_of(config: TransferConfig, base_digest: str | None, named: RetentionSet | None) -> str | None:
     """Digest of the retention set that a job will use; None where its method uses none."""
-    settings = _setting(config)
+    settings = config.method.retention_set
     if named is not None:
         return named.artifact.digest
     if isinstance(settings, RetentionSetConfig) and base_digest is not None:
@@ -70,12 +69,11 @@ def is_made(session: Session, set_id: str | None) -> bool:
 
 def check_settings(card: BaseModelCard, config: TransferConfig) -> None:
     """Check the classes of the retention set that a resolved config states, as `check_classes` does."""
-    settings = _setting(config)
+    settings = config.method.retention_set
     if isinstance(settings, RetentionSetConfig):
-        check_classes(card, settings, param=f"{FIELD}.class_distribution")
+        check_classes(card, settings, param=f"{field_of(config)}.class_distribution")
 
 
-def _setting(config: TransferConfig) -> str | RetentionSetConfig | None:
-    """Return what the config says of its retention set; None where the method uses none."""
-    method = config.method
-    return method.hyperparameters.retention_set if isinstance(method, DiffTuning) and not method.needs_teacher else None
+def field_of(config: TransferConfig) -> str:
+    """Return the config's field that says which retention set is used, with dots."""
+    return f"{config.method.where}.retention_set"

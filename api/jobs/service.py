@@ -148,7 +148,7 @@ def retention_set_settled(session: Session, artifact: RetentionArtifact) -> None
             _queue_or_fail(session, job)
             continue
         message = f"The retention set {job.retention_set} could not be made: {artifact.error_message}"
-        failed(session, job, code="retention_set_failed", param=retention.FIELD, message=message)
+        failed(session, job, code="retention_set_failed", param=retention.field_of(job.transfer), message=message)
 
 
 def request_cancel(session: Session, job: Job) -> None:

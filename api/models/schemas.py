@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from api.base_models.service import METHODS
 from api.jobs.models import Checkpoint, Job
 from api.schemas import Listed
 from difftune_core.config.card import BaseModelCard, CompanionCard
+from difftune_core.config.methods.table import method_names
 
 Kind = Literal["base_model", "fine_tuned", "controlnet", "annotator", "clip"]
 _WEIGHTS = "model.safetensors"
@@ -65,7 +65,7 @@ def tuned_out(checkpoint: Checkpoint, job: Job, base: BaseModelCard | None) -> M
         num_classes=base.num_classes if base else 0,
         num_parameters=base.num_parameters if base else 0,
         digest=weights[0] if weights else "",
-        methods=list(METHODS) if can_go_on else [],
+        methods=method_names() if can_go_on else [],
         defaults={},
         figures={},
         base_model=job.model,
@@ -89,7 +89,7 @@ def model_out(card: BaseModelCard | CompanionCard) -> Model:
         of_kind = {
             "kind": "base_model",
             "conditions": [],
-            "methods": list(METHODS),
+            "methods": method_names(),
             "defaults": card.defaults.model_dump(),
             **{name: getattr(card, name) for name in ("family", "image_size", "num_classes", "figures")},
         }

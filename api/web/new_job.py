@@ -15,7 +15,8 @@ from fastapi import APIRouter, Query, Request, Response
 from api.web.backend import Backend, RefusedError
 from api.web.rendering import page, to
 from api.web.routing import Asking, Form, Page
-from api.web.settings_form import METHODS, Body, UnreadableError, body_of, fields
+from api.web.settings_form import Body, UnreadableError, body_of, fields
+from difftune_core.config.methods.table import method_names
 
 router = APIRouter(route_class=Page, include_in_schema=False, prefix="/jobs")
 _JOBS = ("fine_tuning", "jobs")
@@ -67,9 +68,9 @@ async def submit_job(request: Request, api: Asking, form: Form) -> Response:
 
 
 def _body(form: dict[str, str]) -> Body:
-    method = form.get("method", METHODS[0])
-    if method not in METHODS:
-        raise UnreadableError("method", f"The method is one of {', '.join(METHODS)}.")
+    method = form.get("method", method_names()[0])
+    if method not in method_names():
+        raise UnreadableError("method", f"The method is one of {', '.join(method_names())}.")
     plain: Body = {name: form[name] for name in _PLAIN if form.get(name)}
     body = plain | body_of(form, method)
     if more := form.get("more"):
@@ -129,6 +130,6 @@ async def _shown(request: Request, api: Backend, filled: _Filled) -> Response:
         models=models,
         chosen=chosen,
         datasets=datasets,
-        methods=METHODS,
+        methods=method_names(),
         settings=[(one, one.default(known["defaults"]) if known else None) for one in fields()],
     )

@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 from api.jobs.schemas import JobCreate
+from difftune_core.config.methods.table import method_names
 
 Schema = dict[str, Any]
 Body = dict[str, Any]
-METHODS = ("diff_tuning", "supervised")
 _HYPER = "method.{method}.hyperparameters."
 _TRAINING = ("max_steps", "epochs", "batch_size", "learning_rate", "adapter.type", "horizontal_flip", "tau")
 _OTHERS = ("evaluation.every_steps", "evaluation.num_images", "samples.every_steps", "control.condition", "seed")
@@ -107,7 +107,7 @@ def number(name: str, label: str, text: str) -> float:
 
 
 def _field(name: str) -> Field:
-    schema = _schema_of(name.format(method="diff_tuning").split("."))
+    schema = _schema_of(name.format(method=method_names()[0]).split("."))
     variants = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     kind = variants[0].get("type", "string")
     label = schema.get("title", name.rpartition(".")[2]).capitalize()

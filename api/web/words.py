@@ -9,22 +9,23 @@ from typing import Any
 
 from markupsafe import Markup
 
+from difftune_core.config.methods.table import all_methods, label_of
 from difftune_core.drawing.numbers import number
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _STATES = {
     "validating_files": "checking its data",
     "queued": "waiting",
-    "diff_tuning": "Diff-Tuning",
-    "supervised": "plain fine-tuning",
 }
 _GOOD, _BAD, _BUSY = {"succeeded", "ready"}, {"failed", "invalid"}, {"running", "validating", "resuming", "pausing"}
 _OTHER_TITLES = {"fid": "FID", "kid": "KID", "ema": "EMA", "ssim": "SSIM", "gpu": "GPU", "gpus": "GPUs"}
 
 
 def words(name: Any) -> str:
-    """An identifier as words: `building_retention_set`, `train_loss`."""
+    """An identifier as words: `building_retention_set`, `train_loss`, a method's type."""
     text = str(name)
+    if text in all_methods():
+        return label_of(text)
     return _STATES.get(text) or " ".join(_OTHER_TITLES.get(word, word) for word in text.split("_"))
 
 

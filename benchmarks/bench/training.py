@@ -148,7 +148,7 @@ def guarded(run: Run) -> Guard:
     return same_gradient(
         state.model,
         lambda: tables.losses(state.model, noised.x0, noised.t, labels, noised.noise).mean(),
-        lambda: losses_of(state.model, batch, config.method.hyperparameters, data).mean(),
+        lambda: losses_of(state.model, batch, config.method, data).mean(),
     )
 
 

@@ -68,7 +68,7 @@ def parts_of_a_step(bench: Bench) -> list[Claim]:
 
     def passes() -> Tensor:
         as_ours()
-        return backward(state, batch, hyperparameters, run.data)
+        return backward(state, batch, run.config.method, run.data)
 
     def fixed() -> None:
         update(state, passes(), hyperparameters)

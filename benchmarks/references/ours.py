@@ -93,7 +93,7 @@ class OurRun:
 
         def compute() -> torch.Tensor:
             with self.precision.autocast():
-                losses = losses_of(self.state.model, batch, self.config.method.hyperparameters, self.data)
+                losses = losses_of(self.state.model, batch, self.config.method, self.data)
             return (batch.weight * losses).mean()
 
         return compute

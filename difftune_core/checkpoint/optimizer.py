@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from difftune_core.config.transfer import TrainingHyperparameters
+from difftune_core.config.methods.hyperparameters import TrainingHyperparameters
 from difftune_core.hooks import TaskError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

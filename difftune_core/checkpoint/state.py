@@ -15,9 +15,9 @@ from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.average import HostAverage, update_average
 from difftune_core.checkpoint.optimizer import dumped_moments, load_moments, new_optimizer
 from difftune_core.config.adapter import Adapter, FullTuning
+from difftune_core.config.methods.hyperparameters import TrainingHyperparameters
 from difftune_core.config.reports.evaluation import Evaluation
 from difftune_core.config.reports.record import changed
-from difftune_core.config.transfer import TrainingHyperparameters
 from difftune_core.hooks import TaskError
 from difftune_core.runtime.execution import Execution
 from difftune_core.runtime.precision import COMPUTES_IN, keep_frozen_in

@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.methods.hyperparameters import MAX_STEPS, TrainingHyperparameters
 from difftune_core.config.samples import FEWEST_IMAGES, completed_samples
-from difftune_core.config.transfer import MAX_STEPS, TrainingHyperparameters, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
 
 EMA_TIME_CONSTANT = 0.42  # in units of max_steps: 10,000 / 24,000, the paper's decay 0.9999 at its 24,000 steps
@@ -127,10 +128,8 @@ def closed(config: TransferConfig, num_images: int) -> TransferConfig:
     if epochs is None:
         return config
     steps = steps_of(epochs, num_images, given.batch_size)
-    training = completed({**given.model_dump(), "max_steps": steps}, f"method.{method.type}.hyperparameters")
-    spec = {"type": method.type, method.type: {"hyperparameters": training}}
-    found = TransferConfig.model_validate({**config.model_dump(), "method": spec})
-    return with_samples(found, small=False)
+    training = completed({**given.model_dump(), "max_steps": steps}, method.where)
+    return with_samples(config.model_copy(update={"method": method.having(**training)}), small=False)
 
 
 def as_stored(config: TransferConfig) -> dict[str, Any]:

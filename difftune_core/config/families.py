@@ -15,10 +15,11 @@ from difftune_core.config.adapter import FullTuning, check_targets
 from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.methods.hyperparameters import TrainingHyperparameters
 from difftune_core.config.outside import load, loaded
 from difftune_core.config.plan.sizes import NetworkSize, size_by_parameters
 from difftune_core.config.retention import RetentionSetConfig
-from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
 
 DataForm = Literal["class_folders", "captioned"]
@@ -72,7 +73,7 @@ class FamilyRules:
         """
         if config.method.needs_teacher and not self.has_teacher:
             message = f"the base model is not asked while a model of the family {card.family!r} is trained"
-            raise TaskError("recipe_not_for_model", message, "method.diff_tuning.hyperparameters.recipe")
+            raise TaskError("recipe_not_for_model", message, config.method.objective.field)
 
     def complete_control(self, config: TransferConfig, card: BaseModelCard) -> ControlConfig | None:
         """Complete the config's `control`; None where the family has none.

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.methods.hyperparameters import DiffTuningHyperparameters
 from difftune_core.config.recipes import all_recipes
-from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.hooks import TaskError
 
 WHERE = "method.diff_tuning.hyperparameters"

@@ -15,11 +15,11 @@ from difftune_core.config.control import ControlConfig
 from difftune_core.config.course import check_course, closed, completed, with_samples
 from difftune_core.config.evaluation import PRESETS, EvaluationConfig, check_measured
 from difftune_core.config.families import rules_of
-from difftune_core.config.recipe_rules import WHERE, check_recipe, own_settings
+from difftune_core.config.methods.hyperparameters import RetentionSetting, TrainingHyperparameters
 from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.samples import is_small
 from difftune_core.config.sampling import SAMPLERS, check_sampler
-from difftune_core.config.transfer import DiffTuningHyperparameters, TrainingHyperparameters, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
 
 _LEAST_STEP = 0.5  # rounds to a whole one
@@ -94,8 +94,7 @@ def _check_handover(resolved: EvaluationConfig, card: BaseModelCard) -> None:
 
 
 def _check_times(resolved: TransferConfig, card: BaseModelCard) -> None:
-    dropout, method = resolved.method.hyperparameters.time_dropout, resolved.method.type
-    field = f"method.{method}.hyperparameters.time_dropout"
+    dropout, field = resolved.method.hyperparameters.time_dropout, f"{resolved.method.where}.time_dropout"
     if dropout and not rules_of(card).has_time_dropout:
         raise TaskError("time_dropout_not_for_model", f"the network of {card.id} is always told its time", field)
     if resolved.evaluation.noise_guidance_scale != 1 and not dropout:
@@ -103,14 +102,14 @@ def _check_times(resolved: TransferConfig, card: BaseModelCard) -> None:
         raise TaskError("invalid_option", message, "evaluation.noise_guidance_scale")
 
 
-def _resolve_diff_tuning(
-    given: DiffTuningHyperparameters, card: BaseModelCard, control: ControlConfig | None
-) -> dict[str, Any]:
-    if isinstance(given.retention_set, str) and given.retention_set != "auto":
-        return {"retention_set": given.retention_set}
-    stated = given.retention_set if isinstance(given.retention_set, RetentionSetConfig) else RetentionSetConfig()
+def _resolve_retained(
+    given: RetentionSetting, card: BaseModelCard, control: ControlConfig | None, where: str
+) -> str | RetentionSetConfig:
+    if isinstance(given, str) and given != "auto":
+        return given
+    stated = given if isinstance(given, RetentionSetConfig) else RetentionSetConfig()
     stated = rules_of(card).retention_set(stated, control)
-    return {"retention_set": resolve_retention_set(stated, card, f"{WHERE}.retention_set.sampler")}
+    return resolve_retention_set(stated, card, f"{where}.retention_set.sampler")
 
 
 def _with_length(given: TrainingHyperparameters, training: dict[str, Any], where: str) -> dict[str, Any]:
@@ -123,8 +122,8 @@ def _with_length(given: TrainingHyperparameters, training: dict[str, Any], where
 def _check_split(batch_size: int, config: TransferConfig) -> None:
     gpus = config.resources.gpus
     if batch_size % gpus:
-        field = f"method.{config.method.type}.hyperparameters.batch_size"
-        raise TaskError("batch_not_divisible", f"{batch_size} images cannot be split evenly over {gpus} GPUs", field)
+        message = f"{batch_size} images cannot be split evenly over {gpus} GPUs"
+        raise TaskError("batch_not_divisible", message, f"{config.method.where}.batch_size")
 
 
 def resolve(
@@ -140,14 +139,14 @@ def resolve(
     rules = rules_of(card)
     control = rules.complete_control(config, card)
     rules.check_method(config, card)
-    given, where = config.method.hyperparameters, f"method.{config.method.type}.hyperparameters"
+    given, where = config.method.hyperparameters, config.method.where
     check_course(given, card, where, num_images)
     training = _with_defaults(given, card.defaults.training, card)
     _check_split(int(training["batch_size"]), config)
     training = _with_length(given, training, where)
-    if isinstance(given, DiffTuningHyperparameters):
-        check_recipe(given, int(training["batch_size"]), card)
-        training |= {**_resolve_diff_tuning(given, card, control), "recipe_settings": own_settings(given)}
+    training |= config.method.resolved(card, int(training["batch_size"]))
+    if (retained := getattr(given, "retention_set", None)) is not None:
+        training["retention_set"] = _resolve_retained(retained, card, control, where)
     training |= rules.training(given, where)
     resolved = TransferConfig.model_validate(
         {

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
+from difftune_core.config.methods.method import Method
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.data.latents import Latents
 from difftune_core.diffusion.denoisers import NO_TIME, Condition, Denoiser, rows_of
 from difftune_core.diffusion.process import Process
@@ -167,9 +168,7 @@ def _read_ahead(data: TrainingData, seed: int, *, start: int, count: int) -> Non
         data.read_ahead(target, kept)
 
 
-def losses_of(
-    model: nn.Module, batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
-) -> Float[Tensor, " b"]:
+def losses_of(model: nn.Module, batch: Batch, method: Method, data: TrainingData) -> Float[Tensor, " b"]:
     """Compute the loss of each slot, before the draws' weight."""
     x_t, t = batch.noised.x_t, batch.noised.t
     x, time = data.process.network_inputs(x_t, t)
@@ -179,8 +178,8 @@ def losses_of(
     output = data.denoiser(model)(x, told, batch.condition).float()  # the loss is in float32 in any precision
     if batch.guidance is not None and data.teach is not None:
         output = unguided(output, data.teach(x, time).float(), batch.guidance)
-    weight = mse_weight(hyperparameters.loss_weighting, data.process, t)
-    losses = losses_by(hyperparameters, output, batch.noised, data.process, weight)
+    weight = mse_weight(method.hyperparameters.loss_weighting, data.process, t)
+    losses = losses_by(method, output, batch.noised, data.process, weight)
     places = [place for place, is_target in enumerate(batch.is_target.tolist()) if not is_target]
     if data.teach is None or not places:
         return losses

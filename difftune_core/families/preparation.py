@@ -198,13 +198,13 @@ class Preparation:
 
     def bank(self, stated: str | RetentionSetConfig, base: BaseModel | None = None) -> RetentionSet:
         """Find the retention set that is trained on: the file's, or sampled as stated from `base`, as `retained`."""
+        field = f"{self.config.method.where}.retention_set"
         if self.folders.retention is not None:
-            found = load_retention_set(self.folders.retention, self.base)
+            found = load_retention_set(self.folders.retention, self.base, field)
         elif isinstance(stated, RetentionSetConfig):
             found = self.retained(stated, "building_retention_set", base)
         else:
-            where = "method.diff_tuning.hyperparameters.retention_set"
-            raise TaskError("retention_set_missing", f"name the file of {stated} with --retention", where)
+            raise TaskError("retention_set_missing", f"name the file of {stated} with --retention", field)
         id_ = stated if isinstance(stated, str) else None
         self.retention_used = {"id": id_, "digest": found.digest, "num_images": len(found.labels)}
         return found

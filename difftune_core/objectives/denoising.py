@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor
 
-from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.diffusion.process import DDPM, Process
 from difftune_core.diffusion.schedule import NoiseSchedule
 
@@ -47,7 +46,7 @@ def noised(
 
 @runtime_checkable  # the tests check arguments at run time
 class Loss(Protocol):
-    """The loss of a recipe."""
+    """The loss of a method or a recipe."""
 
     def __call__(
         self,
@@ -56,9 +55,12 @@ class Loss(Protocol):
         process: Process,
         weight: Float[Tensor, " b"] | None,
         *,
-        hyperparameters: DiffTuningHyperparameters,
+        hyperparameters: Any,
     ) -> Float[Tensor, " b"]:
-        """Loss per image, before the draws' weight; otherwise as `denoising_loss`."""
+        """Loss per image, before the draws' weight; otherwise as `denoising_loss`.
+
+        `hyperparameters` are the method's.
+        """
 
 
 def denoising_loss(

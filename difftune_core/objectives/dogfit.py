@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from difftune_core.config.transfer import DiffTuningHyperparameters
+from difftune_core.config.methods.hyperparameters import DiffTuningHyperparameters
 from difftune_core.config.weighting import DogFitSettings
 from difftune_core.diffusion.process import Process
 from difftune_core.objectives.draws import Draws

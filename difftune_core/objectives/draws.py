@@ -1,6 +1,6 @@
 """Which time, which source and which loss each slot of a batch gets: all that distinguishes one method from another.
 
-`supervised` draws here; how a recipe of Diff-Tuning does is a file of its own, which `config.recipes` names.
+How a method or a recipe of Diff-Tuning draws is a file of its own, which `config.methods` or `config.recipes` names.
 
 The draws of a step are a function of (seed, step). Two methods with the same seed see the same images and noise slot by
 slot, and the same times where both draw them uniformly; they differ in which slots the retention set takes.
@@ -12,24 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
+from difftune_core.config.methods.method import Method, Objective
 from difftune_core.config.outside import load
-from difftune_core.config.recipes import Recipe, all_recipes
-from difftune_core.config.transfer import (
-    DiffTuning,
-    DiffTuningHyperparameters,
-    Supervised,
-    TrainingHyperparameters,
-)
 from difftune_core.diffusion.process import Process
 from difftune_core.hooks import TaskError
 from difftune_core.objectives.denoising import Loss, NoisedBatch, denoising_loss
-from difftune_core.runtime.rng import generator
-
-_FIELD = "method.diff_tuning.hyperparameters.recipe"
 
 
 @dataclass(frozen=True)
@@ -48,68 +38,57 @@ class Draws:
 
 @runtime_checkable  # the tests check arguments at run time
 class Draw(Protocol):
-    """The draws of a recipe."""
+    """The draws of a method or a recipe."""
 
-    def __call__(self, hyperparameters: DiffTuningHyperparameters, *, seed: int, step: int, process: Process) -> Draws:
-        """Draw for one optimizer step: a function of its arguments."""
+    def __call__(self, hyperparameters: Any, *, seed: int, step: int, process: Process) -> Draws:
+        """Draw for one optimizer step, a function of its arguments; `hyperparameters` are the method's."""
 
 
-def draw(method: Supervised | DiffTuning, *, seed: int, step: int, process: Process) -> Draws:
-    """The draws of one optimizer step. `supervised` is psi = 1, so tau = 0 gives the same draws bit for bit.
+def draw(method: Method, *, seed: int, step: int, process: Process) -> Draws:
+    """The draws of one optimizer step.
 
     Raises:
-        TaskError: as `check_recipe_is_here`.
+        TaskError: as `check_is_here`.
     """
-    if isinstance(method, DiffTuning):
-        drawn: Draw = _loaded(method.hyperparameters.recipe, "draw")
-        return drawn(method.hyperparameters, seed=seed, step=step, process=process)
-    size = method.hyperparameters.batch_size
-    t = process.draw_times(size, generator(seed, step, "timestep"))
-    return Draws(t, torch.ones(size, dtype=torch.bool), torch.ones(size))
+    drawn: Draw = _loaded(method.objective, "draw")
+    return drawn(method.hyperparameters, seed=seed, step=step, process=process)
 
 
 def losses(
-    hyperparameters: TrainingHyperparameters,
+    method: Method,
     output: Float[Tensor, "b out h w"],
     batch: NoisedBatch,
     process: Process,
     weight: Float[Tensor, " b"] | None,
 ) -> Float[Tensor, " b"]:
-    """The loss of each slot, before its weight: the denoising loss, unless the recipe has one of its own.
+    """The loss of each slot, before its weight: the denoising loss, unless the objective has one of its own.
 
     Raises:
-        TaskError: as `check_recipe_is_here`.
+        TaskError: as `check_is_here`.
     """
-    if isinstance(hyperparameters, DiffTuningHyperparameters) and _found(hyperparameters.recipe).loss:
-        own: Loss = _loaded(hyperparameters.recipe, "loss")
-        return own(output, batch, process, weight, hyperparameters=hyperparameters)
-    return denoising_loss(output, batch, process, weight)
+    objective = method.objective
+    if not objective.loss:
+        return denoising_loss(output, batch, process, weight)
+    own: Loss = _loaded(objective, "loss")
+    return own(output, batch, process, weight, hyperparameters=method.hyperparameters)
 
 
-def check_recipe_is_here(method: Supervised | DiffTuning) -> None:
-    """Refuse a recipe that this installation cannot draw by, before anything is prepared for it.
+def check_is_here(method: Method) -> None:
+    """Refuse what this installation cannot draw by, before anything is prepared for it.
 
     Raises:
-        TaskError: `recipe_unknown`, `recipe_unloadable`.
+        TaskError: `method_unknown`, `method_unloadable`; of a recipe `recipe_unknown`, `recipe_unloadable`.
     """
-    if isinstance(method, DiffTuning):
-        for part in ("draw", "loss") if _found(method.hyperparameters.recipe).loss else ("draw",):
-            _loaded(method.hyperparameters.recipe, part)
-
-
-def _found(name: str) -> Recipe:
-    recipe = all_recipes().get(name)
-    if recipe is None:
-        message = f"there is no recipe {name!r} here: known are {', '.join(all_recipes())}"
-        raise TaskError("recipe_unknown", message, _FIELD)
-    return recipe
+    objective = method.objective
+    for part in ("draw", "loss") if objective.loss else ("draw",):
+        _loaded(objective, part)
 
 
 @cache
-def _loaded(name: str, part: str) -> Any:
-    """A function of a recipe."""
-    recipe = _found(name)
+def _loaded(objective: Objective, part: str) -> Any:
+    """A function of an objective."""
     try:
-        return load(getattr(recipe, part))
+        return load(getattr(objective, part))
     except Exception as error:  # whatever a stranger's module raises
-        raise TaskError("recipe_unloadable", f"the recipe {name!r} cannot be loaded: {error}", _FIELD) from error
+        message = f"the {objective.noun} {objective.name!r} cannot be loaded: {error}"
+        raise TaskError(f"{objective.noun}_unloadable", message, objective.field) from error

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int, Real
 from torch import Tensor
 
-from difftune_core.config.transfer import DiffTuningHyperparameters
+from difftune_core.config.methods.hyperparameters import DiffTuningHyperparameters
 from difftune_core.config.weighting import LossWeighting
 from difftune_core.diffusion.process import Process
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from difftune_core.config.transfer import DiffTuningHyperparameters
+from difftune_core.config.methods.hyperparameters import DiffTuningHyperparameters
 from difftune_core.diffusion.process import DDPM, Process
 from difftune_core.hooks import TaskError
 from difftune_core.objectives.draws import Draws

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from difftune_core.config.transfer import DiffTuningHyperparameters
+from difftune_core.config.methods.hyperparameters import DiffTuningHyperparameters
 from difftune_core.config.weighting import Decay, LossWeighting, WeightedSettings
 from difftune_core.diffusion.process import DDPM, Process
 from difftune_core.hooks import TaskError

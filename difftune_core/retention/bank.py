@@ -93,29 +93,30 @@ def save_retention_set(found: RetentionSet, info: RetentionSetInfo, path: Path) 
     save_tensors(tensors, path, {_METADATA: info.model_dump_json()})
 
 
-def load_retention_set(path: Path, base: Source) -> RetentionSet:
-    """The retention set in a file that `save_retention_set` wrote, for a run that tunes `base`.
+def load_retention_set(path: Path, base: Source, field: str = _FIELD) -> RetentionSet:
+    """The retention set in a file that `save_retention_set` wrote, for a run that tunes `base`; `field` is named in
+    errors.
 
     Raises:
         TaskError: `retention_set_mismatch`, it is another base model's or of another image size;
             `retention_set_damaged`, the file is none.
     """
-    info = read_info(path)
+    info = read_info(path, field)
     if info.base_digest != base.card.digest:
         message = (
             f"the retention set {info.digest} is of the base model {info.model} with digest {info.base_digest}; "
             f"{base.card.id} has digest {base.card.digest}"
         )
-        raise TaskError("retention_set_mismatch", message, _FIELD)
+        raise TaskError("retention_set_mismatch", message, field)
     tensors = load_file(path)
     size, found = base.card.image_size, tuple(tensors["images"].shape[1:])
     if found != (size, size, 3):
         message = f"the images of the retention set have shape {found}, those of {base.card.id} {(size, size, 3)}"
-        raise TaskError("retention_set_mismatch", message, _FIELD)
+        raise TaskError("retention_set_mismatch", message, field)
     return RetentionSet(tensors["images"].numpy(), tensors["labels"], info.digest)
 
 
-def read_info(path: Path) -> RetentionSetInfo:
+def read_info(path: Path, field: str = _FIELD) -> RetentionSetInfo:
     """Read what the file says of itself.
 
     Raises:
@@ -127,4 +128,4 @@ def read_info(path: Path) -> RetentionSetInfo:
                 return RetentionSetInfo.model_validate_json((file.metadata() or {}).get(_METADATA, ""))
     except (SafetensorError, ValidationError):
         pass
-    raise TaskError("retention_set_damaged", f"{path.name} is no retention set", _FIELD)
+    raise TaskError("retention_set_damaged", f"{path.name} is no retention set", field)

@@ -61,7 +61,7 @@ def prepare_blocks(
 def _try_out(state: TrainState[Any], config: TransferConfig, data: TrainingData) -> None:
     """Make the passes of a step, with as many slots as a process has, and take none."""
     share = config.method.hyperparameters.batch_size // config.resources.gpus
-    backward(state, make_batch(config, data, state.step).part(slice(share)), config.method.hyperparameters, data)
+    backward(state, make_batch(config, data, state.step).part(slice(share)), config.method, data)
 
 
 def _tell(hooks: Hooks, code: str, field: str, message: str) -> None:

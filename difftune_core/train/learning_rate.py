@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from difftune_core.config.transfer import TrainingHyperparameters
+from difftune_core.config.methods.hyperparameters import TrainingHyperparameters
 
 
 def learning_rate_at(step: int, hyperparameters: TrainingHyperparameters) -> float:

@@ -24,7 +24,7 @@ from difftune_core.families.table import family_of, find_base_model
 from difftune_core.files import file_info
 from difftune_core.hooks import ArtifactEvent, Hooks, LogEvent, OutcomeEvent, StopKind, TaskError
 from difftune_core.interruption import Stopped, after, interruptible
-from difftune_core.objectives.draws import check_recipe_is_here
+from difftune_core.objectives.draws import check_is_here
 from difftune_core.runtime.blocks import compile_for_drawing
 from difftune_core.runtime.execution import execution_of
 from difftune_core.train.blocks import prepare_blocks
@@ -100,7 +100,7 @@ def prepared(config: TransferConfig, base: BaseModel, folders: Folders, hooks: H
     preparation = Preparation(config, base, folders, hooks, device)
     check_known(config.evaluation.metrics)  # what is missing ends the run now, not at its first evaluation
     preparation.extractor_folders()
-    check_recipe_is_here(config.method)
+    check_is_here(config.method)
     task = family_of(base.card).task(preparation)
     preparation.phase("loading_model")
     target, held_out = task.rows

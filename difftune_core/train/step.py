@@ -15,7 +15,9 @@ from torch import Tensor
 
 from difftune_core.checkpoint.optimizer import set_learning_rate, take_step
 from difftune_core.checkpoint.state import TrainState
-from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
+from difftune_core.config.methods.hyperparameters import TrainingHyperparameters
+from difftune_core.config.methods.method import Method
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.batch import Batch, TrainingData, losses_of, make_batch
 from difftune_core.runtime.memory import is_out_of_memory
 from difftune_core.train.learning_rate import learning_rate_at
@@ -43,7 +45,7 @@ def train_step(state: TrainState[Any], config: TransferConfig, data: TrainingDat
     hyperparameters = config.method.hyperparameters
     batch, replica = make_batch(config, data, state.step), state.replica
     own = batch.part(replica.slots(len(batch.weight)))
-    found, halved_to = backward_in_what_fits(state, own, hyperparameters, data)
+    found, halved_to = backward_in_what_fits(state, own, config.method, data)
     losses = replica.of_all(found)
     norm = update(state, losses, hyperparameters)
     state.target_images += len(batch.weight) if data.teach is not None else batch.is_target.tolist().count(True)
@@ -58,7 +60,7 @@ def is_logged(step: int, hyperparameters: TrainingHyperparameters) -> bool:
 
 
 def backward_in_what_fits(
-    state: TrainState[Any], batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
+    state: TrainState[Any], batch: Batch, method: Method, data: TrainingData
 ) -> tuple[Float[Tensor, " b"], int | None]:
     """Do as `backward`; where memory is short, once in a run, do it anew with half as many images at once.
 
@@ -68,7 +70,7 @@ def backward_in_what_fits(
         The losses, and the number of images that go through the network at once from now on, if it was halved.
     """
     try:
-        return backward(state, batch, hyperparameters, data), None
+        return backward(state, batch, method, data), None
     except Exception as error:
         count = state.execution.micro_batch or len(batch.weight)
         at_once = min(count, len(batch.weight))
@@ -78,12 +80,10 @@ def backward_in_what_fits(
     state.execution = replace(state.execution, micro_batch=half)
     state.drop_gradients()
     torch.cuda.empty_cache()  # what the failed attempt has left in pieces; nothing without a GPU
-    return backward(state, batch, hyperparameters, data), half
+    return backward(state, batch, method, data), half
 
 
-def backward(
-    state: TrainState[Any], batch: Batch, hyperparameters: TrainingHyperparameters, data: TrainingData
-) -> Float[Tensor, " b"]:
+def backward(state: TrainState[Any], batch: Batch, method: Method, data: TrainingData) -> Float[Tensor, " b"]:
     """Put the gradient of the slots' mean weighted loss into the model, part by part; the losses, detached."""
     state.optimizer.zero_grad(set_to_none=True)
     size, found = len(batch.weight), []
@@ -91,7 +91,7 @@ def backward(
         part = batch.part(slots)
         with state.replica.gathering(is_last=slots.stop == size):
             with state.execution.precision.autocast():
-                losses = losses_of(state.replica.model, part, hyperparameters, data)
+                losses = losses_of(state.replica.model, part, method, data)
             weighted = part.weight * losses
             loss = weighted.mean() if len(losses) == size else weighted.sum() / size
             torch.autograd.backward(loss if state.scaler is None else state.scaler.scale(loss))

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.base_models import service
-from difftune_core.config.transfer import DiffTuning
+from difftune_core.config.methods.diff_tuning import DiffTuning
 from tests.api.conftest import CARD
 
 

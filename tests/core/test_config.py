@@ -9,10 +9,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.methods.diff_tuning import DiffTuning
 from difftune_core.config.named import STORED, OneOf
 from difftune_core.config.resolution import resolve
 from difftune_core.config.retention import RetentionSetConfig, RetentionSetRequest
-from difftune_core.config.transfer import DiffTuning, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.hooks import TaskError
 
 CARD = BaseModelCard(

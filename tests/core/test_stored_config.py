@@ -15,10 +15,11 @@ from difftune_core.__main__ import main
 from difftune_core.checkpoint.manifest import newest_whole
 from difftune_core.config.analysis import ChainOfForgetting
 from difftune_core.config.card import read_card
+from difftune_core.config.methods.diff_tuning import DiffTuning
 from difftune_core.config.resolution import resolve, resolve_analysis
 from difftune_core.config.retention import RetentionSetRequest
 from difftune_core.config.stored import read_stored
-from difftune_core.config.transfer import DiffTuning, TransferConfig, config_digest
+from difftune_core.config.transfer import TransferConfig, config_digest
 from difftune_core.hooks import TaskError
 from difftune_core.networks.dit import DiT
 from tests.core.runs import ToyFolders, toy_folders

@@ -32,8 +32,10 @@ from api.work.models import Attempt, WorkItem
 from api.work.states import WorkKind
 from difftune_core.config.card import read_card
 from difftune_core.config.evaluation import EvaluationConfig
+from difftune_core.config.methods.hyperparameters import TrainingHyperparameters
+from difftune_core.config.methods.supervised import Supervised, SupervisedSpec
 from difftune_core.config.run import CheckpointConfig, ResourcesConfig
-from difftune_core.config.transfer import Supervised, SupervisedSpec, TrainingHyperparameters, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from worker.service import Worker
 
 FAKE_TRAINER = Path(__file__).with_name("fake_trainer.py")

@@ -61,8 +61,8 @@ def _of_resources(given: TransferConfig, config: TransferConfig, known: Circumst
 
 
 def _of_training(given: TransferConfig, config: TransferConfig, card: BaseModelCard) -> list[Choice]:
-    method, where = config.method, f"method.{config.method.type}.hyperparameters"
-    hyperparameters, stated = method.hyperparameters, given.method.hyperparameters.model_fields_set
+    where, hyperparameters = config.method.where, config.method.hyperparameters
+    stated = given.method.hyperparameters.model_fields_set
     reasons = {
         "ema_decay": f"The average's time constant is {EMA_TIME_CONSTANT:g} of the steps, as the paper's is.",
         "checkpoint_every_steps": "At a quarter, half, three quarters and the end.",
@@ -77,8 +77,7 @@ def _of_training(given: TransferConfig, config: TransferConfig, card: BaseModelC
     choices = [
         Choice(field=f"{where}.{name}", value=getattr(hyperparameters, name), why=why) for name, why in found.items()
     ]
-    retention = getattr(given.method.hyperparameters, "retention_set", None)
-    if retention == "auto" and not method.needs_teacher:
+    if given.method.retention_set == "auto":
         value = hyperparameters.model_dump(mode="json")["retention_set"]
         choices.append(Choice(field=f"{where}.retention_set", value=value, why=of_card))
     return choices

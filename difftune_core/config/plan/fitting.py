@@ -47,10 +47,7 @@ class Job:
 
     def tuning(self, adapter: Any) -> Job:
         """Return the same job with another adapter."""
-        method = self.config.method
-        tuned = method.hyperparameters.model_copy(update={"adapter": adapter})
-        spec = getattr(method, method.type).model_copy(update={"hyperparameters": tuned})
-        config = self.config.model_copy(update={"method": method.model_copy(update={method.type: spec})})
+        config = self.config.model_copy(update={"method": self.config.method.having(adapter=adapter)})
         return Job(config, self.sizer, self.image_size, self.known)
 
 
@@ -101,7 +98,7 @@ def _tries(job: Job, adapters: Mapping[str, Any]) -> Iterator[tuple[Job, dict[st
         if "average_on" in changes and (job.known.device is None or not job.known.device.is_gpu):
             continue
         yield job.having(**changes), {f"resources.{name}": value for name, value in changes.items()}
-    where = f"method.{job.config.method.type}.hyperparameters.adapter"
+    where = f"{job.config.method.where}.adapter"
     if job.config.method.hyperparameters.adapter.type == "full":
         for name, adapter in adapters.items():
             yield job.tuning(adapter), {where: {"type": name}}

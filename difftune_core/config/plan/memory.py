@@ -256,8 +256,5 @@ def latent_bytes(config: TransferConfig, size: NetworkSize) -> int:
 
 def retention_images(config: TransferConfig) -> int | None:
     """Return how many images a run samples to retain with; None where it uses none, or one that is named."""
-    hyperparameters = config.method.hyperparameters
-    stated = getattr(hyperparameters, "retention_set", None)
-    if stated is None or isinstance(stated, str) or config.method.needs_teacher:
-        return None
-    return int(stated.num_images)
+    stated = config.method.retention_set
+    return None if stated is None or isinstance(stated, str) else stated.num_images

@@ -23,6 +23,7 @@ from difftune_core.config.plan.storage import (
     store_parts,
     weights_bytes,
 )
+from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TransferConfig
 
 
@@ -165,8 +166,8 @@ def _storage(job: Job, size: NetworkSize) -> StoragePlan:
 
 def _retention(job: Job, digest: str | None) -> RetentionPlan:
     images, state = retention_images(job.config), job.known.retention
-    stated = getattr(job.config.method.hyperparameters, "retention_set", None)
-    steps = None if images is None else stated.num_inference_steps  # type: ignore[union-attr]  # images say so
+    stated = job.config.method.retention_set
+    steps = stated.num_inference_steps if isinstance(stated, RetentionSetConfig) else None
     cost = images * steps if state == "to_be_made" and images and steps else 0
     return RetentionPlan(state=state, digest=digest, images=images, num_inference_steps=steps, image_steps=cost)
 

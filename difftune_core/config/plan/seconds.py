@@ -5,6 +5,7 @@ from __future__ import annotations
 from difftune_core.config.course import is_open
 from difftune_core.config.plan.circumstances import Circumstances
 from difftune_core.config.plan.memory import retention_images
+from difftune_core.config.retention import RetentionSetConfig
 from difftune_core.config.transfer import TransferConfig
 
 
@@ -14,9 +15,9 @@ def work_of(config: TransferConfig, num_images: int | None) -> dict[str, float |
     Images by denoising steps where images are drawn, images where they are encoded, images by steps of training.
     """
     hyperparameters, evaluation = config.method.hyperparameters, config.evaluation
-    stated = getattr(hyperparameters, "retention_set", None)
     retained, drawn = retention_images(config), evaluation.num_images * evaluation.num_inference_steps
-    sampled = float(retained * stated.num_inference_steps) if retained and stated is not None else 0.0
+    stated = config.method.retention_set
+    sampled = float(stated.num_images * stated.num_inference_steps) if isinstance(stated, RetentionSetConfig) else 0.0
     steps = None if is_open(config) else hyperparameters.max_steps
     every = evaluation.every_steps
     times = None if steps is None else 2 + (0 if every is None else (steps - 1) // every)  # the base model's is one too

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from difftune_core.config.figures import Figure
+from difftune_core.config.methods.table import label_of
 from difftune_core.config.recipe_rules import idle
 from difftune_core.config.reports.evaluation import Evaluation, Judged
 from difftune_core.config.reports.run import Recipe, RunReport
@@ -19,7 +20,6 @@ from difftune_core.evaluate.report.tables import ERROR_MEANING, glossary, scale,
 
 __all__ = ["REFERENCES", "context", "how_made"]
 
-METHODS = {"diff_tuning": "Diff-Tuning", "supervised": "Plain fine-tuning"}
 _LOSSES = {"train_loss": "all", "target_loss": "target images", "retention_loss": "retention images"}
 _CURVES = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
 _HIDDEN = {"target_images"}
@@ -29,8 +29,8 @@ _TWO_SIDED = 1.96  # standard errors of a 95 % interval
 
 def context(report: RunReport) -> dict[str, Any]:
     """Return everything that the template needs but the images."""
-    method = METHODS.get(report.method, report.method or "Fine-tuning")
-    what = f"{method} of {report.model.get('id', 'a base model')}"
+    method = label_of(report.method) or "fine-tuning"
+    what = f"{method[0].upper()}{method[1:]} of {report.model.get('id', 'a base model')}"
     return {
         "heading": heading(what, report.about),
         "summary": _summary(report),

@@ -13,9 +13,10 @@ from difftune_core.config.card import BaseModelCard
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.evaluation import EvaluationConfig
 from difftune_core.config.families import FamilyRules
+from difftune_core.config.methods.hyperparameters import TrainingHyperparameters
 from difftune_core.config.plan.sizes import NetworkSize, size_by_parameters
 from difftune_core.config.retention import RetentionSetConfig
-from difftune_core.config.transfer import TrainingHyperparameters, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.families.controlnet.sizes import network_size
 from difftune_core.hooks import TaskError
 
@@ -138,10 +139,10 @@ def _annotator(given: ControlConfig, stated: str | None, card: BaseModelCard) ->
 
 
 def _check_method(config: TransferConfig, card: BaseModelCard) -> None:
-    given, where = config.method.hyperparameters, f"method.{config.method.type}.hyperparameters"
+    given, where = config.method.hyperparameters, config.method.where
     if config.method.needs_teacher:
         message = "a ControlNet has no teacher: the frozen base model is inside it; take algorithm1 or released"
-        raise TaskError("recipe_not_for_model", message, f"{where}.recipe")
+        raise TaskError("recipe_not_for_model", message, config.method.objective.field)
     if not isinstance(given.adapter, FullTuning | Lora):
         message = f"a ControlNet is tuned in full or by lora, not by {given.adapter.type}"
         raise TaskError("adapter_not_for_model", message, f"{where}.adapter")

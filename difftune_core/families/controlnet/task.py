@@ -18,7 +18,6 @@ from difftune_core.adapters.merge import merged
 from difftune_core.config.adapter import Adapter
 from difftune_core.config.control import ControlConfig
 from difftune_core.config.reports.evaluation import Evaluation
-from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.conditions import Annotator, annotator, release
 from difftune_core.data.controlled import ControlledSet, cached_controls, controls_on, given_controls
 from difftune_core.data.decoded import Rows
@@ -143,8 +142,8 @@ class ControlNetTask(Task[nn.Module]):
         """Bring latents, controls and prompts of target and retention set to the device."""
         preparation, method, target = self.preparation, self.preparation.config.method, self._read[0]
         texts, retention = self.texts, None
-        if isinstance(method, DiffTuning):
-            bank = preparation.bank(method.hyperparameters.retention_set, self._drawn_from)
+        if method.retention_set is not None:
+            bank = preparation.bank(method.retention_set, self._drawn_from)
             preparation.phase("caching_latents")
             retention = self.controlled(bank.images, None)
         preparation.phase("caching_latents")

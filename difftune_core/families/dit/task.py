@@ -17,7 +17,6 @@ from difftune_core.adapters.select import adapt
 from difftune_core.checkpoint.begin import Beginning
 from difftune_core.config.adapter import Adapter, FullTuning
 from difftune_core.config.reports.evaluation import Evaluation
-from difftune_core.config.transfer import DiffTuning
 from difftune_core.data.decoded import Images
 from difftune_core.diffusion.reverse import Sampling
 from difftune_core.evaluate.classes import spread_labels, told_of_classes
@@ -74,8 +73,8 @@ class DiTTask(Task[DiT]):
         retention = None
         if method.needs_teacher:
             self._teacher = self.base.load_dit(preparation.device).eval().requires_grad_(requires_grad=False)
-        elif isinstance(method, DiffTuning):
-            bank = preparation.bank(method.hyperparameters.retention_set)
+        elif method.retention_set is not None:
+            bank = preparation.bank(method.retention_set)
             preparation.phase("caching_latents")
             retention = preparation.latents(bank.images, bank.labels, flip=flip)
         preparation.phase("caching_latents")

@@ -74,7 +74,7 @@ def test_a_step_is_that_of_the_published_controlnet_recipe(toy_runs: ToyRuns, da
     batch = make_batch(config, data, step=0)
     ours = alive(new_controlnet(data.unet, None, seed=0))
     theirs: Any = deepcopy(ours)
-    torch.autograd.backward(losses_of(ours, batch, config.method.hyperparameters, data).mean())
+    torch.autograd.backward(losses_of(ours, batch, config.method, data).mean())
 
     scheduler: Any = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     noisy = scheduler.add_noise(batch.noised.x0, batch.noised.noise, batch.noised.t)
@@ -106,7 +106,7 @@ def test_the_first_step_moves_only_what_follows_the_zero_convolutions(toy_runs: 
     config = toy_runs.config("supervised")
     model = new_controlnet(data.unet, None, seed=0)
     batch = make_batch(config, data, step=0)
-    torch.autograd.backward(losses_of(model, batch, config.method.hyperparameters, data).mean())
+    torch.autograd.backward(losses_of(model, batch, config.method, data).mean())
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert moved
     assert all(name.startswith(("controlnet_down_blocks", "controlnet_mid_block")) for name in moved)
@@ -223,7 +223,7 @@ def test_a_step_weighs_each_slot_as_its_recipe_says(recipe: str, toy_runs: ToyRu
         "released": torch.where(batch.is_target, size / (size - kept), 0.05 * size / max(kept, 1)),
     }[recipe]
     by_hand = deepcopy(state.model)
-    losses = losses_of(by_hand, batch, config.method.hyperparameters, data)
+    losses = losses_of(by_hand, batch, config.method, data)
     torch.autograd.backward((weight * losses).mean())
     expected = dict(by_hand.named_parameters())
     train_step(state, config, data)

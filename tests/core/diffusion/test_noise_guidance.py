@@ -74,10 +74,10 @@ def test_the_loss_of_an_untold_slot_is_that_of_the_network_without_time(
 ) -> None:
     config = toy_config("supervised", time_dropout=0.5, batch_size=16)
     batch, told = make_batch(config, training_data, 0), toy_config("supervised", batch_size=16)
-    found = losses_of(toy_model, batch, config.method.hyperparameters, training_data)
-    plain = losses_of(toy_model, make_batch(told, training_data, 0), told.method.hyperparameters, training_data)
+    found = losses_of(toy_model, batch, config.method, training_data)
+    plain = losses_of(toy_model, make_batch(told, training_data, 0), told.method, training_data)
     toy_model.register_forward_pre_hook(lambda _, given: (given[0], untold(given[1]), given[2]))
-    without = losses_of(toy_model, make_batch(told, training_data, 0), told.method.hyperparameters, training_data)
+    without = losses_of(toy_model, make_batch(told, training_data, 0), told.method, training_data)
     assert torch.allclose(found, torch.where(batch.is_untimed, without, plain), rtol=1e-5)
 
 

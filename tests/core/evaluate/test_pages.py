@@ -11,11 +11,11 @@ import pytest
 
 from difftune_core.config.about import About
 from difftune_core.config.comparison import ComparisonConfig
+from difftune_core.config.methods.hyperparameters import DiffTuningHyperparameters
 from difftune_core.config.recipe_rules import idle
 from difftune_core.config.reports.chain import ChainReport
 from difftune_core.config.reports.evaluation import Judged
 from difftune_core.config.reports.run import Recipe
-from difftune_core.config.transfer import DiffTuningHyperparameters
 from difftune_core.evaluate.comparison.build import compare_runs
 from difftune_core.evaluate.grids import by_class, image_grid, scale_for
 from difftune_core.evaluate.report import write_report

@@ -52,12 +52,12 @@ def test_teacher_and_pupil_see_the_same_noised_target_images_under_their_null_ro
     taught = ~batch.is_target
     assert taught.any()
     assert (batch.condition[taught] == toy_model.null_label).all()
-    losses = losses_of(toy_model, batch, config.method.hyperparameters, data)
+    losses = losses_of(toy_model, batch, config.method, data)
     x_t, t = batch.noised.x_t[taught], batch.noised.t[taught].float()
     null = torch.full((len(t),), 1)
     ours, theirs = (m(x_t, t, null * m.null_label)[:, :4] for m in (toy_model, teacher))
     assert torch.allclose(losses[taught], (ours - theirs).square().flatten(1).mean(1), rtol=1e-4)
-    undistilled = losses_of(toy_model, batch, config.method.hyperparameters, replace(data, teacher=None))
+    undistilled = losses_of(toy_model, batch, config.method, replace(data, teacher=None))
     assert torch.equal(losses[batch.is_target], undistilled[batch.is_target])
 
 
@@ -75,15 +75,15 @@ def test_the_expected_step_is_the_papers_objective(toy_model: DiT, data: Labelle
     """E[psi l_target] + 0.05 E[xi l_teacher], computed with both losses in every slot, within four standard errors."""
     config = toy_config(recipe="distillation", batch_size=1024, label_dropout=0.0)
     found, wanted = [], []
-    hyperparameters = config.method.hyperparameters
+    method = config.method
     with torch.no_grad():
         for step in range(8):
             batch = make_batch(config, data, step)
-            found.append(batch.weight * losses_of(toy_model, batch, hyperparameters, data))
+            found.append(batch.weight * losses_of(toy_model, batch, method, data))
             plain = make_batch(toy_config("supervised", batch_size=1024, label_dropout=0.0), data, step)
             every = replace(plain, is_target=torch.ones(1024, dtype=torch.bool))
             none = replace(plain, is_target=~every.is_target, condition=torch.full((1024,), toy_model.null_label))
-            target, taught = (losses_of(toy_model, one, hyperparameters, data) for one in (every, none))
+            target, taught = (losses_of(toy_model, one, method, data) for one in (every, none))
             psi = (plain.noised.t + 1) / 1000
             wanted.append(psi * target + 0.05 * (1 - psi) * taught)
     difference = torch.cat(found) - torch.cat(wanted)

@@ -74,8 +74,8 @@ def test_slots_are_guided_from_its_start_within_its_interval_and_under_their_own
     within = (level >= 0.2) & (level <= 0.6) & ~is_null
     assert batch.guidance is not None
     assert torch.equal(batch.guidance, torch.where(within, 0.75, 0.0))
-    found = losses_of(toy_model, batch, config.method.hyperparameters, data)
-    plain = losses_of(toy_model, replace(batch, guidance=None), config.method.hyperparameters, data)
+    found = losses_of(toy_model, batch, config.method, data)
+    plain = losses_of(toy_model, replace(batch, guidance=None), config.method, data)
     assert torch.equal(found[~within], plain[~within])
     x, t = batch.noised.x_t, batch.noised.t.float()
     with torch.no_grad():

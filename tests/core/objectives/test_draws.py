@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from difftune_core.config.methods.diff_tuning import DiffTuning
 from difftune_core.config.sampling import Prediction
-from difftune_core.config.transfer import DiffTuning
 from difftune_core.diffusion.process import DDPM
 from difftune_core.objectives.draws import Draws, draw
 from difftune_core.objectives.laws import mse_weight, power_law, psi

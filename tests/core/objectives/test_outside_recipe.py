@@ -13,10 +13,11 @@ from torch import Tensor
 
 from difftune_core.config import recipes
 from difftune_core.config.card import BaseModelCard
+from difftune_core.config.methods.diff_tuning import DiffTuning
 from difftune_core.config.recipe_rules import WHERE, idle
 from difftune_core.config.resolution import resolve
 from difftune_core.config.stored import read_stored
-from difftune_core.config.transfer import DiffTuning, TransferConfig
+from difftune_core.config.transfer import TransferConfig
 from difftune_core.diffusion.process import DDPM
 from difftune_core.families.batch import losses_of, make_batch
 from difftune_core.families.labelled import LabelledData
@@ -111,11 +112,11 @@ def test_slots_learn_by_its_loss(toy_model: DiT, training_data: LabelledData) ->
     def losses(**own: object) -> Tensor:
         config = toy_config("diff_tuning", **own)
         batch = make_batch(config, training_data, 0)
-        return losses_of(toy_model, batch, config.method.hyperparameters, training_data)
+        return losses_of(toy_model, batch, config.method, training_data)
 
     far, near = (losses(recipe="cosine", recipe_settings={"bound": bound}) for bound in (100.0, 0.1))
     squared = make_batch(toy_config("diff_tuning", recipe="cosine", recipe_settings={"bound": 1.0}), training_data, 0)
-    plain = losses_of(toy_model, squared, toy_config().method.hyperparameters, training_data)
+    plain = losses_of(toy_model, squared, toy_config().method, training_data)
     assert torch.equal(far, plain), "within the bound it is the denoising loss"
     assert bool((near < plain).all())
 
@@ -128,7 +129,7 @@ def test_without_it_a_config_is_refused_and_a_stored_one_can_be_read(ddpm: DDPM)
     method = read_stored(TransferConfig, stored).method
     assert not method.needs_teacher
     assert "tau" not in idle(method.hyperparameters.model_dump(), controlled=False), "shown as it stands"
-    for use in (lambda: draws.check_recipe_is_here(method), lambda: draws.draw(method, seed=0, step=0, process=ddpm)):
+    for use in (lambda: draws.check_is_here(method), lambda: draws.draw(method, seed=0, step=0, process=ddpm)):
         with pytest.raises(TaskError, match="no recipe 'cosine' here: known are algorithm1, ") as refused:
             use()
         assert refused.value.code == "recipe_unknown"
@@ -138,5 +139,5 @@ def test_one_whose_code_does_not_load_is_named(installed: Path) -> None:
     (installed / "my_recipes" / "drawn.py").write_text("import nowhere_at_all\n")
     method = given().method
     with pytest.raises(TaskError, match="'cosine' cannot be loaded: No module named 'nowhere_at_all'") as refused:
-        draws.check_recipe_is_here(method)
+        draws.check_is_here(method)
     assert refused.value.code == "recipe_unloadable"

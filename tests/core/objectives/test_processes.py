@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difftune_core.config.transfer import DiffTuning
+from difftune_core.config.methods.diff_tuning import DiffTuning
 from difftune_core.diffusion.edm import EDM
 from difftune_core.diffusion.flow import Flow
 from difftune_core.diffusion.process import DDPM, Process, make_process

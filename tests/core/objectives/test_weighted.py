@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from difftune_core.config.methods.diff_tuning import DiffTuning
 from difftune_core.config.resolution import resolve
-from difftune_core.config.transfer import DiffTuning
 from difftune_core.diffusion.process import DDPM
 from difftune_core.hooks import TaskError
 from difftune_core.objectives.draws import Draws, draw

@@ -57,7 +57,7 @@ def gradient_of(state: TrainState, data: LabelledData) -> tuple[Tensor, int]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        backward(state, make_batch(CONFIG, data, 0), CONFIG.method.hyperparameters, data)
+        backward(state, make_batch(CONFIG, data, 0), CONFIG.method, data)
     return torch.cat([p.grad.flatten() for p in state.trainable().values() if p.grad is not None]), sum(kept.values())
 
 
