@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api.deps import ServicesDep
 from api.errors import InvalidInputError
 from api.jobs.repository import newest_points
-from api.web import curves, side_by_side
+from api.web import beside, curves, side_by_side
 from api.web.backend import Backend, RefusedError
 from api.web.rendering import page, to
 from api.web.reports import report_of
@@ -72,11 +72,11 @@ async def compare_jobs(
         rows = await used.units.read(tenant, partial(newest_points, job_id=one["id"], limit=_MOST_POINTS))
         report = await report_of(used, tenant, one["id"], RunReport)
         runs.append(side_by_side.Run(name, curves.by_name(rows), report))
-    samples = [(await api.get(*_JOBS, one["id"], "samples", limit=1, order="desc"))["data"] for one in jobs]
+    named = [(run.name, one) for run, one in zip(runs, jobs, strict=True)]
     return page(
         request,
         "compare_jobs.html.j2",
-        jobs=list(zip(jobs, runs, samples, strict=True)),
+        drawn=await beside.strips_of(api, named) + await beside.data_of(used, tenant, api, jobs),
         plots=side_by_side.plots_of_runs(runs),
         curves=side_by_side.curves_of_runs(runs),
         is_fair=len({(one["training_file"], one["validation_file"], one["base_model"]) for one in jobs}) == 1,
@@ -87,7 +87,10 @@ async def compare_jobs(
 async def retrieve_comparison(comparison_id: str, request: Request, api: Asking, used: ServicesDep) -> Response:
     """One comparison."""
     found = await api.get("comparisons", comparison_id)
-    report = await report_of(used, request.state.principal.tenant_id, comparison_id, ComparisonReport)
+    tenant: str = request.state.principal.tenant_id
+    report = await report_of(used, tenant, comparison_id, ComparisonReport)
+    of_one_seed = [run for run in found["jobs"] if run["seed"] == found["seeds"][0]][:_MOST_RUNS]
+    jobs = [(run["method"], await api.get(*_JOBS, run["id"])) for run in of_one_seed]
     return page(
         request,
         "comparison.html.j2",
@@ -97,6 +100,7 @@ async def retrieve_comparison(comparison_id: str, request: Request, api: Asking,
         plots=side_by_side.plots_of(report) if report else [],
         curves=side_by_side.curves_of(report) if report else [],
         shortcomings=report.shortcomings if report else [],
+        drawn=await beside.strips_of(api, jobs) + await beside.data_of(used, tenant, api, (job for _, job in jobs)),
     )
 
 

@@ -84,6 +84,31 @@ async def preview(used: Services, tenant: str, dataset_id: str, place: int, role
     return await used.units.other(tenant, read)
 
 
+async def some(used: Services, tenant: str, dataset_id: str, count: int) -> list[int]:
+    """Places of some images that have a small picture: of each of the first classes.
+
+    Raises:
+        NotFoundError: there is no such data set.
+    """
+    key = await _key(used, tenant, dataset_id)
+
+    def look() -> list[int]:
+        found = _look(used, key or "", 0)
+        if found is None:
+            return []
+        opened, _, firsts = found
+        begun = firsts[:count] or [0]
+        each = -(-count // len(begun))
+        entries = {
+            first + number: entry
+            for first in begun
+            for number, entry in enumerate(opened.entries(used.store, first, first + each))
+        }
+        return sorted(place for place, entry in entries.items() if entry.image_bytes)[:count]
+
+    return await used.units.other(tenant, look) if key else []
+
+
 async def _key(used: Services, tenant: str, dataset_id: str) -> str | None:
     def look(session: Session) -> str | None:
         return get(session, Dataset, tenant, dataset_id).previews_key

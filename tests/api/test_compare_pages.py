@@ -8,7 +8,10 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
+from api.datasets.models import Dataset
+from api.deps import Services
 from api.web.side_by_side import sentences
+from difftune_core.config.previews import ENTRY, FOOTER, MAGIC, Entry
 from difftune_core.config.reports.comparison import ComparisonReport
 from difftune_core.drawing.forest import Estimate, forest_plot
 
@@ -104,3 +107,23 @@ def test_nobody_compares_jobs_of_others(browser: TestClient, add_job: AddJob, st
     jobs = [add_job()["id"] for _ in range(2)]
     browser.post("/login", data={"key": stranger["authorization"].removeprefix("Bearer ")})
     assert browser.get(f"/comparisons/jobs?job={jobs[0]}&job={jobs[1]}").status_code == 404
+
+
+def test_images_stand_beside_those_of_the_base_model_and_of_the_data(
+    browser: TestClient, services: Services, ready: str, add_job: AddJob, add_result: Callable[..., str]
+) -> None:
+    at = [Entry(0, 0, 4), Entry(0), Entry(0, 0, 4)]
+    index = b"".join(ENTRY.pack(*one) for one in at) + FOOTER.pack(MAGIC, 3, 0)
+    services.store.put_stream("previews", [b"\x89PNG", index])
+    with services.database.write() as session:
+        session.get_one(Dataset, ready).previews_key = "previews"
+    jobs = [add_job(suffix=name)["id"] for name in ("first", "second")]
+    files = [[add_result(job, "sample", b"png", step=step, filename=f"{step}.png") for step in (0, 9)] for job in jobs]
+    shown = browser.get("/comparisons/jobs", params={"job": jobs}).text
+    images = [f'src="../files/{id_}"' for id_ in (files[0][0], files[0][1], files[1][1])]
+    images += [f'src="../datasets/{ready}/previews/{place}"' for place in (0, 2)]
+    places = [shown.find(image) for image in images]
+    assert min(places) > 0
+    assert places == sorted(places), "the base model's first, then each job's, then the data's own that can be seen"
+    assert files[1][0] not in shown, "the base model draws the same from the same noise"
+    assert "Images of the data set" in shown
