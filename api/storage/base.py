@@ -69,8 +69,8 @@ class ObjectStore(Protocol):
     def put_file(self, key: str, path: Path, *, content_type: str, sha256: str | None = None) -> ObjectInfo:
         """Store a local file; the object appears whole or not at all.
 
-        Done again with the same bytes it is no error. A `sha256` that is known is believed: the file is not read for
-        it again.
+        Done again with the same bytes it is no error. Where the `sha256` is known the file is read once: a store that
+        copies it tells the digest of what it read, one that sends it that which is known.
 
         Raises:
             FileExistsError: the key has other bytes. Not every store can tell: see `S3Store.conditional`.

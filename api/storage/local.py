@@ -30,35 +30,30 @@ class LocalStore:
 
     def put_file(self, key: str, path: Path, *, content_type: str, sha256: str | None = None) -> ObjectInfo:
         """Do as `ObjectStore.put_file`; the content type goes into each link instead."""
-        del content_type
-        return self._put(key, _file_chunks(path, 0, None), sha256)
+        del content_type, sha256  # hashed while it is copied
+        return self.put_stream(key, _file_chunks(path, 0, None))
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> ObjectInfo:
         """Write aside, fsync, give it its name, fsync the folder."""
-        return self._put(key, chunks, None)
-
-    def _put(self, key: str, chunks: Iterable[bytes], sha256: str | None) -> ObjectInfo:
         target = self._path(key)
         aside = self.root / _INCOMING / secrets.token_hex(16)
         digest, size = hashlib.sha256(), 0
         try:
             with aside.open("xb") as file:
                 for chunk in chunks:
-                    if sha256 is None:
-                        digest.update(chunk)
+                    digest.update(chunk)
                     size += len(chunk)
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-            sha256 = sha256 or digest.hexdigest()
             try:
                 _link(aside, target)
             except FileExistsError:
-                if sha256_file(target) != sha256:
+                if sha256_file(target) != digest.hexdigest():
                     raise FileExistsError(key) from None
         finally:
             aside.unlink(missing_ok=True)
-        return ObjectInfo(key, size, sha256, _etag(target))
+        return ObjectInfo(key, size, digest.hexdigest(), _etag(target))
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Do as `ObjectStore.read`."""

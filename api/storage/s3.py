@@ -54,7 +54,7 @@ class S3Store:
 
     def put_file(self, key: str, path: Path, *, content_type: str, sha256: str | None = None) -> ObjectInfo:
         """Do as `ObjectStore.put_file`; in parts where it is large."""
-        digest = sha256 or sha256_file(path)
+        digest = sha256 or sha256_file(path)  # a header, which goes before the bytes
         extra = {"ContentType": content_type, "Metadata": {"sha256": digest}}
         self._probe()
         try:
