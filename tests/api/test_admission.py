@@ -162,3 +162,13 @@ def test_a_writer_waits_as_long_as_its_caller_does(tmp_path: Path) -> None:
 
     run(story)
     assert refused[0] < 0.4
+
+
+def test_what_work_takes_is_an_average_of_late() -> None:
+    async def story() -> None:
+        places = FairLimiter(1)
+        for _ in range(40):
+            await places.run("t", time.sleep, 0.002)
+        assert 0.001 < places._taken_s < 0.1
+
+    run(story)

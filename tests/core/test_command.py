@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 from PIL import Image
 
 from difftune_core.__main__ import main
-from difftune_core.hooks import OutcomeEvent
+from difftune_core.checkpoint.manifest import MANIFEST, Manifest, checkpoint_name, evaluations_of
+from difftune_core.data.arguments import options_of
+from difftune_core.hooks import OutcomeEvent, TaskError
 
 Done = subprocess.CompletedProcess[str]
 Command = Callable[..., Done]
@@ -132,3 +135,24 @@ def test_caches_are_shared_where_it_is_said_and_else_its_own(
     for extra in ((), ("--cache", tmp_path / "shared")):
         assert difftune_core(*given, *extra).returncode == 0
     assert used == [tmp_path / "out" / "cache", tmp_path / "shared"]
+
+
+@pytest.mark.parametrize("role", ["data", "validation"])
+@pytest.mark.parametrize(("given", "named"), [('{"crop": 1}', "crop"), ("no json", ""), ("[]", "")])
+def test_a_wrong_setting_of_a_data_set_is_named(role: str, given: str, named: str) -> None:
+    options = {f"{role}_options": given}
+    with pytest.raises(TaskError) as caught:
+        options_of(argparse.Namespace(**options), role)
+    assert (caught.value.code, caught.value.param) == ("invalid_config", named or f"{role}_options")
+
+
+def test_evaluations_are_those_of_the_newest_readable_manifest(tmp_path: Path) -> None:
+    assert evaluations_of(tmp_path) == []
+    for step in (2, 10):
+        folder = tmp_path / checkpoint_name(step)
+        folder.mkdir()
+        history = {"evaluations": [{"step": step}]}
+        manifest = Manifest(step=step, target_images=step, identity={}, envelope={}, history=history, files=[])
+        (folder / MANIFEST).write_text(manifest.model_dump_json())
+    (tmp_path / checkpoint_name(11)).mkdir()
+    assert evaluations_of(tmp_path) == [{"step": 10}]

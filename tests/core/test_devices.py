@@ -24,3 +24,11 @@ def test_a_gpu_that_cannot_compute_is_named_with_the_first_line_of_its_fault(mon
     monkeypatch.setattr(torch.cuda, "mem_get_info", broken)
     fault = {"free": 0, "total": 0, "fault": "CUDA error: uncorrectable ECC error"}
     assert examine()["gpus"] == [{"name": "GPU 0", **fault}, {"name": "GPU 1", **fault}]
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
+    assert examine()["cores"] == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 9)
+    assert examine()["cores"] == 9

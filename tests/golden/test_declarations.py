@@ -68,6 +68,7 @@ def test_tables_are_declared_as_they_were() -> None:
     found = {
         table.name: {
             **{column.name: _of_column(column) for column in table.columns},
+            **{str(one.name): type(one).__name__ for one in table.constraints if one.name},
             **{str(index.name): f"{sorted(index.columns.keys())} {index.unique}" for index in table.indexes},
         }
         for table in metadata.sorted_tables

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,14 @@ def test_the_card_of_whatever_is_bundled_says_what_it_is(folder: str) -> None:
     assert card["description"]
     weights = [load_file(path) for path in (BUNDLED / folder).rglob("*.safetensors")]
     assert 0 < card["num_parameters"] <= sum(tensor.numel() for tensors in weights for tensor in tensors.values())
+
+
+def test_what_came_later_is_written_only_where_it_is_stated(tmp_path: Path, toy_model: DiT) -> None:
+    """Older versions read the files of a plain model."""
+    later = {"process": "flow", "prediction": "v", "sigma_data": 0.25}
+    write_dit_config(tmp_path, toy_model.config)
+    assert not later.keys() & json.loads((tmp_path / CONFIG).read_text()).keys()
+    for name, value in later.items():
+        write_dit_config(tmp_path, replace(toy_model.config, **{name: value}))
+        written = json.loads((tmp_path / CONFIG).read_text())
+        assert {key: written[key] for key in later.keys() & written.keys()} == {name: value}

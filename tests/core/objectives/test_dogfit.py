@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from difftune_core.checkpoint.state import new_state
+from difftune_core.config.weighting import DogFitSettings
 from difftune_core.families.batch import losses_of, make_batch
 from difftune_core.families.labelled import LabelledData
 from difftune_core.networks.dit import DiT
@@ -98,3 +100,9 @@ def test_its_times_are_those_of_plain_fine_tuning(data: LabelledData) -> None:
         return draw(method, seed=2, step=15, process=data.process).t
 
     assert torch.equal(times(**dogfit()), times(method="supervised"))
+
+
+@pytest.mark.parametrize("interval", [(0.3, 0.3), (0.3, 0.2)])
+def test_an_interval_that_does_not_rise_is_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(ValidationError, match="must rise"):
+        DogFitSettings(interval=interval)
