@@ -83,6 +83,6 @@ def _random(network: Any) -> Any:
     """Draw all weights anew: what a publisher starts at zero would leave parts of the network without effect."""
     assert isinstance(network, nn.Module)
     for name, parameter in network.named_parameters():
-        if "norm" not in name and "bn" not in name:
+        if parameter.requires_grad and "norm" not in name and "bn" not in name:  # positions stay what they are
             parameter.normal_(std=_STD)
     return network
