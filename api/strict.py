@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, get_args, get_origin
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -43,6 +43,9 @@ class _Parameter:
 class StrictRoute(APIRoute):
     """A route that refuses a JSON body with a field twice. Every router of ours has it as its `route_class`."""
 
+    takes_whole: ClassVar[bool] = True
+    """Whether a POST whose body nobody reads is carried out only when that has arrived whole."""
+
     @cached_property
     def parameters(self) -> dict[str, _Parameter]:
         """The query parameters that the route declares, by name."""
@@ -56,8 +59,7 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-
-        nobody_reads = self.body_field is None and self.dependant.request_param_name is None
+        nobody_reads = self.takes_whole and self.body_field is None and self.dependant.request_param_name is None
 
         async def handle_strictly(request: Request) -> Response:
             strict = _StrictRequest(request.scope, request.receive)

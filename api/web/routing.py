@@ -28,6 +28,8 @@ _FOREIGN = (
 class OpenPage(StrictRoute):
     """A page that needs no session."""
 
+    takes_whole = False  # a page may pass its body on to the API, and then it must still be there
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, with errors as pages."""
         handle = super().get_route_handler()

@@ -113,7 +113,7 @@ class Service:
         return self.wait(job_id, lambda job: job.status in {"succeeded", "failed", "cancelled"}, timeout_s)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its processes poll: none stays beside the tests that come after
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     data_dir = tmp_path_factory.mktemp("stack") / "data"
     with ExitStack() as open_for_the_session:

@@ -38,7 +38,7 @@ def environment(site: Path) -> Mapping[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its processes poll: none stays beside the tests that come after
 def service(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """API, worker and sweep, as `difftune up` starts them."""
     data_dir = tmp_path_factory.mktemp("stack") / "data"
@@ -70,20 +70,20 @@ def python(environment: Mapping[str, str]) -> Callable[..., str]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dataset(service: Service) -> str:
     """A data set of three classes, for whoever needs one."""
     return service.upload(image_zip())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model(service: Service, python: Callable[..., str]) -> str:
     """A base model of the family, where an operator puts it."""
     python("-m", "my_family.make", str(service.data_dir / "models" / "my-pixels"))
     return "my-pixels"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def comparison(service: Service, model: str, dataset: str) -> dict[str, Any]:
     """Two jobs of the family with equal noise, judged by the metric, one of them by the recipe, and their report."""
     own = {"recipe": "cosine", "recipe_settings": {"bound": 0.5}}
@@ -102,14 +102,14 @@ def comparison(service: Service, model: str, dataset: str) -> dict[str, Any]:
     return ended
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reports(service: Service, comparison: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str]]:
     """The report and the page of each of the two jobs, by the name of its method."""
     files = {entry["method"]: service.files_of(entry["id"]) for entry in comparison["jobs"]}
     return {name: (json.loads(found["json"]), found["html"].decode()) for name, found in files.items()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def joint(service: Service, comparison: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The report and the page of the comparison."""
     files = {file["filename"].rpartition(".")[2]: file["url"] for file in comparison["reports"]}
@@ -117,7 +117,7 @@ def joint(service: Service, comparison: dict[str, Any]) -> tuple[dict[str, Any],
     return found["json"].json(), found["html"].text
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def objects(python: Callable[..., str], service: Service) -> Callable[[str], set[str]]:
     """What lies in the store below a prefix once the sweep has collected all that no row names, however young."""
     code = (
