@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))') # of tests: some of them wait
 SOURCES := api worker difftune_core difftune cli migrations workbench benchmarks tests examples
 
 .DEFAULT_GOAL := help
@@ -34,7 +35,7 @@ check: $(INSTALLED) ## lint, types, import directions
 	$(BIN)/lint-imports
 
 test: $(INSTALLED) ## all tests that need nothing but Python
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not services and not ceph and not long and not fonts'
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not services and not ceph and not long and not fonts'
 
 test-long: $(INSTALLED) ## the longest tests that need no server
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'long and not services'
@@ -49,7 +50,7 @@ test-8bit: $(INSTALLED) ## the optimizer's moments in 8 bits, by torchao, which 
 test-services: $(INSTALLED) ## tests that start PostgreSQL, Redis and S3 servers (Debian: postgresql redis-server)
 	@PYTHON=$(PYTHON) tests/install-swift
 	$(BIN)/python -m pytest -q -m services tests/services/test_storm.py # nothing beside it: its leases are short
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m services --ignore tests/services/test_storm.py
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m services --ignore tests/services/test_storm.py
 
 compose-test: $(INSTALLED) ## build the images, run the stack on a docker engine, kill a worker amid a job
 	$(BIN)/python -m tests.compose.run

@@ -12,6 +12,8 @@ from difftune_core import config
 
 OPEN = {"BaseModelCard", "CardPart", "CompanionCard", "Defaults", "FeatureExtractorCard", "RetentionSetInfo"}
 """What later versions add to, beside what reports tell."""
+STORED = {"MissingMethod"}
+"""What stands for a stored config's part that nobody here knows, and is never read from a request."""
 
 
 def below(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -27,4 +29,4 @@ def test_every_class_of_a_config_refuses_what_it_does_not_know() -> None:
     told = [kind for kind in ours if ".reports." in kind.__module__ or kind.__module__.endswith(".plan.sizes")]
     assert len(ours) - len(told) > 40
     lenient = {kind.__name__ for kind in ours if kind not in told and kind.model_config.get("extra") != "forbid"}
-    assert lenient == OPEN
+    assert lenient == OPEN | STORED
