@@ -27,7 +27,7 @@ def method(name: str, **hyperparameters: object) -> dict[str, Any]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all of them, which is on the path of no process yet."""
     folder = tmp_path_factory.mktemp("site")
-    for heading in ("A metric", "A recipe", "A condition", "A model family", "A kind of work"):
+    for heading in ("A metric", "A method", "A recipe", "A condition", "A model family", "A kind of work"):
         outside.install(folder, heading)
     return folder
 
@@ -85,11 +85,11 @@ def model(service: Service, python: Callable[..., str]) -> str:
 
 @pytest.fixture(scope="package")
 def comparison(service: Service, model: str, dataset: str) -> dict[str, Any]:
-    """Two jobs of the family with equal noise, judged by the metric, one of them by the recipe, and their report."""
+    """Two jobs of the family with equal noise, judged by the metric, by the method and by the recipe, and their report."""
     own = {"recipe": "cosine", "recipe_settings": {"bound": 0.5}}
     retained = {**own, "retention_set": {"num_images": 12, "num_inference_steps": 2}}
     methods = [
-        {"name": "plain", "method": method("supervised", max_steps=4)},
+        {"name": "easy_first", "method": method("curriculum", max_steps=4, spread_steps=2)},
         {"name": "tuned", "method": method("diff_tuning", max_steps=4, **retained)},
     ]
     evaluation = {"metrics": ["fid", "sharpness"], "best_metric": "sharpness_gap", "other_guidance": ["none"]}

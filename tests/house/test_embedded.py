@@ -1,6 +1,6 @@
 """What `docs/extending.md` brings, all of it through one embedded service: from the schema to the end of a job.
 
-A family with its base model, a recipe with a loss and settings, a metric, a condition and a kind of work.
+A family with its base model, a method, a recipe with a loss and settings, a metric, a condition and a kind of work.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def test_the_base_model_is_listed_and_its_schema_has_recipe_and_settings(service
     assert "Errors of the prediction beyond it count linearly." in schema
 
 
-@pytest.mark.parametrize(("name", "type_"), [("plain", "supervised"), ("tuned", "diff_tuning")])
+@pytest.mark.parametrize(("name", "type_"), [("easy_first", "curriculum"), ("tuned", "diff_tuning")])
 def test_its_jobs_have_reports(name: str, type_: str, reports: Reports) -> None:
     report, page = reports[name]
     assert [entry["step"] for entry in report["evaluations"]] == [2, 4]
@@ -58,10 +58,35 @@ def test_the_recipe_is_reported_with_its_settings(reports: Reports) -> None:
     assert "recipe settings \u203a bound" in page
 
 
+def test_the_method_is_reported_with_its_settings(reports: Reports) -> None:
+    report, page = reports["easy_first"]
+    assert report["job"]["method"]["curriculum"]["hyperparameters"]["spread_steps"] == 2
+    assert "spread steps" in page
+    assert "An easy-to-hard curriculum of my-pixels" in page
+
+
+def test_the_method_is_listed_planned_and_refused_as_others_are(
+    service: Service, comparison: Json, python: Callable[..., str], model: str
+) -> None:
+    shown = service.http.get(f"/v1/models/{model}").json()
+    assert "curriculum" in shown["methods"]
+    schema = service.http.get(f"/v1/models/{model}/methods/curriculum/schema").json()
+    assert "Steps after which every time is drawn." in json.dumps(schema)
+    assert "CurriculumHyperparameters" in service.http.get("/openapi.json").text
+    body = {"model": model, "training_file": comparison["training_file"], "method": method("curriculum")}
+    plan = service.http.post("/v1/fine_tuning/jobs", params={"dry_run": "true"}, json=body)
+    assert plan.status_code == 200, plan.text
+    body["method"]["curriculum"]["hyperparameters"]["loss_weighting"] = "psi"
+    refused = service.http.post("/v1/fine_tuning/jobs", json=body).json()
+    param = "method.curriculum.hyperparameters.loss_weighting"
+    assert (refused["code"], refused["error"]["param"]) == ("invalid_option", param)
+    assert "curriculum" in python("-m", "cli", "submit", "--help")
+
+
 def test_each_evaluation_has_the_metric_and_the_best_checkpoint_goes_by_it(
     service: Service, comparison: Json, reports: Reports
 ) -> None:
-    report, page = reports["plain"]
+    report, page = reports["easy_first"]
     values = {entry["step"]: entry["sharpness_gap"] for entry in report["evaluations"]}
     assert all(value > 0 for value in values.values())
     assert report["best"]["step"] == min(values, key=lambda step: values[step])
@@ -76,7 +101,7 @@ def test_they_are_compared_by_the_metric_too(joint: tuple[Json, str]) -> None:
     report, page = joint
     for key in ("fid", "sharpness_gap"):
         assert {name: found["n"] for name, found in report["figures"][key]["methods"].items()} == {
-            "plain": 1,
+            "easy_first": 1,
             "tuned": 1,
         }
     assert "Sharpness gap" in page
