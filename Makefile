@@ -47,7 +47,7 @@ test-8bit: $(INSTALLED) ## the optimizer's moments in 8 bits, by torchao, which 
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[optim8bit]'
 	$(BIN)/python -W 'ignore:invalid escape sequence' -m pytest -q -W 'ignore:invalid escape sequence' tests/core/train/test_blocks.py
 
-test-services: $(INSTALLED) ## tests that start PostgreSQL, Redis and S3 servers (Debian: postgresql redis-server)
+test-services: $(INSTALLED) ## tests that start PostgreSQL, Redis and S3 servers (Debian: postgresql redis-server prometheus)
 	@PYTHON=$(PYTHON) tests/install-swift
 	$(BIN)/python -m pytest -q -m services tests/services/test_storm.py # nothing beside it: its leases are short
 	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m services --ignore tests/services/test_storm.py

@@ -7,6 +7,7 @@ classes know nothing of pytest; the fixtures that share them are in `tests/conft
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import pwd
 import shutil
@@ -16,7 +17,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import psycopg
 from redis import Redis
@@ -24,7 +29,11 @@ from redis.exceptions import RedisError
 
 _START_S = 120.0
 _USER = "nobody"  # PostgreSQL refuses root
-_NEEDED = {"postgresql": ("setpriv", "initdb", "postgres"), "redis": ("setpriv", "redis-server")}
+_NEEDED = {
+    "postgresql": ("setpriv", "initdb", "postgres"),
+    "redis": ("setpriv", "redis-server"),
+    "prometheus": ("setpriv", "prometheus", "promtool"),
+}
 _DEBIANS = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)  # it has them in no PATH
 
 
@@ -207,3 +216,29 @@ class RedisServer(Server):
     def _ask(self, question: Callable[[Redis], object]) -> object:
         with Redis(port=self.port, socket_timeout=10) as redis:
             return question(redis)
+
+
+class PrometheusServer(Server):
+    """Prometheus, which scrapes every fifth of a second; `config` is completed by it."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        super().__init__(folder)
+        quick = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
+        (folder / "prometheus.yml").write_text(json.dumps({**config, "global": quick}), encoding="utf-8")
+
+    def asked(self, path: str, **query: str) -> Any:
+        """What its API says of a query."""
+        with urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}?{urlencode(query)}") as answer:
+            return json.load(answer)["data"]
+
+    def _command(self) -> list[str]:
+        where = f"--web.listen-address=127.0.0.1:{self.port}"
+        config, data = f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data"
+        return ["setpriv", "--pdeathsig", "TERM", "prometheus", config, data, where]
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port}/-/ready") as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:
+            return False

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAME = re.compile(r"DIFFTUNE_[A-Z0-9_]*[A-Z0-9]")
 FIELDS = {f"DIFFTUNE_{name.upper()}" for name in Settings.model_fields}
-OF_FILES = (ROOT / "docker-compose.yml", ROOT / "docker" / "nodes.yml")
+OF_FILES = (ROOT / "docker-compose.yml", ROOT / "docker" / "nodes.yml", ROOT / "docker" / "monitoring.yml")
 OF_COMPOSE = {name for path in OF_FILES for name in re.findall(r"\$\{(DIFFTUNE_\w+)", path.read_text(encoding="utf-8"))}
 OF_COMMANDS = {SECRETS_DIR, "DIFFTUNE_URL", "DIFFTUNE_API_KEY", "DIFFTUNE_PROFILES"}
 

@@ -85,7 +85,7 @@ def model(service: Service, python: Callable[..., str]) -> str:
 
 @pytest.fixture(scope="package")
 def comparison(service: Service, model: str, dataset: str) -> dict[str, Any]:
-    """Two jobs of the family with equal noise, judged by the metric, by the method and by the recipe, and their report."""
+    """Two jobs of the family with equal noise, by the method and by the recipe, judged by the metric; their report."""
     own = {"recipe": "cosine", "recipe_settings": {"bound": 0.5}}
     retained = {**own, "retention_set": {"num_images": 12, "num_inference_steps": 2}}
     methods = [
