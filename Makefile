@@ -6,7 +6,7 @@ PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1)
 SOURCES := api worker difftune_core difftune cli migrations workbench benchmarks tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-8bit test-services test-ceph compose-test e2e storm bench mutants schemas results study tiny-models clean
+.PHONY: help install demo demo-controlnet up check test test-long test-fonts test-8bit test-services test-ceph compose-test e2e storm bench mutants schemas docs results study tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -74,6 +74,10 @@ mutants: $(INSTALLED) ## put faults into the code one at a time and count those 
 schemas: $(INSTALLED) ## write what the API and the reports publish, as docs/schemas has it, anew
 	$(BIN)/python -m api.openapi > docs/schemas/openapi.json
 	for name in report comparison chain; do $(BIN)/python -m difftune_core schema $$name > docs/schemas/$$name.schema.json || exit 1; done
+
+docs: $(INSTALLED) ## build the documentation as a site, in build/site
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 results: $(INSTALLED) ## renew the tables of docs/results.md and draw its plots, from the kept runs
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[study]'

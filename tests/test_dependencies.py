@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 OURS = ("api", "worker", "difftune_core", "difftune", "cli", "migrations")
-DEVELOPMENT = ("dev", "study", "charts", "e2e")
+DEVELOPMENT = ("dev", "study", "charts", "e2e", "docs")
 
 
 def name_of(requirement: str) -> str:
