@@ -100,20 +100,22 @@ class Run:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        control: str | Path | Image.Image | None = None,
     ) -> list[Image.Image]:
         """Draw images with the result.
 
         Args:
-            what: a class by its name or number; None: without a class.
+            what: a class by its name or number, or None for none; of a ControlNet the prompt.
             n: how many.
             seed: images of equal seeds begin with equal noise, whatever the run.
             steps: of the sampler; default: as the run was judged.
             guidance: scale of the guidance; default: as the run was judged.
+            control: the image that a ControlNet follows, or its path; None: it follows none.
 
         Raises:
-            TaskError: there is no such class, or the model is none that draws classes.
+            TaskError: there is no such class, what is said is not for the model, or the control cannot be read.
         """
-        return drawn(self, what, n, seed=seed, steps=steps, guidance=guidance)
+        return drawn(self, what, n, seed=seed, steps=steps, guidance=guidance, control=control)
 
     def evaluate(self, real: str | Path, *, n: int = 256, seed: int = 0, **options: Any) -> dict[str, Any]:
         """Draw images of all classes in turn and compute FID, KID and others of them against `real`.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 
 from difftune_core.checkpoint.begin import delivered_weights
@@ -59,7 +60,7 @@ def generate(config: GenerationConfig, inputs: Inputs, hooks: Hooks) -> OutcomeE
             wanted = Wanted(
                 config.label,
                 config.prompt or "",
-                None if inputs.control is None else _control(inputs.control, found.size),
+                None if inputs.control is None else read_control(inputs.control, found.size),
                 config.conditioning_scale,
             )
             _draw(config, wanted, found.painter, inputs.out, hooks)
@@ -116,10 +117,19 @@ def _write(path: Path, image: np.ndarray) -> None:
     aside.replace(path)
 
 
-def _control(path: Path, size: int) -> np.ndarray:
-    """The control image at the size of the model's images."""
+def read_control(path: Path, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Read the control image at the size of the model's images.
+
+    Raises:
+        TaskError: `unreadable_image`.
+    """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+            return fitted_control(image, size)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise TaskError("unreadable_image", f"the control image cannot be read: {error}", "control_image") from None
+
+
+def fitted_control(image: Image.Image, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Return a control image in the size of the model's images."""
+    return np.array(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))  # torch wants its own

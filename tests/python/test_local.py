@@ -96,6 +96,8 @@ def test_images_are_drawn_by_name_by_number_and_without_a_class(run: Run) -> Non
     assert run.sample(n=1, steps=2)[0].tobytes() != named[0].tobytes()
     with pytest.raises(difftune.TaskError, match="there is no class 'rose'"):
         run.sample("rose")
+    with pytest.raises(difftune.TaskError, match="follows no control"):
+        run.sample("1", control=named[0])
 
 
 def test_a_run_is_judged_by_other_images(toy: ToyFolders, run: Run) -> None:
