@@ -144,6 +144,8 @@ class Settings(BaseSettings):
     """Life of a download link."""
     images_wait_s: Annotated[float, Field(ge=0, le=600)] = 30.0
     """A request for images that takes longer is answered with 202, and how far it is."""
+    images_patience_s: Annotated[float, Field(ge=0)] = 600.0
+    """Images that were asked for wait this long for all jobs, then in turn with them, and keep a slot as long."""
     images_ttl_s: Annotated[float, Field(gt=0)] = 7 * 86_400.0
     """How long images that were asked for are kept."""
     max_images: Annotated[int, Field(ge=1, le=1024)] = 16

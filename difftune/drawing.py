@@ -83,21 +83,21 @@ def _unheard(_: int) -> None:
     pass
 
 
-def _wanted(run: Result, base: BaseModel, what: str | int | None, control: str | Path | Image.Image | None) -> Wanted:
+def _wanted(run: Result, base: BaseModel, what: str | int | None, image: str | Path | Image.Image | None) -> Wanted:
     if rules_of(base.card).data_form == "captioned":
         if not isinstance(what, str):
             raise TaskError("no_prompt", f"{base.card.id} draws prompts: say what as text", "what")
-        shown = None if control is None else _control(control, base.card.image_size)
+        shown = None if image is None else _control(image, base.card.image_size)
         scale = run.config.control.conditioning_scale if run.config.control else 1.0
         return Wanted(prompt=what, control=shown, conditioning_scale=scale)
-    if control is not None:
+    if image is not None:
         raise TaskError("control_not_for_model", f"{base.card.id} draws classes, and follows no control", "control")
     classes = _classes(run)
     return Wanted(label=classes if what is None else _label(what, run.class_names, classes))
 
 
-def _control(control: str | Path | Image.Image, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    return fitted_control(control, size) if isinstance(control, Image.Image) else read_control(Path(control), size)
+def _control(image: str | Path | Image.Image, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    return fitted_control(image, size) if isinstance(image, Image.Image) else read_control(Path(image), size)
 
 
 def _sampling(run: Result, seed: int, steps: int | None = None, guidance: float | None = None) -> Sampling:

@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 def take(tools: Tools, slot: Slot, worker_id: str, *, free: int = 1, total: int = 1) -> tuple[Lease, float] | None:
     """Claim the best waiting item for the `free` of a worker's slots; its lease and the monotonic time of the claim."""
     kinds, settings = [kind.name for kind in known_kinds()], tools.settings
-    wants = Wants(kinds, slot, free, total, settings.priority_across_tenants)
+    wants = Wants(kinds, slot, free, total, settings.images_patience_s, settings.priority_across_tenants)
     while True:
         since = time.monotonic()
         with tools.database.write() as session:
@@ -57,6 +57,7 @@ def take(tools: Tools, slot: Slot, worker_id: str, *, free: int = 1, total: int 
                 worker_id=worker_id,
                 lease_s=lease_s,
                 free=free,
+                images_patience_s=wants.images_patience_s,
                 across_tenants=wants.across_tenants,
             )
             if item is None:

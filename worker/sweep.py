@@ -112,8 +112,13 @@ class Sweep:
     def preempt(self) -> int:
         """Have less important trainings make way for more important ones that wait; how many were asked."""
         with self._database.write() as session:
-            across, patience_s = self.settings.priority_across_tenants, self.settings.preempt_after_s
-            asked = preempt(session, Slot.GPU, patience_s=patience_s, across_tenants=across)
+            asked = preempt(
+                session,
+                Slot.GPU,
+                patience_s=self.settings.preempt_after_s,
+                images_patience_s=self.settings.images_patience_s,
+                across_tenants=self.settings.priority_across_tenants,
+            )
         if asked:
             log.info("preempted", subjects=asked)
             self._doorbell.ring()  # their holders look at once

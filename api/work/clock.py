@@ -6,6 +6,8 @@ itself, and waiting for it could take years.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -27,7 +29,7 @@ def is_expired() -> ColumnElement[bool]:
     return (WorkItem.state == WorkState.LEASED) & over
 
 
-def is_past(moment: InstrumentedAttribute[float], ago_s: float = 0.0) -> ColumnElement[bool]:
+def is_past(moment: ColumnElement[float] | InstrumentedAttribute[Any], ago_s: float = 0.0) -> ColumnElement[bool]:
     """The moment came at least `ago_s` ago, by this clock or by one that was ahead."""
     return or_(moment <= epoch_now() - ago_s, moment > epoch_now() + LONGEST_DELAY_S)
 

@@ -22,12 +22,15 @@ _GIVE_WAY = (WorkKind.TRAIN, WorkKind.GENERATE)
 """Kinds of work that go on later from where they were."""
 
 
-def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool = False) -> Select[str]:
+def best(
+    kinds: Collection[str], slot: Slot, most: int, *, images_patience_s: float, across_tenants: bool = False
+) -> Select[str]:
     """Id of the item that is next among those that need at most `most` slots, locked.
 
     The tenant that has the fewest slots goes first, then the one that was served longest ago, then the one whose oldest
     item is the oldest; of its items the one with the highest priority, then the oldest. `across_tenants`: the highest
-    priority of all goes first. Images on request go after all else.
+    priority of all goes first. Images on request go after all else until they have waited for `images_patience_s` since
+    they were asked for, or gave way; then they wait as everything does.
     """
     waiting, share = aliased(WorkItem), _shares(slot)
     wanted = (WorkItem.slot == slot, WorkItem.kind.in_(kinds), is_past(WorkItem.run_after), WorkItem.slots <= most)
@@ -35,13 +38,14 @@ def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool 
     oldest = select(WorkItem.tenant_id, since).where(WorkItem.state == WorkState.QUEUED, *wanted)
     first = oldest.group_by(WorkItem.tenant_id).subquery()
     urgent = waiting.priority.desc()
+    patient = (waiting.kind == WorkKind.GENERATE) & ~is_past(_waits_since(waiting), images_patience_s)
     return (
         select(waiting.id)
         .join(first, first.c.tenant_id == waiting.tenant_id)
         .outerjoin(share, share.c.tenant_id == waiting.tenant_id)
         .where(waiting.state == WorkState.QUEUED, waiting.slot == slot, waiting.kind.in_(kinds))
         .where(is_past(waiting.run_after), waiting.slots <= most)
-        .order_by(case((waiting.kind == WorkKind.GENERATE, 1), else_=0), *([urgent] if across_tenants else []))
+        .order_by(case((patient, 1), else_=0), *([urgent] if across_tenants else []))
         .order_by(func.coalesce(share.c.running, 0), func.coalesce(share.c.served_at, 0.0))
         .order_by(first.c.since, waiting.tenant_id, urgent, waiting.created_at, waiting.id)
         .limit(1)
@@ -49,18 +53,23 @@ def best(kinds: Collection[str], slot: Slot, most: int, *, across_tenants: bool 
     )
 
 
-def preempt(session: Session, slot: Slot, *, patience_s: float, across_tenants: bool = False) -> list[str]:
+def preempt(
+    session: Session, slot: Slot, *, patience_s: float, images_patience_s: float, across_tenants: bool = False
+) -> list[str]:
     """Ask the holders of trainings, and of images in work, to give way to more important items that have waited for
     `patience_s`.
 
     The least important training goes first, of equals the one that was claimed last. Those that end already, for
     whatever reason, count as having given way. A tenant's items give way to each other, and only where the slot would
     be its own again: no other tenant that waits has fewer. `across_tenants`: anybody's give way to anybody's. Images on
-    request give way to all else first, whosoever: they go on where they were. Locks what is in work, so that of
-    several sweeps each sees what the others asked. Returns the subjects that were asked.
+    request give way to all else first, whosoever: they go on where they were. Those that had waited for
+    `images_patience_s` keep their slot for as long. Locks what is in work, so that of several sweeps each sees what the
+    others asked. Returns the subjects that were asked.
     """
     in_work = select(WorkItem).where(WorkItem.state == WorkState.LEASED, WorkItem.slot == slot)
-    trainings = in_work.where(WorkItem.kind.in_(_GIVE_WAY)).order_by(WorkItem.id).with_for_update()
+    had_waited = WorkItem.claimed_at - _waits_since(WorkItem) >= images_patience_s
+    keeps = (WorkItem.kind == WorkKind.GENERATE) & had_waited & ~is_past(WorkItem.claimed_at, images_patience_s)
+    trainings = in_work.where(WorkItem.kind.in_(_GIVE_WAY), ~keeps).order_by(WorkItem.id).with_for_update()
     held = list(session.scalars(trainings, execution_options={"populate_existing": True}))
     images = [item for item in held if item.kind == WorkKind.GENERATE]
     asked = _give_way(images, _waiting(session, slot, patience_s, len(images), WorkItem.kind != WorkKind.GENERATE))
@@ -96,6 +105,11 @@ def _waiting(session: Session, slot: Slot, patience_s: float, most: int, *those:
     query = query.where(WorkItem.slots == 1)  # one that needs several of one worker waits until they are gathered
     query = query.where(is_past(WorkItem.created_at, patience_s), is_past(WorkItem.run_after, patience_s))
     return list(session.scalars(query.order_by(WorkItem.priority.desc()).limit(most)))
+
+
+def _waits_since(item: type[WorkItem]) -> ColumnElement[float]:
+    """Return when the item was asked for, or last gave way."""
+    return case((item.run_after > item.created_at, item.run_after), else_=item.created_at)
 
 
 def _waiting_tenants(session: Session, slot: Slot) -> set[str]:

@@ -24,6 +24,8 @@ class Wants:
     slot: Slot
     free: int
     total: int
+    images_patience_s: float
+    """How long images on request wait for everything else."""
     across_tenants: bool = False
     """Whether priorities count across tenants."""
 
@@ -53,6 +55,7 @@ def claim(
     worker_id: str,
     lease_s: float,
     free: int = 1,
+    images_patience_s: float = 600.0,
     across_tenants: bool = False,
 ) -> WorkItem | None:
     """Take the best waiting item that needs no more than the `free` slots by one statement, with its attempt; None if
@@ -72,19 +75,23 @@ def claim(
         "lease_s": lease_s,
         "request": None,
     }
-    next_one = best(kinds, slot, free, across_tenants=across_tenants).scalar_subquery()
+    turn = best(kinds, slot, free, images_patience_s=images_patience_s, across_tenants=across_tenants)
+    next_one = turn.scalar_subquery()
     statement = update(WorkItem).where(WorkItem.id == next_one, WorkItem.state == WorkState.QUEUED)
     item = session.scalars(statement.values(taken).returning(WorkItem), execution_options=_FRESH).one_or_none()
     if item is not None:
-        started_at = item.claimed_at
-        assert started_at is not None
-        offered = session.get(WorkerCapacity, worker_id)
-        device = offered.device if offered is not None else None
-        attempt = Attempt(work_item_id=item.id, fence=item.fence, worker_id=worker_id, started_at=started_at)
-        attempt.device = device
-        session.add(attempt)
-        session.flush()
+        _begin_attempt(session, item, worker_id)
     return item
+
+
+def _begin_attempt(session: Session, item: WorkItem, worker_id: str) -> None:
+    started_at = item.claimed_at
+    assert started_at is not None
+    offered = session.get(WorkerCapacity, worker_id)
+    attempt = Attempt(work_item_id=item.id, fence=item.fence, worker_id=worker_id, started_at=started_at)
+    attempt.device = offered.device if offered is not None else None
+    session.add(attempt)
+    session.flush()
 
 
 def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, patience_s: float) -> bool:
@@ -95,7 +102,8 @@ def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, p
     """
     if wants.free >= wants.total:
         return False
-    first = session.scalar(best(wants.kinds, wants.slot, wants.total, across_tenants=wants.across_tenants))
+    patience = {"images_patience_s": wants.images_patience_s}
+    first = session.scalar(best(wants.kinds, wants.slot, wants.total, **patience, across_tenants=wants.across_tenants))
     item = session.get(WorkItem, first, populate_existing=True) if first is not None else None
     now = _now(session)
     if item is None or item.slots <= wants.free or now - patience_s < item.created_at <= now + LONGEST_DELAY_S:

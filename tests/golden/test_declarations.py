@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from sqlalchemy import Column
+from sqlalchemy import Column, Index
 from sqlalchemy.sql.schema import ColumnDefault
 
 import difftune_core.checkpoint
@@ -68,12 +68,16 @@ def test_tables_are_declared_as_they_were() -> None:
     found = {
         table.name: {
             **{column.name: _of_column(column) for column in table.columns},
-            **{str(one.name): type(one).__name__ for one in table.constraints if one.name},
-            **{str(index.name): f"{sorted(index.columns.keys())} {index.unique}" for index in table.indexes},
+            **dict(sorted((str(one.name), type(one).__name__) for one in table.constraints if one.name)),
+            **{str(one.name): f"{sorted(one.columns.keys())} {one.unique}" for one in _by_name(table.indexes)},
         }
         for table in metadata.sorted_tables
     }
     assert_golden("tables.json", found, rounded=False)
+
+
+def _by_name(indexes: set[Index]) -> list[Index]:
+    return sorted(indexes, key=lambda index: str(index.name))
 
 
 def _of_column(column: Column[Any]) -> str:

@@ -40,10 +40,10 @@ def enqueue(database: Database, count: int = 1, tenant_id: str = "t", **columns:
         ]
 
 
-def claim(database: Database, *, across_tenants: bool = False) -> str | None:
+def claim(database: Database, **options: Any) -> str | None:
     asked: dict[str, Any] = {"kinds": KINDS, "slot": Slot.GPU, "worker_id": "w", "lease_s": 60.0}
     with database.write() as session:
-        item = repository.claim(session, **asked, across_tenants=across_tenants)
+        item = repository.claim(session, **asked, **options)
         return item.id if item else None
 
 
@@ -56,9 +56,12 @@ def finish(database: Database, item_id: str) -> None:
         repository.finish(session, session.get_one(WorkItem, item_id), "succeeded")
 
 
-def asked_to_give_way(database: Database, *, patience_s: float = 0.0, across_tenants: bool = False) -> list[str]:
+def asked_to_give_way(
+    database: Database, *, patience_s: float = 0.0, images_patience_s: float = 600.0, across_tenants: bool = False
+) -> list[str]:
     with database.write() as session:
-        subjects = preempt(session, Slot.GPU, patience_s=patience_s, across_tenants=across_tenants)
+        patience = {"patience_s": patience_s, "images_patience_s": images_patience_s}
+        subjects = preempt(session, Slot.GPU, **patience, across_tenants=across_tenants)
         return list(session.scalars(select(WorkItem.id).where(WorkItem.subject_id.in_(subjects))))
 
 
@@ -190,6 +193,33 @@ def test_images_wait_for_everybodys_jobs(database: Database) -> None:
     images = ask_for_images(database, "idle")
     jobs = enqueue(database, 2, tenant_id="busy")
     assert claim_all(database) == [*jobs, images]
+
+
+def ago(database: Database, seconds: float, *items: str) -> None:
+    """Let time go by for these."""
+    with database.write() as session:
+        for item in (session.get_one(WorkItem, item) for item in items):
+            item.created_at -= seconds
+            item.run_after -= seconds
+            item.claimed_at = item.claimed_at and item.claimed_at - seconds
+
+
+def test_images_that_have_waited_long_take_turns_with_jobs_and_keep_their_slot_as_long(database: Database) -> None:
+    patience: dict[str, Any] = {"images_patience_s": 100.0}
+    images = ask_for_images(database, "idle")
+    ago(database, 99, images)
+    first, second = enqueue(database, 2, tenant_id="busy")
+    assert claim(database, **patience) == first
+    finish(database, first)
+    ago(database, 2, images)
+    assert claim(database, **patience) == images, "of the tenant that was never served"
+    assert asked_to_give_way(database, **patience) == []
+    ago(database, 101, images)
+    assert asked_to_give_way(database, **patience) == [images]
+    with database.write() as session:
+        repository.requeue(session, session.get_one(WorkItem, images), "preempted")
+    assert claim(database, **patience) == second, "it waits anew"
+    assert claim(database, **patience) == images
 
 
 def test_images_in_work_give_way_to_anybodys_job_and_before_a_training(database: Database) -> None:

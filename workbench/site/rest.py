@@ -10,8 +10,8 @@ Json = dict[str, Any]
 _INTRO = """# REST
 
 Every request, as the schema that clients are made from has it ([openapi.json](schemas/openapi.json)). A service shows
-the same at `/docs`, where each can be tried. All need `Authorization: Bearer KEY` unless they say otherwise; refusals are
-`application/problem+json` with a `code`, and `param` where a field is at fault.
+the same at `/docs`, where each can be tried. All need `Authorization: Bearer KEY` unless they say otherwise; refusals
+are `application/problem+json` with a `code`, and `param` where a field is at fault.
 """
 _JSON = "application/json"
 

@@ -115,5 +115,5 @@ def test_a_hand_over_is_drawn_by_both_models_and_the_base_model_has_nobody_to_ha
 def test_a_control_image_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "control.png").write_bytes(content)
     with pytest.raises(TaskError, match="the control image cannot be read") as caught:
-        story._control(tmp_path / "control.png", 8)
+        story.read_control(tmp_path / "control.png", 8)
     assert (caught.value.code, caught.value.param) == ("unreadable_image", "control_image")
