@@ -8,13 +8,16 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from api.settings import Settings
+from api.work.models import GpuUse
 
 _PROGRAM = "nvidia-smi"
 _FIELDS = "memory.used,memory.total,ecc.errors.uncorrected.volatile.total"
+_OF_USE = "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu"
 _TIMEOUT_S = 20.0
 _NAME_LENGTH = 128
 CPU = "cpu"
@@ -73,6 +76,17 @@ class Gpus:
         except (OSError, subprocess.SubprocessError, ValueError):
             return "GPU", None
 
+    def uses(self, worker_id: str) -> list[GpuUse]:
+        """Return what the driver says of these GPUs; nothing where there are none, or it does not answer."""
+        if not self.names or not has_driver():
+            return []
+        try:
+            lines = asked(_OF_USE).splitlines()
+        except (OSError, subprocess.SubprocessError):
+            return []
+        told = [found for line in lines if (found := _use(line, self.names)) is not None]
+        return [GpuUse(worker_id=worker_id, **one) for one in told]
+
     def fault_of(self, slot: int) -> str | None:
         """Return why the slot's GPU can take no job now; None where it can, or where there is none to look at."""
         gpu = self.of_slot(slot)
@@ -125,6 +139,19 @@ def _fault(gpu: str, line: str, *, is_shared: bool) -> str | None:
     if in_use > _FREE_SHARE and not is_shared:
         return f"GPU {gpu} is in use by others: {used} of {total} MiB"
     return None
+
+
+def _use(line: str, names: Sequence[str]) -> dict[str, Any] | None:
+    """Read a line of `_OF_USE` (MiB, MiB, percent or `[N/A]`, degrees or `[N/A]`); None of another worker's GPU."""
+    fields = [field.strip() for field in line.split(",")]
+    index, uuid, name, *figures = fields if len(fields) == len(_OF_USE.split(",")) else [""] * 3
+    gpu = next((given for given in names if given in {index, uuid}), None)
+    used, total, busy, degrees = (float(one) if one.replace(".", "").isdigit() else None for one in figures or [""] * 4)
+    if gpu is None or used is None or total is None:
+        return None
+    memory = {"memory_used": int(used) << 20, "memory_total": int(total) << 20}
+    utilization = None if busy is None else busy / 100
+    return {"gpu": gpu, "name": name[:_NAME_LENGTH], **memory, "utilization": utilization, "temperature": degrees}
 
 
 def _count_gpus() -> int:

@@ -28,6 +28,7 @@ from api.work.states import Slot, WorkKind, WorkState
 from difftune_core.files import outdated_caches
 from worker.alive import show_life
 from worker.eviction import evict
+from worker.gpu_watch import watch_gpus
 from worker.gpus import CPU, Gpus, gpus_of
 from worker.run import Run, Tools
 from worker.slots import Slots
@@ -78,6 +79,7 @@ class Worker:
         _forget_finished(self.tools)
         self._evict()
         show_life(self.tools.settings.alive_file, self._gets_on, self._ended)
+        watch_gpus(self._gpus, self.tools.database, self.worker_id, self._ended)
         for thread in self._threads:
             thread.start()
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from api.deps import ServicesDep
 from api.web.rendering import page
 from api.web.routing import Asking, Page
+from api.work.gpu_uses import lately_told
 from api.work.repository import devices
 
 router = APIRouter(route_class=Page, include_in_schema=False)
@@ -39,4 +40,5 @@ async def overview(request: Request, api: Asking, used: ServicesDep) -> Response
         over=await jobs(_OVER, 8),
         datasets=(await api.get("datasets", limit=1))["data"],
         devices=await used.units.read(request.state.principal.tenant_id, devices),
+        gpus=await used.units.read(request.state.principal.tenant_id, lately_told),
     )

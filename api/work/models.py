@@ -88,3 +88,22 @@ class WorkerCapacity(Base):
     device_memory: Mapped[int | None] = mapped_column(BigInteger)
     """Bytes of that GPU's memory, or of the machine's; null where that is not known."""
     seen_at: Mapped[float] = mapped_column(Double, index=True)
+
+
+class GpuUse(Base):
+    """What a worker told of one of its GPUs last."""
+
+    __tablename__ = "gpu_uses"
+
+    worker_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    gpu: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """The GPU as `CUDA_VISIBLE_DEVICES` names it."""
+    name: Mapped[str] = mapped_column(String(128))
+    memory_used: Mapped[int] = mapped_column(BigInteger)
+    """Bytes."""
+    memory_total: Mapped[int] = mapped_column(BigInteger)
+    utilization: Mapped[float | None] = mapped_column(Double)
+    """Share of time in which kernels ran; null where the driver does not say."""
+    temperature: Mapped[float | None] = mapped_column(Double)
+    """Degrees Celsius; null where the driver does not say."""
+    seen_at: Mapped[float] = mapped_column(Double, index=True)

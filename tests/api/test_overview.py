@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 
 from api.deps import Services
 from api.jobs.models import Job
+from api.work.gpu_uses import lately_told, tell
+from api.work.models import GpuUse
 
 
 def test_a_newcomer_reads_what_to_do_first(browser: TestClient) -> None:
@@ -46,3 +48,26 @@ def test_nobody_sees_the_jobs_of_others(
     shown = browser.get("/").text
     assert "Overview" in shown
     assert job["id"] not in shown
+
+
+def use(gpu: str, **told: Any) -> GpuUse:
+    memory = {"memory_used": 12 << 30, "memory_total": 80 << 30}
+    return GpuUse(
+        worker_id="w", gpu=gpu, name="H200 <NVL>", **{**memory, "utilization": 0.97, "temperature": 54.0, **told}
+    )
+
+
+def test_gpus_are_shown_with_memory_use_and_temperature_while_their_worker_tells(
+    browser: TestClient, services: Services
+) -> None:
+    with services.database.write() as session:
+        tell(session, "w", [use("0"), use("1", utilization=None, temperature=None)])
+    shown = " ".join(browser.get("/").text.split())
+    assert "H200 &lt;NVL&gt;" in shown
+    assert "<span>12.0 GiB of 80.0 GiB · 97 % used · 54 °C</span>" in shown
+    assert "<span>12.0 GiB of 80.0 GiB</span>" in shown
+    with services.database.write() as session:
+        tell(session, "w", [use("0")])
+        assert [found.gpu for found in lately_told(session)] == ["0"], "what was told before is gone"
+        session.execute(update(GpuUse).values(seen_at=GpuUse.seen_at - 61))
+    assert "H200" not in browser.get("/").text, "its worker is silent"

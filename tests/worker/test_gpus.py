@@ -11,6 +11,8 @@ import pytest
 
 from api.settings import Settings
 from api.subjects.models import ResultFile
+from api.work.gpu_uses import lately_told
+from api.work.models import GpuUse
 from worker.gpus import gpus_of
 
 Bench = Any  # the class of conftest.py
@@ -62,6 +64,33 @@ def test_a_gpu_is_looked_at_before_it_gets_a_job(
 def test_slots_that_share_a_gpu_may_find_each_other_on_it(settings: Settings, driver: Path) -> None:
     (driver / "0").write_text("40000, 81559, 0")
     assert gpus_of(settings.model_copy(update={"gpu_devices": ["0"], "gpu_slots": 2})).fault_of(1) is None
+
+
+def test_the_database_is_told_what_the_workers_own_gpus_do(bench: Bench, driver: Path) -> None:
+    program = driver / "nvidia-smi"
+    program.write_text("""#!/bin/sh
+echo "0, GPU-a, NVIDIA H200, 1024, 81559, 97, 54"
+echo "1, GPU-b, NVIDIA H200, 300, 81559, [N/A], [N/A]"
+echo "2, GPU-c, NVIDIA H200, 300, 81559, 0, 30"
+echo "No devices were found"
+""")
+    bench.settings = bench.settings.model_copy(update={"gpu_devices": ["0", "GPU-b"]})
+    with bench.worker():
+        told = bench.wait(lambda: uses(bench))
+    assert {one.gpu: (one.name, one.memory_used, one.utilization, one.temperature) for one in told} == {
+        "0": ("NVIDIA H200", 1 << 30, 0.97, 54.0),
+        "GPU-b": ("NVIDIA H200", 300 << 20, None, None),
+    }
+
+
+def test_a_driver_that_does_not_answer_tells_nothing(settings: Settings, driver: Path) -> None:
+    (driver / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    assert gpus_of(settings.model_copy(update={"gpu_devices": ["0"]})).uses("w") == []
+
+
+def uses(bench: Bench) -> list[GpuUse]:
+    with bench.database.read() as session:
+        return lately_told(session)
 
 
 def test_each_child_sees_the_gpu_of_its_slot_and_a_faulty_one_gets_none(bench: Bench, driver: Path) -> None:
