@@ -28,7 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     readme = (_ROOT / "README.md").read_text(encoding="utf-8")
     schema = json.loads((_ROOT / "docs" / "schemas" / "openapi.json").read_text(encoding="utf-8"))
     made = {
-        "index.md": re.sub(r"\]\(docs/", "](", readme),
+        "index.md": re.sub(r"""(\]\(|src="|srcset=")docs/""", r"\1", readme),
         "rest.md": page_of(schema),
         "python-reference.md": _PYTHON,
         "decisions/index.md": _decisions(),
