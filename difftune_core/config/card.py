@@ -7,6 +7,7 @@ since cards that were written before name none. Pydantic only.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -69,6 +70,7 @@ class BaseModelCard(CardPart):
     num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Rows of the label table without the null row; 0 where there is none."""
     num_parameters: int = 0
+    """Numbers in the weights. Left out: as many as the safetensors beside the card hold."""
     feature_extractor: str
     """Id of the feature extractor that judges this model's images."""
     annotators: dict[str, str] = {}
@@ -147,6 +149,7 @@ Card = Annotated[
     Discriminator(role_of),
 ]
 CardT = TypeVar("CardT", BaseModelCard, CompanionCard, FeatureExtractorCard)
+_LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself allows
 _ANY: TypeAdapter[Card] = TypeAdapter(Card)
 
 
@@ -163,7 +166,22 @@ def read_card(folder: Path) -> BaseModelCard:
 def read_card_of(kind: type[CardT], folder: Path) -> CardT:
     """The card in the folder of a model of a role; raises as `read_card`."""
     card = kind.model_validate_json((folder / CARD_FILE).read_bytes())
-    return card if card.id == folder.name else card.model_copy(update={"id": folder.name})
+    changed: dict[str, Any] = {} if card.id == folder.name else {"id": folder.name}
+    if not card.num_parameters:
+        changed["num_parameters"] = _count_parameters(folder)
+    return card.model_copy(update=changed) if changed else card
+
+
+def _count_parameters(folder: Path) -> int:
+    """Return how many numbers the folder's safetensors hold, by their headers; other files count for nothing."""
+    found = 0
+    for path in folder.glob("*.safetensors"):
+        with suppress(OSError, ValueError, KeyError, AttributeError), path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length <= _LONGEST_HEADER:
+                tensors = json.loads(file.read(length))
+                found += sum(math.prod(one["shape"]) for name, one in tensors.items() if name != "__metadata__")
+    return found
 
 
 def read_any_card(folder: Path) -> Card:

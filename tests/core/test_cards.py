@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from difftune_core.config.card import (
     CARD_FILE,
@@ -16,6 +18,7 @@ from difftune_core.config.card import (
     Role,
     list_cards,
     read_any_card,
+    read_card,
     readable_cards,
     role_of,
 )
@@ -71,3 +74,14 @@ def test_what_is_no_card_is_missed_as_a_base_model_and_hides_none(tmp_path: Path
     assert list_cards([tmp_path], "extractor") == list_cards([tmp_path], "companion") == {}
     found = readable_cards(BaseModelCard, [tmp_path])
     assert {name: (card.id, folder) for name, (card, folder) in found.items()} == {"whole": ("whole", whole)}
+
+
+def test_a_card_that_does_not_say_how_many_parameters_there_are_has_those_of_its_files(tmp_path: Path) -> None:
+    card = {"id": "any", "family": "any", "image_size": 8, "feature_extractor": "tiny-features", "digest": "sha256:0"}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, tmp_path / "model.safetensors", metadata={"of": "a test"})
+    (tmp_path / "cut.safetensors").write_bytes(b"\x08")
+    (tmp_path / "other.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]")
+    assert read_card(tmp_path).num_parameters == 22
+    (tmp_path / "card.json").write_text(json.dumps(card | {"num_parameters": 3}))
+    assert read_card(tmp_path).num_parameters == 3
