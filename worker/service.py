@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from api.db import Database
 from api.jobs.models import Job
@@ -28,11 +29,11 @@ from api.work.states import Slot, WorkKind, WorkState
 from difftune_core.files import outdated_caches
 from worker.alive import show_life
 from worker.eviction import evict
-from worker.gpu_watch import watch_gpus
 from worker.gpus import CPU, Gpus, gpus_of
 from worker.run import Run, Tools
 from worker.slots import Slots
 from worker.supervise import supervise, take
+from worker.telling import Teller
 from worker.workspace import INCOMING
 
 _TRAINER_COMMAND = (sys.executable, "-m", "difftune_core")
@@ -79,7 +80,7 @@ class Worker:
         _forget_finished(self.tools)
         self._evict()
         show_life(self.tools.settings.alive_file, self._gets_on, self._ended)
-        watch_gpus(self._gpus, self.tools.database, self.worker_id, self._ended)
+        Teller(self.worker_id, self._gpus, self._is_busy, self._offer).begin(self.tools.database, self._ended)
         for thread in self._threads:
             thread.start()
 
@@ -167,10 +168,17 @@ class Worker:
         if time.monotonic() - self._offered_at > _OFFER_EVERY_S:
             self._offered_at = time.monotonic()
             with self.tools.database.write() as session:
-                device, memory = self._device
-                offered = slots.at_once
-                repository.offer(session, self.worker_id, gpu_slots=offered, device=device, device_memory=memory)
+                self._offer(session)
         return True
+
+    def _offer(self, session: Session) -> None:
+        device, memory = self._device
+        offered = self._slots[Slot.GPU].at_once
+        repository.offer(session, self.worker_id, gpu_slots=offered, device=device, device_memory=memory)
+
+    def _is_busy(self) -> bool:
+        """Return whether a GPU slot has work."""
+        return any(map(self._slots[Slot.GPU].is_taken, range(self._gpus.slots)))
 
     def _evict(self) -> None:
         """Keep the node's cache within its budget; one slot's thread does so for all."""

@@ -76,7 +76,7 @@ class Attempt(Base):
 
 
 class WorkerCapacity(Base):
-    """A worker that looks for work, and the slots that it has in all."""
+    """A worker that looks for work or is at work, and the slots that it has in all."""
 
     __tablename__ = "offers"
 

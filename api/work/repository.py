@@ -117,7 +117,7 @@ def gathers(session: Session, wants: Wants, worker_id: str, *, lease_s: float, p
 def offer(
     session: Session, worker_id: str, *, gpu_slots: int, device: str | None = None, device_memory: int | None = None
 ) -> None:
-    """Note that the worker looks for work, and on what it trains; forget those that have not for long."""
+    """Note that the worker looks for work or is at work, and on what it trains; forget those that have not for long."""
     now = _now(session)
     told = {"device": device, "device_memory": device_memory}
     session.merge(WorkerCapacity(worker_id=worker_id, gpu_slots=gpu_slots, seen_at=now, **told))
@@ -127,13 +127,13 @@ def offer(
 
 
 def most_slots(session: Session) -> int:
-    """The most slots that a worker which looked for work lately has for one item; 0 if there is none."""
+    """The most slots that a worker which was heard of lately has for one item; 0 if there is none."""
     query = select(func.max(WorkerCapacity.gpu_slots)).where(is_recent(WorkerCapacity.seen_at, _OFFER_STANDS_S))
     return session.scalar(query) or 0
 
 
 def devices(session: Session) -> list[tuple[str, int | None]]:
-    """Devices of the workers that looked for work lately and told what they have: name and bytes of memory."""
+    """Devices of the workers that were heard of lately and told what they have: name and bytes of memory."""
     query = select(WorkerCapacity.device, WorkerCapacity.device_memory).distinct()
     query = query.where(is_recent(WorkerCapacity.seen_at, _OFFER_STANDS_S), WorkerCapacity.device.is_not(None))
     return [(name, nbytes) for name, nbytes in session.execute(query) if name is not None]

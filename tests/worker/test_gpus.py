@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from api.jobs.models import Job
 from api.settings import Settings
 from api.subjects.models import ResultFile
+from api.work import repository
 from api.work.gpu_uses import lately_told
-from api.work.models import GpuUse
-from worker.gpus import gpus_of
+from api.work.models import GpuUse, WorkerCapacity
+from worker.gpus import CPU, gpus_of
 
 Bench = Any  # the class of conftest.py
 HEALTHY = "300, 81559, 0"
@@ -81,6 +84,22 @@ echo "No devices were found"
         "0": ("NVIDIA H200", 1 << 30, 0.97, 54.0),
         "GPU-b": ("NVIDIA H200", 300 << 20, None, None),
     }
+
+
+def test_a_worker_whose_slots_are_all_taken_is_not_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.telling._EVERY_S", 0.1)
+    job_id = bench.job({"steps": 100_000, "step_s": 0.02, "every": 100_000})
+
+    def devices() -> list[tuple[str, int | None]]:
+        with bench.database.read() as session:
+            return repository.devices(session)
+
+    with bench.worker():
+        bench.wait(lambda: bench.get(Job, job_id).step > 0)
+        with bench.database.write() as session:
+            session.execute(update(WorkerCapacity).values(seen_at=WorkerCapacity.seen_at - 3600))
+        assert bench.wait(devices)[0][0] == CPU
+        bench.cancel(job_id)
 
 
 def test_a_driver_that_does_not_answer_tells_nothing(settings: Settings, driver: Path) -> None:
