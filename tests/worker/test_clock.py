@@ -91,7 +91,7 @@ def test_what_waits_is_claimed_though_the_clock_was_set_back(database: Database)
 def test_slots_are_not_kept_by_a_worker_of_a_clock_that_was_ahead(database: Database) -> None:
     """Nor does its offer stand."""
     enqueue(database, slots=2)
-    wants = Wants(KINDS, Slot.GPU, free=1, total=2)
+    wants = Wants(KINDS, Slot.GPU, free=1, total=2, images_patience_s=600.0)
 
     def gathers(worker_id: str) -> bool:
         with database.write() as session:

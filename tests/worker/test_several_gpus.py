@@ -111,7 +111,7 @@ def test_one_worker_gathers_and_another_that_has_enough_takes(bench: Bench) -> N
 
     def gathers(worker_id: str, free: int, total: int, patience_s: float = 0.0) -> bool:
         with bench.database.write() as session:
-            wants = Wants(KINDS, Slot.GPU, free, total)
+            wants = Wants(KINDS, Slot.GPU, free, total, images_patience_s=600.0)
             return repository.gathers(session, wants, worker_id, lease_s=60.0, patience_s=patience_s)
 
     def claim(worker_id: str, free: int) -> int | None:
