@@ -17,7 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser import story
+from tests.browser import analysing, story
 from tests.browser.stack import Stack, embedded
 from tests.browser.watching import LOOKS, Findings, launch, picture
 
@@ -28,6 +28,7 @@ _PLAIN = {
     "new-job": "jobs/new",
     "datasets": "datasets",
     "comparisons": "comparisons",
+    "try-it": "images",
     "models": "models",
     "more": "more",
     "error": "jobs/ftjob_none",
@@ -69,6 +70,7 @@ def main() -> None:
             with_scripts(walk)
             without_scripts(walk)
             pictures(walk)
+            reports(walk)
             walk.browser.close()
     say(f"pictures of all pages: {_CHOSEN}")
     for line in findings.lines:
@@ -96,7 +98,8 @@ def with_scripts(walk: Walk) -> None:
         story.watch(page, live=True)
         story.look_at_samples(page)
         story.take_away(page, walk.findings, walk.folder)
-    say("with scripts: logged in, uploaded, went on with an upload, submitted, watched, took the result away")
+        walk.pages["drawn"] = story.draw(page)
+    say("with scripts: logged in, uploaded, went on with an upload, submitted, watched, took the result away, drew")
 
 
 def without_scripts(walk: Walk) -> None:
@@ -130,6 +133,19 @@ def pictures(walk: Walk) -> None:
                 picture(context, quiet, f"{walk.stack.url}/{path}", f"{name}-{look}", _CHOSEN)
             for name, url in walk.pages.items():
                 picture(context, walk.findings, url, f"{name}-{look}", _CHOSEN)
+
+
+def reports(walk: Walk) -> None:
+    """Have a chain of forgetting analysed; look at that report and the comparison's as at pages."""
+    with walk.browser.new_context() as context:
+        job, comparison = (walk.pages[name].rpartition("/")[2] for name in ("job", "comparison"))
+        texts = analysing.reports(context.request, walk.stack, job, comparison)
+    for look, options in LOOKS.items():
+        with walk.browser.new_context(**options) as context:
+            for name, text in texts.items():
+                place = _CHOSEN / f"{name}-{look}.png"
+                walk.findings.ask_axe_of_text(context, text, f"{name}-{look}", place)
+    say("reports: of a comparison and of a chain of forgetting")
 
 
 main()

@@ -119,6 +119,16 @@ def take_away(page: Page, findings: Findings, folder: Path) -> None:
     page.goto(address)
 
 
+def draw(page: Page) -> str:
+    """Draw images of the job that is shown beside the base model's; the address of their page."""
+    page.get_by_role("link", name="Try it", exact=True).last.click()
+    page.get_by_label("Class").select_option(index=1)
+    page.get_by_role("button", name="Draw", exact=True).click()
+    page.wait_for_url(re.compile(r"/images/img_"))
+    page.locator("#drawn img").first.wait_for(timeout=_LONG_MS)
+    return page.url
+
+
 def start_comparison(page: Page) -> str:
     """Start a comparison of one seed; its page's address."""
     page.get_by_role("link", name="Compare", exact=True).click()

@@ -42,10 +42,19 @@ class Findings:
         if wide > 0:
             self.lines.append(f"{name}: scrolls {wide} pixels sideways")
 
-    def ask_axe_of_text(self, context: BrowserContext, html: str, name: str) -> None:
-        """Do as `ask_axe` with a page that lets no script run where it is served, which axe-core is."""
+    def ask_axe_of_text(self, context: BrowserContext, html: str, name: str, place: Path | None = None) -> None:
+        """Do as `ask_axe` with a page that lets no script run where it is served, which axe-core is.
+
+        Args:
+            context: of a browser.
+            html: the page.
+            name: what findings are told of.
+            place: file for a picture of it.
+        """
         page = context.new_page()
         page.set_content(html)
+        if place is not None:
+            page.screenshot(path=place, full_page=True)
         self.ask_axe(page, name)
         page.close()
 
