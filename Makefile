@@ -57,6 +57,7 @@ compose-test: $(INSTALLED) ## build the images, run the stack on a docker engine
 
 e2e: $(INSTALLED) ## use the dashboard in a real browser (Debian: chromium), five minutes; pictures in e2e-pictures/
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[e2e]'
+	@PYTHON=$(PYTHON) tests/install-swift
 	$(BIN)/python -m tests.browser e2e-pictures
 
 test-ceph: $(INSTALLED) ## the store's tests on Ceph RGW (Debian: ceph-mon ceph-osd radosgw ceph-common)

@@ -80,6 +80,7 @@ use = egg:swift#listing_formats
 [filter:s3api]
 use = egg:swift#s3api
 location = us-east-1
+cors_preflight_allow_origin = *
 [filter:tempauth]
 use = egg:swift#tempauth
 user_lab_app = testing .admin
@@ -91,6 +92,7 @@ use = egg:swift#slo
 use = egg:swift#symlink
 [app:proxy-server]
 use = egg:swift#proxy
+cors_allow_origin = *
 account_autocreate = true
 """
 

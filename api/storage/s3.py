@@ -172,7 +172,9 @@ class S3Store:
         return self._probe()
 
     def _link(self, method: str, params: dict[str, Any], expires_s: float) -> str:
-        signed = urlsplit(self._public.generate_presigned_url(method, Params=params, ExpiresIn=int(expires_s)))
+        with translated(params["Key"]):
+            url = self._public.generate_presigned_url(method, Params=params, ExpiresIn=int(expires_s))
+        signed = urlsplit(url)
         return signed._replace(path=self._public_path + signed.path).geturl()
 
     def _probe(self) -> bool:

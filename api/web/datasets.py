@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.datasets.previews import Role
-from api.deps import ServicesDep
+from api.deps import Services, ServicesDep
+from api.storage import LocalStore
 from api.web import dataset_items
 from api.web.backend import Backend, RefusedError
 from api.web.rendering import page, to
@@ -80,16 +82,27 @@ async def _listed(
     request: Request, api: Backend, *, after: str | None = None, status: int = 200, error: str | None = None
 ) -> Response:
     listed = await api.get("datasets", limit=_ON_PAGE, after=after)
-    settings = request.app.state.services.settings
+    used: Services = request.app.state.services
+    settings, straight_to = used.settings, _straight_to(used)
     return page(
         request,
         "datasets.html.j2",
         status=status,
+        sends_to=straight_to,
+        straight_to=straight_to,
         listed=listed,
         error=error,
         most_bytes=settings.max_file_bytes,
         part_bytes=min(_PART_BYTES, settings.max_part_bytes),
     )
+
+
+def _straight_to(used: Services) -> str:
+    """The origin of the store where it is not ours: parts go there by links. Else nothing."""
+    if isinstance(used.store, LocalStore):
+        return ""
+    link = urlsplit(used.store.url_put("uploads/origin", num_bytes=1, expires_s=1))
+    return f"{link.scheme}://{link.netloc}"
 
 
 async def _shown(

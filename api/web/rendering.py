@@ -41,8 +41,16 @@ def _templates() -> Environment:
     return environment
 
 
-def page(request: Request, template: str, *, status: int = 200, **shown: Any) -> HTMLResponse:
-    """A page of a template, which knows the session, the address of the root and what is `shown`."""
+def page(request: Request, template: str, *, status: int = 200, sends_to: str = "", **shown: Any) -> HTMLResponse:
+    """A page of a template, which knows the session, the address of the root and what is `shown`.
+
+    Args:
+        request: which is answered.
+        template: its file.
+        status: HTTP's.
+        sends_to: an origin besides ours that the page's scripts may send to.
+        shown: what the template is filled with.
+    """
     session: WebSession | None = getattr(request.state, "web_session", None)
     common = {
         "root": root_of(request),
@@ -53,7 +61,7 @@ def page(request: Request, template: str, *, status: int = 200, **shown: Any) ->
         "error": None,
     }
     text = _templates().get_template(template).render(common | shown)
-    return HTMLResponse(text, status, headers={**_HEADERS, "content-security-policy": _policy(request)})
+    return HTMLResponse(text, status, headers={**_HEADERS, "content-security-policy": _policy(request, sends_to)})
 
 
 def to(request: Request, path: str) -> Response:
@@ -66,12 +74,12 @@ def root_of(request: Request) -> str:
     return "../" * (request.url.path.count("/") - 1) or "./"
 
 
-def _policy(request: Request) -> str:
+def _policy(request: Request, sends_to: str) -> str:
     has_images = hasattr(request.state, "web_session")
     images = f" {_origin_of_links(request.app.state.services)}" if has_images else ""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; "
-        f"img-src 'self' data:{images}; connect-src 'self'; "
+        f"img-src 'self' data:{images}; connect-src 'self'{sends_to and f' {sends_to}'}; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
 

@@ -33,6 +33,20 @@ async def send_part(upload_id: str, api: Asking, token: _Token = "") -> Response
     return api.forwarded("POST", "uploads", upload_id, "parts", headers=_SENT)
 
 
+@router.post("/{upload_id}/parts/presign")
+async def link_part(upload_id: str, api: Asking, token: _Token = "") -> Response:
+    """Ask where a part may be sent straight to the store."""
+    del token
+    return api.forwarded("POST", "uploads", upload_id, "parts", "presign", headers=_SENT)
+
+
+@router.post("/{upload_id}/parts/{part_id}/presign")
+async def link_part_again(upload_id: str, part_id: str, api: Asking, token: _Token = "") -> Response:
+    """Ask so once more for a part that has not arrived."""
+    del token
+    return api.forwarded("POST", "uploads", upload_id, "parts", part_id, "presign", headers=_SENT)
+
+
 @router.post("/{upload_id}/complete")
 async def complete_upload(upload_id: str, api: Asking, token: _Token = "") -> Response:
     """Make a data set of the parts."""

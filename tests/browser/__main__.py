@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser import analysing, story
 from tests.browser.stack import Stack, embedded
+from tests.browser.straight import straight
 from tests.browser.watching import LOOKS, Findings, launch, picture
 
 _LARGE = 20 << 20
@@ -71,7 +72,11 @@ def main() -> None:
             without_scripts(walk)
             pictures(walk)
             reports(walk)
-            walk.browser.close()
+        apart = folder / "straight"
+        apart.mkdir()
+        straight(walk.browser, findings, large(walk), apart)
+        say("an archive in parts: straight to a store, on after a loss, and through the service where that is refused")
+        walk.browser.close()
     say(f"pictures of all pages: {_CHOSEN}")
     for line in findings.lines:
         print(line, file=sys.stderr)

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,18 @@ class Stack:
 
 
 @contextmanager
-def embedded(folder: Path) -> Iterator[Stack]:
-    """Start API, worker and sweep, and stop them in the end."""
+def embedded(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Start API, worker and sweep, and stop them in the end.
+
+    Args:
+        folder: of its data.
+        settings: further variables of its environment.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "cli", "up", "--data-dir", str(folder), "--port", str(port), "--slots", "1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(settings or {})}
     with (folder / "up.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log, env=environment) as up:
         try:
             url = f"http://127.0.0.1:{port}"
