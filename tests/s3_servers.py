@@ -10,8 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 from string import Template
 
@@ -243,17 +241,6 @@ def _uuid() -> str:
 
 def _ceph_conf(folder: Path, monitor: int, second: int, port: int) -> str:
     return Template(_CEPH_CONF).substitute(fsid=_uuid(), folder=folder, monitor=monitor, second=second, port=port)
-
-
-def answers(url: str) -> bool:
-    """Whether a web server is there, whatever it says."""
-    try:
-        urllib.request.urlopen(url, timeout=2)
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 _CEPH_CONF = """
